@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The writer of canonical JSON (RFC 8785): no white space, minimal escapes, integers only. It
+ * writes what it is told in the order it is told: the caller gives object keys in ascending order
+ * (asserted in debug builds). The bytes it produces are the bytes that are signed and stored.
+ *
+ * Fixed buffer, no allocation; overflow is sticky and found at the end by json_writer_done(), so
+ * that the calls between need no checks. Not shared between threads.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/wire.h"
+
+struct json_writer {
+	char *buf; /* borrowed until json_writer_done() */
+	size_t len, size;
+	bool comma, overflow;
+};
+
+void json_writer_init(struct json_writer *w, char *buf, size_t size);
+
+void json_begin_object(struct json_writer *w);
+void json_end_object(struct json_writer *w);
+void json_begin_array(struct json_writer *w);
+void json_end_array(struct json_writer *w);
+
+/* key is a literal of plain ASCII that needs no escape. */
+void json_key(struct json_writer *w, const char *key);
+
+void json_uint(struct json_writer *w, uint64_t v);
+void json_int(struct json_writer *w, int64_t v);
+void json_bool(struct json_writer *w, bool v);
+void json_null(struct json_writer *w);
+void json_string(struct json_writer *w, const char *data, size_t len); /* valid UTF-8; escaped */
+void json_raw(struct json_writer *w, const char *data, size_t len);    /* one JSON value, as it is */
+
+/* "key":value in one call. */
+void json_kv_uint(struct json_writer *w, const char *key, uint64_t v);
+void json_kv_int(struct json_writer *w, const char *key, int64_t v);
+void json_kv_bool(struct json_writer *w, const char *key, bool v);
+void json_kv_null(struct json_writer *w, const char *key);
+void json_kv_string(struct json_writer *w, const char *key, const char *s); /* NUL-terminated */
+void json_kv_text(struct json_writer *w, const char *key, struct wire_text text);
+
+/* The length written, or -ENOBUFS if it did not fit. */
+int json_writer_done(const struct json_writer *w, size_t *ret_len);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where committed lines go: standard output for `receive`, the evidence log for `serve`. The
+ * pipeline's committer calls it from one thread only.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct evidence_sink;
+
+struct evidence_sink_ops {
+	/*
+	 * Make a group of whole lines durable, as the sink's sync mode says. All or nothing: after
+	 * an error nothing of it counts as written, and the same group is given again later
+	 * (ENOSPC, EDQUOT, EIO: retry each second). Returns 0 or a negative errno.
+	 */
+	int (*commit)(struct evidence_sink *sink, const char *lines, size_t len, uint64_t n_lines);
+	void (*close)(struct evidence_sink *sink);
+};
+
+/* The first member of every sink. */
+struct evidence_sink {
+	const struct evidence_sink_ops *ops;
+};
