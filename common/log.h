@@ -25,11 +25,11 @@ int log_level_from_string(const char *s);
 /* fmt is logfmt: "msg=\"...\" key=value". A line beyond LOG_LINE_MAX is cut. */
 void log_line(int priority, const char *fmt, ...) _printf_(2, 3);
 
-#define log_error(...) log_line(LOG_ERR, __VA_ARGS__)
+#define log_error(...)	 log_line(LOG_ERR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_WARNING, __VA_ARGS__)
-#define log_notice(...) log_line(LOG_NOTICE, __VA_ARGS__)
-#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
-#define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
+#define log_notice(...)	 log_line(LOG_NOTICE, __VA_ARGS__)
+#define log_info(...)	 log_line(LOG_INFO, __VA_ARGS__)
+#define log_debug(...)	 log_line(LOG_DEBUG, __VA_ARGS__)
 
 /*
  * data as a quoted logfmt value: control bytes, quotes, backslashes and bytes beyond ASCII become

@@ -16,28 +16,28 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define _cleanup_(f) __attribute__((cleanup(f)))
+#define ARRAY_SIZE(a)  (sizeof(a) / sizeof((a)[0]))
+#define _cleanup_(f)   __attribute__((cleanup(f)))
 #define _printf_(a, b) __attribute__((format(printf, a, b)))
-#define _unused_ __attribute__((unused))
+#define _unused_       __attribute__((unused))
 
 #define MIN(a, b)                                                                                  \
-	({                                                                                         \
+	__extension__({                                                                            \
 		__typeof__(a) _a = (a);                                                            \
 		__typeof__(b) _b = (b);                                                            \
 		_a < _b ? _a : _b;                                                                 \
 	})
 #define MAX(a, b)                                                                                  \
-	({                                                                                         \
+	__extension__({                                                                            \
 		__typeof__(a) _a = (a);                                                            \
 		__typeof__(b) _b = (b);                                                            \
 		_a > _b ? _a : _b;                                                                 \
 	})
 
-#define NSEC_PER_SEC UINT64_C(1000000000)
+#define NSEC_PER_SEC  UINT64_C(1000000000)
 #define NSEC_PER_MSEC UINT64_C(1000000)
 #define NSEC_PER_USEC UINT64_C(1000)
-#define MSEC_PER_SEC UINT64_C(1000)
+#define MSEC_PER_SEC  UINT64_C(1000)
 
 static inline void close_fd(int fd)
 {
@@ -64,8 +64,8 @@ static inline void fclosep(FILE **f)
 		fclose(*f);
 }
 
-#define _cleanup_close_ _cleanup_(closep)
-#define _cleanup_free_ _cleanup_(freep)
+#define _cleanup_close_	 _cleanup_(closep)
+#define _cleanup_free_	 _cleanup_(freep)
 #define _cleanup_fclose_ _cleanup_(fclosep)
 
 /* The moment of transfer: the variable no longer owns what it returns. */
@@ -78,7 +78,7 @@ static inline int take_fd(int *fd)
 }
 
 #define take_ptr(p)                                                                                \
-	({                                                                                         \
+	__extension__({                                                                            \
 		__typeof__(p) _taken = (p);                                                        \
 		(p) = NULL;                                                                        \
 		_taken;                                                                            \

@@ -17,30 +17,30 @@
 #include <stdint.h>
 
 /* The channel: the guest dials AF_VSOCK CID 2 (the host), this port. */
-#define WIRE_VSOCK_PORT 9001u
+#define WIRE_VSOCK_PORT	    9001u
 #define WIRE_VSOCK_HOST_CID 2u
 
 /* content_version: high byte major, low byte minor. */
-#define WIRE_VERSION_1 0x0001u
-#define WIRE_VERSION_2 0x0002u
-#define WIRE_MAJOR 0u
+#define WIRE_VERSION_1		    0x0001u
+#define WIRE_VERSION_2		    0x0002u
+#define WIRE_MAJOR		    0u
 #define wire_major(content_version) ((content_version) >> 8)
-#define wire_minor(content_version) ((content_version) & 0xffu)
+#define wire_minor(content_version) ((content_version)&0xffu)
 
 /* Frame limits, in bytes. */
-#define WIRE_PREFIX_SIZE 4u
-#define WIRE_BODY_SEND_MAX 4096u  /* the agent sends no larger body: dropped as too_large */
+#define WIRE_PREFIX_SIZE     4u
+#define WIRE_BODY_SEND_MAX   4096u  /* the agent sends no larger body: dropped as too_large */
 #define WIRE_BODY_ACCEPT_MAX 65536u /* the host accepts 1..this: else frame_length */
-#define WIRE_FRAME_SEND_MAX (WIRE_PREFIX_SIZE + WIRE_BODY_SEND_MAX)
+#define WIRE_FRAME_SEND_MAX  (WIRE_PREFIX_SIZE + WIRE_BODY_SEND_MAX)
 
 /* Field limits. Text lengths are bytes of UTF-8. */
-#define WIRE_SOURCE_MAX 64u
-#define WIRE_COMM_MAX 64u
-#define WIRE_DETAIL_TEXT_MAX 1024u
+#define WIRE_SOURCE_MAX	      64u
+#define WIRE_COMM_MAX	      64u
+#define WIRE_DETAIL_TEXT_MAX  1024u
 #define WIRE_DETAIL_PAIRS_MAX 16u
-#define WIRE_PAIRS_MAX 32u /* of any one map in a body */
-#define WIRE_DEPTH_MAX 4u  /* nested containers, the body's own map being the first */
-#define WIRE_MONOTONIC_MAX ((uint64_t)INT64_MAX)
+#define WIRE_PAIRS_MAX	      32u /* of any one map in a body */
+#define WIRE_DEPTH_MAX	      4u  /* nested containers, the body's own map being the first */
+#define WIRE_MONOTONIC_MAX    ((uint64_t)INT64_MAX)
 
 /* The byte the host may write to learn whether a silent connection still lives. */
 #define WIRE_LIVENESS_BYTE 0x00
@@ -156,7 +156,8 @@ struct declaration {
 	struct wire_detail details[WIRE_DETAIL_PAIRS_MAX];
 };
 
-/* Why a frame was refused. The first two are refusals of one frame; all others end the connection. */
+/* Why a frame was refused. The first two are refusals of one frame; all others end the connection.
+ */
 enum wire_error {
 	WIRE_OK,
 	WIRE_UNSUPPORTED_VERSION,
@@ -192,9 +193,9 @@ struct wire_refusal {
 };
 
 /* Static, never NULL for values in range. */
-const char *wire_source_name(enum wire_source source);	/* "process.spawned" */
-const char *wire_key_name(enum wire_key key);		/* "exit_code", as on the wire */
-const char *wire_key_camel(enum wire_key key);		/* "exitCode", as in the evidence */
+const char *wire_source_name(enum wire_source source); /* "process.spawned" */
+const char *wire_key_name(enum wire_key key);	       /* "exit_code", as on the wire */
+const char *wire_key_camel(enum wire_key key);	       /* "exitCode", as in the evidence */
 enum wire_type wire_key_type(enum wire_key key);
 const char *wire_error_name(enum wire_error error);	/* "frame_length" */
 uint64_t wire_source_allowed(enum wire_source source);	/* mask of 1 << wire_key */
@@ -206,7 +207,7 @@ enum wire_key wire_key_from_name(struct wire_text name);
 
 static inline struct wire_text wire_text(const char *s)
 {
-	return (struct wire_text){ .data = s, .len = __builtin_strlen(s) };
+	return (struct wire_text){.data = s, .len = __builtin_strlen(s)};
 }
 
 /*

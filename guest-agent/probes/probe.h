@@ -29,7 +29,7 @@ enum probe_family {
 
 #define PROBE_INOTIFY_PATHS_MAX 64u
 #define PROBE_EXCLUDED_PIDS_MAX 64u
-#define PROBE_WHY_MAX 256u
+#define PROBE_WHY_MAX		256u
 
 /* What the command line says of the sources. Borrowed for the life of the agent. */
 struct probe_config {
@@ -61,12 +61,12 @@ struct probe {
 };
 
 struct probe_ops {
-	const char *via;	  /* the name in hello and on the command line */
+	const char *via; /* the name in hello and on the command line */
 	enum probe_family family;
-	bool opt_in;		  /* never chosen by auto */
-	uint64_t capabilities;	  /* mask of 1 << CAP_*: needed after open() */
-	const char *uses;	  /* for --probe: a phrase */
-	const char *misses;	  /* for --probe: what it cannot see, a phrase */
+	bool opt_in;	       /* never chosen by auto */
+	uint64_t capabilities; /* mask of 1 << CAP_*: needed after open() */
+	const char *uses;      /* for --probe: a phrase */
+	const char *misses;    /* for --probe: what it cannot see, a phrase */
 
 	/*
 	 * Try it for real and arm it. Returns 0, or a negative errno with a sentence in why that

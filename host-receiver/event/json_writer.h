@@ -2,7 +2,8 @@
 /*
  * The writer of canonical JSON (RFC 8785): no white space, minimal escapes, integers only. It
  * writes what it is told in the order it is told: the caller gives object keys in ascending order
- * (asserted in debug builds). The bytes it produces are the bytes that are signed and stored.
+ * (the tests hold every kind of event against a canonicaliser). The bytes it produces are the bytes
+ * that are signed and stored.
  *
  * Fixed buffer, no allocation; overflow is sticky and found at the end by json_writer_done(), so
  * that the calls between need no checks. Not shared between threads.
@@ -36,7 +37,7 @@ void json_int(struct json_writer *w, int64_t v);
 void json_bool(struct json_writer *w, bool v);
 void json_null(struct json_writer *w);
 void json_string(struct json_writer *w, const char *data, size_t len); /* valid UTF-8; escaped */
-void json_raw(struct json_writer *w, const char *data, size_t len);    /* one JSON value, as it is */
+void json_raw(struct json_writer *w, const char *data, size_t len); /* one JSON value, as it is */
 
 /* "key":value in one call. */
 void json_kv_uint(struct json_writer *w, const char *key, uint64_t v);
@@ -46,5 +47,5 @@ void json_kv_null(struct json_writer *w, const char *key);
 void json_kv_string(struct json_writer *w, const char *key, const char *s); /* NUL-terminated */
 void json_kv_text(struct json_writer *w, const char *key, struct wire_text text);
 
-/* The length written, or -ENOBUFS if it did not fit. */
+/* 0 and the length written, or -ENOBUFS if it did not fit. */
 int json_writer_done(const struct json_writer *w, size_t *ret_len);

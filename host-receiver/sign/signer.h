@@ -28,7 +28,8 @@ enum sign_algorithm {
 
 struct signer;
 
-/* What the command line says; NULL members are taken from the environment. Borrowed for the call. */
+/* What the command line says; NULL members are taken from the environment. Borrowed for the call.
+ */
 struct signer_options {
 	const char *algorithm, *kid, *key_file;
 };

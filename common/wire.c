@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The tables of the wire contract: which sources there are, which keys their details may hold and
+ * must hold. One row a name; everything else asks these.
+ */
+#include "common/wire.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "common/utf8.h"
+#include "common/util.h"
+
+#define K(name) (UINT64_C(1) << WIRE_KEY_##name)
+
+static const struct {
+	const char *name;
+	uint64_t required, optional;
+} sources[] = {
+	[WIRE_PROCESS_SPAWNED] = {"process.spawned", K(PPID), 0},
+	[WIRE_PROCESS_EXECUTED] = {"process.executed", K(EXE), K(PPID) | K(RESOLVED)},
+	[WIRE_PROCESS_EXITED] = {"process.exited", 0, K(EXIT_CODE) | K(SIGNAL) | K(CORE) | K(PPID)},
+	[WIRE_NET_CONNECT_ATTEMPTED] = {"net.connect_attempted", K(FAMILY) | K(ADDRESS) | K(PORT),
+					K(RESULT) | K(EXE) | K(VIA)},
+	[WIRE_CAPABILITY_DENIED] = {"capability.denied", K(SYSCALL) | K(ERROR),
+				    K(CAPABILITY) | K(EXE) | K(VIA)},
+	[WIRE_FS_INOTIFY_FIRED] = {"fs.inotify_fired", K(PATH) | K(EVENT), K(NAME)},
+	[WIRE_TELEMETRY_HELLO] = {"telemetry.hello", K(AGENT_VERSION) | K(SESSION) | K(NEXT_SEQ),
+				  K(KERNEL) | K(ARCH) | K(BOOT_ID) | K(PROCESS_VIA) | K(NET_VIA) |
+					  K(CAPABILITY_VIA) | K(FS_VIA) | K(HEARTBEAT_MS) |
+					  K(QUEUE_CAPACITY)},
+	[WIRE_TELEMETRY_HEARTBEAT] = {"telemetry.heartbeat",
+				      K(OBSERVED) | K(SENT) | K(DROPPED) | K(KERNEL_LOST) |
+					      K(NEXT_SEQ),
+				      K(QUEUE_PEAK) | K(PROCESS_OK)},
+	[WIRE_TELEMETRY_DROPPED] = {"telemetry.dropped",
+				    K(QUEUE_FULL) | K(TOO_LARGE) | K(CHANNEL) | K(KERNEL_OVERRUN) |
+					    K(NEXT_SEQ),
+				    K(FIRST_SEQ) | K(LAST_SEQ) | K(FIRST_NS) | K(LAST_NS)},
+	[WIRE_TELEMETRY_BYE] = {"telemetry.bye", K(REASON) | K(NEXT_SEQ),
+				K(OBSERVED) | K(SENT) | K(DROPPED)},
+};
+_Static_assert(ARRAY_SIZE(sources) == _WIRE_SOURCE_MAX, "a row for each source");
+
+static const struct {
+	const char *name, *camel;
+	enum wire_type type;
+} keys[] = {
+	[WIRE_KEY_ADDRESS] = {"address", "address", WIRE_TYPE_TEXT},
+	[WIRE_KEY_AGENT_VERSION] = {"agent_version", "agentVersion", WIRE_TYPE_TEXT},
+	[WIRE_KEY_ARCH] = {"arch", "arch", WIRE_TYPE_TEXT},
+	[WIRE_KEY_BOOT_ID] = {"boot_id", "bootId", WIRE_TYPE_TEXT},
+	[WIRE_KEY_CAPABILITY] = {"capability", "capability", WIRE_TYPE_TEXT},
+	[WIRE_KEY_CAPABILITY_VIA] = {"capability_via", "capabilityVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_CHANNEL] = {"channel", "channel", WIRE_TYPE_UINT},
+	[WIRE_KEY_CORE] = {"core", "core", WIRE_TYPE_BOOL},
+	[WIRE_KEY_DROPPED] = {"dropped", "dropped", WIRE_TYPE_UINT},
+	[WIRE_KEY_ERROR] = {"error", "error", WIRE_TYPE_TEXT},
+	[WIRE_KEY_EVENT] = {"event", "event", WIRE_TYPE_TEXT},
+	[WIRE_KEY_EXE] = {"exe", "exe", WIRE_TYPE_TEXT},
+	[WIRE_KEY_EXIT_CODE] = {"exit_code", "exitCode", WIRE_TYPE_UINT},
+	[WIRE_KEY_FAMILY] = {"family", "family", WIRE_TYPE_TEXT},
+	[WIRE_KEY_FIRST_NS] = {"first_ns", "firstNs", WIRE_TYPE_UINT},
+	[WIRE_KEY_FIRST_SEQ] = {"first_seq", "firstSeq", WIRE_TYPE_UINT},
+	[WIRE_KEY_FS_VIA] = {"fs_via", "fsVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_HEARTBEAT_MS] = {"heartbeat_ms", "heartbeatMs", WIRE_TYPE_UINT},
+	[WIRE_KEY_KERNEL] = {"kernel", "kernel", WIRE_TYPE_TEXT},
+	[WIRE_KEY_KERNEL_LOST] = {"kernel_lost", "kernelLost", WIRE_TYPE_UINT},
+	[WIRE_KEY_KERNEL_OVERRUN] = {"kernel_overrun", "kernelOverrun", WIRE_TYPE_UINT},
+	[WIRE_KEY_LAST_NS] = {"last_ns", "lastNs", WIRE_TYPE_UINT},
+	[WIRE_KEY_LAST_SEQ] = {"last_seq", "lastSeq", WIRE_TYPE_UINT},
+	[WIRE_KEY_NAME] = {"name", "name", WIRE_TYPE_TEXT},
+	[WIRE_KEY_NET_VIA] = {"net_via", "netVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_NEXT_SEQ] = {"next_seq", "nextSeq", WIRE_TYPE_UINT},
+	[WIRE_KEY_OBSERVED] = {"observed", "observed", WIRE_TYPE_UINT},
+	[WIRE_KEY_PATH] = {"path", "path", WIRE_TYPE_TEXT},
+	[WIRE_KEY_PORT] = {"port", "port", WIRE_TYPE_UINT},
+	[WIRE_KEY_PPID] = {"ppid", "ppid", WIRE_TYPE_UINT},
+	[WIRE_KEY_PROCESS_OK] = {"process_ok", "processOk", WIRE_TYPE_BOOL},
+	[WIRE_KEY_PROCESS_VIA] = {"process_via", "processVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_QUEUE_CAPACITY] = {"queue_capacity", "queueCapacity", WIRE_TYPE_UINT},
+	[WIRE_KEY_QUEUE_FULL] = {"queue_full", "queueFull", WIRE_TYPE_UINT},
+	[WIRE_KEY_QUEUE_PEAK] = {"queue_peak", "queuePeak", WIRE_TYPE_UINT},
+	[WIRE_KEY_REASON] = {"reason", "reason", WIRE_TYPE_TEXT},
+	[WIRE_KEY_RESOLVED] = {"resolved", "resolved", WIRE_TYPE_BOOL},
+	[WIRE_KEY_RESULT] = {"result", "result", WIRE_TYPE_TEXT},
+	[WIRE_KEY_SENT] = {"sent", "sent", WIRE_TYPE_UINT},
+	[WIRE_KEY_SESSION] = {"session", "session", WIRE_TYPE_TEXT},
+	[WIRE_KEY_SIGNAL] = {"signal", "signal", WIRE_TYPE_UINT},
+	[WIRE_KEY_SYSCALL] = {"syscall", "syscall", WIRE_TYPE_TEXT},
+	[WIRE_KEY_TOO_LARGE] = {"too_large", "tooLarge", WIRE_TYPE_UINT},
+	[WIRE_KEY_VIA] = {"via", "via", WIRE_TYPE_TEXT},
+};
+_Static_assert(ARRAY_SIZE(keys) == _WIRE_KEY_MAX, "a row for each key");
+
+static const char *const errors[] = {
+	[WIRE_OK] = "ok",
+	[WIRE_UNSUPPORTED_VERSION] = "unsupported_version",
+	[WIRE_UNKNOWN_SOURCE] = "unknown_source",
+	[WIRE_FRAME_LENGTH] = "frame_length",
+	[WIRE_TRUNCATED] = "truncated",
+	[WIRE_MALFORMED_CBOR] = "malformed_cbor",
+	[WIRE_NOT_A_MAP] = "not_a_map",
+	[WIRE_INDEFINITE_LENGTH] = "indefinite_length",
+	[WIRE_TRAILING_BYTES] = "trailing_bytes",
+	[WIRE_DUPLICATE_FIELD] = "duplicate_field",
+	[WIRE_MISSING_FIELD] = "missing_field",
+	[WIRE_BAD_TYPE] = "bad_type",
+	[WIRE_OUT_OF_RANGE] = "out_of_range",
+	[WIRE_INVALID_UTF8] = "invalid_utf8",
+	[WIRE_TOO_DEEP] = "too_deep",
+	[WIRE_TOO_MANY_PAIRS] = "too_many_pairs",
+};
+_Static_assert(ARRAY_SIZE(errors) == _WIRE_ERROR_MAX, "a name for each error");
+
+const char *wire_source_name(enum wire_source source)
+{
+	return sources[source].name;
+}
+
+uint64_t wire_source_allowed(enum wire_source source)
+{
+	return sources[source].required | sources[source].optional;
+}
+
+uint64_t wire_source_required(enum wire_source source)
+{
+	return sources[source].required;
+}
+
+const char *wire_key_name(enum wire_key key)
+{
+	return keys[key].name;
+}
+
+const char *wire_key_camel(enum wire_key key)
+{
+	return keys[key].camel;
+}
+
+enum wire_type wire_key_type(enum wire_key key)
+{
+	return keys[key].type;
+}
+
+const char *wire_error_name(enum wire_error error)
+{
+	return errors[error];
+}
+
+static bool text_is(struct wire_text text, const char *name)
+{
+	return strlen(name) == text.len && memcmp(name, text.data, text.len) == 0;
+}
+
+enum wire_source wire_source_from_name(struct wire_text name)
+{
+	for (int i = 0; i < _WIRE_SOURCE_MAX; i++)
+		if (text_is(name, sources[i].name))
+			return (enum wire_source)i;
+	return _WIRE_SOURCE_INVALID;
+}
+
+enum wire_key wire_key_from_name(struct wire_text name)
+{
+	for (int i = 0; i < _WIRE_KEY_MAX; i++)
+		if (keys[i].name[0] == (name.len ? name.data[0] : '\0') &&
+		    text_is(name, keys[i].name))
+			return (enum wire_key)i;
+	return _WIRE_KEY_INVALID;
+}
+
+static struct wire_detail *add_detail(struct declaration *d, enum wire_key key, enum wire_type type)
+{
+	struct wire_detail *detail;
+
+	assert(d->n_details < WIRE_DETAIL_PAIRS_MAX);
+	assert(keys[key].type == type);
+	detail = &d->details[d->n_details++];
+	detail->key = key;
+	detail->type = type;
+	return detail;
+}
+
+void declaration_add_uint(struct declaration *d, enum wire_key key, uint64_t value)
+{
+	add_detail(d, key, WIRE_TYPE_UINT)->uint = value;
+}
+
+void declaration_add_bool(struct declaration *d, enum wire_key key, bool value)
+{
+	add_detail(d, key, WIRE_TYPE_BOOL)->boolean = value;
+}
+
+void declaration_add_text(struct declaration *d, enum wire_key key, struct wire_text value)
+{
+	value.len = utf8_cut(value.data, value.len, WIRE_DETAIL_TEXT_MAX);
+	add_detail(d, key, WIRE_TYPE_TEXT)->text = value;
+}
