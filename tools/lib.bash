@@ -57,7 +57,7 @@ need_packages()
 }
 
 # build DIR [MESON OPTION...]: configures DIR if it is not, or not with these options, and builds
-# it. Quiet unless it fails.
+# it, or only $TARGETS of it. Quiet unless it fails.
 build()
 {
 	local dir=$1 log=$1.log options
@@ -72,7 +72,8 @@ build()
 		}
 		printf '%s\n' "$options" > "$dir/.options"
 	fi
-	ninja -C "$dir" &> "$log" || {
+	# shellcheck disable=SC2086
+	ninja -C "$dir" ${TARGETS:-} &> "$log" || {
 		grep -E -A 12 'error|FAILED|warning' "$log" | tail -n 60 >&2
 		return 1
 	}

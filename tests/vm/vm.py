@@ -37,7 +37,10 @@ MODULES = ["virtio_pci", "virtio_console", "vsock_loopback"]
 
 # Ready-made beginnings of scripts.
 CGROUP2 = """
-mount -t cgroup2 none /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup || exit 90
+for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+    echo +$controller > /sys/fs/cgroup/cgroup.subtree_control
+done
 """
 
 
@@ -59,8 +62,13 @@ def built(variable, inside=""):
     return path
 
 
+def guest_program(path):
+    """A program of the static build, by its path in the build directory."""
+    return built("CELLOS_VM_GUEST_HALF", path)
+
+
 def agent_binary():
-    return built("CELLOS_VM_GUEST_HALF", "guest-agent/cellos-telemetry")
+    return guest_program("guest-agent/cellos-telemetry")
 
 
 def receiver_binary():
@@ -86,10 +94,14 @@ def wait_for(what, condition, seconds):
 
 
 class Receiver:
-    """`cellos-host-telemetry receive` for one cell. Its evidence is a file; events() reads it."""
+    """`cellos-host-telemetry receive` for one cell. Its evidence is a file; events() reads it.
 
-    def __init__(self, *options, directory=None, cell_id="vm-cell", run_id="vm-run",
-                 spec_hash="sha256:" + "5e" * 32, environment=None, command=None):
+    options     more of receive's
+    signed      with a key made for it; verify() then checks the evidence
+    directory   where socket, evidence and log are; else one that goes with it"""
+
+    def __init__(self, *options, signed=False, directory=None, cell_id="vm-cell",
+                 run_id="vm-run", spec_hash="sha256:" + "5e" * 32, environment=None):
         self.own_directory = None if directory else tempfile.mkdtemp(prefix="cellos-vm-")
         self.directory = directory or self.own_directory
         self.base = os.path.join(self.directory, "v.sock")
@@ -97,12 +109,28 @@ class Receiver:
         self.log = os.path.join(self.directory, "receiver.log")
         self.process = None
         self.command = [
-            *(command or [receiver_binary()]), "receive", "--uds", self.base,
-            "--cell-id", cell_id, "--run-id", run_id, "--spec-hash", spec_hash, *options,
+            receiver_binary(), "receive", "--uds", self.base, "--cell-id", cell_id,
+            "--run-id", run_id, "--spec-hash", spec_hash, *options,
         ]
+        self.signed = signed
         self.environment = {**os.environ, **(environment or {})}
 
+    def _make_key(self):
+        subprocess.run([receiver_binary(), "keygen", "--kid", "vm", "--out", self.directory],
+                       check=True, stdout=subprocess.DEVNULL)
+        self.command += ["--sign-alg", "ed25519", "--sign-kid", "vm",
+                         "--sign-key-file", os.path.join(self.directory, "vm.seed")]
+
+    def verify(self, *options):
+        """The verdict over the evidence so far: returncode, stdout, stderr."""
+        return subprocess.run(
+            [receiver_binary(), "verify", "--keys", os.path.join(self.directory, "keyring.json"),
+             "--require-signed", *options, self.evidence],
+            capture_output=True, text=True, check=False)
+
     def start(self):
+        if self.signed and "--sign-alg" not in self.command:
+            self._make_key()
         with open(self.evidence, "ab") as out, open(self.log, "ab") as log:
             self.process = start(self.command, stdout=out, stderr=log, env=self.environment)
         wait_for("the receiver's socket",
@@ -417,9 +445,11 @@ def main():
 
 
 def by_hand():
+    """A VM from the command line, for demonstrations and for looking around."""
     parser = argparse.ArgumentParser(description="boot a VM and run shell commands in it")
-    parser.add_argument("script")
+    parser.add_argument("script", help="shell commands, or - to read them from standard input")
     parser.add_argument("--no-agent", action="store_true")
+    parser.add_argument("--console", action="store_true", help="print the kernel's console too")
     parser.add_argument("--program", action="append", default=[])
     parser.add_argument("--module", action="append", default=[])
     parser.add_argument("--append", default="")
@@ -428,12 +458,15 @@ def by_hand():
     parser.add_argument("--base", help="vsock port P leads to the UNIX socket BASE_P")
     parser.add_argument("--timeout", type=float, default=60)
     args = parser.parse_args()
-    result = Vm(args.script, base=args.base, agent=not args.no_agent, programs=args.program,
+    script = sys.stdin.read() if args.script == "-" else args.script
+    result = Vm(script, base=args.base, agent=not args.no_agent, programs=args.program,
                 modules=args.module, append=args.append, cpus=args.cpus,
                 memory_mib=args.memory).run(args.timeout)
     sys.stdout.write(result.output)
-    sys.stderr.write(result.console)
-    print(f"status {result.status}, {result.seconds:.1f} s", file=sys.stderr)
+    if args.console or result.status is None:
+        sys.stderr.write(result.console)
+    print(f"the VM ran {result.seconds:.1f} s, its script ended with {result.status}",
+          file=sys.stderr)
     sys.exit(result.status if result.status is not None and result.status >= 0 else 1)
 
 
