@@ -7,6 +7,9 @@ SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD_ROOT=${CELLOS_BUILD_ROOT:-$SOURCE}
 mkdir -p "$BUILD_ROOT"
 
+# The packages below are Debian's, and Debian's python3 is the one that finds them.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+
 # A build configured by one machine's environment would not be another's.
 unset CFLAGS CPPFLAGS LDFLAGS DESTDIR MESON_TESTTHREADS
 

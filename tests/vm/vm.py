@@ -165,8 +165,12 @@ class Receiver:
             return f.read()
 
     def wait_event(self, kind, seconds=10, **data):
-        return wait_for(f"event {kind} {data or ''}",
-                        lambda: find(self.events(), kind, **data), seconds)[0]
+        """The first such event, as soon as it is there."""
+        try:
+            return wait_for(f"event {kind} {data or ''}",
+                            lambda: find(self.events(), kind, **data), seconds)[0]
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n--- receiver\n{self.log_text()}") from None
 
     def finish(self):
         """Ends it as an operator would and returns all events."""
@@ -372,13 +376,21 @@ class Vm:
         except OSError:
             return ""
 
+    def _failed(self, what):
+        return AssertionError(f"{what}\n--- output\n{self.output.decode(errors='replace')}\n"
+                              f"--- console\n{self._text('console')[-4000:]}")
+
     def wait_mark(self, name, seconds=30):
         """The text of mark NAME as soon as the guest says it."""
+        deadline = time.monotonic() + seconds
         with self.changed:
-            if not self.changed.wait_for(lambda: name in self.marks, seconds):
-                raise AssertionError(f"the guest did not say {name} within {seconds} s\n"
-                                     f"--- output\n{self.output.decode(errors='replace')}\n"
-                                     f"--- console\n{self._text('console')[-4000:]}")
+            while name not in self.marks:
+                if self.process.poll() is not None or self.status is not None:
+                    raise self._failed(f"the guest ended (script: {self.status}) and did not "
+                                       f"say {name}")
+                if time.monotonic() > deadline:
+                    raise self._failed(f"the guest did not say {name} within {seconds} s")
+                self.changed.wait(0.2)
             return self.marks[name][-1]
 
     def tell(self, name):
@@ -398,10 +410,7 @@ class Vm:
             self.process.wait(max(0.1, seconds - (time.monotonic() - self.started)))
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(
-                f"the VM was not off after {seconds} s\n--- output\n"
-                f"{self.output.decode(errors='replace')}\n--- console\n"
-                f"{self._text('console')[-4000:]}") from None
+            raise self._failed(f"the VM was not off after {seconds} s") from None
         elapsed = time.monotonic() - self.started
         self.mux.stop()
         if self.mux.error:
