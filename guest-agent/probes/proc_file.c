@@ -13,6 +13,9 @@
 /* A path below /proc/PID: "/proc/4194304/status" and the like. */
 #define PROC_PATH_MAX 64u
 
+/* PF_KTHREAD of the kernel's linux/sched.h, as the flags field tells it. */
+#define TASK_KERNEL_THREAD UINT64_C(0x00200000)
+
 /* The kernel's layout; libc wraps it in readdir(3) only, which allocates. getdents64(2). */
 struct dirent64_raw {
 	uint64_t ino;
@@ -64,16 +67,18 @@ int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret)
 	st.state = p[1];
 	p += 2;
 
-	/* Field 4 is ppid, 20 num_threads, 22 starttime; the rest is not needed. */
+	/* Field 4 is ppid, 9 flags, 20 num_threads, 22 starttime; the rest is not needed. */
 	for (unsigned field = 4; field <= 22; field++) {
 		if (p == end || *p != ' ')
 			return -EBADMSG;
 		p++;
-		if (field == 4 || field == 20 || field == 22) {
+		if (field == 4 || field == 9 || field == 20 || field == 22) {
 			if (parse_number(&p, end, &v) < 0)
 				return -EBADMSG;
 			if (field == 4 && v <= INT_MAX)
 				st.ppid = (pid_t)v;
+			else if (field == 9)
+				st.kernel_thread = v & TASK_KERNEL_THREAD;
 			else if (field == 20 && v <= UINT32_MAX)
 				st.threads = (uint32_t)v;
 			else if (field == 22)

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,6 +21,7 @@ struct proc_stat {
 	pid_t pid;
 	pid_t ppid;
 	char state;
+	bool kernel_thread; /* its name changes with its work */
 	uint32_t threads;
 	uint64_t start_ticks; /* since boot, in USER_HZ (100 a second on every architecture) */
 	size_t comm_len;
