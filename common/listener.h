@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hand-over of a seccomp notification descriptor from the launcher (cellos-workload-exec) to
+ * the guest agent: constants and the two messages, nothing else. Both run on one machine, so the
+ * messages are plain structs in the machine's byte order.
+ *
+ * The socket is AF_UNIX SOCK_SEQPACKET, mode 0600; the agent listens. In order:
+ *
+ *   1. The launcher connects, while it still is in the agent's pid namespace (a peer in another
+ *      one is a confined workload and is refused), before it installs its filter.
+ *   2. The agent sends one struct listener_reply. status 0: there is a free place, which is kept
+ *      for LISTENER_PENDING_MS. Anything else, or no answer in time: the launcher goes on without
+ *      a listener and installs the silent form of the filter.
+ *   3. The launcher, or a child of it that inherited the connection, installs the filter with
+ *      SECCOMP_FILTER_FLAG_NEW_LISTENER and sends one struct listener_message with the descriptor
+ *      as SCM_RIGHTS (exactly one). The filter must let it send, receive and close.
+ *   4. The agent sends another struct listener_reply. status 0: it serves the descriptor from now
+ *      on. Otherwise the filter has nobody to answer it and COMMAND must not be run.
+ *   5. The launcher closes the connection and its own copy of the descriptor.
+ *
+ * A notification tells the system call and its arguments, but not which rule of the filter asked
+ * for it. So the launcher sends the rules, and the agent finds the FIRST that matches; its answer
+ * depends on the registers alone, never on memory. A call that no rule matches is refused with
+ * EPERM: then filter and table disagree, and the safe answer is no.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LISTENER_SOCKET_PATH "/run/cellos-telemetry.sock"
+#define LISTENER_MAGIC	     UINT32_C(0x4c504c43) /* "CLPL" */
+#define LISTENER_VERSION     1u
+
+#define LISTENER_MAX		16u   /* descriptors and pending connections at a time */
+#define LISTENER_PENDING_MS	5000u /* from connect(2) to the message */
+#define LISTENER_RULES_MAX	256u  /* of one message; at least 1 */
+#define LISTENER_CONDITIONS_MAX 4u    /* of one rule; 0: every call of that number matches */
+#define LISTENER_ERRNO_MAX	4095u
+
+enum listener_action {
+	LISTENER_REFUSE = 1, /* the call fails with error, whatever else is true */
+	LISTENER_WATCH = 2,  /* the call goes on, always; error is 0 */
+};
+
+/* True when ((uint32_t)args[arg] & mask) == value. The high halves are never looked at. */
+struct listener_condition {
+	uint32_t arg; /* 0..5 */
+	uint32_t mask;
+	uint32_t value;
+};
+
+struct listener_rule {
+	uint32_t nr; /* of the arch in the message */
+	uint32_t action;
+	uint32_t error; /* 1..LISTENER_ERRNO_MAX with LISTENER_REFUSE */
+	uint32_t n_conditions;
+	struct listener_condition conditions[LISTENER_CONDITIONS_MAX]; /* all must hold */
+};
+
+/* Sent without the unused tail of rules: LISTENER_MESSAGE_SIZE(n_rules) bytes. */
+struct listener_message {
+	uint32_t magic;
+	uint32_t version;
+	uint32_t arch; /* AUDIT_ARCH_* that the filter lets through */
+	uint32_t n_rules;
+	struct listener_rule rules[LISTENER_RULES_MAX];
+};
+
+#define LISTENER_MESSAGE_SIZE(n_rules)                                                             \
+	(offsetof(struct listener_message, rules) + (n_rules) * sizeof(struct listener_rule))
+
+struct listener_reply {
+	uint32_t magic;
+	uint32_t version;
+	int32_t status; /* 0 or a negative errno: -EMFILE no free place, -EACCES not allowed,
+			 * -EPROTO malformed message, -EBADF not a notification descriptor */
+};
+
+_Static_assert(sizeof(struct listener_condition) == 12, "no padding");
+_Static_assert(sizeof(struct listener_rule) == 64, "no padding");
+_Static_assert(sizeof(struct listener_reply) == 12, "no padding");

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Processes by the kernel's process connector: fork, exec and exit as they happen. Threads are
+ * counted, not reported. Nothing is lost unseen: each CPU numbers its events, and the socket counts
+ * what it had no room for. What the events mean, and what is done after a loss, is
+ * process_tracker.h's.
+ *
+ * The kernel ignores a listener outside the first pid namespace, and before 6.6 any process with
+ * CAP_NET_ADMIN can silence all listeners; so a child that ends at once is forked now and then, and
+ * must be seen to end.
+ *
+ * Single-threaded; allocates in open() only.
+ */
+#include <linux/capability.h>
+#include <linux/cn_proc.h>
+#include <linux/connector.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "common/util.h"
+#include "guest-agent/event_queue.h"
+#include "guest-agent/probes/connector_message.h"
+#include "guest-agent/probes/netlink.h"
+#include "guest-agent/probes/probe.h"
+#include "guest-agent/probes/process_tracker.h"
+#include "guest-agent/probes/sources.h"
+
+#define RECEIVE_BUFFER	(8 << 20) /* about 9000 events */
+#define BATCH		32u	  /* datagrams a recvmmsg(2) */
+#define DATAGRAM_MAX	512u	  /* one event is 76 bytes */
+#define CPUS_MAX	1024u	  /* beyond: the socket's own count of drops only */
+#define SELF_TEST_NS	(30 * NSEC_PER_SEC)
+#define OPEN_TIMEOUT_MS 1000
+#define CHECK_TURNS	8u
+#define CHECK_BUDGET	256u
+
+struct connector {
+	struct probe probe;
+	const struct probe_config *config;
+	struct process_tracker tracker;
+
+	uint32_t next_seq[CPUS_MAX];
+	bool seen_cpu[CPUS_MAX];
+	uint64_t gaps;	   /* by sequence */
+	uint64_t drops;	   /* by the socket */
+	uint32_t drops_at; /* its counter, as last read */
+	uint64_t lost;	   /* told to the queue: the larger of the two, never both */
+	uint64_t malformed;
+
+	pid_t canary; /* 0: none */
+	bool canary_seen;
+	bool healthy;
+	uint64_t canary_ns;
+	uint64_t canary_lost; /* lost when it was forked */
+
+	struct mmsghdr msgs[BATCH];
+	struct iovec iovs[BATCH];
+	struct sockaddr_nl names[BATCH];
+	_Alignas(8) uint8_t bufs[BATCH][DATAGRAM_MAX];
+};
+
+static int connector_send(int fd, enum proc_cn_mcast_op op, uint32_t ack)
+{
+	const struct cn_msg cn = {.id = {.idx = CN_IDX_PROC, .val = CN_VAL_PROC},
+				  .ack = ack,
+				  .len = sizeof(uint32_t)};
+	const uint32_t what = op;
+	_Alignas(8) uint8_t m[NLMSG_HDRLEN + sizeof(cn) + sizeof(what)];
+	const struct nlmsghdr nl = {.nlmsg_len = sizeof(m), .nlmsg_type = NLMSG_DONE};
+	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+
+	memcpy(m, &nl, sizeof(nl));
+	memcpy(m + NLMSG_HDRLEN, &cn, sizeof(cn));
+	memcpy(m + NLMSG_HDRLEN + sizeof(cn), &what, sizeof(what));
+	if (sendto(fd, m, sizeof(m), MSG_NOSIGNAL, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* A child that ends at once and raises no SIGCHLD. Returns its pid or a negative errno. */
+static pid_t canary_fork(void)
+{
+	long pid = syscall(SYS_clone, 0, NULL, NULL, NULL, NULL);
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		_exit(0);
+	return (pid_t)pid;
+}
+
+/* False while it has not ended yet. */
+static bool canary_reap(pid_t pid, int flags)
+{
+	pid_t r;
+
+	do
+		r = waitpid(pid, NULL, __WALL | flags);
+	while (r < 0 && errno == EINTR);
+	return r != 0;
+}
+
+/* Loss. */
+
+/*
+ * The socket's count tells at once how many it dropped; the sequence tells it with the next event
+ * of the CPU, and tells also what the kernel had no memory for. Each loss is in at least one of the
+ * two, and most are in both.
+ */
+static void account_loss(struct connector *c, struct event_queue *q)
+{
+	uint64_t lost = MAX(c->gaps, c->drops);
+
+	if (lost <= c->lost)
+		return;
+	event_queue_kernel_lost(q, lost - c->lost);
+	c->lost = lost;
+	process_tracker_repair(&c->tracker);
+}
+
+static void read_drops(struct connector *c)
+{
+	uint32_t drops;
+
+	if (netlink_drops(c->probe.fd, &drops) < 0)
+		return;
+	c->drops += drops - c->drops_at;
+	c->drops_at = drops;
+}
+
+static void check_seq(struct connector *c, const struct connector_event *ev)
+{
+	uint32_t gap;
+
+	if (ev->cpu >= CPUS_MAX)
+		return;
+	gap = ev->seq - c->next_seq[ev->cpu];
+	/* A number that goes back is a counter that started again (a restored machine). */
+	if (c->seen_cpu[ev->cpu] && gap && gap < UINT32_C(1) << 31)
+		c->gaps += gap;
+	c->seen_cpu[ev->cpu] = true;
+	c->next_seq[ev->cpu] = ev->seq + 1;
+}
+
+/* The source. */
+
+static void handle(struct connector *c, struct event_queue *q, const struct nlmsghdr *h)
+{
+	struct connector_event ev;
+
+	if (connector_parse(h, &ev) < 0) {
+		c->malformed++;
+		return;
+	}
+	check_seq(c, &ev);
+	if (ev.kind == CONNECTOR_EXIT && ev.tid == c->canary)
+		c->canary_seen = true;
+	process_tracker_event(&c->tracker, q, &ev);
+}
+
+static int connector_drain(struct probe *probe, struct event_queue *q, unsigned budget)
+{
+	struct connector *c = (struct connector *)probe;
+	unsigned done = 0;
+
+	while (done < budget) {
+		int n;
+
+		for (unsigned i = 0; i < BATCH; i++) {
+			c->iovs[i] = (struct iovec){.iov_base = c->bufs[i],
+						    .iov_len = sizeof(c->bufs[i])};
+			c->msgs[i].msg_hdr = (struct msghdr){.msg_name = &c->names[i],
+							     .msg_namelen = sizeof(c->names[i]),
+							     .msg_iov = &c->iovs[i],
+							     .msg_iovlen = 1};
+		}
+		n = recvmmsg(probe->fd, c->msgs, MIN(BATCH, budget - done), MSG_DONTWAIT, NULL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0 && errno == ENOBUFS) {
+			read_drops(c);
+			account_loss(c, q);
+			continue;
+		}
+		if (n < 0)
+			return -errno;
+		for (int i = 0; i < n; i++) {
+			struct netlink_walk walk = {.data = c->bufs[i], .left = c->msgs[i].msg_len};
+			const struct nlmsghdr *h;
+
+			done++;
+			/* Only the kernel's word counts: whoever has CAP_NET_ADMIN can send to
+			 * the group too. */
+			if (c->names[i].nl_pid != 0)
+				continue;
+			while ((h = netlink_next(&walk)))
+				handle(c, q, h);
+		}
+		account_loss(c, q);
+	}
+	if (done >= budget)
+		return 1;
+	return process_tracker_turn(&c->tracker, q, budget);
+}
+
+static int connector_check(struct probe *probe, struct event_queue *q)
+{
+	struct connector *c = (struct connector *)probe;
+	struct pollfd pfd = {.fd = probe->fd, .events = POLLIN};
+	uint64_t now = monotonic_ns();
+	bool empty;
+
+	read_drops(c);
+	account_loss(c, q);
+	process_tracker_check(&c->tracker, q);
+	empty = poll(&pfd, 1, 0) == 0;
+
+	/* No verdict before it has ended, nor while what may tell of it waits to be read. */
+	if (c->canary && canary_reap(c->canary, WNOHANG) && (c->canary_seen || empty)) {
+		if (c->canary_seen) {
+			c->healthy = true;
+		} else if (c->lost == c->canary_lost) {
+			/* Neither seen nor lost: somebody silenced the connector. What happened
+			 * meanwhile has no number, but /proc can still tell the most of it. */
+			c->healthy = false;
+			connector_send(probe->fd, PROC_CN_MCAST_LISTEN, 0);
+			process_tracker_repair(&c->tracker);
+		}
+		c->canary = 0;
+	}
+	if (!c->canary && (!c->canary_seen || now - c->canary_ns >= SELF_TEST_NS)) {
+		pid_t pid = canary_fork();
+
+		if (pid > 0) {
+			c->canary = pid;
+			c->canary_seen = false;
+			c->canary_ns = now;
+			c->canary_lost = c->lost;
+		}
+	}
+	/* A silenced connector gives no reason to drain, and a repair must not wait for one. */
+	for (unsigned i = 0; empty && i < CHECK_TURNS; i++)
+		if (!process_tracker_turn(&c->tracker, q, CHECK_BUDGET))
+			break;
+	return c->healthy;
+}
+
+/*
+ * Whether events do arrive, on a socket of its own: what waits on the source's own socket is for
+ * drain(). Returns 0, or a negative errno with the reason in why.
+ */
+static int self_test(char why[PROBE_WHY_MAX])
+{
+	const uint32_t token = (uint32_t)getpid();
+	const uint64_t deadline = monotonic_ns() + OPEN_TIMEOUT_MS * NSEC_PER_MSEC;
+	bool acked = false, seen = false;
+	_cleanup_close_ int fd = -1;
+	const char *step;
+	pid_t canary;
+	int r;
+
+	fd = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, RECEIVE_BUFFER, &step);
+	if (fd < 0) {
+		snprintf(why, PROBE_WHY_MAX, "%s: %s", step, strerror(-fd));
+		return fd;
+	}
+	r = connector_send(fd, PROC_CN_MCAST_LISTEN, token);
+	if (r < 0) {
+		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector: %s", strerror(-r));
+		return r;
+	}
+	canary = canary_fork();
+	if (canary < 0) {
+		snprintf(why, PROBE_WHY_MAX, "fork of the self-test: %s", strerror(-canary));
+		return canary;
+	}
+	while (!acked || !seen) {
+		_Alignas(8) uint8_t buf[DATAGRAM_MAX];
+		struct pollfd pfd = {.fd = fd, .events = POLLIN};
+		uint64_t now = monotonic_ns();
+		struct netlink_walk walk;
+		const struct nlmsghdr *h;
+		ssize_t n;
+
+		if (now >= deadline ||
+		    poll(&pfd, 1, (int)((deadline - now) / NSEC_PER_MSEC) + 1) == 0)
+			break;
+		n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+		if (n < 0)
+			continue;
+		walk = (struct netlink_walk){.data = buf, .left = (size_t)n};
+		while ((h = netlink_next(&walk))) {
+			struct connector_event ev;
+
+			if (connector_parse(h, &ev) < 0)
+				continue;
+			if (ev.kind == CONNECTOR_ACK && ev.ack == token + 1) {
+				r = -(int)ev.ack_error;
+				acked = true;
+			}
+			seen |= ev.kind == CONNECTOR_EXIT && ev.tid == canary;
+		}
+		if (r < 0)
+			break;
+	}
+	canary_reap(canary, 0);
+	connector_send(fd, PROC_CN_MCAST_IGNORE, 0);
+	if (r < 0) {
+		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector was refused: %s",
+			 strerror(-r));
+		return r;
+	}
+	if (!acked) {
+		snprintf(why, PROBE_WHY_MAX,
+			 "the process connector does not answer (not in the first pid namespace?)");
+		return -EOPNOTSUPP;
+	}
+	if (!seen) {
+		snprintf(why, PROBE_WHY_MAX,
+			 "the process connector did not tell of a child's exit");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static void connector_close(struct probe *probe)
+{
+	struct connector *c = (struct connector *)probe;
+
+	if (c->probe.fd >= 0) {
+		connector_send(c->probe.fd, PROC_CN_MCAST_IGNORE, 0);
+		close_fd(take_fd(&c->probe.fd));
+	}
+	if (c->canary)
+		canary_reap(c->canary, WNOHANG);
+	process_tracker_done(&c->tracker);
+	free(c);
+}
+
+static int connector_open(const struct probe_config *config, struct probe **ret,
+			  char why[PROBE_WHY_MAX])
+{
+	struct connector *c = calloc(1, sizeof(*c));
+	const char *step = "memory";
+	int r = -ENOMEM;
+
+	if (!c)
+		goto fail;
+	c->probe.ops = &proc_connector_ops;
+	c->probe.fd = -1;
+	c->tracker.dir.fd = -1;
+	c->config = config;
+	c->healthy = true;
+	c->canary_seen = true;
+	c->canary_ns = monotonic_ns();
+	r = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, RECEIVE_BUFFER, &step);
+	if (r < 0)
+		goto fail;
+	c->probe.fd = r;
+	step = "LISTEN to the process connector";
+	r = connector_send(c->probe.fd, PROC_CN_MCAST_LISTEN, 0);
+	if (r < 0)
+		goto fail;
+	r = self_test(why);
+	if (r < 0) {
+		connector_close(&c->probe);
+		return r;
+	}
+	/* Whoever is there already is known by name, but not reported. */
+	step = "first walk of /proc";
+	r = process_tracker_init(&c->tracker, config);
+	if (r < 0)
+		goto fail;
+	*ret = &c->probe;
+	return 0;
+
+fail:
+	snprintf(why, PROBE_WHY_MAX, "%s: %s", step, strerror(-r));
+	if (c)
+		connector_close(&c->probe);
+	return r;
+}
+
+const struct probe_ops proc_connector_ops = {
+	.via = "proc-connector",
+	.family = PROBE_PROCESS,
+	.capabilities = UINT64_C(1) << CAP_NET_ADMIN | UINT64_C(1) << CAP_SYS_PTRACE |
+			UINT64_C(1) << CAP_DAC_READ_SEARCH,
+	.uses = "the kernel's process connector (netlink)",
+	.misses = "nothing; what overruns its buffer is counted",
+	.open = connector_open,
+	.drain = connector_drain,
+	.check = connector_check,
+	.close = connector_close,
+};

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bounded readers of /proc: see proc_file.h.
+ */
+#include "guest-agent/probes/proc_file.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/syscall.h>
+
+#include "common/util.h"
+
+/* A path below /proc/PID: "/proc/4194304/status" and the like. */
+#define PROC_PATH_MAX 64u
+
+/* PF_KTHREAD of the kernel's linux/sched.h, as the flags field tells it. */
+#define TASK_KERNEL_THREAD UINT64_C(0x00200000)
+
+/* The kernel's layout; libc wraps it in readdir(3) only, which allocates. getdents64(2). */
+struct dirent64_raw {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+static int parse_number(const char **p, const char *end, uint64_t *ret)
+{
+	const char *s = *p;
+	uint64_t v = 0;
+
+	if (s < end && *s == '-')
+		return -ERANGE;
+	if (s == end || *s < '0' || *s > '9')
+		return -EBADMSG;
+	for (; s < end && *s >= '0' && *s <= '9'; s++)
+		if (__builtin_mul_overflow(v, UINT64_C(10), &v) ||
+		    __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v))
+			return -EBADMSG;
+	*p = s;
+	*ret = v;
+	return 0;
+}
+
+int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret)
+{
+	const char *end = data + len, *p = data, *open, *close;
+	struct proc_stat st = {0};
+	uint64_t v;
+
+	if (parse_number(&p, end, &v) < 0 || v == 0 || v > INT_MAX)
+		return -EBADMSG;
+	st.pid = (pid_t)v;
+	if (end - p < 2 || p[0] != ' ' || p[1] != '(')
+		return -EBADMSG;
+	open = p + 2;
+	/* comm may hold anything; what follows it holds no ')'. */
+	close = memrchr(open, ')', (size_t)(end - open));
+	if (!close)
+		return -EBADMSG;
+	st.comm_len = MIN((size_t)(close - open), (size_t)PROC_COMM_MAX - 1);
+	memcpy(st.comm, open, st.comm_len);
+	p = close + 1;
+	if (end - p < 3 || p[0] != ' ' || p[2] != ' ')
+		return -EBADMSG;
+	st.state = p[1];
+	p += 2;
+
+	/* Field 4 is ppid, 9 flags, 20 num_threads, 22 starttime; the rest is not needed. */
+	for (unsigned field = 4; field <= 22; field++) {
+		if (p == end || *p != ' ')
+			return -EBADMSG;
+		p++;
+		if (field == 4 || field == 9 || field == 20 || field == 22) {
+			if (parse_number(&p, end, &v) < 0)
+				return -EBADMSG;
+			if (field == 4 && v <= INT_MAX)
+				st.ppid = (pid_t)v;
+			else if (field == 9)
+				st.kernel_thread = v & TASK_KERNEL_THREAD;
+			else if (field == 20 && v <= UINT32_MAX)
+				st.threads = (uint32_t)v;
+			else if (field == 22)
+				st.start_ticks = v;
+			else
+				return -EBADMSG;
+		}
+		while (p < end && *p != ' ' && *p != '\n')
+			p++;
+	}
+	*ret = st;
+	return 0;
+}
+
+int proc_read_file(const char *path, char *ret_data, size_t size)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	size_t used = 0;
+
+	if (fd < 0)
+		return -errno;
+	while (used < size) {
+		ssize_t n = read(fd, ret_data + used, size - used);
+
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		if (n == 0)
+			break;
+		used += (size_t)n;
+	}
+	return (int)used;
+}
+
+int proc_read_stat(pid_t pid, struct proc_stat *ret)
+{
+	char path[PROC_PATH_MAX], data[PROC_STAT_MAX];
+	int n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	n = proc_read_file(path, data, sizeof(data));
+	if (n < 0)
+		return n;
+	return proc_stat_parse(data, (size_t)n, ret);
+}
+
+int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
+{
+	char path[PROC_PATH_MAX];
+	int n;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	n = proc_read_file(path, ret_comm, PROC_COMM_MAX);
+	if (n < 0)
+		return n;
+	/* The kernel ends it with one newline; others belong to the name. */
+	if (n > 0 && ret_comm[n - 1] == '\n')
+		n--;
+	return n;
+}
+
+int proc_read_exe(pid_t pid, char *ret_exe, size_t size)
+{
+	char path[PROC_PATH_MAX];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	n = readlink(path, ret_exe, size);
+	return n < 0 ? -errno : (int)n;
+}
+
+int proc_status_hex(const char *data, size_t len, const char *name, uint64_t *ret)
+{
+	const char *end = data + len;
+	size_t name_len = strlen(name);
+
+	for (const char *line = data; line < end;) {
+		const char *eol = memchr(line, '\n', (size_t)(end - line));
+		const char *stop = eol ? eol : end;
+
+		if ((size_t)(stop - line) > name_len + 1 && !memcmp(line, name, name_len) &&
+		    line[name_len] == ':') {
+			const char *p = line + name_len + 1;
+			uint64_t v = 0;
+			unsigned digits = 0;
+
+			while (p < stop && (*p == '\t' || *p == ' '))
+				p++;
+			for (; p < stop; p++, digits++) {
+				char c = *p;
+
+				if (c >= '0' && c <= '9')
+					v = v << 4 | (uint64_t)(c - '0');
+				else if (c >= 'a' && c <= 'f')
+					v = v << 4 | (uint64_t)(c - 'a' + 10);
+				else
+					return -EBADMSG;
+			}
+			if (digits == 0 || digits > 16)
+				return -EBADMSG;
+			*ret = v;
+			return 0;
+		}
+		if (!eol)
+			break;
+		line = eol + 1;
+	}
+	return -ENOENT;
+}
+
+int proc_dir_open(struct proc_dir *dir)
+{
+	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	dir->fd = fd;
+	dir->pos = dir->len = 0;
+	return 0;
+}
+
+int proc_dir_rewind(struct proc_dir *dir)
+{
+	dir->pos = dir->len = 0;
+	return lseek(dir->fd, 0, SEEK_SET) < 0 ? -errno : 0;
+}
+
+int proc_dir_next(struct proc_dir *dir, pid_t *ret)
+{
+	for (;;) {
+		const struct dirent64_raw *e;
+		uint64_t pid;
+
+		if (dir->pos == dir->len) {
+			long n = syscall(SYS_getdents64, dir->fd, dir->buf, sizeof(dir->buf));
+
+			if (n < 0)
+				return -errno;
+			if (n == 0)
+				return 0;
+			dir->pos = 0;
+			dir->len = (size_t)n;
+		}
+		e = (const struct dirent64_raw *)(dir->buf + dir->pos);
+		if (e->reclen == 0 || e->reclen > dir->len - dir->pos)
+			return -EBADMSG;
+		dir->pos += e->reclen;
+		if (parse_u64(e->name, 1, INT_MAX, &pid) < 0)
+			continue;
+		*ret = (pid_t)pid;
+		return 1;
+	}
+}
+
+void proc_dir_close(struct proc_dir *dir)
+{
+	close_fd(take_fd(&dir->fd));
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bounded readers of /proc for the sources: one open, one or a few reads, one close, into the
+ * caller's buffer; no stdio, no allocation. A pid can vanish between any two calls: then they
+ * return -ENOENT or -ESRCH and the caller goes on with what it knows.
+ *
+ * proc(5). The parsers are pure and accept any bytes. Safe on any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PROC_COMM_MAX 16u   /* TASK_COMM_LEN, with its NUL */
+#define PROC_STAT_MAX 1024u /* a stat line is at most about 600 bytes */
+
+/* What the sources need of /proc/PID/stat. */
+struct proc_stat {
+	pid_t pid;
+	pid_t ppid;
+	char state;
+	bool kernel_thread; /* its name changes with its work */
+	uint32_t threads;
+	uint64_t start_ticks; /* since boot, in USER_HZ (100 a second on every architecture) */
+	size_t comm_len;
+	char comm[PROC_COMM_MAX]; /* raw bytes, not terminated */
+};
+
+/* A stat line -> *ret. comm may hold any byte, also ')' and newline. 0 or -EBADMSG. */
+int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret);
+
+/* 0 or a negative errno. */
+int proc_read_stat(pid_t pid, struct proc_stat *ret);
+
+/* Raw bytes without the newline; returns their number (0..15) or a negative errno. */
+int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX]);
+
+/* Raw bytes of the path, cut to size; returns their number or a negative errno. */
+int proc_read_exe(pid_t pid, char *ret_exe, size_t size);
+
+/* A small file of /proc, at most size bytes of it. Returns the bytes read or a negative errno. */
+int proc_read_file(const char *path, char *ret_data, size_t size);
+
+/* The value of a line "Name:\t..." of a status file: "CapEff". Returns 0, -ENOENT, -EBADMSG. */
+int proc_status_hex(const char *data, size_t len, const char *name, uint64_t *ret);
+
+#define PROC_DIR_BUFFER 4096u
+
+/* The pids of /proc, a few at a time. */
+struct proc_dir {
+	int fd; /* owned */
+	size_t pos;
+	size_t len;
+	_Alignas(8) char buf[PROC_DIR_BUFFER];
+};
+
+/* 0 or a negative errno. */
+int proc_dir_open(struct proc_dir *dir);
+/* From the first pid again. 0 or a negative errno. */
+int proc_dir_rewind(struct proc_dir *dir);
+/* 1 and a pid, 0 at the end, or a negative errno. */
+int proc_dir_next(struct proc_dir *dir, pid_t *ret);
+void proc_dir_close(struct proc_dir *dir);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The processes that are alive, and what to report of them: turns the connector's events into
+ * observations, with the names that the events lack, and repairs itself from /proc after a loss.
+ *
+ * The repair takes several turns. First /proc is walked, a piece a turn. Then the socket must have
+ * been empty once more, so that no queued event can still tell the same. Then the starts,
+ * executions and ends that nobody told are reported, a piece a turn. An end found so has no exit
+ * code.
+ *
+ * Single-threaded; allocates in process_tracker_init() only.
+ */
+#pragma once
+
+#include "guest-agent/event_queue.h"
+#include "guest-agent/probes/connector_message.h"
+#include "guest-agent/probes/pid_table.h"
+#include "guest-agent/probes/probe.h"
+#include "guest-agent/probes/proc_file.h"
+
+enum tracker_state {
+	TRACKER_STEADY,
+	TRACKER_SCAN_WANTED,
+	TRACKER_WALKING,
+	TRACKER_SETTLING,
+	TRACKER_REPORTING,
+};
+
+struct process_tracker {
+	const struct probe_config *config; /* borrowed */
+	struct pid_table *table;	   /* owned */
+	enum tracker_state state;
+	bool scan_again;
+	uint32_t scan;	  /* number of the running or last walk */
+	size_t place;	  /* of the report, in the table */
+	uint64_t told_ns; /* when the last report began */
+	struct proc_dir dir;
+};
+
+/*
+ * Learn, without reporting, who is alive already. Call it when events are queued up already.
+ * 0 or a negative errno; process_tracker_done() is to be called in both cases.
+ */
+int process_tracker_init(struct process_tracker *t, const struct probe_config *config);
+void process_tracker_done(struct process_tracker *t);
+
+/* One event of the connector. Children of the agent itself are left out. */
+void process_tracker_event(struct process_tracker *t, struct event_queue *q,
+			   const struct connector_event *ev);
+
+/* Events were lost. */
+void process_tracker_repair(struct process_tracker *t);
+
+/* To be called when the socket has just been found empty. True while a repair is not finished. */
+bool process_tracker_turn(struct process_tracker *t, struct event_queue *q, unsigned budget);
+
+/* Now and then: report the ends that became certain by the look of /proc only. */
+void process_tracker_check(struct process_tracker *t, struct event_queue *q);
