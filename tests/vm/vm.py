@@ -48,6 +48,7 @@ done
 BUILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build")
 BINARIES = {
     "CELLOS_VM_GUEST": "tests/vm/vm-guest",
+    "CELLOS_VM_PROGRAMS": "tests/vm",
     "CELLOS_VM_GUEST_HALF": "tests/vm/guest-half",
     "CELLOS_HOST_TELEMETRY": "host-receiver/cellos-host-telemetry",
 }
@@ -65,6 +66,11 @@ def built(variable, inside=""):
 def guest_program(path):
     """A program of the static build, by its path in the build directory."""
     return built("CELLOS_VM_GUEST_HALF", path)
+
+
+def test_program(name):
+    """A program of tests/vm/programs, as an entry of Vm's programs."""
+    return built("CELLOS_VM_PROGRAMS", f"vm-{name}"), f"/bin/{name}"
 
 
 def agent_binary():
