@@ -83,7 +83,8 @@ static int open_family(struct agent *a, enum probe_family family,
 	const struct options *o = a->options;
 	const bool automatic = strcmp(o->source[family], SOURCE_AUTO) == 0;
 
-	if (strcmp(o->source[family], SOURCE_OFF) == 0)
+	if (strcmp(o->source[family], SOURCE_OFF) == 0 ||
+	    (family == PROBE_FS && o->probes.n_inotify_paths == 0))
 		return 0;
 	for (; *table; table++) {
 		char why[PROBE_WHY_MAX] = "";
@@ -474,6 +475,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *ctx)
 {
 	struct agent a;
+	const char *step = NULL;
 	int r = agent_init(&a, options), status = -1;
 
 	if (r < 0) {
@@ -487,9 +489,10 @@ int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *
 		agent_done(&a);
 		return EXIT_NOT_READY;
 	}
-	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX);
+	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX, &step);
 	if (r < 0)
-		log_warning("msg=\"cannot harden the agent wholly\" errno=%d", -r);
+		log_warning("msg=\"cannot harden the agent wholly\" step=%s errno=%d why=\"%s\"", step,
+			    -r, strerror(-r));
 	a.give_up_at_ns = monotonic_ns() + options->ready_timeout_ms * NSEC_PER_MSEC;
 	/* The first turn connects: nothing would wake it. */
 	a.more_left = true;
