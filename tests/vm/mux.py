@@ -67,7 +67,6 @@ class Connection:
         self.guest_eof = False
         self.guest_gone = False
         self.shut = False
-        self.host_eof = False
 
 
 class Mux(threading.Thread):
@@ -207,8 +206,8 @@ class Mux(threading.Thread):
         return True
 
     def _read_sock(self, c):
-        """False when the socket's other end is closed altogether."""
-        while not c.host_eof and c.credit > 0 and len(self.out) < OUT_LIMIT:
+        """False at its end: the VMM makes a full close of a host's end of one direction."""
+        while c.credit > 0 and len(self.out) < OUT_LIMIT:
             try:
                 data = c.sock.recv(min(CHUNK, c.credit))
             except BlockingIOError:
@@ -216,21 +215,10 @@ class Mux(threading.Thread):
             except OSError:
                 return False
             if not data:
-                c.host_eof = True
-                # An end of the other direction only, or a close? A write tells.
-                if self._peer_closed(c.sock):
-                    return False
-                self._frame(EOF, c.number)
-                break
+                return False
             self._frame(DATA, c.number, data)
             c.credit -= len(data)
         return True
-
-    @staticmethod
-    def _peer_closed(sock):
-        poll = select.poll()
-        poll.register(sock, 0)
-        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def _serve(self, c):
         if not self._write_sock(c):
@@ -243,8 +231,6 @@ class Mux(threading.Thread):
             c.sock.shutdown(socket.SHUT_WR)
             c.shut = True
         if not c.guest_gone and not self._read_sock(c):
-            self._drop(c, tell=True)
-        elif c.host_eof and c.shut:
             self._drop(c, tell=True)
 
     def _run(self):
@@ -276,8 +262,7 @@ class Mux(threading.Thread):
         poll.register(self.woken, select.POLLIN)
         poll.register(self.stream, select.POLLIN | (select.POLLOUT if self.out else 0))
         for c in self.connections.values():
-            readable = (not c.host_eof and not c.guest_gone and c.credit > 0 and
-                        len(self.out) < OUT_LIMIT)
+            readable = not c.guest_gone and c.credit > 0 and len(self.out) < OUT_LIMIT
             wanted = (select.POLLIN if readable else 0) | (select.POLLOUT if c.out else 0)
             if wanted:
                 poll.register(c.sock, wanted)

@@ -8,6 +8,8 @@
  * number that is unknown concerns a connection that has just ended and is ignored. Each side may
  * send MUX_WINDOW bytes a connection before the other grants more with MUX_CREDIT, which it does
  * as it passes bytes on: a reader that stops stops its sender, and nobody else's.
+ *
+ * As with the VMMs there are, the host cannot end its direction alone: that is a close.
  */
 #pragma once
 
@@ -23,7 +25,7 @@ enum mux_type {
 	MUX_START = 1, /* guest: I am here. Host: every MUX_LISTEN that holds now has been sent */
 	MUX_OPEN,      /* guest only; payload: u32 port */
 	MUX_DATA,      /* payload: the bytes */
-	MUX_EOF,       /* the sender's side has ended its direction, the other one goes on */
+	MUX_EOF,       /* guest only: it has ended its direction, the other one goes on */
 	MUX_CLOSE,     /* the sender's side is gone; bytes sent before are still delivered */
 	MUX_CREDIT,    /* payload: u32 bytes the other may send on top */
 	MUX_LISTEN,    /* host only; connection = port: somebody listens there */

@@ -45,9 +45,7 @@ struct connection {
 	bool opened;	     /* MUX_OPEN was sent */
 	bool guest_eof;	     /* the guest has ended its direction */
 	bool eof_sent;
-	bool guest_gone; /* nobody reads the other end any more */
-	bool host_eof;	 /* the host has ended its direction; shut down once drained */
-	bool host_shut;
+	bool guest_gone;	/* nobody reads the other end any more */
 	bool host_gone;		/* MUX_CLOSE came; close once drained */
 	uint32_t head, pending; /* ring of bytes on their way to the guest */
 	uint8_t ring[MUX_WINDOW];
@@ -214,15 +212,12 @@ static void take_frame(const struct mux_header *header, const uint8_t *payload)
 		if (c)
 			c->credit += value;
 		return;
-	case MUX_EOF:
-		if (c)
-			c->host_eof = true;
-		return;
 	case MUX_CLOSE:
 		if (c)
 			c->host_gone = true;
 		return;
-	case MUX_OPEN: break;
+	case MUX_OPEN:
+	case MUX_EOF: break;
 	}
 	fail("unexpected frame type %u", header->type);
 }
@@ -298,7 +293,7 @@ static void read_guest(struct connection *c)
 	}
 }
 
-/* Ring -> guest, and then what the host said after it. */
+/* Ring -> guest. */
 static void write_guest(struct connection *c)
 {
 	while (c->pending > 0) {
@@ -316,10 +311,6 @@ static void write_guest(struct connection *c)
 		c->head = (c->head + (uint32_t)sent) % MUX_WINDOW;
 		c->pending -= (uint32_t)sent;
 		c->credit_due += (uint32_t)sent;
-	}
-	if (c->host_eof && !c->host_shut) {
-		shutdown(c->fd, SHUT_WR);
-		c->host_shut = true;
 	}
 }
 
@@ -340,7 +331,7 @@ static void serve_connection(struct connection *c)
 	if (c->credit_due > 0 && put_u32(MUX_CREDIT, c->id, c->credit_due))
 		c->credit_due = 0;
 	if (c->guest_eof && !c->guest_gone)
-		c->guest_gone = c->host_shut || peer_is_gone(c->fd);
+		c->guest_gone = peer_is_gone(c->fd);
 	if (c->guest_eof && !c->guest_gone && !c->eof_sent)
 		c->eof_sent = put_empty(MUX_EOF, c->id);
 	if (c->guest_gone && put_empty(MUX_CLOSE, c->id))
