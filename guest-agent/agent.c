@@ -359,21 +359,13 @@ static void turn_channel(struct agent *a, uint64_t now_ns, void (*on_ready)(void
 
 /* ---- start and end -------------------------------------------------------------------------------------- */
 
-static void say_bye(struct agent *a)
+/* Sends what is queued, until then at the latest. */
+static void flush_queue(struct agent *a, uint64_t until_ns)
 {
-	struct declaration d = telemetry(a, WIRE_TELEMETRY_BYE);
-	const uint64_t until = monotonic_ns() + BYE_FLUSH_MS * NSEC_PER_MSEC;
 	uint64_t now_ns;
 
-	/* What the sources hold still counts as observed. */
-	drain_sources(a);
-	if (event_queue_receipt_pending(a->queue))
-		receipt(a);
-	declaration_add_text(&d, WIRE_KEY_REASON, wire_text("SIGTERM"));
-	add_totals(a, &d);
-	event_queue_put_telemetry(a->queue, &d);
 	while (a->channel.state == CHANNEL_OPEN && !event_queue_empty(a->queue) &&
-	       (now_ns = monotonic_ns()) < until) {
+	       (now_ns = monotonic_ns()) < until_ns) {
 		struct epoll_event events[EPOLL_EVENTS];
 
 		if (channel_turn(&a->channel, a->queue, now_ns) == CHANNEL_LOST)
@@ -381,6 +373,22 @@ static void say_bye(struct agent *a)
 		if (!event_queue_empty(a->queue))
 			epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, 10);
 	}
+}
+
+static void say_bye(struct agent *a)
+{
+	struct declaration d = telemetry(a, WIRE_TELEMETRY_BYE);
+	const uint64_t until_ns = monotonic_ns() + BYE_FLUSH_MS * NSEC_PER_MSEC;
+
+	/* What the sources hold still counts as observed, and as sent once it is. */
+	drain_sources(a);
+	if (event_queue_receipt_pending(a->queue))
+		receipt(a);
+	flush_queue(a, until_ns);
+	declaration_add_text(&d, WIRE_KEY_REASON, wire_text("SIGTERM"));
+	add_totals(a, &d);
+	event_queue_put_telemetry(a->queue, &d);
+	flush_queue(a, until_ns);
 }
 
 static void agent_done(struct agent *a)

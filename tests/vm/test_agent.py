@@ -5,7 +5,7 @@ is seen there too. The agent dials AF_VSOCK as it does in production."""
 import time
 import unittest
 
-from vm import Receiver, Vm, find, main
+from vm import Receiver, Vm, find, main, test_program
 
 WINDOW_MS = 2000
 
@@ -15,10 +15,10 @@ cellos-telemetry --heartbeat 500 --inotify /tmp/one --inotify /tmp/two || exit 1
 agent=$(cat /run/cellos-telemetry.pid)
 vm say agent $agent $(uname -r) $(cat /proc/sys/kernel/random/boot_id)
 
-# A process that lives long enough for a source that polls.
-sleep 0.7 & sleeper=$!
-vm say sleeper $sleeper $$
-wait $sleeper
+# Processes that live long enough for a source that polls.
+spawn 1 /bin/sleep 0.7 > /tmp/null & spawn=$!
+vm say spawn $spawn $$
+wait $spawn
 echo hello > /tmp/one/new
 mv /tmp/one/new /tmp/two/moved
 chmod 600 /tmp/two/moved
@@ -49,7 +49,7 @@ class Agent(unittest.TestCase):
 
     @classmethod
     def boot(cls, receiver):
-        with Vm(WORKLOAD, receiver=receiver) as vm:
+        with Vm(WORKLOAD, receiver=receiver, programs=[test_program("spawn")]) as vm:
             vm.wait_mark("bye", 60)
             time.sleep(WINDOW_MS / 1000 + 1)
             cls.after_bye = receiver.events()
@@ -84,16 +84,24 @@ class Agent(unittest.TestCase):
         self.assertNotEqual(hello["detail"]["processVia"], "none")
 
     def test_processes_have_their_pids_and_comms(self):
-        sleeper, shell = map(int, self.mark("sleeper"))
-        spawned = self.only("process.spawned", guestPid=sleeper)
+        spawn, shell = map(int, self.mark("spawn"))
+        spawned = self.only("process.spawned", guestPid=spawn)
         self.assertEqual(spawned["detail"]["ppid"], shell)
-        self.assertIn(spawned["guestComm"], ("sh", "script", "sleep"))
-        named = [e for kind in ("process.spawned", "process.executed")
-                 for e in find(self.events, kind, guestPid=sleeper, guestComm="sleep")]
-        self.assertTrue(named, "nobody named the process sleep")
-        exited = self.only("process.exited", guestPid=sleeper)
-        self.assertEqual(exited["guestComm"], "sleep")
-        self.assertGreater(exited["guestMonotonicNs"], spawned["guestMonotonicNs"] + 500_000_000)
+        executed = self.only("process.executed", guestPid=spawn)
+        self.assertEqual((executed["guestComm"], executed["detail"]["exe"]),
+                         ("spawn", "/bin/spawn"))
+
+        # Its child, which only the evidence knows the pid of.
+        child = self.only("process.spawned", ppid=spawn)
+        pid = child["guestPid"]
+        executed = self.only("process.executed", guestPid=pid)
+        self.assertEqual((executed["guestComm"], executed["detail"]["exe"]),
+                         ("sleep", "/bin/busybox"))
+        exited = self.only("process.exited", guestPid=pid)
+        self.assertEqual((exited["guestComm"], exited["detail"]["ppid"]), ("sleep", spawn))
+        lived = exited["guestMonotonicNs"] - child["guestMonotonicNs"]
+        self.assertGreaterEqual(lived, 600_000_000)
+        self.assertEqual(self.only("process.exited", guestPid=spawn)["guestComm"], "spawn")
 
     def test_the_agent_does_not_report_itself(self):
         agent = int(self.mark("agent")[0])
