@@ -43,8 +43,11 @@ int proc_read_exe(pid_t pid, char *ret_exe, size_t size);
 /* A small file of /proc, at most size bytes of it. Returns the bytes read or a negative errno. */
 int proc_read_file(const char *path, char *ret_data, size_t size);
 
-/* The value of a line "Name:\t..." of a status file: "CapEff". Returns 0, -ENOENT, -EBADMSG. */
-int proc_status_hex(const char *data, size_t len, const char *name, uint64_t *ret);
+/*
+ * The number in the line "NAME:\tNUMBER" of a status file; base 10 or 16. 0, -ENOENT when there is
+ * no such line, -EBADMSG when its value is no such number.
+ */
+int proc_status_value(const char *data, size_t len, const char *name, unsigned base, uint64_t *ret);
 
 #define PROC_DIR_BUFFER 4096u
 
