@@ -13,83 +13,92 @@
 
 #define K(name) (UINT64_C(1) << WIRE_KEY_##name)
 
+/* A literal with its length, so that a lookup compares lengths before bytes. */
+#define T(literal)                                                                                 \
+	{                                                                                          \
+		literal, sizeof(literal) - 1                                                       \
+	}
+
 static const struct {
-	const char *name;
+	struct wire_text name;
 	uint64_t required, optional;
 } sources[] = {
-	[WIRE_PROCESS_SPAWNED] = {"process.spawned", K(PPID), 0},
-	[WIRE_PROCESS_EXECUTED] = {"process.executed", K(EXE), K(PPID) | K(RESOLVED)},
-	[WIRE_PROCESS_EXITED] = {"process.exited", 0, K(EXIT_CODE) | K(SIGNAL) | K(CORE) | K(PPID)},
-	[WIRE_NET_CONNECT_ATTEMPTED] = {"net.connect_attempted", K(FAMILY) | K(ADDRESS) | K(PORT),
+	[WIRE_PROCESS_SPAWNED] = {T("process.spawned"), K(PPID), 0},
+	[WIRE_PROCESS_EXECUTED] = {T("process.executed"), K(EXE), K(PPID) | K(RESOLVED)},
+	[WIRE_PROCESS_EXITED] = {T("process.exited"), 0,
+				 K(EXIT_CODE) | K(SIGNAL) | K(CORE) | K(PPID)},
+	[WIRE_NET_CONNECT_ATTEMPTED] = {T("net.connect_attempted"),
+					K(FAMILY) | K(ADDRESS) | K(PORT),
 					K(RESULT) | K(EXE) | K(VIA)},
-	[WIRE_CAPABILITY_DENIED] = {"capability.denied", K(SYSCALL) | K(ERROR),
+	[WIRE_CAPABILITY_DENIED] = {T("capability.denied"), K(SYSCALL) | K(ERROR),
 				    K(CAPABILITY) | K(EXE) | K(VIA)},
-	[WIRE_FS_INOTIFY_FIRED] = {"fs.inotify_fired", K(PATH) | K(EVENT), K(NAME)},
-	[WIRE_TELEMETRY_HELLO] = {"telemetry.hello", K(AGENT_VERSION) | K(SESSION) | K(NEXT_SEQ),
+	[WIRE_FS_INOTIFY_FIRED] = {T("fs.inotify_fired"), K(PATH) | K(EVENT), K(NAME)},
+	[WIRE_TELEMETRY_HELLO] = {T("telemetry.hello"), K(AGENT_VERSION) | K(SESSION) | K(NEXT_SEQ),
 				  K(KERNEL) | K(ARCH) | K(BOOT_ID) | K(PROCESS_VIA) | K(NET_VIA) |
 					  K(CAPABILITY_VIA) | K(FS_VIA) | K(HEARTBEAT_MS) |
 					  K(QUEUE_CAPACITY)},
-	[WIRE_TELEMETRY_HEARTBEAT] = {"telemetry.heartbeat",
+	[WIRE_TELEMETRY_HEARTBEAT] = {T("telemetry.heartbeat"),
 				      K(OBSERVED) | K(SENT) | K(DROPPED) | K(KERNEL_LOST) |
 					      K(NEXT_SEQ),
 				      K(QUEUE_PEAK) | K(PROCESS_OK)},
-	[WIRE_TELEMETRY_DROPPED] = {"telemetry.dropped",
+	[WIRE_TELEMETRY_DROPPED] = {T("telemetry.dropped"),
 				    K(QUEUE_FULL) | K(TOO_LARGE) | K(CHANNEL) | K(KERNEL_OVERRUN) |
 					    K(NEXT_SEQ),
 				    K(FIRST_SEQ) | K(LAST_SEQ) | K(FIRST_NS) | K(LAST_NS)},
-	[WIRE_TELEMETRY_BYE] = {"telemetry.bye", K(REASON) | K(NEXT_SEQ),
+	[WIRE_TELEMETRY_BYE] = {T("telemetry.bye"), K(REASON) | K(NEXT_SEQ),
 				K(OBSERVED) | K(SENT) | K(DROPPED)},
 };
 _Static_assert(ARRAY_SIZE(sources) == _WIRE_SOURCE_MAX, "a row for each source");
 
 static const struct {
-	const char *name, *camel;
+	struct wire_text name;
+	const char *camel;
 	enum wire_type type;
 } keys[] = {
-	[WIRE_KEY_ADDRESS] = {"address", "address", WIRE_TYPE_TEXT},
-	[WIRE_KEY_AGENT_VERSION] = {"agent_version", "agentVersion", WIRE_TYPE_TEXT},
-	[WIRE_KEY_ARCH] = {"arch", "arch", WIRE_TYPE_TEXT},
-	[WIRE_KEY_BOOT_ID] = {"boot_id", "bootId", WIRE_TYPE_TEXT},
-	[WIRE_KEY_CAPABILITY] = {"capability", "capability", WIRE_TYPE_TEXT},
-	[WIRE_KEY_CAPABILITY_VIA] = {"capability_via", "capabilityVia", WIRE_TYPE_TEXT},
-	[WIRE_KEY_CHANNEL] = {"channel", "channel", WIRE_TYPE_UINT},
-	[WIRE_KEY_CORE] = {"core", "core", WIRE_TYPE_BOOL},
-	[WIRE_KEY_DROPPED] = {"dropped", "dropped", WIRE_TYPE_UINT},
-	[WIRE_KEY_ERROR] = {"error", "error", WIRE_TYPE_TEXT},
-	[WIRE_KEY_EVENT] = {"event", "event", WIRE_TYPE_TEXT},
-	[WIRE_KEY_EXE] = {"exe", "exe", WIRE_TYPE_TEXT},
-	[WIRE_KEY_EXIT_CODE] = {"exit_code", "exitCode", WIRE_TYPE_UINT},
-	[WIRE_KEY_FAMILY] = {"family", "family", WIRE_TYPE_TEXT},
-	[WIRE_KEY_FIRST_NS] = {"first_ns", "firstNs", WIRE_TYPE_UINT},
-	[WIRE_KEY_FIRST_SEQ] = {"first_seq", "firstSeq", WIRE_TYPE_UINT},
-	[WIRE_KEY_FS_VIA] = {"fs_via", "fsVia", WIRE_TYPE_TEXT},
-	[WIRE_KEY_HEARTBEAT_MS] = {"heartbeat_ms", "heartbeatMs", WIRE_TYPE_UINT},
-	[WIRE_KEY_KERNEL] = {"kernel", "kernel", WIRE_TYPE_TEXT},
-	[WIRE_KEY_KERNEL_LOST] = {"kernel_lost", "kernelLost", WIRE_TYPE_UINT},
-	[WIRE_KEY_KERNEL_OVERRUN] = {"kernel_overrun", "kernelOverrun", WIRE_TYPE_UINT},
-	[WIRE_KEY_LAST_NS] = {"last_ns", "lastNs", WIRE_TYPE_UINT},
-	[WIRE_KEY_LAST_SEQ] = {"last_seq", "lastSeq", WIRE_TYPE_UINT},
-	[WIRE_KEY_NAME] = {"name", "name", WIRE_TYPE_TEXT},
-	[WIRE_KEY_NET_VIA] = {"net_via", "netVia", WIRE_TYPE_TEXT},
-	[WIRE_KEY_NEXT_SEQ] = {"next_seq", "nextSeq", WIRE_TYPE_UINT},
-	[WIRE_KEY_OBSERVED] = {"observed", "observed", WIRE_TYPE_UINT},
-	[WIRE_KEY_PATH] = {"path", "path", WIRE_TYPE_TEXT},
-	[WIRE_KEY_PORT] = {"port", "port", WIRE_TYPE_UINT},
-	[WIRE_KEY_PPID] = {"ppid", "ppid", WIRE_TYPE_UINT},
-	[WIRE_KEY_PROCESS_OK] = {"process_ok", "processOk", WIRE_TYPE_BOOL},
-	[WIRE_KEY_PROCESS_VIA] = {"process_via", "processVia", WIRE_TYPE_TEXT},
-	[WIRE_KEY_QUEUE_CAPACITY] = {"queue_capacity", "queueCapacity", WIRE_TYPE_UINT},
-	[WIRE_KEY_QUEUE_FULL] = {"queue_full", "queueFull", WIRE_TYPE_UINT},
-	[WIRE_KEY_QUEUE_PEAK] = {"queue_peak", "queuePeak", WIRE_TYPE_UINT},
-	[WIRE_KEY_REASON] = {"reason", "reason", WIRE_TYPE_TEXT},
-	[WIRE_KEY_RESOLVED] = {"resolved", "resolved", WIRE_TYPE_BOOL},
-	[WIRE_KEY_RESULT] = {"result", "result", WIRE_TYPE_TEXT},
-	[WIRE_KEY_SENT] = {"sent", "sent", WIRE_TYPE_UINT},
-	[WIRE_KEY_SESSION] = {"session", "session", WIRE_TYPE_TEXT},
-	[WIRE_KEY_SIGNAL] = {"signal", "signal", WIRE_TYPE_UINT},
-	[WIRE_KEY_SYSCALL] = {"syscall", "syscall", WIRE_TYPE_TEXT},
-	[WIRE_KEY_TOO_LARGE] = {"too_large", "tooLarge", WIRE_TYPE_UINT},
-	[WIRE_KEY_VIA] = {"via", "via", WIRE_TYPE_TEXT},
+	[WIRE_KEY_ADDRESS] = {T("address"), "address", WIRE_TYPE_TEXT},
+	[WIRE_KEY_AGENT_VERSION] = {T("agent_version"), "agentVersion", WIRE_TYPE_TEXT},
+	[WIRE_KEY_ARCH] = {T("arch"), "arch", WIRE_TYPE_TEXT},
+	[WIRE_KEY_BOOT_ID] = {T("boot_id"), "bootId", WIRE_TYPE_TEXT},
+	[WIRE_KEY_CAPABILITY] = {T("capability"), "capability", WIRE_TYPE_TEXT},
+	[WIRE_KEY_CAPABILITY_VIA] = {T("capability_via"), "capabilityVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_CHANNEL] = {T("channel"), "channel", WIRE_TYPE_UINT},
+	[WIRE_KEY_CORE] = {T("core"), "core", WIRE_TYPE_BOOL},
+	[WIRE_KEY_DROPPED] = {T("dropped"), "dropped", WIRE_TYPE_UINT},
+	[WIRE_KEY_ERROR] = {T("error"), "error", WIRE_TYPE_TEXT},
+	[WIRE_KEY_EVENT] = {T("event"), "event", WIRE_TYPE_TEXT},
+	[WIRE_KEY_EXE] = {T("exe"), "exe", WIRE_TYPE_TEXT},
+	[WIRE_KEY_EXIT_CODE] = {T("exit_code"), "exitCode", WIRE_TYPE_UINT},
+	[WIRE_KEY_FAMILY] = {T("family"), "family", WIRE_TYPE_TEXT},
+	[WIRE_KEY_FIRST_NS] = {T("first_ns"), "firstNs", WIRE_TYPE_UINT},
+	[WIRE_KEY_FIRST_SEQ] = {T("first_seq"), "firstSeq", WIRE_TYPE_UINT},
+	[WIRE_KEY_FS_VIA] = {T("fs_via"), "fsVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_HEARTBEAT_MS] = {T("heartbeat_ms"), "heartbeatMs", WIRE_TYPE_UINT},
+	[WIRE_KEY_KERNEL] = {T("kernel"), "kernel", WIRE_TYPE_TEXT},
+	[WIRE_KEY_KERNEL_LOST] = {T("kernel_lost"), "kernelLost", WIRE_TYPE_UINT},
+	[WIRE_KEY_KERNEL_OVERRUN] = {T("kernel_overrun"), "kernelOverrun", WIRE_TYPE_UINT},
+	[WIRE_KEY_LAST_NS] = {T("last_ns"), "lastNs", WIRE_TYPE_UINT},
+	[WIRE_KEY_LAST_SEQ] = {T("last_seq"), "lastSeq", WIRE_TYPE_UINT},
+	[WIRE_KEY_NAME] = {T("name"), "name", WIRE_TYPE_TEXT},
+	[WIRE_KEY_NET_VIA] = {T("net_via"), "netVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_NEXT_SEQ] = {T("next_seq"), "nextSeq", WIRE_TYPE_UINT},
+	[WIRE_KEY_OBSERVED] = {T("observed"), "observed", WIRE_TYPE_UINT},
+	[WIRE_KEY_PATH] = {T("path"), "path", WIRE_TYPE_TEXT},
+	[WIRE_KEY_PORT] = {T("port"), "port", WIRE_TYPE_UINT},
+	[WIRE_KEY_PPID] = {T("ppid"), "ppid", WIRE_TYPE_UINT},
+	[WIRE_KEY_PROCESS_OK] = {T("process_ok"), "processOk", WIRE_TYPE_BOOL},
+	[WIRE_KEY_PROCESS_VIA] = {T("process_via"), "processVia", WIRE_TYPE_TEXT},
+	[WIRE_KEY_QUEUE_CAPACITY] = {T("queue_capacity"), "queueCapacity", WIRE_TYPE_UINT},
+	[WIRE_KEY_QUEUE_FULL] = {T("queue_full"), "queueFull", WIRE_TYPE_UINT},
+	[WIRE_KEY_QUEUE_PEAK] = {T("queue_peak"), "queuePeak", WIRE_TYPE_UINT},
+	[WIRE_KEY_REASON] = {T("reason"), "reason", WIRE_TYPE_TEXT},
+	[WIRE_KEY_RESOLVED] = {T("resolved"), "resolved", WIRE_TYPE_BOOL},
+	[WIRE_KEY_RESULT] = {T("result"), "result", WIRE_TYPE_TEXT},
+	[WIRE_KEY_SENT] = {T("sent"), "sent", WIRE_TYPE_UINT},
+	[WIRE_KEY_SESSION] = {T("session"), "session", WIRE_TYPE_TEXT},
+	[WIRE_KEY_SIGNAL] = {T("signal"), "signal", WIRE_TYPE_UINT},
+	[WIRE_KEY_SYSCALL] = {T("syscall"), "syscall", WIRE_TYPE_TEXT},
+	[WIRE_KEY_TOO_LARGE] = {T("too_large"), "tooLarge", WIRE_TYPE_UINT},
+	[WIRE_KEY_VIA] = {T("via"), "via", WIRE_TYPE_TEXT},
 };
 _Static_assert(ARRAY_SIZE(keys) == _WIRE_KEY_MAX, "a row for each key");
 
@@ -115,7 +124,7 @@ _Static_assert(ARRAY_SIZE(errors) == _WIRE_ERROR_MAX, "a name for each error");
 
 const char *wire_source_name(enum wire_source source)
 {
-	return sources[source].name;
+	return sources[source].name.data;
 }
 
 uint64_t wire_source_allowed(enum wire_source source)
@@ -130,7 +139,7 @@ uint64_t wire_source_required(enum wire_source source)
 
 const char *wire_key_name(enum wire_key key)
 {
-	return keys[key].name;
+	return keys[key].name.data;
 }
 
 const char *wire_key_camel(enum wire_key key)
@@ -148,15 +157,15 @@ const char *wire_error_name(enum wire_error error)
 	return errors[error];
 }
 
-static bool text_is(struct wire_text text, const char *name)
+static bool same_text(struct wire_text a, struct wire_text b)
 {
-	return strlen(name) == text.len && memcmp(name, text.data, text.len) == 0;
+	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
 }
 
 enum wire_source wire_source_from_name(struct wire_text name)
 {
 	for (int i = 0; i < _WIRE_SOURCE_MAX; i++)
-		if (text_is(name, sources[i].name))
+		if (same_text(name, sources[i].name))
 			return (enum wire_source)i;
 	return _WIRE_SOURCE_INVALID;
 }
@@ -164,8 +173,7 @@ enum wire_source wire_source_from_name(struct wire_text name)
 enum wire_key wire_key_from_name(struct wire_text name)
 {
 	for (int i = 0; i < _WIRE_KEY_MAX; i++)
-		if (keys[i].name[0] == (name.len ? name.data[0] : '\0') &&
-		    text_is(name, keys[i].name))
+		if (same_text(name, keys[i].name))
 			return (enum wire_key)i;
 	return _WIRE_KEY_INVALID;
 }

@@ -263,22 +263,27 @@ enum field {
 	_FIELD_UNKNOWN = -1,
 };
 
-static const char *const field_names[] = {
-	[FIELD_CONTENT_VERSION] = "content_version",
-	[FIELD_PROBE_SOURCE] = "probe_source",
-	[FIELD_GUEST_PID] = "guest_pid",
-	[FIELD_GUEST_COMM] = "guest_comm",
-	[FIELD_GUEST_MONOTONIC_NS] = "guest_monotonic_ns",
-	[FIELD_SEQ] = "seq",
-	[FIELD_DETAIL] = "detail",
+#define T(literal)                                                                                 \
+	{                                                                                          \
+		literal, sizeof(literal) - 1                                                       \
+	}
+
+static const struct wire_text field_names[] = {
+	[FIELD_CONTENT_VERSION] = T("content_version"),
+	[FIELD_PROBE_SOURCE] = T("probe_source"),
+	[FIELD_GUEST_PID] = T("guest_pid"),
+	[FIELD_GUEST_COMM] = T("guest_comm"),
+	[FIELD_GUEST_MONOTONIC_NS] = T("guest_monotonic_ns"),
+	[FIELD_SEQ] = T("seq"),
+	[FIELD_DETAIL] = T("detail"),
 };
 _Static_assert(ARRAY_SIZE(field_names) == _FIELD_MAX, "a name for each field");
 
 static enum field field_from_name(struct wire_text name)
 {
 	for (int i = 0; i < _FIELD_MAX; i++)
-		if (strlen(field_names[i]) == name.len &&
-		    memcmp(field_names[i], name.data, name.len) == 0)
+		if (field_names[i].len == name.len &&
+		    memcmp(field_names[i].data, name.data, name.len) == 0)
 			return (enum field)i;
 	return _FIELD_UNKNOWN;
 }
@@ -571,7 +576,7 @@ static enum wire_error gate_version(const struct outline *outline, struct wire_r
 	if (!outline->present[FIELD_CONTENT_VERSION] || version->kind != ITEM_UINT ||
 	    version->value > UINT16_MAX || wire_major(version->value) == WIRE_MAJOR)
 		return WIRE_OK;
-	refuse(refusal, WIRE_UNSUPPORTED_VERSION, field_names[FIELD_CONTENT_VERSION],
+	refuse(refusal, WIRE_UNSUPPORTED_VERSION, field_names[FIELD_CONTENT_VERSION].data,
 	       version->offset);
 	refusal->content_version = (uint16_t)version->value;
 	return WIRE_UNSUPPORTED_VERSION;
@@ -587,11 +592,11 @@ static enum wire_error check_outline(const struct outline *outline, enum field n
 		return refuse(refusal, WIRE_BAD_TYPE, NULL, outline->bad_key_at);
 	for (int i = 0; i < (int)n_known; i++)
 		if (outline->duplicate_at[i])
-			return refuse(refusal, WIRE_DUPLICATE_FIELD, field_names[i],
+			return refuse(refusal, WIRE_DUPLICATE_FIELD, field_names[i].data,
 				      outline->duplicate_at[i]);
 	for (int i = 0; i <= FIELD_GUEST_MONOTONIC_NS; i++)
 		if (!outline->present[i])
-			return refuse(refusal, WIRE_MISSING_FIELD, field_names[i], 0);
+			return refuse(refusal, WIRE_MISSING_FIELD, field_names[i].data, 0);
 	return WIRE_OK;
 }
 
@@ -671,7 +676,8 @@ enum wire_error wire_decode(const uint8_t *body, size_t len, struct declaration 
 	if (error)
 		return error;
 	if (!outline.present[FIELD_CONTENT_VERSION])
-		return refuse(refusal, WIRE_MISSING_FIELD, field_names[FIELD_CONTENT_VERSION], 0);
+		return refuse(refusal, WIRE_MISSING_FIELD, field_names[FIELD_CONTENT_VERSION].data,
+			      0);
 	d.seq = 0;
 	d.n_details = 0;
 	error = read_fields(body, len, &outline, &d, refusal);

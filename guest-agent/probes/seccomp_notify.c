@@ -550,9 +550,13 @@ static int listen_socket(struct notify *n, const char *path, const char **ret_st
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(addr.sun_path, path);
-	/* One of an agent that ended before. */
-	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+	/* Is somebody there? If not, it is what an agent that was killed has left. */
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+		*ret_step = "another agent listens on the listener socket";
+		if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 || errno == EAGAIN)
+			return -EADDRINUSE;
 		unlink(path);
+	}
 	*ret_step = "bind of the listener socket";
 	mask = umask(0177);
 	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;

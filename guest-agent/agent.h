@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The agent proper: sources -> queue -> channel, one epoll loop, one thread. Everything is
+ * allocated before it is ready; from then on it neither allocates nor blocks.
+ */
+#pragma once
+
+#include "guest-agent/options.h"
+
+/* Exit statuses of the program beside sysexits.h's. */
+enum {
+	EXIT_FORK_FAILED = 2,
+	EXIT_NOT_READY = 3,
+};
+
+/*
+ * Run until SIGTERM. on_ready is called once, when connected, armed and greeted. options is
+ * borrowed. Returns the exit status; it has logged why.
+ */
+int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *ctx);
+
+/* --probe: a line on stdout for each source. Returns the exit status. */
+int agent_probe(const struct options *options);

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the agent takes from itself, so that a bug in it gives an attacker little and the workload
+ * cannot get at it. Called once, when the sources are open and before the channel is.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "guest-agent/probes/probe.h"
+
+/*
+ * Close every descriptor that was inherited, but for those named. Called before anything is
+ * opened. keep may hold -1s.
+ */
+void harden_close_inherited(const int *keep, size_t n);
+
+/*
+ * Not dumpable, last to be killed for memory, memory locked, capabilities cut to what the open
+ * sources need, no new privileges. Goes through all of it whatever fails; returns 0 or the first
+ * negative errno.
+ */
+int harden(const struct probe *const *probes, size_t n);

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fs source: inotify(7) on the paths of the command line. It tells that a path changed, not
+ * who changed it. A path that is deleted, or not there yet, is looked for every --poll ms and
+ * watched again when it comes back; meanwhile only, the source wakes by a timer.
+ */
+#include <limits.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/timerfd.h>
+
+#include "common/util.h"
+#include "guest-agent/event_queue.h"
+#include "guest-agent/observation.h"
+#include "guest-agent/probes/sources.h"
+
+#define REPORTED_MASK                                                                              \
+	(IN_MODIFY | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO)
+/* The path itself goes away: reported as delete or moved_from of the path. */
+#define SELF_MASK (IN_DELETE_SELF | IN_MOVE_SELF)
+
+struct watch {
+	const char *path; /* borrowed */
+	int wd;		  /* -1: not there */
+};
+
+struct inotify_probe {
+	struct probe probe; /* its fd is the epoll set of the other two */
+	int inotify_fd, timer_fd;
+	bool timer_armed;
+	unsigned poll_ms;
+	size_t n_watches;
+	struct watch watches[PROBE_INOTIFY_PATHS_MAX];
+	_Alignas(struct inotify_event) char buf[4096];
+};
+
+static struct inotify_probe *from_probe(struct probe *probe)
+{
+	return (struct inotify_probe *)probe;
+}
+
+/* The names in the order of the specification, joined by commas. */
+static size_t event_names(uint32_t mask, char *out, size_t size)
+{
+	static const struct {
+		uint32_t bits;
+		const char *name;
+	} names[] = {
+		{IN_MODIFY, "modify"},
+		{IN_CREATE, "create"},
+		{IN_DELETE | IN_DELETE_SELF, "delete"},
+		{IN_ATTRIB, "attrib"},
+		{IN_MOVED_FROM | IN_MOVE_SELF, "moved_from"},
+		{IN_MOVED_TO, "moved_to"},
+	};
+	size_t len = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (mask & names[i].bits)
+			len += (size_t)snprintf(out + len, size - len, "%s%s", len ? "," : "",
+						names[i].name);
+	return len;
+}
+
+static void report(struct event_queue *q, const struct watch *w, uint32_t mask, const char *name,
+		   size_t name_len)
+{
+	char names[64];
+	size_t len = event_names(mask, names, sizeof(names));
+	struct observation o;
+
+	if (len == 0)
+		return;
+	/* inotify does not tell who. */
+	observation_init(&o, WIRE_FS_INOTIFY_FIRED, 0, NULL, 0, monotonic_ns());
+	observation_add_bytes(&o, WIRE_KEY_PATH, w->path, strlen(w->path));
+	declaration_add_text(&o.d, WIRE_KEY_EVENT, (struct wire_text){names, len});
+	if (name_len > 0)
+		observation_add_bytes(&o, WIRE_KEY_NAME, name, name_len);
+	event_queue_observe(q, &o.d);
+}
+
+static void arm_timer(struct inotify_probe *p)
+{
+	const long ns = (long)(p->poll_ms % 1000) * 1000000L;
+	struct itimerspec spec = {0};
+	bool missing = false;
+
+	for (size_t i = 0; i < p->n_watches; i++)
+		missing |= p->watches[i].wd < 0;
+	if (missing == p->timer_armed)
+		return;
+	if (missing)
+		spec.it_interval = spec.it_value =
+			(struct timespec){.tv_sec = p->poll_ms / 1000, .tv_nsec = ns};
+	if (timerfd_settime(p->timer_fd, 0, &spec, NULL) == 0)
+		p->timer_armed = missing;
+}
+
+/* q is NULL before the first drain: what is there from the start is no change. */
+static void watch_missing(struct inotify_probe *p, struct event_queue *q)
+{
+	for (size_t i = 0; i < p->n_watches; i++) {
+		struct watch *w = &p->watches[i];
+
+		if (w->wd >= 0)
+			continue;
+		w->wd = inotify_add_watch(p->inotify_fd, w->path, REPORTED_MASK | SELF_MASK);
+		if (w->wd >= 0 && q)
+			report(q, w, IN_CREATE, NULL, 0);
+	}
+	arm_timer(p);
+}
+
+/* Two of the paths can be one inode, and then share a watch descriptor. */
+static void on_event(struct inotify_probe *p, struct event_queue *q, const struct inotify_event *ev)
+{
+	bool again = false;
+
+	if (ev->mask & IN_Q_OVERFLOW) {
+		event_queue_kernel_lost(q, 1);
+		return;
+	}
+	for (size_t i = 0; i < p->n_watches; i++) {
+		struct watch *w = &p->watches[i];
+
+		if (w->wd < 0 || w->wd != ev->wd)
+			continue;
+		report(q, w, ev->mask, ev->name, ev->len ? strnlen(ev->name, ev->len) : 0);
+		if (ev->mask & (SELF_MASK | IN_IGNORED)) {
+			/* The name does not lead to this inode any more. */
+			w->wd = -1;
+			again = true;
+		}
+	}
+	if (!again)
+		return;
+	if (!(ev->mask & IN_IGNORED))
+		inotify_rm_watch(p->inotify_fd, ev->wd);
+	watch_missing(p, q);
+}
+
+static int inotify_drain(struct probe *probe, struct event_queue *q, unsigned budget)
+{
+	struct inotify_probe *p = from_probe(probe);
+	uint64_t expirations;
+
+	if (read(p->timer_fd, &expirations, sizeof(expirations)) == sizeof(expirations))
+		watch_missing(p, q);
+	for (unsigned seen = 0; seen < budget;) {
+		const char *at = p->buf, *end;
+		ssize_t n = read(p->inotify_fd, p->buf, sizeof(p->buf));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n == 0 || errno == EAGAIN ? 0 : -errno;
+		for (end = p->buf + n; at < end; seen++) {
+			const struct inotify_event *ev = (const struct inotify_event *)at;
+
+			at += sizeof(*ev) + ev->len;
+			on_event(p, q, ev);
+		}
+	}
+	return 1;
+}
+
+static void inotify_close(struct probe *probe)
+{
+	struct inotify_probe *p = from_probe(probe);
+
+	close_fd(p->inotify_fd);
+	close_fd(p->timer_fd);
+	close_fd(probe->fd);
+	free(p);
+}
+
+static int add_to_set(int epoll_fd, int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+static int inotify_open(const struct probe_config *config, struct probe **ret,
+			char why[PROBE_WHY_MAX])
+{
+	struct inotify_probe *p;
+	int r = 0;
+
+	if (config->n_inotify_paths == 0) {
+		snprintf(why, PROBE_WHY_MAX, "no --inotify path is given");
+		return -ENOENT;
+	}
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->probe = (struct probe){.ops = &inotify_ops, .fd = epoll_create1(EPOLL_CLOEXEC)};
+	p->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	p->poll_ms = config->poll_ms;
+	p->n_watches = config->n_inotify_paths;
+	for (size_t i = 0; i < p->n_watches; i++)
+		p->watches[i] = (struct watch){.path = config->inotify_paths[i], .wd = -1};
+	if (p->probe.fd < 0 || p->inotify_fd < 0 || p->timer_fd < 0)
+		r = -errno;
+	if (r == 0)
+		r = add_to_set(p->probe.fd, p->inotify_fd);
+	if (r == 0)
+		r = add_to_set(p->probe.fd, p->timer_fd);
+	if (r < 0) {
+		snprintf(why, PROBE_WHY_MAX, "cannot make an inotify instance");
+		inotify_close(&p->probe);
+		return r;
+	}
+	watch_missing(p, NULL);
+	*ret = &p->probe;
+	return 0;
+}
+
+const struct probe_ops inotify_ops = {
+	.via = "inotify",
+	.family = PROBE_FS,
+	.uses = "watches the --inotify paths",
+	.misses = "who changed them, and equal changes in quick succession",
+	.open = inotify_open,
+	.drain = inotify_drain,
+	.close = inotify_close,
+};

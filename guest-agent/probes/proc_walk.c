@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fallback of the process source: walk /proc every so often and tell the difference by (pid,
+ * start time). What lives shorter than the period is missed; ends have no exit code. The first
+ * walk is silent.
+ *
+ * A walk takes several drains, so that a guest with many processes does not hold up the loop.
+ */
+#include <sys/timerfd.h>
+
+#include "common/util.h"
+#include "guest-agent/event_queue.h"
+#include "guest-agent/observation.h"
+#include "guest-agent/probes/pid_table.h"
+#include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/sources.h"
+
+#define TICK_NS	  (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
+#define WALK_STEP 64u		       /* pids a drain */
+
+/* pid_entry.flags: its end is told; it waits for its parent. */
+enum { ENDED = 1 };
+
+struct proc_walk {
+	struct probe probe;
+	const struct probe_config *config; /* borrowed */
+	struct pid_table *table;
+	struct proc_dir dir;
+	uint32_t scan;
+	bool walking, silent;
+};
+
+static struct proc_walk *from_probe(struct probe *probe)
+{
+	return (struct proc_walk *)probe;
+}
+
+static void observe(const struct proc_walk *w, struct event_queue *q, enum wire_source source,
+		    const struct pid_entry *e)
+{
+	struct observation o;
+	char exe[WIRE_DETAIL_TEXT_MAX];
+	int n;
+
+	if (w->silent || probe_excludes(w->config, e->pid))
+		return;
+	observation_init(&o, source, e->pid, e->comm, e->comm_len, monotonic_ns());
+	if (source == WIRE_PROCESS_EXECUTED) {
+		n = proc_read_exe(e->pid, exe, sizeof(exe));
+		observation_add_bytes(&o, WIRE_KEY_EXE, exe, n > 0 ? (size_t)n : 0);
+		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
+		declaration_add_bool(&o.d, WIRE_KEY_RESOLVED, n > 0);
+	} else {
+		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
+	}
+	event_queue_observe(q, &o.d);
+}
+
+static bool comm_differs(const struct pid_entry *e, const struct proc_stat *st)
+{
+	return e->comm_len != st->comm_len || memcmp(e->comm, st->comm, st->comm_len) != 0;
+}
+
+static void see(struct proc_walk *w, struct event_queue *q, const struct proc_stat *st)
+{
+	const uint64_t start_ns = st->start_ticks * TICK_NS;
+	const bool dead = st->state == 'Z' || st->state == 'X';
+	struct pid_entry *e = pid_table_find(w->table, st->pid);
+
+	if (e && e->start_ns != start_ns) {
+		/* The pid is another process's by now. */
+		if (!(e->flags & ENDED))
+			observe(w, q, WIRE_PROCESS_EXITED, e);
+		pid_table_remove(w->table, e);
+		e = NULL;
+	}
+	if (!e) {
+		e = pid_table_add(w->table, st->pid);
+		if (!e) {
+			event_queue_kernel_lost(q, 1);
+			return;
+		}
+		e->start_ns = start_ns;
+		e->ppid = st->ppid;
+		pid_entry_set_comm(e, st->comm, st->comm_len);
+		observe(w, q, WIRE_PROCESS_SPAWNED, e);
+	} else if (comm_differs(e, st) && !st->kernel_thread) {
+		pid_entry_set_comm(e, st->comm, st->comm_len);
+		e->ppid = st->ppid;
+		observe(w, q, WIRE_PROCESS_EXECUTED, e);
+	}
+	e->scan = w->scan;
+	if (dead && !(e->flags & ENDED)) {
+		e->flags |= ENDED;
+		observe(w, q, WIRE_PROCESS_EXITED, e);
+	}
+}
+
+static void tell_ended(struct proc_walk *w, struct event_queue *q)
+{
+	struct pid_entry *e;
+	size_t place = 0;
+
+	while ((e = pid_table_next(w->table, &place))) {
+		if (e->scan == w->scan)
+			continue;
+		if (!(e->flags & ENDED))
+			observe(w, q, WIRE_PROCESS_EXITED, e);
+		pid_table_remove(w->table, e);
+	}
+}
+
+/* 1 while the walk goes on, 0 when it is through. */
+static int walk_on(struct proc_walk *w, struct event_queue *q)
+{
+	for (unsigned i = 0; i < WALK_STEP; i++) {
+		struct proc_stat st;
+		pid_t pid;
+		int r = proc_dir_next(&w->dir, &pid);
+
+		if (r <= 0) {
+			w->walking = false;
+			/* Half a walk tells nothing of those it did not come to. */
+			if (r == 0)
+				tell_ended(w, q);
+			w->silent = false;
+			return 0;
+		}
+		if (proc_read_stat(pid, &st) == 0)
+			see(w, q, &st);
+	}
+	return 1;
+}
+
+static int proc_walk_drain(struct probe *probe, struct event_queue *q, unsigned budget)
+{
+	struct proc_walk *w = from_probe(probe);
+	uint64_t expirations;
+
+	(void)budget;
+	if (!w->walking) {
+		if (read(probe->fd, &expirations, sizeof(expirations)) < 0)
+			return errno == EAGAIN ? 0 : -errno;
+		if (proc_dir_rewind(&w->dir) < 0)
+			return 0;
+		w->scan++;
+		w->walking = true;
+	}
+	return walk_on(w, q);
+}
+
+static void proc_walk_close(struct probe *probe)
+{
+	struct proc_walk *w = from_probe(probe);
+
+	close_fd(probe->fd);
+	proc_dir_close(&w->dir);
+	pid_table_free(w->table);
+	free(w);
+}
+
+static int proc_walk_open(const struct probe_config *config, struct probe **ret,
+			  char why[PROBE_WHY_MAX])
+{
+	const struct itimerspec spec = {
+		.it_interval = {.tv_sec = config->poll_ms / 1000,
+				.tv_nsec = (long)(config->poll_ms % 1000) * 1000000L},
+		.it_value = {.tv_nsec = 1},
+	};
+	struct proc_walk *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	w->probe = (struct probe){.ops = &proc_walk_ops, .fd = -1};
+	w->config = config;
+	w->silent = true;
+	w->dir.fd = -1;
+	w->table = pid_table_new();
+	r = w->table ? proc_dir_open(&w->dir) : -ENOMEM;
+	if (r < 0) {
+		snprintf(why, PROBE_WHY_MAX, "cannot read /proc; is it mounted?");
+		goto fail;
+	}
+	w->probe.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (w->probe.fd < 0 || timerfd_settime(w->probe.fd, 0, &spec, NULL) < 0) {
+		r = -errno;
+		snprintf(why, PROBE_WHY_MAX, "cannot make a timer");
+		goto fail;
+	}
+	*ret = &w->probe;
+	return 0;
+fail:
+	proc_walk_close(&w->probe);
+	return r;
+}
+
+const struct probe_ops proc_walk_ops = {
+	.via = "proc-walk",
+	.family = PROBE_PROCESS,
+	.uses = "walks /proc every --poll ms",
+	.misses = "processes that live shorter than --poll, exit codes, the order of events",
+	.open = proc_walk_open,
+	.drain = proc_walk_drain,
+	.close = proc_walk_close,
+};
