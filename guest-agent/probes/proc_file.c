@@ -199,15 +199,24 @@ int proc_status_value(const char *data, size_t len, const char *name, unsigned b
 	return -ENOENT;
 }
 
+static int dir_open(struct proc_dir *dir, const char *path)
+{
+	dir->pos = dir->len = 0;
+	dir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir->fd < 0 ? -errno : 0;
+}
+
 int proc_dir_open(struct proc_dir *dir)
 {
-	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir_open(dir, "/proc");
+}
 
-	if (fd < 0)
-		return -errno;
-	dir->fd = fd;
-	dir->pos = dir->len = 0;
-	return 0;
+int proc_dir_open_fds(struct proc_dir *dir, pid_t pid)
+{
+	char path[PROC_PATH_MAX];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	return dir_open(dir, path);
 }
 
 int proc_dir_rewind(struct proc_dir *dir)
@@ -220,7 +229,7 @@ int proc_dir_next(struct proc_dir *dir, pid_t *ret)
 {
 	for (;;) {
 		const struct dirent64_raw *e;
-		uint64_t pid;
+		uint64_t number;
 
 		if (dir->pos == dir->len) {
 			long n = syscall(SYS_getdents64, dir->fd, dir->buf, sizeof(dir->buf));
@@ -236,9 +245,9 @@ int proc_dir_next(struct proc_dir *dir, pid_t *ret)
 		if (e->reclen == 0 || e->reclen > dir->len - dir->pos)
 			return -EBADMSG;
 		dir->pos += e->reclen;
-		if (parse_u64(e->name, 1, INT_MAX, &pid) < 0)
+		if (parse_u64(e->name, 0, INT_MAX, &number) < 0)
 			continue;
-		*ret = (pid_t)pid;
+		*ret = (pid_t)number;
 		return 1;
 	}
 }
