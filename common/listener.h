@@ -34,6 +34,7 @@
 
 #define LISTENER_MAX		16u   /* descriptors and pending connections at a time */
 #define LISTENER_PENDING_MS	5000u /* from connect(2) to the message */
+#define LISTENER_TABLES_MAX	4u    /* different tables of rules at a time */
 #define LISTENER_RULES_MAX	256u  /* of one message; at least 1 */
 #define LISTENER_CONDITIONS_MAX 4u    /* of one rule; 0: every call of that number matches */
 #define LISTENER_ERRNO_MAX	4095u
@@ -73,8 +74,9 @@ struct listener_message {
 struct listener_reply {
 	uint32_t magic;
 	uint32_t version;
-	int32_t status; /* 0 or a negative errno: -EMFILE no free place, -EACCES not allowed,
-			 * -EPROTO malformed message, -EBADF not a notification descriptor */
+	int32_t status; /* 0 or a negative errno: -EMFILE no free place, -ENOSPC too many different
+			 * tables, -EACCES not allowed, -EPROTO malformed message, -EBADF not a
+			 * notification descriptor */
 };
 
 _Static_assert(sizeof(struct listener_condition) == 12, "no padding");

@@ -14,8 +14,7 @@
 #include "guest-agent/observation.h"
 #include "guest-agent/probes/sources.h"
 
-#define REPORTED_MASK                                                                              \
-	(IN_MODIFY | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO)
+#define REPORTED_MASK (IN_MODIFY | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO)
 /* The path itself goes away: reported as delete or moved_from of the path. */
 #define SELF_MASK (IN_DELETE_SELF | IN_MOVE_SELF)
 

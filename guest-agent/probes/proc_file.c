@@ -152,7 +152,35 @@ int proc_read_exe(pid_t pid, char *ret_exe, size_t size)
 	return n < 0 ? -errno : (int)n;
 }
 
-int proc_status_hex(const char *data, size_t len, const char *name, uint64_t *ret)
+static int digit_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return INT_MAX;
+}
+
+static int parse_value(const char *p, const char *end, unsigned base, uint64_t *ret)
+{
+	uint64_t v = 0;
+
+	while (p < end && (*p == '\t' || *p == ' '))
+		p++;
+	if (p == end)
+		return -EBADMSG;
+	for (; p < end; p++) {
+		unsigned digit = (unsigned)digit_of(*p);
+
+		if (digit >= base || __builtin_mul_overflow(v, base, &v) ||
+		    __builtin_add_overflow(v, digit, &v))
+			return -EBADMSG;
+	}
+	*ret = v;
+	return 0;
+}
+
+int proc_status_value(const char *data, size_t len, const char *name, unsigned base, uint64_t *ret)
 {
 	const char *end = data + len;
 	size_t name_len = strlen(name);
@@ -161,29 +189,9 @@ int proc_status_hex(const char *data, size_t len, const char *name, uint64_t *re
 		const char *eol = memchr(line, '\n', (size_t)(end - line));
 		const char *stop = eol ? eol : end;
 
-		if ((size_t)(stop - line) > name_len + 1 && !memcmp(line, name, name_len) &&
-		    line[name_len] == ':') {
-			const char *p = line + name_len + 1;
-			uint64_t v = 0;
-			unsigned digits = 0;
-
-			while (p < stop && (*p == '\t' || *p == ' '))
-				p++;
-			for (; p < stop; p++, digits++) {
-				char c = *p;
-
-				if (c >= '0' && c <= '9')
-					v = v << 4 | (uint64_t)(c - '0');
-				else if (c >= 'a' && c <= 'f')
-					v = v << 4 | (uint64_t)(c - 'a' + 10);
-				else
-					return -EBADMSG;
-			}
-			if (digits == 0 || digits > 16)
-				return -EBADMSG;
-			*ret = v;
-			return 0;
-		}
+		if ((size_t)(stop - line) > name_len && !memcmp(line, name, name_len) &&
+		    line[name_len] == ':')
+			return parse_value(line + name_len + 1, stop, base, ret);
 		if (!eol)
 			break;
 		line = eol + 1;
@@ -191,15 +199,24 @@ int proc_status_hex(const char *data, size_t len, const char *name, uint64_t *re
 	return -ENOENT;
 }
 
+static int dir_open(struct proc_dir *dir, const char *path)
+{
+	dir->pos = dir->len = 0;
+	dir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir->fd < 0 ? -errno : 0;
+}
+
 int proc_dir_open(struct proc_dir *dir)
 {
-	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir_open(dir, "/proc");
+}
 
-	if (fd < 0)
-		return -errno;
-	dir->fd = fd;
-	dir->pos = dir->len = 0;
-	return 0;
+int proc_dir_open_fds(struct proc_dir *dir, pid_t pid)
+{
+	char path[PROC_PATH_MAX];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	return dir_open(dir, path);
 }
 
 int proc_dir_rewind(struct proc_dir *dir)
@@ -212,7 +229,7 @@ int proc_dir_next(struct proc_dir *dir, pid_t *ret)
 {
 	for (;;) {
 		const struct dirent64_raw *e;
-		uint64_t pid;
+		uint64_t number;
 
 		if (dir->pos == dir->len) {
 			long n = syscall(SYS_getdents64, dir->fd, dir->buf, sizeof(dir->buf));
@@ -228,9 +245,9 @@ int proc_dir_next(struct proc_dir *dir, pid_t *ret)
 		if (e->reclen == 0 || e->reclen > dir->len - dir->pos)
 			return -EBADMSG;
 		dir->pos += e->reclen;
-		if (parse_u64(e->name, 1, INT_MAX, &pid) < 0)
+		if (parse_u64(e->name, 0, INT_MAX, &number) < 0)
 			continue;
-		*ret = (pid_t)pid;
+		*ret = (pid_t)number;
 		return 1;
 	}
 }

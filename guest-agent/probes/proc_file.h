@@ -43,12 +43,15 @@ int proc_read_exe(pid_t pid, char *ret_exe, size_t size);
 /* A small file of /proc, at most size bytes of it. Returns the bytes read or a negative errno. */
 int proc_read_file(const char *path, char *ret_data, size_t size);
 
-/* The value of a line "Name:\t..." of a status file: "CapEff". Returns 0, -ENOENT, -EBADMSG. */
-int proc_status_hex(const char *data, size_t len, const char *name, uint64_t *ret);
+/*
+ * The number in the line "NAME:\tNUMBER" of a status file; base 10 or 16. 0, -ENOENT when there is
+ * no such line, -EBADMSG when its value is no such number.
+ */
+int proc_status_value(const char *data, size_t len, const char *name, unsigned base, uint64_t *ret);
 
 #define PROC_DIR_BUFFER 4096u
 
-/* The pids of /proc, a few at a time. */
+/* The numbers that are names in a folder of /proc, a few at a time: pids, descriptors. */
 struct proc_dir {
 	int fd; /* owned */
 	size_t pos;
@@ -56,10 +59,12 @@ struct proc_dir {
 	_Alignas(8) char buf[PROC_DIR_BUFFER];
 };
 
-/* 0 or a negative errno. */
+/* All pids. 0 or a negative errno. */
 int proc_dir_open(struct proc_dir *dir);
-/* From the first pid again. 0 or a negative errno. */
+/* The descriptors of pid. 0, or a negative errno and dir->fd is -1. */
+int proc_dir_open_fds(struct proc_dir *dir, pid_t pid);
+/* From the first again. 0 or a negative errno. */
 int proc_dir_rewind(struct proc_dir *dir);
-/* 1 and a pid, 0 at the end, or a negative errno. */
+/* 1 and a number, 0 at the end, or a negative errno. */
 int proc_dir_next(struct proc_dir *dir, pid_t *ret);
 void proc_dir_close(struct proc_dir *dir);

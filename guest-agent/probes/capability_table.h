@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which capability a refused system call lacked, and how system calls and capabilities are called.
+ * Static tables, pure; safe on any thread.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SYSCALL_NAME_MAX 48u
+
+/*
+ * The CAP_* that the kernel wanted when the native system call nr failed with error (EPERM or
+ * EACCES, positive), or -1 where the call does not imply one.
+ */
+int capability_of_syscall(long nr, int error);
+
+/* "CAP_SYS_ADMIN"; NULL beyond the last one known. */
+const char *capability_name(int capability);
+
+/*
+ * The name of a system call of arch (AUDIT_ARCH_*: the native one, or the 32-bit one of the same
+ * machine); "#NR" where it has none here. buf backs the answer where the name is made up.
+ */
+const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MAX]);
+
+/* AUDIT_ARCH_* of this build. */
+uint32_t syscall_native_arch(void);
+/* AUDIT_ARCH_* of the 32-bit calls of this machine. */
+uint32_t syscall_compat_arch(void);
+
+/* "EPERM", "EACCES", "ENOSYS" and a few more; NULL for others. error is positive. */
+const char *error_name(int error);

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The notification source against real filters: the test plays the launcher, its children carry the
+ * filter and call what it asks about.
+ */
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "common/listener.h"
+#include "common/util.h"
+#include "guest-agent/probes/capability_table.h"
+#include "guest-agent/probes/sources.h"
+#include "tests/unit/observed.h"
+#include "tests/unit/unit.h"
+
+#define WAIT_MS	      5000u
+#define REFUSED_ERRNO 71 /* EPROTO: no kernel gives it for these calls */
+
+static char socket_path[64];
+static struct probe_config config;
+static struct probe *probe;
+static struct event_queue *queue;
+static struct observed observed;
+
+static void setup(void)
+{
+	char why[PROBE_WHY_MAX] = "";
+
+	snprintf(socket_path, sizeof(socket_path), "/tmp/test-notify-%d.sock", getpid());
+	config = (struct probe_config){.self = getpid(), .listener_socket = socket_path};
+	observed.n = 0;
+	queue = event_queue_new(4096, WIRE_VERSION_2);
+	ck_assert_msg(seccomp_notify_ops.open(&config, &probe, why) == 0, "%s", why);
+}
+
+static void teardown(void)
+{
+	struct stat st;
+
+	seccomp_notify_ops.close(probe);
+	event_queue_free(queue);
+	ck_assert_int_ne(stat(socket_path, &st), 0);
+}
+
+static struct listener_message table(void)
+{
+	return (struct listener_message){
+		.magic = LISTENER_MAGIC,
+		.version = LISTENER_VERSION,
+		.arch = syscall_native_arch(),
+		.n_rules = 4,
+		.rules =
+			{
+				/* Before the next: the first that matches counts. */
+				{.nr = __NR_socket,
+				 .action = LISTENER_REFUSE,
+				 .error = REFUSED_ERRNO,
+				 .n_conditions = 1,
+				 .conditions = {{.arg = 0, .mask = UINT32_MAX, .value = AF_VSOCK}}},
+				{.nr = __NR_socket, .action = LISTENER_WATCH},
+				{.nr = __NR_sethostname, .action = LISTENER_WATCH},
+				{.nr = __NR_bind, .action = LISTENER_WATCH},
+			},
+	};
+}
+
+/* Notify socket, sethostname, bind and (no rule in the table) setdomainname. */
+static int install_filter(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_sethostname, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_bind, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_setdomainname, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+	};
+	struct sock_fprog program = {.len = ARRAY_SIZE(code), .filter = code};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+			    &program);
+}
+
+static int connect_agent(void)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	strcpy(addr.sun_path, socket_path);
+	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : fd;
+}
+
+static int read_reply(int fd)
+{
+	struct listener_reply r = {0};
+
+	if (recv(fd, &r, sizeof(r), 0) != sizeof(r) || r.magic != LISTENER_MAGIC)
+		return -EIO;
+	return r.status;
+}
+
+static void send_message(int fd, const void *data, size_t len, int pass)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec iov = {(void *)data, len};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (pass >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
+						  .cmsg_level = SOL_SOCKET,
+						  .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(&control.header), &pass, sizeof(pass));
+	}
+	(void)!sendmsg(fd, &msg, MSG_NOSIGNAL);
+}
+
+/* What a launcher does; exits the child at the first thing that goes wrong. */
+static void confine_self(void)
+{
+	struct listener_message m = table();
+	int fd = connect_agent(), listener;
+
+	if (fd < 0 || read_reply(fd) != 0)
+		_exit(101);
+	listener = install_filter();
+	if (listener < 0)
+		_exit(102);
+	send_message(fd, &m, LISTENER_MESSAGE_SIZE(m.n_rules), listener);
+	if (read_reply(fd) != 0)
+		_exit(103);
+	close(listener);
+	close(fd);
+}
+
+/* Run the source until pid ends. Returns its exit status. */
+static int serve_until_exit(pid_t pid)
+{
+	uint64_t until = monotonic_ns() + WAIT_MS * NSEC_PER_MSEC;
+	int status;
+
+	while (monotonic_ns() < until) {
+		struct pollfd pfd = {.fd = probe->fd, .events = POLLIN};
+
+		poll(&pfd, 1, 5);
+		ck_assert_int_ge(seccomp_notify_ops.drain(probe, queue, 64), 0);
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			/* POLLHUP */
+			poll(&pfd, 1, 50);
+			seccomp_notify_ops.drain(probe, queue, 64);
+			observed_take(&observed, queue);
+			return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+		}
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	ck_abort_msg("the child waited for an answer in vain");
+}
+
+static void drop_capabilities(void)
+{
+	if (setresuid(65534, 65534, 65534) < 0)
+		_exit(104);
+}
+
+START_TEST(test_refused)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		confine_self();
+		prctl(PR_SET_NAME, "n\xff\n\"me");
+		/* Also with rubbish in the half that the kernel does not look at. */
+		if (syscall(SYS_socket, AF_VSOCK | (UINT64_C(1) << 32), SOCK_STREAM, 0) != -1 ||
+		    errno != REFUSED_ERRNO)
+			_exit(1);
+		/* No rule for it: the safe answer. */
+		if (syscall(SYS_setdomainname, "x", 1) != -1 || errno != EPERM)
+			_exit(2);
+		_exit(0);
+	}
+	ck_assert_int_eq(serve_until_exit(pid), 0);
+	ck_assert_uint_eq(observed.n, 2);
+	ck_assert_int_eq(observed.events[0].source, WIRE_CAPABILITY_DENIED);
+	ck_assert_uint_eq(observed.events[0].pid, (uint32_t)pid);
+	ck_assert_str_eq(observed.events[0].comm, "n\xef\xbf\xbd\n\"me");
+	ck_assert_str_eq(observed.events[0].syscall, "socket");
+	ck_assert_str_eq(observed.events[0].via, "profile");
+	ck_assert_str_eq(observed.events[1].syscall, "setdomainname");
+	ck_assert_str_eq(observed.events[1].error, "EPERM");
+	ck_assert_str_eq(observed.events[1].capability, "CAP_SYS_ADMIN");
+	ck_assert(strstr(observed.events[1].exe, "test_seccomp_notify") != NULL);
+}
+END_TEST
+
+START_TEST(test_watched)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct sockaddr_in low = {.sin_family = AF_INET, .sin_port = htons(81)};
+		struct sockaddr_in high = {.sin_family = AF_INET};
+		int fd;
+
+		/* In a namespace of its own, so that what the kernel lets through does no harm. */
+		if (unshare(CLONE_NEWUTS | CLONE_NEWNET) < 0)
+			_exit(100);
+		confine_self();
+		fd = socket(AF_INET, SOCK_STREAM, 0); /* watched, but ordinary */
+		if (sethostname("test", 4) < 0 || fd < 0)
+			_exit(1); /* it has the capability: goes on, no event */
+		drop_capabilities();
+		if (sethostname("test", 4) == 0 || errno != EPERM)
+			_exit(2);
+		if (bind(fd, (struct sockaddr *)&low, sizeof(low)) == 0 || errno != EACCES)
+			_exit(3);
+		if (bind(fd, (struct sockaddr *)&high, sizeof(high)) < 0)
+			_exit(4);
+		_exit(0);
+	}
+	ck_assert_int_eq(serve_until_exit(pid), 0);
+	/* socket(AF_INET, SOCK_STREAM) is in the test's table without a condition: root had the
+	 * capability. */
+	ck_assert_uint_eq(observed.n, 2);
+	ck_assert_str_eq(observed.events[0].syscall, "sethostname");
+	ck_assert_str_eq(observed.events[0].error, "EPERM");
+	ck_assert_str_eq(observed.events[0].capability, "CAP_SYS_ADMIN");
+	ck_assert_str_eq(observed.events[0].via, "seccomp-notify");
+	ck_assert_str_eq(observed.events[1].syscall, "bind");
+	ck_assert_str_eq(observed.events[1].error, "EACCES");
+	ck_assert_str_eq(observed.events[1].capability, "CAP_NET_BIND_SERVICE");
+}
+END_TEST
+
+static void on_alarm(_unused_ int sig)
+{
+}
+
+#define INTERRUPTED_CALLS 300u
+
+/*
+ * A signal starts a call again, and with it its notification. Somebody sends signals as fast as it
+ * can; each call is still told once.
+ */
+START_TEST(test_interrupted_is_told_once)
+{
+	struct sigaction sa = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+	pid_t pid, tormentor;
+
+	sigaction(SIGUSR1, &sa, NULL);
+	pid = fork();
+	if (pid == 0) {
+		confine_self();
+		for (unsigned i = 0; i < INTERRUPTED_CALLS; i++)
+			if (syscall(SYS_setdomainname, "x", i) != -1 || errno != EPERM)
+				_exit(2);
+		_exit(0);
+	}
+	tormentor = fork();
+	if (tormentor == 0) {
+		while (kill(pid, SIGUSR1) == 0)
+			;
+		_exit(0);
+	}
+	ck_assert_int_eq(serve_until_exit(pid), 0);
+	kill(tormentor, SIGKILL);
+	waitpid(tormentor, NULL, 0);
+	ck_assert_uint_eq(observed.n, INTERRUPTED_CALLS);
+}
+END_TEST
+
+START_TEST(test_announced_and_forgotten)
+{
+	pid_t pid = fork();
+	bool seen = false;
+	int status;
+
+	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
+	if (pid == 0) {
+		confine_self();
+		usleep(200000);
+		_exit(0);
+	}
+	for (int i = 0; i < 200 && waitpid(pid, &status, WNOHANG) == 0; i++) {
+		usleep(5000);
+		seccomp_notify_ops.drain(probe, queue, 64);
+		seen |= !strcmp(seccomp_notify_ops.announce(probe), "seccomp-notify");
+	}
+	ck_assert(seen);
+	ck_assert_int_eq(status, 0);
+	seccomp_notify_ops.drain(probe, queue, 64);
+	/* The last process under the filter is gone. */
+	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
+}
+END_TEST
+
+START_TEST(test_places)
+{
+	int fds[LISTENER_MAX + 1];
+	struct stat st;
+
+	ck_assert_int_eq(stat(socket_path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0600);
+	for (unsigned i = 0; i < LISTENER_MAX; i++) {
+		fds[i] = connect_agent();
+		ck_assert_int_ge(fds[i], 0);
+		seccomp_notify_ops.drain(probe, queue, 64);
+		ck_assert_int_eq(read_reply(fds[i]), 0);
+	}
+	/* One more than there are places. */
+	fds[LISTENER_MAX] = connect_agent();
+	seccomp_notify_ops.drain(probe, queue, 64);
+	ck_assert_int_eq(read_reply(fds[LISTENER_MAX]), -EMFILE);
+	close(fds[LISTENER_MAX]);
+	/* A place comes free. */
+	close(fds[0]);
+	seccomp_notify_ops.drain(probe, queue, 64);
+	fds[0] = connect_agent();
+	seccomp_notify_ops.drain(probe, queue, 64);
+	ck_assert_int_eq(read_reply(fds[0]), 0);
+	for (unsigned i = 0; i < LISTENER_MAX; i++)
+		close(fds[i]);
+	seccomp_notify_ops.drain(probe, queue, 64);
+	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
+}
+END_TEST
+
+/* Each is answered and forgotten; none of them hurts. */
+START_TEST(test_bad_messages)
+{
+	struct listener_message good = table(), m;
+	const size_t len = LISTENER_MESSAGE_SIZE(good.n_rules);
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	for (unsigned i = 0; i < 12; i++) {
+		int fd = connect_agent(), expected = -EPROTO, pass = null;
+		size_t send_len = len;
+
+		seccomp_notify_ops.drain(probe, queue, 64);
+		ck_assert_int_eq(read_reply(fd), 0);
+		m = good;
+		switch (i) {
+		case 0: m.magic++; break;
+		case 1: m.version++; break;
+		case 2: m.arch ^= 1; break;
+		case 3: m.n_rules = 0; break;
+		case 4: m.n_rules = LISTENER_RULES_MAX + 1; break;
+		case 5: send_len--; break;
+		case 6: send_len = 1; break;
+		case 7: m.rules[0].error = LISTENER_ERRNO_MAX + 1; break;
+		case 8: m.rules[0].n_conditions = LISTENER_CONDITIONS_MAX + 1; break;
+		case 9: m.rules[0].conditions[0].arg = 6; break;
+		case 10: expected = -EBADF; break; /* /dev/null is no notification descriptor */
+		case 11:
+			expected = -EBADF;
+			pass = -1;
+			break;
+		}
+		send_message(fd, &m, send_len, pass);
+		seccomp_notify_ops.drain(probe, queue, 64);
+		ck_assert_msg(read_reply(fd) == expected, "case %u", i);
+		close(fd);
+	}
+	close(null);
+	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
+}
+END_TEST
+
+START_TEST(test_strangers)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int fd;
+
+		drop_capabilities();
+		fd = connect_agent();
+		_exit(fd == -EACCES ? 0 : 1);
+	}
+	ck_assert_int_eq(serve_until_exit(pid), 0);
+	/* Root, but confined to another pid namespace. */
+	pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (pid == 0) {
+		int fd = connect_agent();
+
+		_exit(fd >= 0 && read_reply(fd) == -EACCES ? 0 : 1);
+	}
+	ck_assert_int_eq(serve_until_exit(pid), 0);
+}
+END_TEST
+
+START_TEST(test_second_agent)
+{
+	char why[PROBE_WHY_MAX] = "";
+	struct probe *second;
+
+	ck_assert_int_eq(seccomp_notify_ops.open(&config, &second, why), -EADDRINUSE);
+	ck_assert_msg(strstr(why, "another agent") != NULL, "%s", why);
+	/* And the first still has its socket. */
+	int fd = connect_agent();
+	seccomp_notify_ops.drain(probe, queue, 64);
+	ck_assert_int_eq(read_reply(fd), 0);
+	close(fd);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("seccomp_notify");
+
+	if (geteuid() != 0) {
+		puts("SKIP: needs root");
+		return 77;
+	}
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 30);
+	tcase_add_test(tc, test_refused);
+	tcase_add_test(tc, test_watched);
+	tcase_add_test(tc, test_interrupted_is_told_once);
+	tcase_add_test(tc, test_announced_and_forgotten);
+	tcase_add_test(tc, test_places);
+	tcase_add_test(tc, test_bad_messages);
+	tcase_add_test(tc, test_strangers);
+	tcase_add_test(tc, test_second_agent);
+	return unit_run("seccomp_notify", &tc, 1);
+}
