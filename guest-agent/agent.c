@@ -83,7 +83,8 @@ static int open_family(struct agent *a, enum probe_family family,
 	const struct options *o = a->options;
 	const bool automatic = strcmp(o->source[family], SOURCE_AUTO) == 0;
 
-	if (strcmp(o->source[family], SOURCE_OFF) == 0)
+	if (strcmp(o->source[family], SOURCE_OFF) == 0 ||
+	    (family == PROBE_FS && o->probes.n_inotify_paths == 0))
 		return 0;
 	for (; *table; table++) {
 		char why[PROBE_WHY_MAX] = "";
@@ -358,21 +359,13 @@ static void turn_channel(struct agent *a, uint64_t now_ns, void (*on_ready)(void
 
 /* ---- start and end -------------------------------------------------------------------------------------- */
 
-static void say_bye(struct agent *a)
+/* Sends what is queued, until then at the latest. */
+static void flush_queue(struct agent *a, uint64_t until_ns)
 {
-	struct declaration d = telemetry(a, WIRE_TELEMETRY_BYE);
-	const uint64_t until = monotonic_ns() + BYE_FLUSH_MS * NSEC_PER_MSEC;
 	uint64_t now_ns;
 
-	/* What the sources hold still counts as observed. */
-	drain_sources(a);
-	if (event_queue_receipt_pending(a->queue))
-		receipt(a);
-	declaration_add_text(&d, WIRE_KEY_REASON, wire_text("SIGTERM"));
-	add_totals(a, &d);
-	event_queue_put_telemetry(a->queue, &d);
 	while (a->channel.state == CHANNEL_OPEN && !event_queue_empty(a->queue) &&
-	       (now_ns = monotonic_ns()) < until) {
+	       (now_ns = monotonic_ns()) < until_ns) {
 		struct epoll_event events[EPOLL_EVENTS];
 
 		if (channel_turn(&a->channel, a->queue, now_ns) == CHANNEL_LOST)
@@ -380,6 +373,22 @@ static void say_bye(struct agent *a)
 		if (!event_queue_empty(a->queue))
 			epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, 10);
 	}
+}
+
+static void say_bye(struct agent *a)
+{
+	struct declaration d = telemetry(a, WIRE_TELEMETRY_BYE);
+	const uint64_t until_ns = monotonic_ns() + BYE_FLUSH_MS * NSEC_PER_MSEC;
+
+	/* What the sources hold still counts as observed, and as sent once it is. */
+	drain_sources(a);
+	if (event_queue_receipt_pending(a->queue))
+		receipt(a);
+	flush_queue(a, until_ns);
+	declaration_add_text(&d, WIRE_KEY_REASON, wire_text("SIGTERM"));
+	add_totals(a, &d);
+	event_queue_put_telemetry(a->queue, &d);
+	flush_queue(a, until_ns);
 }
 
 static void agent_done(struct agent *a)
@@ -474,6 +483,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *ctx)
 {
 	struct agent a;
+	const char *step = NULL;
 	int r = agent_init(&a, options), status = -1;
 
 	if (r < 0) {
@@ -487,9 +497,10 @@ int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *
 		agent_done(&a);
 		return EXIT_NOT_READY;
 	}
-	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX);
+	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX, &step);
 	if (r < 0)
-		log_warning("msg=\"cannot harden the agent wholly\" errno=%d", -r);
+		log_warning("msg=\"cannot harden the agent wholly\" step=%s errno=%d why=\"%s\"", step,
+			    -r, strerror(-r));
 	a.give_up_at_ns = monotonic_ns() + options->ready_timeout_ms * NSEC_PER_MSEC;
 	/* The first turn connects: nothing would wake it. */
 	a.more_left = true;

@@ -95,22 +95,30 @@ static int not_dumpable(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int harden(const struct probe *const *probes, size_t n)
+int harden(const struct probe *const *probes, size_t n, const char **ret_step)
 {
 	uint64_t capabilities = CAPABILITIES_ALWAYS;
-	int results[5], first = 0;
+	int first = 0;
 
 	for (size_t i = 0; i < n; i++)
 		if (probes[i])
 			capabilities |= probes[i]->ops->capabilities;
-	/* In this order: the first two need what the third takes away. */
-	results[0] = protect_from_oom();
-	results[1] = lock_memory();
-	results[2] = cut_capabilities(capabilities);
-	results[3] = no_new_privileges();
-	/* After the credentials changed, which would set it again. */
-	results[4] = not_dumpable();
-	for (size_t i = 0; i < ARRAY_SIZE(results) && first == 0; i++)
-		first = results[i];
+	/* The first two need what the third takes away; changed credentials make dumpable again. */
+	const struct {
+		const char *name;
+		int result;
+	} steps[] = {
+		{"oom_score_adj", protect_from_oom()},
+		{"mlockall", lock_memory()},
+		{"capset", cut_capabilities(capabilities)},
+		{"no_new_privs", no_new_privileges()},
+		{"dumpable", not_dumpable()},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps) && first == 0; i++) {
+		first = steps[i].result;
+		if (first < 0)
+			*ret_step = steps[i].name;
+	}
 	return first;
 }

@@ -120,12 +120,12 @@ static int become(char **command, pid_t agent)
 
 static int start(struct options *o)
 {
-	int fds[2];
+	int fds[2] = {-1, -1};
 	ssize_t n;
 	pid_t child;
 	char byte;
 
-	if (pipe2(fds, O_CLOEXEC) < 0) {
+	if (!o->no_wait && pipe2(fds, O_CLOEXEC) < 0) {
 		log_error("msg=\"cannot make a pipe\" errno=%d", errno);
 		return EXIT_FORK_FAILED;
 	}

@@ -150,6 +150,13 @@ void json_string(struct json_writer *w, const char *data, size_t len)
 	put_char(w, '"');
 }
 
+void json_key_text(struct json_writer *w, struct wire_text key)
+{
+	json_string(w, key.data, key.len);
+	put_char(w, ':');
+	w->comma = false;
+}
+
 void json_raw(struct json_writer *w, const char *data, size_t len)
 {
 	begin_value(w);

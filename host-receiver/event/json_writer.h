@@ -32,6 +32,9 @@ void json_end_array(struct json_writer *w);
 /* key is a literal of plain ASCII that needs no escape. */
 void json_key(struct json_writer *w, const char *key);
 
+/* Any key; escaped. */
+void json_key_text(struct json_writer *w, struct wire_text key);
+
 void json_uint(struct json_writer *w, uint64_t v);
 void json_int(struct json_writer *w, int64_t v);
 void json_bool(struct json_writer *w, bool v);

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 struct evidence_sink;
 
@@ -14,9 +15,11 @@ struct evidence_sink_ops {
 	/*
 	 * Make a group of whole lines durable, as the sink's sync mode says. All or nothing: after
 	 * an error nothing of it counts as written, and the same group is given again later
-	 * (ENOSPC, EDQUOT, EIO: retry each second). Returns 0 or a negative errno.
+	 * (the committer retries each second). Returns 0, or a negative errno; -EPIPE: nobody will
+	 * ever read it, so there is no use in trying again.
 	 */
-	int (*commit)(struct evidence_sink *sink, const char *lines, size_t len, uint64_t n_lines);
+	int (*commit)(struct evidence_sink *sink, const struct iovec *lines, size_t n,
+		      uint64_t n_lines);
 	void (*close)(struct evidence_sink *sink);
 };
 

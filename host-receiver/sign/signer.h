@@ -26,6 +26,9 @@ enum sign_algorithm {
 /* Bytes that the envelope adds to the event's own at most; for sizing buffers. */
 #define SIGN_ENVELOPE_MAX 1024u
 
+/* The type of the transport CloudEvent. */
+#define SIGN_ENVELOPE_TYPE "dev.cellos.events.signed_envelope.v1"
+
 struct signer;
 
 /* What the command line says; NULL members are taken from the environment. Borrowed for the call.

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/event/event.h"
+
+#include <assert.h>
+
+#include "common/util.h"
+#include "host-receiver/event/json_writer.h"
+
+#define SOURCE_GUEST	"cellos-host-telemetry/guest"
+#define SOURCE_RECEIVER "cellos-host-telemetry/receiver"
+#define SOURCE_PROBES	"cellos-host-telemetry/probes"
+
+#define DECLARED "declared"
+#define OBSERVED "observed"
+
+#define P EVENT_TYPE_PREFIX
+
+static const struct {
+	const char *name, *source, *authority;
+} types[] = {
+#define GUEST(source, name)                                                                        \
+	[EVENT_GUEST_FIRST + (source)] = {P "guest.v1." name, SOURCE_GUEST, DECLARED}
+	GUEST(WIRE_PROCESS_SPAWNED, "process_spawned"),
+	GUEST(WIRE_PROCESS_EXECUTED, "process_executed"),
+	GUEST(WIRE_PROCESS_EXITED, "process_exited"),
+	GUEST(WIRE_NET_CONNECT_ATTEMPTED, "net_connect_attempted"),
+	GUEST(WIRE_CAPABILITY_DENIED, "capability_denied"),
+	GUEST(WIRE_FS_INOTIFY_FIRED, "fs_inotify_fired"),
+	GUEST(WIRE_TELEMETRY_HELLO, "telemetry_hello"),
+	GUEST(WIRE_TELEMETRY_HEARTBEAT, "telemetry_heartbeat"),
+	GUEST(WIRE_TELEMETRY_DROPPED, "telemetry_dropped"),
+	GUEST(WIRE_TELEMETRY_BYE, "telemetry_bye"),
+#define RECEIVER(type, name) [type] = {P name, SOURCE_RECEIVER, OBSERVED}
+	RECEIVER(EVENT_AGENT_CONNECTED, "guest.v1.agent_connected"),
+	RECEIVER(EVENT_AGENT_DISCONNECTED, "guest.v1.agent_disconnected"),
+	RECEIVER(EVENT_AGENT_SILENCED, "guest.v1.agent_silenced"),
+	RECEIVER(EVENT_AGENT_RESUMED, "guest.v1.agent_resumed"),
+	RECEIVER(EVENT_TELEMETRY_GAP, "guest.v1.telemetry_gap"),
+	RECEIVER(EVENT_CHANNEL_VIOLATION, "guest.v1.channel_violation"),
+	RECEIVER(EVENT_CHANNEL_CONTESTED, "guest.v1.channel_contested"),
+	RECEIVER(EVENT_VERSION_REJECTED, "guest.v1.version_rejected"),
+	RECEIVER(EVENT_UNKNOWN_SOURCE, "guest.v1.unknown_source"),
+	RECEIVER(EVENT_RATE_LIMITED, "guest.v1.rate_limited"),
+	RECEIVER(EVENT_DECLARATION_UNWITNESSED, "guest.v1.declaration_unwitnessed"),
+	[EVENT_HOST_CGROUP] = {P "host.v1.cgroup", SOURCE_PROBES, OBSERVED},
+	[EVENT_HOST_NFTABLES] = {P "host.v1.nftables", SOURCE_PROBES, OBSERVED},
+	[EVENT_HOST_TAP_LINK] = {P "host.v1.tap_link", SOURCE_PROBES, OBSERVED},
+	[EVENT_HOST_FC_METRICS] = {P "host.v1.fc_metrics", SOURCE_PROBES, OBSERVED},
+	RECEIVER(EVENT_STREAM_OPENED, "stream.v1.opened"),
+	RECEIVER(EVENT_STREAM_CHECKPOINT, "stream.v1.checkpoint"),
+	RECEIVER(EVENT_STREAM_SEALED, "stream.v1.sealed"),
+};
+_Static_assert(ARRAY_SIZE(types) == _EVENT_TYPE_MAX, "a row for each type");
+
+static const char *const keys[] = {
+	[EVENT_KEY_AUTHORITY] = "authority",
+	[EVENT_KEY_BYTES] = "bytes",
+	[EVENT_KEY_CELL_ID] = "cellId",
+	[EVENT_KEY_CONNECTED] = "connected",
+	[EVENT_KEY_CONNECTION] = "connection",
+	[EVENT_KEY_CONTENT_VERSION] = "contentVersion",
+	[EVENT_KEY_COUNT] = "count",
+	[EVENT_KEY_DECLARED] = "declared",
+	[EVENT_KEY_DETAIL] = "detail",
+	[EVENT_KEY_EVENTS] = "events",
+	[EVENT_KEY_FIELD] = "field",
+	[EVENT_KEY_FIRST_MISSING] = "firstMissing",
+	[EVENT_KEY_FRAMES] = "frames",
+	[EVENT_KEY_FRAMES_REJECTED] = "framesRejected",
+	[EVENT_KEY_GAPS] = "gaps",
+	[EVENT_KEY_GUEST_COMM] = "guestComm",
+	[EVENT_KEY_GUEST_DROPPED] = "guestDropped",
+	[EVENT_KEY_GUEST_KERNEL_LOST] = "guestKernelLost",
+	[EVENT_KEY_GUEST_MONOTONIC_NS] = "guestMonotonicNs",
+	[EVENT_KEY_GUEST_OBSERVED] = "guestObserved",
+	[EVENT_KEY_GUEST_PID] = "guestPid",
+	[EVENT_KEY_GUEST_SENT] = "guestSent",
+	[EVENT_KEY_HOST_BOOT_ID] = "hostBootId",
+	[EVENT_KEY_HOST_MONOTONIC_NS] = "hostMonotonicNs",
+	[EVENT_KEY_HOST_RECEIVED_AT] = "hostReceivedAt",
+	[EVENT_KEY_HOSTNAME] = "hostname",
+	[EVENT_KEY_INPUTS] = "inputs",
+	[EVENT_KEY_KEEPALIVE_MS] = "keepaliveMs",
+	[EVENT_KEY_LAST_FRAME_AGE_MS] = "lastFrameAgeMs",
+	[EVENT_KEY_LAST_HEARTBEAT_AGE_MS] = "lastHeartbeatAgeMs",
+	[EVENT_KEY_LAST_MISSING] = "lastMissing",
+	[EVENT_KEY_LIMIT] = "limit",
+	[EVENT_KEY_OFFSET] = "offset",
+	[EVENT_KEY_OUTPUT] = "output",
+	[EVENT_KEY_PEER_GID] = "peerGid",
+	[EVENT_KEY_PEER_PID] = "peerPid",
+	[EVENT_KEY_PEER_UID] = "peerUid",
+	[EVENT_KEY_PREVIOUS_STREAM_ID] = "previousStreamId",
+	[EVENT_KEY_PROBE_SOURCE] = "probeSource",
+	[EVENT_KEY_REASON] = "reason",
+	[EVENT_KEY_RECEIVER_VERSION] = "receiverVersion",
+	[EVENT_KEY_RUN_ID] = "runId",
+	[EVENT_KEY_SEQ] = "seq",
+	[EVENT_KEY_SEQUENCE] = "sequence",
+	[EVENT_KEY_SESSION] = "session",
+	[EVENT_KEY_SILENT_MS] = "silentMs",
+	[EVENT_KEY_SINCE_MS] = "sinceMs",
+	[EVENT_KEY_SOURCE] = "source",
+	[EVENT_KEY_SPEC_SIGNATURE_HASH] = "specSignatureHash",
+	[EVENT_KEY_STREAM_ID] = "streamId",
+	[EVENT_KEY_VMM_BYTES] = "vmmBytes",
+	[EVENT_KEY_WINDOW_MS] = "windowMs",
+	[EVENT_KEY_WITNESSES] = "witnesses",
+};
+_Static_assert(ARRAY_SIZE(keys) == _EVENT_KEY_MAX, "a name for each key");
+
+const char *event_type_name(enum event_type type)
+{
+	return types[type].name;
+}
+
+const char *event_source_name(enum event_type type)
+{
+	return types[type].source;
+}
+
+const char *event_key_name(enum event_key key)
+{
+	return keys[key];
+}
+
+static struct event_field *add(struct event *e, enum event_key key, enum event_value_type type)
+{
+	struct event_field *f;
+
+	assert(e->n_fields < EVENT_FIELDS_MAX);
+	f = &e->fields[e->n_fields++];
+	f->key = key;
+	f->type = type;
+	return f;
+}
+
+void event_add_uint(struct event *e, enum event_key key, uint64_t value)
+{
+	add(e, key, EVENT_VALUE_UINT)->uint = value;
+}
+
+void event_add_bool(struct event *e, enum event_key key, bool value)
+{
+	add(e, key, EVENT_VALUE_BOOL)->boolean = value;
+}
+
+void event_add_null(struct event *e, enum event_key key)
+{
+	add(e, key, EVENT_VALUE_NULL);
+}
+
+void event_add_text(struct event *e, enum event_key key, struct wire_text value)
+{
+	add(e, key, EVENT_VALUE_TEXT)->text = value;
+}
+
+void event_add_raw(struct event *e, enum event_key key, struct wire_text json)
+{
+	add(e, key, EVENT_VALUE_RAW)->text = json;
+}
+
+void event_add_details(struct event *e, const struct wire_detail *details, size_t n)
+{
+	e->details = details;
+	e->n_details = n;
+	add(e, EVENT_KEY_DETAIL, EVENT_VALUE_DETAIL);
+}
+
+/* The enum of the keys is in canonical order, so the lowest number left comes next. */
+static void write_details(struct json_writer *w, const struct event *e)
+{
+	const struct wire_detail *by_key[_WIRE_KEY_MAX];
+	uint64_t left = 0;
+
+	for (size_t i = 0; i < e->n_details; i++) {
+		left |= UINT64_C(1) << e->details[i].key;
+		by_key[e->details[i].key] = &e->details[i];
+	}
+	json_begin_object(w);
+	for (; left; left &= left - 1) {
+		const struct wire_detail *d = by_key[__builtin_ctzll(left)];
+		const char *name = wire_key_camel(d->key);
+
+		switch (d->type) {
+		case WIRE_TYPE_UINT: json_kv_uint(w, name, d->uint); break;
+		case WIRE_TYPE_TEXT: json_kv_text(w, name, d->text); break;
+		case WIRE_TYPE_BOOL: json_kv_bool(w, name, d->boolean); break;
+		case _WIRE_TYPE_MAX: break;
+		}
+	}
+	json_end_object(w);
+}
+
+static void write_field(struct json_writer *w, const struct event *e, const struct event_field *f)
+{
+	const char *name = keys[f->key];
+
+	switch (f->type) {
+	case EVENT_VALUE_UINT: json_kv_uint(w, name, f->uint); break;
+	case EVENT_VALUE_BOOL: json_kv_bool(w, name, f->boolean); break;
+	case EVENT_VALUE_NULL: json_kv_null(w, name); break;
+	case EVENT_VALUE_TEXT: json_kv_text(w, name, f->text); break;
+	case EVENT_VALUE_RAW:
+		json_key(w, name);
+		json_raw(w, f->text.data, f->text.len);
+		break;
+	case EVENT_VALUE_DETAIL:
+		json_key(w, name);
+		write_details(w, e);
+		break;
+	}
+}
+
+static struct event_field text_field(enum event_key key, struct wire_text text)
+{
+	return (struct event_field){.key = key, .type = EVENT_VALUE_TEXT, .text = text};
+}
+
+static struct event_field uint_field(enum event_key key, uint64_t v)
+{
+	return (struct event_field){.key = key, .type = EVENT_VALUE_UINT, .uint = v};
+}
+
+static void write_data(struct json_writer *w, const struct event *e, const struct event_head *head)
+{
+	char stream_id[UUID_STRING_MAX];
+	const struct event_field common[] = {
+		text_field(EVENT_KEY_AUTHORITY, wire_text(types[e->type].authority)),
+		text_field(EVENT_KEY_CELL_ID, wire_text(e->stream->cell_id)),
+		uint_field(EVENT_KEY_HOST_MONOTONIC_NS, e->monotonic_ns),
+		text_field(EVENT_KEY_HOST_RECEIVED_AT, head->time_text),
+		text_field(EVENT_KEY_RUN_ID, wire_text(e->stream->run_id)),
+		uint_field(EVENT_KEY_SEQUENCE, e->sequence),
+		text_field(EVENT_KEY_SPEC_SIGNATURE_HASH, wire_text(e->stream->spec_hash)),
+		text_field(EVENT_KEY_STREAM_ID,
+			   (struct wire_text){.data = stream_id, .len = UUID_STRING_MAX - 1}),
+	};
+	const struct event_field *by_key[_EVENT_KEY_MAX];
+	uint64_t left = 0;
+
+	uuid_format(e->stream->stream_id, stream_id);
+	for (size_t i = 0; i < ARRAY_SIZE(common); i++) {
+		left |= UINT64_C(1) << common[i].key;
+		by_key[common[i].key] = &common[i];
+	}
+	for (size_t i = 0; i < e->n_fields; i++) {
+		left |= UINT64_C(1) << e->fields[i].key;
+		by_key[e->fields[i].key] = &e->fields[i];
+	}
+	json_begin_object(w);
+	for (; left; left &= left - 1)
+		write_field(w, e, by_key[__builtin_ctzll(left)]);
+	json_end_object(w);
+}
+
+/* RFC 3339 in UTC with milliseconds. */
+static void format_time(struct event_clock *clock, uint64_t realtime_ms, struct event_head *head)
+{
+	const uint64_t second = realtime_ms / MSEC_PER_SEC;
+	const unsigned ms = (unsigned)(realtime_ms % MSEC_PER_SEC);
+	size_t len;
+
+	if (second != clock->second || clock->date[0] == '\0') {
+		const time_t t = (time_t)second;
+		struct tm tm;
+
+		gmtime_r(&t, &tm);
+		strftime(clock->date, sizeof(clock->date), "%Y-%m-%dT%H:%M:%S", &tm);
+		clock->second = second;
+	}
+	len = strlen(clock->date);
+	memcpy(head->time, clock->date, len);
+	head->time[len++] = '.';
+	head->time[len++] = (char)('0' + ms / 100);
+	head->time[len++] = (char)('0' + ms / 10 % 10);
+	head->time[len++] = (char)('0' + ms % 10);
+	head->time[len++] = 'Z';
+	head->time[len] = '\0';
+	head->time_text = (struct wire_text){.data = head->time, .len = len};
+}
+
+static void format_head(const struct event *e, struct event_clock *clock, struct event_head *head)
+{
+	static const char prefix[] = "urn:cellos:event:";
+
+	memcpy(head->id, prefix, sizeof(prefix) - 1);
+	uuid_format(e->id, head->id + sizeof(prefix) - 1);
+	head->id_text = (struct wire_text){
+		.data = head->id,
+		.len = sizeof(prefix) - 1 + UUID_STRING_MAX - 1,
+	};
+	head->source_text = wire_text(types[e->type].source);
+	format_time(clock, e->realtime_ms, head);
+}
+
+int event_write(const struct event *e, struct event_clock *clock, char *buf, size_t size,
+		size_t *ret_len, struct event_head *head)
+{
+	struct json_writer w;
+
+	format_head(e, clock, head);
+	json_writer_init(&w, buf, size);
+	json_begin_object(&w);
+	json_key(&w, "data");
+	write_data(&w, e, head);
+	json_kv_string(&w, "datacontenttype", "application/json");
+	json_kv_text(&w, "id", head->id_text);
+	json_kv_text(&w, "source", head->source_text);
+	json_kv_string(&w, "specversion", "1.0");
+	json_kv_text(&w, "time", head->time_text);
+	json_kv_string(&w, "type", types[e->type].name);
+	json_end_object(&w);
+	return json_writer_done(&w, ret_len);
+}

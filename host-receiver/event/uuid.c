@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/event/uuid.h"
+
+#include <string.h>
+
+#include <sodium.h>
+
+void uuid_generate(struct uuid_source *source, uint8_t ret[static UUID_SIZE])
+{
+	if (source->used == 0 || source->used == sizeof(source->pool)) {
+		/* Aborts rather than give anything that is not random. */
+		randombytes_buf(source->pool, sizeof(source->pool));
+		source->used = 0;
+	}
+	memcpy(ret, source->pool + source->used, UUID_SIZE);
+	source->used += UUID_SIZE;
+	ret[6] = (uint8_t)((ret[6] & 0x0f) | 0x40);
+	ret[8] = (uint8_t)((ret[8] & 0x3f) | 0x80);
+}
+
+void uuid_format(const uint8_t uuid[static UUID_SIZE], char ret[static UUID_STRING_MAX])
+{
+	static const char hex[] = "0123456789abcdef";
+	char *out = ret;
+
+	for (size_t i = 0; i < UUID_SIZE; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*out++ = '-';
+		*out++ = hex[uuid[i] >> 4];
+		*out++ = hex[uuid[i] & 15];
+	}
+	*out = '\0';
+}

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the agent share: a Unix listener that plays the host, the real agent, and
+python3-cbor2 as the independent decoder of its frames."""
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+
+import cbor2
+
+AGENT = os.environ["CELLOS_AGENT"]
+
+
+class Connection:
+    """One connection of the agent, frame by frame."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.data = b""
+        self.closed = False
+
+    def read(self, timeout):
+        """Read once; False at the time-out or the end."""
+        ready, _, _ = select.select([self.sock], [], [], max(timeout, 0))
+        if not ready:
+            return False
+        try:
+            chunk = self.sock.recv(65536)
+        except ConnectionResetError:
+            chunk = b""
+        if not chunk:
+            self.closed = True
+            return False
+        self.data += chunk
+        return True
+
+    def frame(self, timeout=5.0):
+        """The next frame as a dict, or None at the time-out or the end."""
+        until = time.monotonic() + timeout
+        while True:
+            if len(self.data) >= 4:
+                (length,) = struct.unpack("<I", self.data[:4])
+                if len(self.data) >= 4 + length:
+                    body, self.data = self.data[4:4 + length], self.data[4 + length:]
+                    return cbor2.loads(body)
+            if self.closed or not self.read(until - time.monotonic()):
+                if self.closed or time.monotonic() >= until:
+                    return None
+
+    def frames(self, seconds):
+        """All frames of the next so many seconds."""
+        until, out = time.monotonic() + seconds, []
+        while time.monotonic() < until:
+            f = self.frame(until - time.monotonic())
+            if f is not None:
+                out.append(f)
+            elif self.closed:
+                break
+        return out
+
+    def until(self, match, timeout=10.0):
+        """Frames up to and with the first that matches; fails when none comes."""
+        until, out = time.monotonic() + timeout, []
+        while time.monotonic() < until:
+            f = self.frame(until - time.monotonic())
+            if f is None:
+                break
+            out.append(f)
+            if match(f):
+                return out
+        raise AssertionError(f"no frame matched within {timeout} s; got {out[-20:]}")
+
+    def reset(self):
+        """End it as a VM snapshot does: the guest's side sees ECONNRESET. A Unix socket gives that
+        when it is closed with bytes unread, so it must not be drained before."""
+        self.sock.close()
+
+    def close(self):
+        self.sock.close()
+
+
+class Host:
+    """A listening socket and a folder of its own."""
+
+    def __init__(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="cellos-agent-")
+        self.path = os.path.join(self.dir.name, "v.sock_9001")
+        self.listen()
+
+    def listen(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.bind(self.path)
+        self.sock.listen(16)
+
+    def stop_listening(self):
+        self.sock.close()
+        os.unlink(self.path)
+
+    def accept(self, timeout=5.0):
+        self.sock.settimeout(timeout)
+        sock, _ = self.sock.accept()
+        sock.settimeout(None)
+        return Connection(sock)
+
+    def file(self, name):
+        return os.path.join(self.dir.name, name)
+
+    def args(self, *more):
+        """The agent's command line. The net source is off unless asked for: its BPF program would
+        stand at this machine's root cgroup."""
+        line = [AGENT, "--connect", f"unix:{self.path}", "--pid-file", self.file("pid"),
+                "--listener-socket", self.file("listener.sock")]
+        if "--net" not in more:
+            line += ["--net", "off"]
+        return line + list(more)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.sock.close()
+        self.dir.cleanup()
+
+
+class Agent:
+    """The real agent in the foreground; ended with the block."""
+
+    def __init__(self, host, *options, **popen):
+        popen.setdefault("stderr", subprocess.PIPE)
+        self.process = subprocess.Popen(host.args("--foreground", *options),
+                                        stdin=subprocess.DEVNULL, **popen)
+        self.pid = self.process.pid
+
+    def stop(self, timeout=5.0):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stderr:
+            self.process.stderr.close()
+
+
+def source(name):
+    return lambda f: f["probe_source"] == name
+
+
+def of(frames, name):
+    return [f for f in frames if f["probe_source"] == name]
+
+
+def main(tests):
+    """Run the tests of a file, a line each."""
+    for test in tests:
+        begin = time.monotonic()
+        test()
+        print(f"ok {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)

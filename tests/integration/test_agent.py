@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: MIT
+"""The real agent against a real Unix socket: what it says, when, and how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from agent import AGENT, Agent, Host, main, of, source
+
+WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat", "200")
+
+
+def hello_is_first():
+    with Host() as host, Agent(host, *WALK) as agent:
+        hello = host.accept().frame()
+        assert hello["probe_source"] == "telemetry.hello", hello
+        assert list(hello) == ["content_version", "probe_source", "guest_pid", "guest_comm",
+                               "guest_monotonic_ns", "detail"], "keys in the order of the wire"
+        detail = hello["detail"]
+        assert hello["guest_pid"] == agent.pid and hello["guest_comm"] == "cellos-telemetr"
+        assert len(detail["session"]) == 16 and int(detail["session"], 16) >= 0
+        assert detail["next_seq"] == 1 and detail["process_via"] == "proc-walk"
+        assert detail["net_via"] == "none" and detail["fs_via"] == "none"
+        assert detail["kernel"] == os.uname().release and detail["arch"] == os.uname().machine
+        assert detail["heartbeat_ms"] == 200 and detail["queue_capacity"] == 1024
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            assert detail["boot_id"] == f.read().strip()
+
+
+def a_process_is_spawned_and_exits():
+    with Host() as host, Agent(host, *WALK):
+        conn = host.accept()
+        conn.until(source("telemetry.heartbeat"))
+        child = subprocess.Popen(["sleep", "0.3"])
+        conn.until(lambda f: f["probe_source"] == "process.spawned"
+                   and f["guest_pid"] == child.pid)
+        child.wait()
+        frames = conn.until(lambda f: f["probe_source"] == "process.exited"
+                            and f["guest_pid"] == child.pid)
+        assert frames[-1]["guest_comm"] == "sleep", frames[-1]
+        assert frames[-1]["detail"]["ppid"] == os.getpid()
+
+
+def a_changed_comm_is_an_exec():
+    with Host() as host, Agent(host, *WALK):
+        conn = host.accept()
+        conn.until(source("telemetry.heartbeat"))
+        child = subprocess.Popen(["sh", "-c", "read x; exec sleep 5"], stdin=subprocess.PIPE)
+        conn.until(lambda f: f["probe_source"] == "process.spawned"
+                   and f["guest_pid"] == child.pid)
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        got = conn.until(lambda f: f["probe_source"] == "process.executed"
+                         and f["guest_pid"] == child.pid and f["guest_comm"] == "sleep")[-1]
+        assert got["detail"]["exe"].endswith("/sleep") and got["detail"]["resolved"] is True
+        child.kill()
+        child.wait()
+
+
+def what_was_there_is_not_told():
+    with Host() as host, Agent(host, *WALK):
+        told = host.accept().frames(0.6)
+        assert not [f for f in of(told, "process.spawned") if f["guest_pid"] == os.getpid()]
+
+
+def inotify_on_two_paths():
+    with Host() as host:
+        one, two = host.file("one"), host.file("two")
+        os.mkdir(one)
+        with open(two, "w") as f:
+            f.write("x")
+        with Agent(host, "--process", "off", "--poll", "20", "--inotify", one,
+                   "--inotify", two) as _:
+            conn = host.accept()
+            assert conn.frame()["detail"]["fs_via"] == "inotify"
+            with open(os.path.join(one, "new \udcff".encode("utf-8", "surrogateescape")
+                                   .decode("utf-8", "surrogateescape")), "w"):
+                pass
+            got = conn.until(source("fs.inotify_fired"))[-1]
+            assert got["guest_pid"] == 0 and got["guest_comm"] == ""
+            assert got["detail"] == {"path": one, "event": "create", "name": "new \ufffd"}, got
+            with open(two, "a") as f:
+                f.write("more")
+            got = conn.until(lambda f: f["detail"].get("path") == two)[-1]
+            assert got["detail"] == {"path": two, "event": "modify"}, got
+            os.unlink(two)
+            conn.until(lambda f: f["detail"].get("path") == two
+                       and "delete" in f["detail"]["event"])
+            with open(two, "w") as f:
+                f.write("again")
+            conn.until(lambda f: f["detail"].get("path") == two
+                       and "create" in f["detail"]["event"])
+            with open(two, "a") as f:
+                f.write("and watched")
+            conn.until(lambda f: f["detail"].get("path") == two
+                       and f["detail"]["event"] == "modify")
+
+
+def heartbeats_tell_totals():
+    with Host() as host, Agent(host, *WALK):
+        beats = of(host.accept().frames(1.5), "telemetry.heartbeat")
+        assert 5 <= len(beats) <= 8, f"{len(beats)} heartbeats in 1.5 s at 200 ms"
+        for name in ("observed", "sent", "dropped", "kernel_lost", "queue_peak", "next_seq"):
+            assert isinstance(beats[-1]["detail"][name], int)
+        assert beats[-1]["detail"]["process_ok"] is True and "seq" not in beats[-1]
+
+
+def sigterm_says_bye():
+    with Host() as host, Agent(host, *WALK) as agent:
+        conn = host.accept()
+        conn.until(source("telemetry.heartbeat"))
+        assert agent.stop() == 0
+        bye = conn.frames(2)[-1]
+        assert bye["probe_source"] == "telemetry.bye"
+        detail = bye["detail"]
+        assert detail["reason"] == "SIGTERM"
+        assert detail["observed"] == detail["sent"] + detail["dropped"]
+
+
+def the_parent_waits_for_hello():
+    with Host() as host:
+        host.sock.listen(0)
+        parent = subprocess.Popen(host.args(*WALK), stderr=subprocess.PIPE)
+        conn = host.accept()
+        assert parent.wait(5) == 0
+        hello = conn.frame(0)
+        conn.read(0)
+        hello = hello or conn.frame(0.01)
+        assert hello["probe_source"] == "telemetry.hello", "the parent left before the hello"
+        with open(host.file("pid")) as f:
+            pid = int(f.read())
+        assert pid == hello["guest_pid"] != parent.pid
+        assert os.getsid(pid) == pid, "the agent has its own session"
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        os.kill(pid, signal.SIGTERM)
+        conn.until(source("telemetry.bye"))
+        parent.stderr.close()
+
+
+def no_receiver_is_exit_3():
+    with Host() as host:
+        host.stop_listening()
+        begin = time.monotonic()
+        run = subprocess.run(host.args(*WALK, "--ready-timeout", "400"), capture_output=True,
+                             text=True, timeout=10)
+        took = time.monotonic() - begin
+        assert run.returncode == 3, run
+        assert 0.4 <= took < 1.5, took
+        assert "not ready in time" in run.stderr and host.path in run.stderr, run.stderr
+        assert "No such file or directory" in run.stderr
+        host.listen()
+
+
+def no_wait_returns_at_once():
+    with Host() as host:
+        begin = time.monotonic()
+        assert subprocess.run(host.args(*WALK, "--no-wait"), timeout=10).returncode == 0
+        assert time.monotonic() - begin < 1
+        hello = host.accept().frame()
+        os.kill(hello["guest_pid"], signal.SIGTERM)
+
+
+def the_parent_becomes_the_command():
+    with Host() as host:
+        parent = subprocess.Popen(host.args(*WALK, "--", "sh", "-c", "echo $$; exit 7"),
+                                  stdout=subprocess.PIPE, text=True)
+        conn = host.accept()
+        out, _ = parent.communicate(timeout=5)
+        assert int(out) == parent.pid and parent.returncode == 7
+        os.kill(conn.frame()["guest_pid"], signal.SIGTERM)
+
+
+def a_command_that_cannot_run():
+    with Host() as host:
+        for command, status in (("/nonexistent", 127), ("/etc/passwd", 126)):
+            run = subprocess.Popen(host.args(*WALK, "--", command), stderr=subprocess.PIPE,
+                                   text=True)
+            conn = host.accept()
+            _, err = run.communicate(timeout=5)
+            assert run.returncode == status, (command, run.returncode)
+            assert command in err
+            conn.until(source("telemetry.bye"))
+
+
+def the_ready_fd_gets_the_pid():
+    with Host() as host:
+        read_end, write_end = os.pipe()
+        parent = subprocess.Popen(host.args(*WALK, "--ready-fd", str(write_end)),
+                                  pass_fds=[write_end])
+        os.close(write_end)
+        conn = host.accept()
+        assert parent.wait(5) == 0
+        pid = conn.frame()["guest_pid"]
+        with os.fdopen(read_end) as f:
+            assert f.read() == f"{pid}\n", "the pid, and closed behind it"
+        os.kill(pid, signal.SIGTERM)
+
+
+def inherited_descriptors_are_closed():
+    with Host() as host:
+        read_end, write_end = os.pipe()
+        with Agent(host, *WALK, pass_fds=[write_end]) as agent:
+            os.close(write_end)
+            host.accept().frame()
+            assert os.read(read_end, 1) == b"", "nobody else holds it"
+        os.close(read_end)
+
+
+def hardened():
+    with Host() as host, Agent(host, *WALK) as agent:
+        host.accept().until(source("telemetry.heartbeat"))
+        with open(f"/proc/{agent.pid}/status") as f:
+            status = dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
+        allowed = 1 << 19 | 1 << 2  # CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH
+        for name in ("CapPrm", "CapEff", "CapBnd", "CapInh"):
+            assert int(status[name], 16) & ~allowed == 0, (name, status[name])
+        assert status["NoNewPrivs"].strip() == "1"
+        assert int(status["VmLck"].split()[0]) > 0
+        # Some machines let nobody lower it; then the agent says so and goes on.
+        may = subprocess.run(["sh", "-c", "echo -1000 >/proc/self/oom_score_adj"],
+                             stderr=subprocess.DEVNULL).returncode == 0
+        with open(f"/proc/{agent.pid}/oom_score_adj") as f:
+            assert f.read().strip() == ("-1000" if may else "0")
+        agent.stop()
+        assert ("oom_score_adj" in agent.process.stderr.read().decode()) != may
+
+
+def usage_errors_name_the_option():
+    for options, words in (
+            (["--queue", "15"], ["--queue 15", "16..65536"]),
+            (["--queue", "65537"], ["--queue 65537", "16..65536"]),
+            (["--heartbeat", "99"], ["--heartbeat 99", "100..60000"]),
+            (["--heartbeat", "1e3"], ["--heartbeat 1e3", "100..60000"]),
+            (["--connect", "tcp:1"], ["--connect tcp:1", "vsock:CID:PORT or unix:PATH"]),
+            (["--connect", "vsock:1"], ["--connect vsock:1", "vsock:CID:PORT"]),
+            (["--connect", "unix:" + "x" * 108], ["1..107"]),
+            (["--inotify", "relative"], ["--inotify relative", "absolute"]),
+            (["--inotify", "/x"] * 65, ["--inotify /x", "at most 64"]),
+            (["--net", "magic"], ["--net magic", "cgroup-bpf"]),
+            (["--content-version", "3"], ["--content-version 3", "1..2"]),
+            (["--exclude-pid", "0"], ["--exclude-pid 0"]),
+            (["--log-level", "loud"], ["--log-level loud", "debug"]),
+            (["--nonsense"], ["--nonsense", "--help"]),
+            (["--queue"], ["--queue", "value"]),
+            (["stray"], ["stray", "--"]),
+            (["--"], ["command"]),
+            (["--foreground", "--", "true"], ["--foreground"])):
+        run = subprocess.run([AGENT, *options], capture_output=True, text=True, timeout=5)
+        assert run.returncode == 64, (options, run)
+        for word in words:
+            assert word in run.stderr, (options, word, run.stderr)
+
+
+def the_most_paths_are_taken():
+    with Host() as host:
+        paths = [host.file(f"w{i}") for i in range(64)]
+        for path in paths:
+            os.mkdir(path)
+        options = [o for path in paths for o in ("--inotify", path)]
+        with Agent(host, "--process", "off", *options):
+            conn = host.accept()
+            conn.frame()
+            for path in paths:
+                os.mkdir(os.path.join(path, "d"))
+            seen = set()
+            while len(seen) < 64:
+                seen.add(conn.until(source("fs.inotify_fired"))[-1]["detail"]["path"])
+
+
+def a_forced_source_that_is_missing():
+    with Host() as host:
+        run = subprocess.run(["unshare", "--pid", "--fork", *host.args(
+            "--process", "proc-connector", "--ready-timeout", "2000")],
+            capture_output=True, text=True, timeout=10)
+        assert run.returncode == 3, run
+        assert "--process" in run.stderr and "proc-connector" in run.stderr, run.stderr
+
+
+def a_fallback_is_told():
+    with Host() as host:
+        run = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *host.args(
+            "--foreground", "--heartbeat", "200")], stderr=subprocess.PIPE)
+        try:
+            assert host.accept().frame()["detail"]["process_via"] == "proc-walk"
+        finally:
+            run.kill()
+            run.wait()
+            run.stderr.close()
+
+
+def version_1_writes_five_keys():
+    with Host() as host, Agent(host, *WALK, "--content-version", "1") as agent:
+        conn = host.accept()
+        subprocess.run(["sleep", "0.2"])
+        frames = conn.frames(0.6)
+        agent.stop()
+        frames += conn.frames(1)
+        assert not of(frames, "telemetry.hello") and not of(frames, "process.executed")
+        assert of(frames, "telemetry.heartbeat") and of(frames, "telemetry.bye")
+        for f in frames:
+            assert list(f) == ["content_version", "probe_source", "guest_pid", "guest_comm",
+                               "guest_monotonic_ns"] and f["content_version"] == 1, f
+
+
+def excluded_pids_are_not_told():
+    with Host() as host:
+        child = subprocess.Popen(["sh", "-c", "read x; exec sleep 0.3"], stdin=subprocess.PIPE)
+        with Agent(host, *WALK, "--exclude-pid", str(child.pid)):
+            conn = host.accept()
+            conn.until(source("telemetry.heartbeat"))
+            child.stdin.write(b"\n")
+            child.stdin.close()
+            child.wait()
+            told = conn.frames(0.5)
+            assert not [f for f in told if f["guest_pid"] == child.pid], told
+
+
+if __name__ == "__main__":
+    sys.exit(main([hello_is_first, a_process_is_spawned_and_exits, a_changed_comm_is_an_exec,
+                   what_was_there_is_not_told, inotify_on_two_paths, heartbeats_tell_totals,
+                   sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,
+                   no_wait_returns_at_once, the_parent_becomes_the_command,
+                   a_command_that_cannot_run, the_ready_fd_gets_the_pid,
+                   inherited_descriptors_are_closed, hardened, usage_errors_name_the_option,
+                   the_most_paths_are_taken, a_forced_source_that_is_missing,
+                   a_fallback_is_told, version_1_writes_five_keys, excluded_pids_are_not_told]))
