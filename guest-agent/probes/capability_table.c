@@ -246,6 +246,14 @@ const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MA
 	return buf;
 }
 
+long syscall_number(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(native_offset); i++)
+		if (native_offset[i] && !strcmp(native_text + native_offset[i], name))
+			return (long)i;
+	return -1;
+}
+
 uint32_t syscall_native_arch(void)
 {
 	return NATIVE_ARCH;

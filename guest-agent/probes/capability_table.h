@@ -25,6 +25,9 @@ const char *capability_name(int capability);
  */
 const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MAX]);
 
+/* The native number of a call, or -1. */
+long syscall_number(const char *name);
+
 /* AUDIT_ARCH_* of this build. */
 uint32_t syscall_native_arch(void);
 /* AUDIT_ARCH_* of the 32-bit calls of this machine. */

@@ -45,9 +45,10 @@ def main():
         size += len(name) + 1
     with open(output, 'w', encoding='ascii') as out:
         out.write(f'/* From <{header}>. */\n')
-        out.write(f'static const char {prefix}_text[] =\n\t"\\0"\n')
-        out.writelines(f'\t"{name}\\0"\n' for name in text)
-        out.write(f'\t;\nstatic const uint16_t {prefix}_offset[] = {{\n')
+        # Single characters: a string may not be as long as that (ISO C).
+        out.write(f'static const char {prefix}_text[] = {{\n\t0,\n')
+        out.writelines('\t' + ''.join(f"'{c}', " for c in name) + '0,\n' for name in text)
+        out.write(f'}};\nstatic const uint16_t {prefix}_offset[] = {{\n')
         out.writelines(f'\t{offset},\n' for offset in offsets or [0])
         out.write('};\n')
 

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The process source against this machine's own connector: the test forks, the source must tell.
+ * Other processes of the machine come and go meanwhile; only the test's own are looked at.
+ */
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "common/util.h"
+#include "guest-agent/probes/sources.h"
+#include "tests/unit/observed.h"
+#include "tests/unit/unit.h"
+
+#define QUIET_MS    100
+#define BURST	    400
+#define DRAIN_STEPS 10000
+
+static struct probe_config config;
+static struct probe *probe;
+static struct event_queue *queue;
+static struct observed observed;
+static char open_why[PROBE_WHY_MAX];
+
+/* The test is a child of the agent's pid as it is told here, so its own children are not left out.
+ */
+static void setup(void)
+{
+	config = (struct probe_config){.self = getppid()};
+	observed.n = 0;
+	queue = event_queue_new(EVENT_QUEUE_MAX, WIRE_VERSION_2);
+	ck_assert_int_eq(proc_connector_ops.open(&config, &probe, open_why), 0);
+}
+
+static void teardown(void)
+{
+	proc_connector_ops.close(probe);
+	event_queue_free(queue);
+}
+
+/* Drain until nothing has come for a while. */
+static void drain_all(void)
+{
+	for (unsigned i = 0; i < DRAIN_STEPS; i++) {
+		struct pollfd pfd = {probe->fd, POLLIN, 0};
+		int r = proc_connector_ops.drain(probe, queue, 256);
+
+		ck_assert_int_ge(r, 0);
+		if (r == 0 && poll(&pfd, 1, QUIET_MS) == 0)
+			break;
+	}
+	observed_take(&observed, queue);
+}
+
+static const struct observed_event *find(enum wire_source source, pid_t pid, unsigned nth)
+{
+	for (size_t i = 0; i < observed.n; i++)
+		if (observed.events[i].source == source &&
+		    observed.events[i].pid == (uint32_t)pid && nth-- == 0)
+			return &observed.events[i];
+	return NULL;
+}
+
+static unsigned count(enum wire_source source, pid_t pid)
+{
+	unsigned n = 0;
+
+	while (find(source, pid, n))
+		n++;
+	return n;
+}
+
+static pid_t child(void (*body)(void))
+{
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		body();
+		_exit(0);
+	}
+	return pid;
+}
+
+static void body_exec(void)
+{
+	execl("/bin/sleep", "sleep", "0.2", (char *)NULL);
+}
+
+static void body_exit(void)
+{
+	prctl(PR_SET_NAME, "n\xff \"\n)");
+	_exit(7);
+}
+
+static void body_kill(void)
+{
+	raise(SIGKILL);
+}
+
+START_TEST(test_life)
+{
+	pid_t pid = child(body_exec), exits, killed;
+	const struct observed_event *e;
+
+	/* While it runs, so that exe can be read. */
+	for (unsigned i = 0; i < 20; i++) {
+		proc_connector_ops.drain(probe, queue, 256);
+		usleep(5000);
+	}
+	waitpid(pid, NULL, 0);
+	exits = child(body_exit);
+	waitpid(exits, NULL, 0);
+	killed = child(body_kill);
+	waitpid(killed, NULL, 0);
+	drain_all();
+
+	e = find(WIRE_PROCESS_SPAWNED, pid, 0);
+	ck_assert_ptr_nonnull(e);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_PPID], (uint32_t)getpid());
+	ck_assert_str_eq(e->comm, "test_proc_conne");
+	e = find(WIRE_PROCESS_EXECUTED, pid, 0);
+	ck_assert_ptr_nonnull(e);
+	ck_assert_str_eq(e->comm, "sleep");
+	ck_assert_msg(strstr(e->exe, "/sleep") != NULL, "%s", e->exe);
+	ck_assert(e->uints[WIRE_KEY_RESOLVED]);
+	e = find(WIRE_PROCESS_EXITED, pid, 0);
+	ck_assert_ptr_nonnull(e);
+	ck_assert_str_eq(e->comm, "sleep");
+	ck_assert(observed_has(e, WIRE_KEY_EXIT_CODE));
+	ck_assert_uint_eq(e->uints[WIRE_KEY_EXIT_CODE], 0);
+
+	/* The name it gave itself, though it is long gone. */
+	e = find(WIRE_PROCESS_EXITED, exits, 0);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_EXIT_CODE], 7);
+	ck_assert_str_eq(e->comm, "n\xef\xbf\xbd \"\n)");
+	e = find(WIRE_PROCESS_EXITED, killed, 0);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_SIGNAL], SIGKILL);
+	ck_assert(!observed_has(e, WIRE_KEY_EXIT_CODE));
+	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, pid), 1);
+	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, pid), 1);
+}
+END_TEST
+
+static void *thread_sleep(void *usec)
+{
+	usleep((useconds_t)(uintptr_t)usec);
+	return NULL;
+}
+
+static void *thread_exec(void *unused)
+{
+	usleep(20000);
+	execl("/bin/true", "true", (char *)NULL);
+	return unused;
+}
+
+static void *thread_exit7(_unused_ void *unused)
+{
+	usleep(20000);
+	exit(7);
+}
+
+static void body_threads(void)
+{
+	pthread_t t[8];
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
+		pthread_create(&t[i], NULL, thread_sleep, (void *)(uintptr_t)(1000 * i));
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
+		pthread_join(t[i], NULL);
+}
+
+static void body_leader_first(void)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, thread_sleep, (void *)(uintptr_t)100000);
+	pthread_exit(NULL);
+}
+
+static void body_exec_by_thread(void)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, thread_exec, NULL);
+	for (;;)
+		pause();
+}
+
+static void body_exit_by_thread(void)
+{
+	pthread_t t[8];
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
+		pthread_create(&t[i], NULL, thread_sleep, (void *)(uintptr_t)10000000);
+	pthread_create(&t[0], NULL, thread_exit7, NULL);
+	pthread_exit(NULL);
+}
+
+/* A process is its threads: born with the first, gone with the last. */
+START_TEST(test_threads)
+{
+	static const struct {
+		void (*body)(void);
+		unsigned execs, code;
+	} cases[] = {
+		{body_threads, 0, 0},
+		{body_leader_first, 0, 0},
+		{body_exec_by_thread, 1, 0},
+		{body_exit_by_thread, 0, 7},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint64_t before = monotonic_ns();
+		pid_t pid = child(cases[i].body);
+		const struct observed_event *e;
+
+		waitpid(pid, NULL, 0);
+		drain_all();
+		ck_assert_msg(count(WIRE_PROCESS_SPAWNED, pid) == 1, "case %zu", i);
+		ck_assert_msg(count(WIRE_PROCESS_EXECUTED, pid) == cases[i].execs, "case %zu", i);
+		ck_assert_msg(count(WIRE_PROCESS_EXITED, pid) == 1, "case %zu: %u", i,
+			      count(WIRE_PROCESS_EXITED, pid));
+		e = find(WIRE_PROCESS_EXITED, pid, 0);
+		ck_assert_uint_eq(e->uints[WIRE_KEY_EXIT_CODE], cases[i].code);
+		if (cases[i].body == body_leader_first)
+			ck_assert_uint_ge(e->at_ns - before, 90 * NSEC_PER_MSEC);
+	}
+}
+END_TEST
+
+static void body_stay(void)
+{
+	prctl(PR_SET_NAME, "stays");
+	for (;;)
+		pause();
+}
+
+/*
+ * A buffer of a few events: what does not fit is counted, to the last one, and afterwards /proc
+ * tells who is there. The machine's other processes are in the count too: so at least.
+ */
+START_TEST(test_overrun)
+{
+	int tiny = 1;
+	pid_t before = child(body_stay), stays, pids[BURST];
+	uint64_t lost;
+	size_t told = 0;
+
+	drain_all();
+	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, before), 1);
+	ck_assert_int_eq(setsockopt(probe->fd, SOL_SOCKET, SO_RCVBUFFORCE, &tiny, sizeof(tiny)), 0);
+	for (unsigned i = 0; i < BURST; i++) {
+		pids[i] = child(body_kill);
+		waitpid(pids[i], NULL, 0);
+	}
+	kill(before, SIGKILL);
+	waitpid(before, NULL, 0);
+	stays = child(body_stay);
+	drain_all();
+
+	lost = event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN];
+	for (unsigned i = 0; i < BURST; i++)
+		told += count(WIRE_PROCESS_SPAWNED, pids[i]) + count(WIRE_PROCESS_EXITED, pids[i]);
+	ck_assert_uint_gt(lost, BURST);
+	ck_assert_uint_ge(lost + told, 2 * BURST);
+	/* Who ended and who began unseen. */
+	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, before), 1);
+	ck_assert(!observed_has(find(WIRE_PROCESS_EXITED, before, 0), WIRE_KEY_EXIT_CODE) ||
+		  told > 0);
+	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, stays), 1);
+	ck_assert_uint_eq(find(WIRE_PROCESS_SPAWNED, stays, 0)->uints[WIRE_KEY_PPID],
+			  (uint32_t)getpid());
+	/* And the table is right again: its end has its name. */
+	kill(stays, SIGKILL);
+	waitpid(stays, NULL, 0);
+	drain_all();
+	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, stays), 1);
+	ck_assert_str_eq(find(WIRE_PROCESS_EXITED, stays, 0)->comm, "stays");
+}
+END_TEST
+
+START_TEST(test_excluded)
+{
+	pid_t pid;
+
+	config.n_excluded = 1;
+	config.excluded[0] = pid = child(body_stay);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	drain_all();
+	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, pid), 0);
+	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, pid), 0);
+}
+END_TEST
+
+START_TEST(test_health)
+{
+	/* The children of check() itself are not reported: here the test is the agent. */
+	config.self = getpid();
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_eq(proc_connector_ops.check(probe, queue), 1);
+		drain_all();
+	}
+	for (size_t i = 0; i < observed.n; i++)
+		ck_assert_uint_ne(observed.events[i].uints[WIRE_KEY_PPID], (uint32_t)getpid());
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("proc_connector");
+	char why[PROBE_WHY_MAX];
+	struct probe *p;
+
+	config = (struct probe_config){.self = getppid()};
+	if (proc_connector_ops.open(&config, &p, why) < 0) {
+		printf("SKIP: %s\n", why);
+		return 77;
+	}
+	proc_connector_ops.close(p);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, test_life);
+	tcase_add_test(tc, test_threads);
+	tcase_add_test(tc, test_overrun);
+	tcase_add_test(tc, test_excluded);
+	tcase_add_test(tc, test_health);
+	return unit_run("proc_connector", &tc, 1);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <sys/prctl.h>
+
+#include "common/util.h"
+#include "guest-agent/probes/proc_file.h"
+#include "tests/unit/unit.h"
+
+#define STAT_TAIL " S 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 123456 0 0 18446744073709551615"
+
+static int parse(const char *text, struct proc_stat *st)
+{
+	return proc_stat_parse(text, strlen(text), st);
+}
+
+START_TEST(test_stat)
+{
+	struct proc_stat st;
+
+	ck_assert_int_eq(parse("42 (cat)" STAT_TAIL, &st), 0);
+	ck_assert_int_eq(st.pid, 42);
+	ck_assert_int_eq(st.ppid, 7);
+	ck_assert_int_eq(st.state, 'S');
+	ck_assert_uint_eq(st.threads, 3);
+	ck_assert_uint_eq(st.start_ticks, 123456);
+	ck_assert(!st.kernel_thread);
+	ck_assert_uint_eq(st.comm_len, 3);
+	ck_assert_mem_eq(st.comm, "cat", 3);
+}
+END_TEST
+
+/* A process chooses its name: nothing in it may look like the fields behind it. */
+START_TEST(test_stat_hostile_comm)
+{
+	static const char *const comms[] = {") R 1 (", "a b", "\n", ")", "((", "", "\xff\xfe"};
+	struct proc_stat st;
+	char line[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(comms); i++) {
+		snprintf(line, sizeof(line), "42 (%s)%s", comms[i], STAT_TAIL);
+		ck_assert_int_eq(parse(line, &st), 0);
+		ck_assert_int_eq(st.ppid, 7);
+		ck_assert_uint_eq(st.comm_len, strlen(comms[i]));
+		ck_assert_mem_eq(st.comm, comms[i], st.comm_len);
+	}
+	/* Longer than any kernel's: cut, not overrun. */
+	ck_assert_int_eq(parse("42 (0123456789abcdefghij)" STAT_TAIL, &st), 0);
+	ck_assert_uint_eq(st.comm_len, PROC_COMM_MAX - 1);
+}
+END_TEST
+
+START_TEST(test_stat_kernel_thread)
+{
+	struct proc_stat st;
+
+	ck_assert_int_eq(
+		parse("2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0 0", &st), 0);
+	ck_assert(st.kernel_thread);
+}
+END_TEST
+
+START_TEST(test_stat_malformed)
+{
+	static const char *const bad[] = {
+		"",
+		"x (cat)" STAT_TAIL,
+		"0 (cat)" STAT_TAIL,
+		"-1 (cat)" STAT_TAIL,
+		"2147483648 (cat)" STAT_TAIL,
+		"99999999999999999999 (cat)" STAT_TAIL,
+		"42 cat" STAT_TAIL,
+		"42 (cat",
+		"42 (cat)",
+		"42 (cat) S",
+		"42 (cat) S x 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 123456",
+		"42 (cat) S -7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 123456",
+		"42 (cat) S 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 4294967296 0 123456",
+		"42 (cat) S 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0",
+	};
+	const char *good = "42 (cat)" STAT_TAIL;
+	struct proc_stat st = {.pid = 1};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_msg(parse(bad[i], &st) == -EBADMSG, "%s", bad[i]);
+	ck_assert_int_eq(st.pid, 1);
+	/* Cut anywhere before the last field that is read. */
+	for (size_t len = 0; len < (size_t)(strstr(good, "123456") - good); len++)
+		ck_assert_int_eq(proc_stat_parse(good, len, &st), -EBADMSG);
+}
+END_TEST
+
+START_TEST(test_status)
+{
+	static const char text[] = "Name:\tcat\nTgid:\t77\nCapInh:\t0\nCapEff:\t000001ffffffffff\n"
+				   "Bad:\t12x\nHuge:\tfffffffffffffffff\nEmpty:\t\nLast:\t9";
+	uint64_t v = 5;
+
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "Tgid", 10, &v), 0);
+	ck_assert_uint_eq(v, 77);
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "CapEff", 16, &v), 0);
+	ck_assert_uint_eq(v, UINT64_C(0x1ffffffffff));
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "Last", 10, &v), 0);
+	ck_assert_uint_eq(v, 9);
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "Cap", 16, &v), -ENOENT);
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "Nothing", 10, &v), -ENOENT);
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "Bad", 10, &v), -EBADMSG);
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "CapEff", 10, &v), -EBADMSG);
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "Huge", 16, &v), -EBADMSG);
+	ck_assert_int_eq(proc_status_value(text, strlen(text), "Empty", 10, &v), -EBADMSG);
+	ck_assert_int_eq(proc_status_value("", 0, "Tgid", 10, &v), -ENOENT);
+	ck_assert_uint_eq(v, 9);
+}
+END_TEST
+
+START_TEST(test_self)
+{
+	char comm[PROC_COMM_MAX], exe[4096], path[4096], small[4];
+	struct proc_stat st;
+	ssize_t n;
+
+	prctl(PR_SET_NAME, "a\n) b\n");
+	ck_assert_int_eq(proc_read_comm(getpid(), comm), 6);
+	ck_assert_mem_eq(comm, "a\n) b\n", 6);
+	ck_assert_int_eq(proc_read_stat(getpid(), &st), 0);
+	ck_assert_int_eq(st.pid, getpid());
+	ck_assert_int_eq(st.ppid, getppid());
+	ck_assert_uint_eq(st.comm_len, 6);
+
+	n = readlink("/proc/self/exe", path, sizeof(path));
+	ck_assert_int_eq(proc_read_exe(getpid(), exe, sizeof(exe)), n);
+	ck_assert_mem_eq(exe, path, (size_t)n);
+	ck_assert_int_eq(proc_read_exe(getpid(), small, sizeof(small)), 4);
+	ck_assert_int_eq(proc_read_file("/proc/version", small, sizeof(small)), 4);
+	ck_assert_mem_eq(small, "Linu", 4);
+}
+END_TEST
+
+START_TEST(test_gone)
+{
+	char comm[PROC_COMM_MAX], exe[16];
+	struct proc_stat st;
+	struct proc_dir dir;
+	pid_t nobody = INT32_MAX;
+
+	ck_assert_int_eq(proc_read_comm(nobody, comm), -ENOENT);
+	ck_assert_int_eq(proc_read_exe(nobody, exe, sizeof(exe)), -ENOENT);
+	ck_assert_int_eq(proc_read_stat(nobody, &st), -ENOENT);
+	ck_assert_int_eq(proc_dir_open_fds(&dir, nobody), -ENOENT);
+	ck_assert_int_eq(dir.fd, -1);
+}
+END_TEST
+
+START_TEST(test_dir)
+{
+	struct proc_dir dir;
+	bool self = false, fd_seen = false;
+	unsigned first = 0, second = 0;
+	pid_t n;
+
+	ck_assert_int_eq(proc_dir_open(&dir), 0);
+	while (proc_dir_next(&dir, &n) > 0) {
+		self |= n == getpid();
+		first++;
+	}
+	ck_assert(self);
+	ck_assert_int_eq(proc_dir_rewind(&dir), 0);
+	while (proc_dir_next(&dir, &n) > 0)
+		second++;
+	ck_assert_uint_gt(second, 0);
+	ck_assert_uint_gt(first, 0);
+	proc_dir_close(&dir);
+
+	ck_assert_int_eq(proc_dir_open_fds(&dir, getpid()), 0);
+	while (proc_dir_next(&dir, &n) > 0)
+		fd_seen |= n == dir.fd;
+	ck_assert(fd_seen);
+	proc_dir_close(&dir);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("proc_file");
+
+	tcase_add_test(tc, test_stat);
+	tcase_add_test(tc, test_stat_hostile_comm);
+	tcase_add_test(tc, test_stat_kernel_thread);
+	tcase_add_test(tc, test_stat_malformed);
+	tcase_add_test(tc, test_status);
+	tcase_add_test(tc, test_self);
+	tcase_add_test(tc, test_gone);
+	tcase_add_test(tc, test_dir);
+	return unit_run("proc_file", &tc, 1);
+}
