@@ -28,7 +28,7 @@ say()
 
 die()
 {
-	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	printf 'tools/%s: %s\n' "${0##*/}" "$*" >&2
 	exit 1
 }
 
