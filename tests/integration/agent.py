@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -147,10 +148,14 @@ class Agent:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exc):
-        if self.process.poll() is None:
+    def __exit__(self, failure, *exc):
+        ended = self.process.poll()
+        if ended is None:
             self.process.kill()
             self.process.wait()
+        if failure and self.process.stderr and not self.process.stderr.closed:
+            said = self.process.stderr.read().decode(errors="replace")
+            print(f"the agent (ended by itself: {ended}) said:\n{said}", file=sys.stderr)
         if self.process.stderr:
             self.process.stderr.close()
 

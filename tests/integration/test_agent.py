@@ -320,6 +320,8 @@ def excluded_pids_are_not_told():
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(main([globals()[name] for name in sys.argv[1:]]))
     sys.exit(main([hello_is_first, a_process_is_spawned_and_exits, a_changed_comm_is_an_exec,
                    what_was_there_is_not_told, inotify_on_two_paths, heartbeats_tell_totals,
                    sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,
