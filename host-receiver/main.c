@@ -15,6 +15,9 @@ static const struct verb {
 	const char *help;
 } verbs[] = {
 	{"receive", cmd_receive, "serve one cell; its evidence goes to standard output"},
+	{"check-config", cmd_check_config,
+	 "check the daemon's configuration; all errors, file:line"},
+	{"dump-config", cmd_dump_config, "print the configuration in effect"},
 	{"verify", cmd_verify, "check evidence: signatures and completeness"},
 	{"keygen", cmd_keygen, "make a signing key"},
 };
