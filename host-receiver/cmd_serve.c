@@ -42,6 +42,8 @@ static void finish(struct daemon *d)
 		return;
 	d->finished = true;
 	control_server_free(take_ptr(d->control));
+	/* It reads what the pipeline owns. */
+	metrics_server_free(take_ptr(d->metrics));
 	pipeline_free(take_ptr(d->pipeline));
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
 		uv_close((uv_handle_t *)&d->signals[i], NULL);
@@ -147,13 +149,28 @@ static bool refuse_reload(const struct config *wanted, const struct daemon *d)
 	return false;
 }
 
+/* NULL with "off". */
+static int open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret)
+{
+	char why[METRICS_WHY_MAX];
+
+	*ret = NULL;
+	if (strcmp(listen, "off") == 0 ||
+	    metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why) == 0)
+		return 0;
+	log_error("msg=\"cannot serve metrics\" why=\"%s\"", why);
+	return -EADDRINUSE;
+}
+
 /* All is checked, and whatever can fail is done, before anything changes. */
 static bool reload(struct daemon *d)
 {
 	struct config_errors errors;
 	struct evidence_limits limits;
+	struct metrics_server *metrics = NULL;
 	struct signer *signer = NULL;
 	struct config wanted;
+	bool new_metrics;
 	char why[SIGN_WHY_MAX] = "no memory";
 	bool ok = config_read(d->config_path, &wanted, &errors) == 0;
 
@@ -166,11 +183,21 @@ static bool reload(struct daemon *d)
 		log_error("msg=\"configuration refused; the old one stays\" why=\"%s\"", why);
 		ok = false;
 	}
+	new_metrics = ok && strcmp(d->config.metrics_listen, wanted.metrics_listen) != 0;
+	if (new_metrics && open_metrics(d, wanted.metrics_listen, &metrics) < 0)
+		ok = false;
+	if (!ok && signer)
+		signer_free(signer);
 	if (ok && signer && pipeline_set_signer(d->pipeline, signer) < 0)
 		ok = false;
 	if (!ok) {
+		metrics_server_free(metrics);
 		config_free(&wanted);
 		return false;
+	}
+	if (new_metrics) {
+		metrics_server_free(d->metrics);
+		d->metrics = metrics;
 	}
 	config_limits(&wanted, &limits);
 	evidence_log_set_limits(d->log, &limits);
@@ -205,6 +232,9 @@ static void on_second(uv_timer_t *timer)
 	struct daemon *d = timer->data;
 	const uint64_t now_ns = monotonic_ns();
 
+	if (d->finished)
+		return;
+	metrics_server_publish(d->metrics, &d->host.stats);
 	tell_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	if (d->watchdog_ms == 0 || now_ns < d->watchdog_due_ns)
 		return;
@@ -378,6 +408,9 @@ static int start(struct daemon *d)
 		status = start_pipeline(d);
 	if (status == EX_OK)
 		status = readopt_all(d);
+	if (status == EX_OK)
+		status = open_metrics(d, d->config.metrics_listen, &d->metrics) < 0 ? EX_CANTCREAT
+										    : EX_OK;
 	if (status == EX_OK)
 		status = start_control(d);
 	return status;

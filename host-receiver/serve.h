@@ -8,6 +8,7 @@
 #include "host-receiver/cell/cell.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/control/server.h"
+#include "host-receiver/metrics/http.h"
 
 struct daemon {
 	const char *config_path;
@@ -20,8 +21,9 @@ struct daemon {
 	struct pipeline *pipeline;
 	struct cell_host host;
 	struct control_server *control;
-	void *cells;  /* tree of struct cell by id, tsearch(3) */
-	int state_fd; /* of state_dir/cells */
+	struct metrics_server *metrics; /* NULL: off */
+	void *cells;			/* tree of struct cell by id, tsearch(3) */
+	int state_fd;			/* of state_dir/cells */
 	uint64_t started_ns, watchdog_ms, watchdog_due_ns;
 	int sink_error; /* as it was last told */
 	bool stopping, finished;

@@ -91,6 +91,17 @@ class Daemon:
                 data += chunk
             return json.loads(data) if data else None
 
+    def http(self, path):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(self.file("metrics"))
+            sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            data = b""
+            while chunk := sock.recv(65536):
+                data += chunk
+        head, _, body = data.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body.decode()
+
     def connect(self, cell):
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(self.file(cell) + "_9001")

@@ -5,6 +5,7 @@ import concurrent.futures
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -205,6 +206,40 @@ def bad_configuration_is_told_whole():
         assert run.returncode == 78 and len(run.stderr.splitlines()) == 2, run.stderr
 
 
+def metrics_and_health():
+    with Daemon() as d:
+        d.add("a")
+        d.connect("a").sendall(hello() + spawned(1) + b"\0\0\0\0")
+        d.wait_for("guest.v1.channel_violation")
+        # Clients that never speak, or never read, hold up nobody.
+        idle = []
+        for _ in range(20):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(d.file("metrics"))
+            idle.append(sock)
+        until = time.monotonic() + 5
+        while "cellos_host_telemetry_frames_received_total 2\n" not in d.http("/metrics")[1]:
+            assert time.monotonic() < until, d.http("/metrics")
+            time.sleep(0.1)
+        status, text = d.http("/metrics")
+        assert status == 200
+        for line in ('frames_rejected_total{reason="frame_length"} 1', "cells 1",
+                     'events_total{type="guest.v1.process_spawned"} 1', "log_segments 1",
+                     'build_info{version="'):
+            assert f"cellos_host_telemetry_{line}" in text, line
+        assert d.http("/healthz") == (200, "ok\n") and d.http("/readyz") == (200, "ok\n")
+        assert d.http("/x")[0] == 404
+        promtool = shutil.which("promtool")
+        if promtool:
+            run = subprocess.run([promtool, "check", "metrics"], input=text, text=True,
+                                 capture_output=True)
+            assert run.returncode == 0, run
+        else:
+            print("skipped: promtool (package prometheus) is not installed")
+        d.stop()
+        assert not os.path.exists(d.file("metrics"))
+
+
 def agent(d, cell, stop):
     """Sends for ever, and connects again like an agent."""
     seq = 0
@@ -272,4 +307,4 @@ if __name__ == "__main__":
     main([a_cell_is_added_heard_and_removed, without_a_daemon, what_add_refuses,
           concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
           a_refused_reload_changes_nothing, a_restart_serves_the_same_cells, two_daemons,
-          bad_configuration_is_told_whole, killed_at_any_instant])
+          bad_configuration_is_told_whole, metrics_and_health, killed_at_any_instant])
