@@ -18,6 +18,7 @@ static const struct verb {
 	{"serve", cmd_serve, "the daemon: many cells, one evidence log"},
 	{"cell", cmd_cell, "add, remove, list or show the daemon's cells"},
 	{"status", cmd_status, "what the daemon does, and each of its cells"},
+	{"tail", cmd_tail, "print the evidence log for people, live"},
 	{"check-config", cmd_check_config,
 	 "check the daemon's configuration; all errors, file:line"},
 	{"dump-config", cmd_dump_config, "print the configuration in effect"},

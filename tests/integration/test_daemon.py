@@ -16,7 +16,7 @@ import time
 import oracle
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, RECEIVER, hello, spawned
+from receiver import HASH, RECEIVER, frame, hello, spawned
 from runner import main
 
 
@@ -240,6 +240,35 @@ def metrics_and_health():
         assert not os.path.exists(d.file("metrics"))
 
 
+def tail_reads_and_follows():
+    with Daemon("[evidence]\nrotate_size = 64K\n") as d:
+        d.add("a")
+        d.add("b")
+        follower = subprocess.Popen([RECEIVER, "tail", "-f", "--type", "guest.v1.process_*",
+                                     "--cell", "a", d.evidence], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+        try:
+            n = 200
+            sock = d.connect("a")
+            sock.sendall(b"".join(frame(seq=i, comm="\x1b[31m\u009b", detail={"ppid": 1})
+                                  for i in range(1, n + 1)))
+            d.connect("b").sendall(spawned(1))
+            d.wait_for("guest.v1.process_spawned", n + 1)
+            assert len(d.segments()) > 1, "it follows rotation"
+            seen = [follower.stdout.readline() for _ in range(n)]
+        finally:
+            follower.kill()
+            follower.wait()
+        for line in seen:
+            assert " a " in line and "guest.v1.process_spawned" in line and "ppid=1" in line
+            assert all(" " <= c < "\x7f" for c in line.rstrip("\n")), line
+        run = subprocess.run([RECEIVER, "tail", "--config", d.file("conf"), "--json"],
+                             capture_output=True)
+        assert run.stdout.splitlines(keepends=True) == d.lines()
+        run = subprocess.run([RECEIVER, "tail", d.file("nothing")], capture_output=True)
+        assert run.returncode == 66
+
+
 def agent(d, cell, stop):
     """Sends for ever, and connects again like an agent."""
     seq = 0
@@ -307,4 +336,5 @@ if __name__ == "__main__":
     main([a_cell_is_added_heard_and_removed, without_a_daemon, what_add_refuses,
           concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
           a_refused_reload_changes_nothing, a_restart_serves_the_same_cells, two_daemons,
-          bad_configuration_is_told_whole, metrics_and_health, killed_at_any_instant])
+          bad_configuration_is_told_whole, metrics_and_health,
+          tail_reads_and_follows, killed_at_any_instant])
