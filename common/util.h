@@ -21,6 +21,9 @@
 #define _printf_(a, b) __attribute__((format(printf, a, b)))
 #define _unused_       __attribute__((unused))
 
+/* sys/param.h has simpler ones. */
+#undef MIN
+#undef MAX
 #define MIN(a, b)                                                                                  \
 	__extension__({                                                                            \
 		__typeof__(a) _a = (a);                                                            \

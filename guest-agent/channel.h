@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/un.h>
 
+/* First: older kernel headers take struct sockaddr from it. */
+#include <sys/socket.h>
 #include <linux/vm_sockets.h>
 
 #include "common/wire.h"

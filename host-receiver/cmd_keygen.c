@@ -66,7 +66,8 @@ static json_t *load_keyring(const char *dir, const char *kid, int *ret_status)
 	ring = keyring_new();
 	r = ring ? keyring_load(ring, path, SIGN_ED25519, why) : -ENOMEM;
 	if (r == 0 && keyring_find(ring, SIGN_ED25519, wire_text(kid), &known)) {
-		snprintf(why, sizeof(why), "%.200s: has a kid %s already; choose another", path, kid);
+		snprintf(why, sizeof(why), "%.200s: has a kid %s already; choose another", path,
+			 kid);
 		*ret_status = EX_CANTCREAT;
 		r = -EEXIST;
 	}
@@ -111,8 +112,8 @@ static int write_seed(const char *dir, int dir_fd, const char *name, const uint8
 	char text[sodium_base64_ENCODED_LEN(KEY_ED25519_SIZE,
 					    sodium_base64_VARIANT_URLSAFE_NO_PADDING) +
 		  1];
-	_cleanup_close_ int fd = openat(
-		dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	_cleanup_close_ int fd =
+		openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int r;
 
 	if (fd < 0)
@@ -180,7 +181,8 @@ int cmd_keygen(int argc, char **argv)
 		}
 	}
 	if (!kid || !kid_valid(kid, strlen(kid))) {
-		fprintf(stderr, "keygen: --kid: expected 1..%u bytes of [A-Za-z0-9._:-]\n", KID_MAX);
+		fprintf(stderr, "keygen: --kid: expected 1..%u bytes of [A-Za-z0-9._:-]\n",
+			KID_MAX);
 		return EX_USAGE;
 	}
 	if (!dir || optind < argc) {

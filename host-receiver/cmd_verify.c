@@ -116,9 +116,9 @@ static const char *verdict_text(int status, const struct verifier_result *r)
 		return "there is no record";
 	switch (status) {
 	case VERIFY_COMPLETE:
-		return r->count[FINDING_UNSIGNED] > 0 ?
-			       "every stream is complete, but not everything is signed" :
-			       "every record is verified and every stream is complete";
+		return r->count[FINDING_UNSIGNED] > 0
+			       ? "every stream is complete, but not everything is signed"
+			       : "every record is verified and every stream is complete";
 	case VERIFY_BAD: return "something was changed or is damaged: do not trust it";
 	case VERIFY_UNVERIFIABLE: return "something cannot be verified";
 	case VERIFY_MISSING: return "something is missing";
@@ -151,15 +151,15 @@ static void write_places(struct json_writer *w, const struct verifier_result *r,
 {
 	const uint64_t shown = MIN(r->count[f], (uint64_t)VERIFIER_PLACES_MAX);
 
-	json_begin_array(w);
+	json_put_begin_array(w);
 	for (uint64_t i = 0; i < shown; i++) {
-		json_begin_object(w);
-		json_kv_string(w, "file", r->places[f][i].file);
-		json_kv_uint(w, "line", r->places[f][i].line);
-		json_kv_string(w, "why", r->places[f][i].why);
-		json_end_object(w);
+		json_put_begin_object(w);
+		json_put_kv_string(w, "file", r->places[f][i].file);
+		json_put_kv_uint(w, "line", r->places[f][i].line);
+		json_put_kv_string(w, "why", r->places[f][i].why);
+		json_put_end_object(w);
 	}
-	json_end_array(w);
+	json_put_end_array(w);
 }
 
 static int print_json(const struct verifier_result *r, int status)
@@ -171,26 +171,26 @@ static int print_json(const struct verifier_result *r, int status)
 	if (!buf)
 		return -ENOMEM;
 	json_writer_init(&w, buf, REPORT_MAX);
-	json_begin_object(&w);
-	json_kv_uint(&w, "bad", r->count[FINDING_BAD]);
-	json_kv_uint(&w, "complete", r->complete);
-	json_kv_uint(&w, "exit", (uint64_t)status);
-	json_kv_uint(&w, "missing", r->count[FINDING_MISSING]);
-	json_key(&w, "places");
-	json_begin_object(&w);
+	json_put_begin_object(&w);
+	json_put_kv_uint(&w, "bad", r->count[FINDING_BAD]);
+	json_put_kv_uint(&w, "complete", r->complete);
+	json_put_kv_uint(&w, "exit", (uint64_t)status);
+	json_put_kv_uint(&w, "missing", r->count[FINDING_MISSING]);
+	json_put_key(&w, "places");
+	json_put_begin_object(&w);
 	for (int f = 0; f < _FINDING_MAX; f++) {
-		json_key(&w, finding_name((enum finding)f));
+		json_put_key(&w, finding_name((enum finding)f));
 		write_places(&w, r, f);
 	}
-	json_end_object(&w);
-	json_kv_uint(&w, "records", r->records);
-	json_kv_uint(&w, "streams", r->streams);
-	json_kv_uint(&w, "unsealed", r->count[FINDING_OPEN]);
-	json_kv_uint(&w, "unsigned", r->count[FINDING_UNSIGNED]);
-	json_kv_uint(&w, "unverifiable", r->count[FINDING_UNVERIFIABLE]);
-	json_kv_string(&w, "verdict", verdict_text(status, r));
-	json_kv_uint(&w, "verified", r->verified);
-	json_end_object(&w);
+	json_put_end_object(&w);
+	json_put_kv_uint(&w, "records", r->records);
+	json_put_kv_uint(&w, "streams", r->streams);
+	json_put_kv_uint(&w, "unsealed", r->count[FINDING_OPEN]);
+	json_put_kv_uint(&w, "unsigned", r->count[FINDING_UNSIGNED]);
+	json_put_kv_uint(&w, "unverifiable", r->count[FINDING_UNVERIFIABLE]);
+	json_put_kv_string(&w, "verdict", verdict_text(status, r));
+	json_put_kv_uint(&w, "verified", r->verified);
+	json_put_end_object(&w);
 	if (json_writer_done(&w, &len) < 0)
 		return -ENOBUFS;
 	printf("%.*s\n", (int)len, buf);
@@ -206,8 +206,9 @@ static int run(struct verifier *v, char **paths, bool require_signed, bool json)
 		r = read_path(v, *paths);
 		if (r < 0) {
 			fprintf(stderr, "verify: %s: %s\n", *paths,
-				r == -ENODATA ? "no segment evidence-<20 digits>.jsonl in this folder" :
-						strerror(-r));
+				r == -ENODATA
+					? "no segment evidence-<20 digits>.jsonl in this folder"
+					: strerror(-r));
 			return EX_NOINPUT;
 		}
 	}
@@ -257,9 +258,7 @@ int cmd_verify(int argc, char **argv)
 		case 'm': status = load(ring, optarg, SIGN_HMAC_SHA256); break;
 		case 's': require_signed = true; break;
 		case 'j': json = true; break;
-		case 'h':
-			fputs(usage, stdout);
-			goto done;
+		case 'h': fputs(usage, stdout); goto done;
 		default: status = EX_USAGE; break;
 		}
 	}

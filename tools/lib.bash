@@ -77,7 +77,8 @@ build()
 	fi
 	# shellcheck disable=SC2086
 	ninja -C "$dir" ${TARGETS:-} &> "$log" || {
-		grep -E -A 12 'error|FAILED|warning' "$log" | tail -n 60 >&2
+		grep -E -A 8 '(error|warning): |undefined reference|^FAILED' "$log" |
+			cut -c 1-200 | head -n 60 >&2
 		return 1
 	}
 }

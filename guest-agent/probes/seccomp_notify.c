@@ -409,6 +409,12 @@ static void report(struct notify *n, struct event_queue *q, const struct seccomp
 	event_queue_observe(q, &o.d);
 }
 
+/* musl declares the request as an int, which these do not fit; the kernel takes 32 bits. */
+static int notify_ioctl(int fd, unsigned long request, const void *argument)
+{
+	return ioctl(fd, (int)request, argument);
+}
+
 static void answer_one(struct notify *n, const struct slot *s, struct event_queue *q,
 		       const struct seccomp_notif *req)
 {
@@ -440,12 +446,12 @@ static void answer_one(struct notify *n, const struct slot *s, struct event_queu
 		resp->error = -v.error;
 	}
 	/* Was it the caller that was read, or another that has got its pid meanwhile? */
-	if (ioctl(s->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &req->id) < 0) {
+	if (notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &req->id) < 0) {
 		caller = (struct caller){.tgid = (pid_t)req->pid};
 		v.denied = v.denied && !resp->flags;
 	}
 	told = is_repeat(n, req);
-	if (ioctl(s->fd, SECCOMP_IOCTL_NOTIF_SEND, resp) < 0 && v.denied)
+	if (notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_SEND, resp) < 0 && v.denied)
 		remember_repeat(n, req);
 	if (v.denied && !told)
 		report(n, q, req, &caller, &v, via);
@@ -469,7 +475,7 @@ static unsigned serve(struct notify *n, struct slot *s, struct event_queue *q)
 		if (!readable(s->fd))
 			break;
 		memset(n->request, 0, n->sizes.seccomp_notif);
-		if (ioctl(s->fd, SECCOMP_IOCTL_NOTIF_RECV, n->request) == 0)
+		if (notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_RECV, n->request) == 0)
 			answer_one(n, s, q, req);
 		else if (errno != ENOENT && errno != EINTR)
 			break; /* ENOENT: its caller was interrupted before */

@@ -177,19 +177,19 @@ static void write_details(struct json_writer *w, const struct event *e)
 		left |= UINT64_C(1) << e->details[i].key;
 		by_key[e->details[i].key] = &e->details[i];
 	}
-	json_begin_object(w);
+	json_put_begin_object(w);
 	for (; left; left &= left - 1) {
 		const struct wire_detail *d = by_key[__builtin_ctzll(left)];
 		const char *name = wire_key_camel(d->key);
 
 		switch (d->type) {
-		case WIRE_TYPE_UINT: json_kv_uint(w, name, d->uint); break;
-		case WIRE_TYPE_TEXT: json_kv_text(w, name, d->text); break;
-		case WIRE_TYPE_BOOL: json_kv_bool(w, name, d->boolean); break;
+		case WIRE_TYPE_UINT: json_put_kv_uint(w, name, d->uint); break;
+		case WIRE_TYPE_TEXT: json_put_kv_text(w, name, d->text); break;
+		case WIRE_TYPE_BOOL: json_put_kv_bool(w, name, d->boolean); break;
 		case _WIRE_TYPE_MAX: break;
 		}
 	}
-	json_end_object(w);
+	json_put_end_object(w);
 }
 
 static void write_field(struct json_writer *w, const struct event *e, const struct event_field *f)
@@ -197,16 +197,16 @@ static void write_field(struct json_writer *w, const struct event *e, const stru
 	const char *name = keys[f->key];
 
 	switch (f->type) {
-	case EVENT_VALUE_UINT: json_kv_uint(w, name, f->uint); break;
-	case EVENT_VALUE_BOOL: json_kv_bool(w, name, f->boolean); break;
-	case EVENT_VALUE_NULL: json_kv_null(w, name); break;
-	case EVENT_VALUE_TEXT: json_kv_text(w, name, f->text); break;
+	case EVENT_VALUE_UINT: json_put_kv_uint(w, name, f->uint); break;
+	case EVENT_VALUE_BOOL: json_put_kv_bool(w, name, f->boolean); break;
+	case EVENT_VALUE_NULL: json_put_kv_null(w, name); break;
+	case EVENT_VALUE_TEXT: json_put_kv_text(w, name, f->text); break;
 	case EVENT_VALUE_RAW:
-		json_key(w, name);
-		json_raw(w, f->text.data, f->text.len);
+		json_put_key(w, name);
+		json_put_raw(w, f->text.data, f->text.len);
 		break;
 	case EVENT_VALUE_DETAIL:
-		json_key(w, name);
+		json_put_key(w, name);
 		write_details(w, e);
 		break;
 	}
@@ -248,10 +248,10 @@ static void write_data(struct json_writer *w, const struct event *e, const struc
 		left |= UINT64_C(1) << e->fields[i].key;
 		by_key[e->fields[i].key] = &e->fields[i];
 	}
-	json_begin_object(w);
+	json_put_begin_object(w);
 	for (; left; left &= left - 1)
 		write_field(w, e, by_key[__builtin_ctzll(left)]);
-	json_end_object(w);
+	json_put_end_object(w);
 }
 
 /* RFC 3339 in UTC with milliseconds. */
@@ -301,15 +301,15 @@ int event_write(const struct event *e, struct event_clock *clock, char *buf, siz
 
 	format_head(e, clock, head);
 	json_writer_init(&w, buf, size);
-	json_begin_object(&w);
-	json_key(&w, "data");
+	json_put_begin_object(&w);
+	json_put_key(&w, "data");
 	write_data(&w, e, head);
-	json_kv_string(&w, "datacontenttype", "application/json");
-	json_kv_text(&w, "id", head->id_text);
-	json_kv_text(&w, "source", head->source_text);
-	json_kv_string(&w, "specversion", "1.0");
-	json_kv_text(&w, "time", head->time_text);
-	json_kv_string(&w, "type", types[e->type].name);
-	json_end_object(&w);
+	json_put_kv_string(&w, "datacontenttype", "application/json");
+	json_put_kv_text(&w, "id", head->id_text);
+	json_put_kv_text(&w, "source", head->source_text);
+	json_put_kv_string(&w, "specversion", "1.0");
+	json_put_kv_text(&w, "time", head->time_text);
+	json_put_kv_string(&w, "type", types[e->type].name);
+	json_put_end_object(&w);
 	return json_writer_done(&w, ret_len);
 }

@@ -87,10 +87,10 @@ static int32_t read_hex4(struct json_document *doc)
 		return -1;
 	for (int i = 0; i < 4; i++) {
 		char c = *doc->at++;
-		int digit = c >= '0' && c <= '9' ? c - '0' :
-			    c >= 'a' && c <= 'f' ? c - 'a' + 10 :
-			    c >= 'A' && c <= 'F' ? c - 'A' + 10 :
-						   -1;
+		int digit = c >= '0' && c <= '9'   ? c - '0'
+			    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+			    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+						   : -1;
 
 		if (digit < 0)
 			return -1;
@@ -153,7 +153,8 @@ static int read_escape(struct json_document *doc, char *out, size_t *ret_len)
 	low = take(doc, '\\') && take(doc, 'u') ? read_hex4(doc) : -1;
 	if (low < 0xdc00 || low > 0xdfff)
 		return fail(doc, "a lone surrogate");
-	*ret_len = put_utf8(out, 0x10000u + (((uint32_t)high & 0x3ff) << 10) + ((uint32_t)low & 0x3ff));
+	*ret_len = put_utf8(out,
+			    0x10000u + (((uint32_t)high & 0x3ff) << 10) + ((uint32_t)low & 0x3ff));
 	return 0;
 }
 
@@ -256,7 +257,8 @@ static int compare_members(const void *a, const void *b, void *ctx)
 {
 	const struct json_document *doc = ctx;
 
-	return compare_keys(doc->nodes[*(const uint32_t *)a].key, doc->nodes[*(const uint32_t *)b].key);
+	return compare_keys(doc->nodes[*(const uint32_t *)a].key,
+			    doc->nodes[*(const uint32_t *)b].key);
 }
 
 /* Put the members into canonical order; the usual document has them so already. */
@@ -282,7 +284,8 @@ static int close_object(struct json_document *doc, uint32_t object, uint32_t n_m
 		doc->sort[n++] = i;
 	qsort_r(doc->sort, n, sizeof(*doc->sort), compare_members, doc);
 	for (uint32_t i = 1; i < n; i++)
-		if (compare_keys(doc->nodes[doc->sort[i - 1]].key, doc->nodes[doc->sort[i]].key) == 0)
+		if (compare_keys(doc->nodes[doc->sort[i - 1]].key, doc->nodes[doc->sort[i]].key) ==
+		    0)
 			return fail(doc, "a key that stands twice in an object");
 	doc->nodes[object].first = doc->sort[0];
 	for (uint32_t i = 0; i < n; i++)
@@ -440,23 +443,23 @@ void json_write_canonical(const struct json_document *doc, const struct json_nod
 {
 	switch (node->type) {
 	case JSON_OBJECT_NODE:
-		json_begin_object(w);
+		json_put_begin_object(w);
 		for (uint32_t i = node->first; i; i = doc->nodes[i].next) {
-			json_key_text(w, doc->nodes[i].key);
+			json_put_key_text(w, doc->nodes[i].key);
 			json_write_canonical(doc, &doc->nodes[i], w);
 		}
-		json_end_object(w);
+		json_put_end_object(w);
 		break;
 	case JSON_ARRAY_NODE:
-		json_begin_array(w);
+		json_put_begin_array(w);
 		for (uint32_t i = node->first; i; i = doc->nodes[i].next)
 			json_write_canonical(doc, &doc->nodes[i], w);
-		json_end_array(w);
+		json_put_end_array(w);
 		break;
-	case JSON_STRING_NODE: json_string(w, node->text.data, node->text.len); break;
-	case JSON_INTEGER_NODE: json_raw(w, node->text.data, node->text.len); break;
-	case JSON_TRUE_NODE: json_bool(w, true); break;
-	case JSON_FALSE_NODE: json_bool(w, false); break;
-	case JSON_NULL_NODE: json_null(w); break;
+	case JSON_STRING_NODE: json_put_string(w, node->text.data, node->text.len); break;
+	case JSON_INTEGER_NODE: json_put_raw(w, node->text.data, node->text.len); break;
+	case JSON_TRUE_NODE: json_put_bool(w, true); break;
+	case JSON_FALSE_NODE: json_put_bool(w, false); break;
+	case JSON_NULL_NODE: json_put_null(w); break;
 	}
 }

@@ -45,27 +45,27 @@ static void end_container(struct json_writer *w, char c)
 	w->comma = true;
 }
 
-void json_begin_object(struct json_writer *w)
+void json_put_begin_object(struct json_writer *w)
 {
 	begin_container(w, '{');
 }
 
-void json_end_object(struct json_writer *w)
+void json_put_end_object(struct json_writer *w)
 {
 	end_container(w, '}');
 }
 
-void json_begin_array(struct json_writer *w)
+void json_put_begin_array(struct json_writer *w)
 {
 	begin_container(w, '[');
 }
 
-void json_end_array(struct json_writer *w)
+void json_put_end_array(struct json_writer *w)
 {
 	end_container(w, ']');
 }
 
-void json_key(struct json_writer *w, const char *key)
+void json_put_key(struct json_writer *w, const char *key)
 {
 	begin_value(w);
 	put_char(w, '"');
@@ -74,7 +74,7 @@ void json_key(struct json_writer *w, const char *key)
 	w->comma = false;
 }
 
-void json_uint(struct json_writer *w, uint64_t v)
+void json_put_uint(struct json_writer *w, uint64_t v)
 {
 	char digits[20];
 	size_t at = sizeof(digits);
@@ -87,25 +87,25 @@ void json_uint(struct json_writer *w, uint64_t v)
 	put(w, digits + at, sizeof(digits) - at);
 }
 
-void json_int(struct json_writer *w, int64_t v)
+void json_put_int(struct json_writer *w, int64_t v)
 {
 	if (v >= 0) {
-		json_uint(w, (uint64_t)v);
+		json_put_uint(w, (uint64_t)v);
 		return;
 	}
 	begin_value(w);
 	put_char(w, '-');
 	w->comma = false;
-	json_uint(w, -(uint64_t)v);
+	json_put_uint(w, -(uint64_t)v);
 }
 
-void json_bool(struct json_writer *w, bool v)
+void json_put_bool(struct json_writer *w, bool v)
 {
 	begin_value(w);
 	put(w, v ? "true" : "false", v ? 4 : 5);
 }
 
-void json_null(struct json_writer *w)
+void json_put_null(struct json_writer *w)
 {
 	begin_value(w);
 	put(w, "null", 4);
@@ -130,7 +130,7 @@ static void put_escape(struct json_writer *w, unsigned char c)
 	put(w, (const char[]){'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]}, 6);
 }
 
-void json_string(struct json_writer *w, const char *data, size_t len)
+void json_put_string(struct json_writer *w, const char *data, size_t len)
 {
 	size_t from = 0;
 
@@ -150,53 +150,53 @@ void json_string(struct json_writer *w, const char *data, size_t len)
 	put_char(w, '"');
 }
 
-void json_key_text(struct json_writer *w, struct wire_text key)
+void json_put_key_text(struct json_writer *w, struct wire_text key)
 {
-	json_string(w, key.data, key.len);
+	json_put_string(w, key.data, key.len);
 	put_char(w, ':');
 	w->comma = false;
 }
 
-void json_raw(struct json_writer *w, const char *data, size_t len)
+void json_put_raw(struct json_writer *w, const char *data, size_t len)
 {
 	begin_value(w);
 	put(w, data, len);
 }
 
-void json_kv_uint(struct json_writer *w, const char *key, uint64_t v)
+void json_put_kv_uint(struct json_writer *w, const char *key, uint64_t v)
 {
-	json_key(w, key);
-	json_uint(w, v);
+	json_put_key(w, key);
+	json_put_uint(w, v);
 }
 
-void json_kv_int(struct json_writer *w, const char *key, int64_t v)
+void json_put_kv_int(struct json_writer *w, const char *key, int64_t v)
 {
-	json_key(w, key);
-	json_int(w, v);
+	json_put_key(w, key);
+	json_put_int(w, v);
 }
 
-void json_kv_bool(struct json_writer *w, const char *key, bool v)
+void json_put_kv_bool(struct json_writer *w, const char *key, bool v)
 {
-	json_key(w, key);
-	json_bool(w, v);
+	json_put_key(w, key);
+	json_put_bool(w, v);
 }
 
-void json_kv_null(struct json_writer *w, const char *key)
+void json_put_kv_null(struct json_writer *w, const char *key)
 {
-	json_key(w, key);
-	json_null(w);
+	json_put_key(w, key);
+	json_put_null(w);
 }
 
-void json_kv_string(struct json_writer *w, const char *key, const char *s)
+void json_put_kv_string(struct json_writer *w, const char *key, const char *s)
 {
-	json_key(w, key);
-	json_string(w, s, strlen(s));
+	json_put_key(w, key);
+	json_put_string(w, s, strlen(s));
 }
 
-void json_kv_text(struct json_writer *w, const char *key, struct wire_text text)
+void json_put_kv_text(struct json_writer *w, const char *key, struct wire_text text)
 {
-	json_key(w, key);
-	json_string(w, text.data, text.len);
+	json_put_key(w, key);
+	json_put_string(w, text.data, text.len);
 }
 
 int json_writer_done(const struct json_writer *w, size_t *ret_len)

@@ -24,31 +24,33 @@ struct json_writer {
 
 void json_writer_init(struct json_writer *w, char *buf, size_t size);
 
-void json_begin_object(struct json_writer *w);
-void json_end_object(struct json_writer *w);
-void json_begin_array(struct json_writer *w);
-void json_end_array(struct json_writer *w);
+void json_put_begin_object(struct json_writer *w);
+void json_put_end_object(struct json_writer *w);
+void json_put_begin_array(struct json_writer *w);
+void json_put_end_array(struct json_writer *w);
 
 /* key is a literal of plain ASCII that needs no escape. */
-void json_key(struct json_writer *w, const char *key);
+void json_put_key(struct json_writer *w, const char *key);
 
 /* Any key; escaped. */
-void json_key_text(struct json_writer *w, struct wire_text key);
+void json_put_key_text(struct json_writer *w, struct wire_text key);
 
-void json_uint(struct json_writer *w, uint64_t v);
-void json_int(struct json_writer *w, int64_t v);
-void json_bool(struct json_writer *w, bool v);
-void json_null(struct json_writer *w);
-void json_string(struct json_writer *w, const char *data, size_t len); /* valid UTF-8; escaped */
-void json_raw(struct json_writer *w, const char *data, size_t len); /* one JSON value, as it is */
+void json_put_uint(struct json_writer *w, uint64_t v);
+void json_put_int(struct json_writer *w, int64_t v);
+void json_put_bool(struct json_writer *w, bool v);
+void json_put_null(struct json_writer *w);
+void json_put_string(struct json_writer *w, const char *data,
+		     size_t len); /* valid UTF-8; escaped */
+void json_put_raw(struct json_writer *w, const char *data,
+		  size_t len); /* one JSON value, as it is */
 
 /* "key":value in one call. */
-void json_kv_uint(struct json_writer *w, const char *key, uint64_t v);
-void json_kv_int(struct json_writer *w, const char *key, int64_t v);
-void json_kv_bool(struct json_writer *w, const char *key, bool v);
-void json_kv_null(struct json_writer *w, const char *key);
-void json_kv_string(struct json_writer *w, const char *key, const char *s); /* NUL-terminated */
-void json_kv_text(struct json_writer *w, const char *key, struct wire_text text);
+void json_put_kv_uint(struct json_writer *w, const char *key, uint64_t v);
+void json_put_kv_int(struct json_writer *w, const char *key, int64_t v);
+void json_put_kv_bool(struct json_writer *w, const char *key, bool v);
+void json_put_kv_null(struct json_writer *w, const char *key);
+void json_put_kv_string(struct json_writer *w, const char *key, const char *s); /* NUL-terminated */
+void json_put_kv_text(struct json_writer *w, const char *key, struct wire_text text);
 
 /* 0 and the length written, or -ENOBUFS if it did not fit. */
 int json_writer_done(const struct json_writer *w, size_t *ret_len);

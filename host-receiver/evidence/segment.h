@@ -22,7 +22,8 @@ static inline bool segment_parse_name(const char *name, uint64_t *ret)
 	const char *digits = name + sizeof(SEGMENT_PREFIX) - 1;
 	uint64_t n = 0;
 
-	if (strlen(name) != sizeof(SEGMENT_PREFIX) - 1 + SEGMENT_DIGITS + sizeof(SEGMENT_SUFFIX) - 1 ||
+	if (strlen(name) !=
+		    sizeof(SEGMENT_PREFIX) - 1 + SEGMENT_DIGITS + sizeof(SEGMENT_SUFFIX) - 1 ||
 	    strncmp(name, SEGMENT_PREFIX, sizeof(SEGMENT_PREFIX) - 1) != 0 ||
 	    strcmp(digits + SEGMENT_DIGITS, SEGMENT_SUFFIX) != 0)
 		return false;

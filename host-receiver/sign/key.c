@@ -10,7 +10,8 @@
 
 bool kid_valid(const char *kid, size_t len)
 {
-	if (len < 1 || len > KID_MAX || (kid[0] == '.' && (len == 1 || (len == 2 && kid[1] == '.'))))
+	if (len < 1 || len > KID_MAX ||
+	    (kid[0] == '.' && (len == 1 || (len == 2 && kid[1] == '.'))))
 		return false;
 	for (size_t i = 0; i < len; i++) {
 		const char c = kid[i];
@@ -58,8 +59,8 @@ int key_read_file(const char *path, bool secret, char **ret, size_t *ret_len, ch
 		const int error = errno;
 
 		snprintf(why, why_size, "%s: %s", path,
-			 error == ELOOP ? "is a symbolic link; expected a regular file" :
-					  strerror(error));
+			 error == ELOOP ? "is a symbolic link; expected a regular file"
+					: strerror(error));
 		return -error;
 	}
 	if (fstat(fd, &st) < 0)

@@ -64,9 +64,9 @@ static int load_entry(struct keyring *ring, const char *path, enum sign_algorith
 			 "%.200s: a kid that is not 1..%u bytes of [A-Za-z0-9._:-]", path, KID_MAX);
 		return -EINVAL;
 	}
-	n = json_is_string(value) ?
-		    key_decode(json_string_value(value), json_string_length(value), bytes) :
-		    -EINVAL;
+	n = json_is_string(value)
+		    ? key_decode(json_string_value(value), json_string_length(value), bytes)
+		    : -EINVAL;
 	if (n < 0)
 		snprintf(why, KEYRING_WHY_MAX, "%.200s: kid %s: expected a string of base64url",
 			 path, kid);
@@ -108,7 +108,8 @@ int keyring_load(struct keyring *ring, const char *path, enum sign_algorithm alg
 		snprintf(why, KEYRING_WHY_MAX, "%.200s: expected an object of kid: key", path);
 		r = -EINVAL;
 	}
-	json_object_foreach (root, kid, value) {
+	json_object_foreach(root, kid, value)
+	{
 		r = load_entry(ring, path, algorithm, kid, value, why);
 		if (r < 0)
 			break;

@@ -15,7 +15,9 @@ _Static_assert(SIGN_KID_MAX == KID_MAX, "one limit for kids");
 #define ENV_HMAC_KEY	"CELLOS_HOST_TELEMETRY_SIGN_HMAC_KEY"
 #define CREDENTIAL_NAME "cellos-sign-key"
 
-#define SIGNATURE_MAX (MAX(crypto_sign_BYTES, crypto_auth_hmacsha256_BYTES))
+#define SIGNATURE_MAX 64u
+_Static_assert(SIGNATURE_MAX >= crypto_sign_BYTES && SIGNATURE_MAX >= crypto_auth_hmacsha256_BYTES,
+	       "room for either signature");
 
 struct signer {
 	enum sign_algorithm algorithm;
@@ -24,7 +26,7 @@ struct signer {
 	union signer_secret {
 		uint8_t ed25519[crypto_sign_SECRETKEYBYTES];
 		crypto_auth_hmacsha256_state hmac;
-	} *secret;
+	} * secret;
 };
 
 static const char *const algorithm_names[] = {
@@ -134,10 +136,11 @@ static int open_with_key(const struct signer_options *o, const char *kid, struct
 	int r;
 
 	if (!kid || !kid_valid(kid, strlen(kid))) {
-		snprintf(why, SIGN_WHY_MAX,
-			 "algorithm %s needs a kid of 1..%u bytes of [A-Za-z0-9._:-]: give --sign-kid "
-			 "or " ENV_KID,
-			 algorithm_names[s->algorithm], SIGN_KID_MAX);
+		snprintf(
+			why, SIGN_WHY_MAX,
+			"algorithm %s needs a kid of 1..%u bytes of [A-Za-z0-9._:-]: give --sign-kid "
+			"or " ENV_KID,
+			algorithm_names[s->algorithm], SIGN_KID_MAX);
 		return -EINVAL;
 	}
 	snprintf(s->kid, sizeof(s->kid), "%s", kid);
@@ -180,7 +183,8 @@ static int configure(const struct signer_options *o, struct signer *s, char why[
 	}
 	if (sign_algorithm_from_string(algorithm, &s->algorithm) < 0) {
 		snprintf(why, SIGN_WHY_MAX,
-			 "signing algorithm %.64s: expected off, ed25519 or hmac-sha256", algorithm);
+			 "signing algorithm %.64s: expected off, ed25519 or hmac-sha256",
+			 algorithm);
 		return -EINVAL;
 	}
 	return s->algorithm == SIGN_OFF ? 0 : open_with_key(o, kid, s, why);
@@ -271,25 +275,25 @@ int signer_write_line(const struct signer *s, const struct signer_event *event, 
 
 	json_writer_init(&w, out, size);
 	if (s->algorithm == SIGN_OFF) {
-		json_raw(&w, event->json, event->json_len);
+		json_put_raw(&w, event->json, event->json_len);
 		return end_line(&w, ret_len);
 	}
 	n = sign(s, event->json, event->json_len, signature, sizeof(signature));
-	json_begin_object(&w);
-	json_key(&w, "data");
-	json_begin_object(&w);
-	json_kv_string(&w, "algorithm", algorithm_names[s->algorithm]);
-	json_key(&w, "event");
-	json_raw(&w, event->json, event->json_len);
-	json_kv_text(&w, "signature", (struct wire_text){signature, n});
-	json_kv_string(&w, "signerKid", s->kid);
-	json_end_object(&w);
-	json_kv_string(&w, "datacontenttype", "application/json");
-	json_kv_text(&w, "id", event->id);
-	json_kv_text(&w, "source", event->source);
-	json_kv_string(&w, "specversion", "1.0");
-	json_kv_text(&w, "time", event->time);
-	json_kv_string(&w, "type", SIGN_ENVELOPE_TYPE);
-	json_end_object(&w);
+	json_put_begin_object(&w);
+	json_put_key(&w, "data");
+	json_put_begin_object(&w);
+	json_put_kv_string(&w, "algorithm", algorithm_names[s->algorithm]);
+	json_put_key(&w, "event");
+	json_put_raw(&w, event->json, event->json_len);
+	json_put_kv_text(&w, "signature", (struct wire_text){signature, n});
+	json_put_kv_string(&w, "signerKid", s->kid);
+	json_put_end_object(&w);
+	json_put_kv_string(&w, "datacontenttype", "application/json");
+	json_put_kv_text(&w, "id", event->id);
+	json_put_kv_text(&w, "source", event->source);
+	json_put_kv_string(&w, "specversion", "1.0");
+	json_put_kv_text(&w, "time", event->time);
+	json_put_kv_string(&w, "type", SIGN_ENVELOPE_TYPE);
+	json_put_end_object(&w);
 	return end_line(&w, ret_len);
 }

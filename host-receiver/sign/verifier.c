@@ -44,10 +44,8 @@ struct record {
 const char *finding_name(enum finding finding)
 {
 	static const char *const names[] = {
-		[FINDING_BAD] = "bad",
-		[FINDING_UNVERIFIABLE] = "unverifiable",
-		[FINDING_UNSIGNED] = "unsigned",
-		[FINDING_MISSING] = "missing",
+		[FINDING_BAD] = "bad",		 [FINDING_UNVERIFIABLE] = "unverifiable",
+		[FINDING_UNSIGNED] = "unsigned", [FINDING_MISSING] = "missing",
 		[FINDING_OPEN] = "unsealed",
 	};
 
@@ -113,7 +111,8 @@ void verifier_bad(struct verifier *v, const char *file, uint64_t number, const c
 	note(v, FINDING_BAD, file, number, why);
 }
 
-/* ---- one record ------------------------------------------------------------------------------- */
+/* ---- one record -------------------------------------------------------------------------------
+ */
 
 static bool same(struct wire_text a, struct wire_text b)
 {
@@ -207,9 +206,9 @@ static enum finding check_signature(struct verifier *v, const struct json_node *
 	json_writer_init(&w, v->canonical, JSON_DOCUMENT_MAX);
 	json_write_canonical(v->doc, rec->event, &w);
 	if (json_writer_done(&w, &canonical_len) < 0 ||
-	    !(algorithm == SIGN_ED25519 ?
-		      check_ed25519(&key, signature, len, v->canonical, canonical_len) :
-		      check_hmac(&key, signature, len, v->canonical, canonical_len))) {
+	    !(algorithm == SIGN_ED25519
+		      ? check_ed25519(&key, signature, len, v->canonical, canonical_len)
+		      : check_hmac(&key, signature, len, v->canonical, canonical_len))) {
 		rec->why = "the signature is not of this event";
 		return FINDING_BAD;
 	}
@@ -261,7 +260,8 @@ static enum finding judge(struct verifier *v, const char *line, size_t len, stru
 	return finding;
 }
 
-/* ---- streams ------------------------------------------------------------------------------------- */
+/* ---- streams
+ * ------------------------------------------------------------------------------------- */
 
 static struct stream **bucket_of(struct verifier *v, struct wire_text id)
 {

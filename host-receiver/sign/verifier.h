@@ -17,8 +17,8 @@ enum finding {
 	FINDING_BAD,	      /* malformed, or the signature is wrong */
 	FINDING_UNVERIFIABLE, /* no key for its kid */
 	FINDING_UNSIGNED,
-	FINDING_MISSING,      /* a hole, a repetition, a wrong order, no beginning, after the end */
-	FINDING_OPEN,	      /* a stream without a seal, but without a hole */
+	FINDING_MISSING, /* a hole, a repetition, a wrong order, no beginning, after the end */
+	FINDING_OPEN,	 /* a stream without a seal, but without a hole */
 	_FINDING_MAX,
 };
 

@@ -7,7 +7,7 @@ import unittest
 
 from vm import Receiver, Vm, find, main, test_program
 
-COUNT = 6000
+COUNT = 3000
 
 SCRIPT = f"""
 cellos-telemetry --queue 256 --heartbeat 500 || exit 10

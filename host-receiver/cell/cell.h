@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A cell (one microVM) as the receiver serves it: its socket, its one active connection, its
+ * stream, and what it knows of the guest. And the host of cells: what all of them share.
+ *
+ * Everything here is the loop thread's. A cell that was removed is freed once its handles are
+ * closed and its last event is committed.
+ */
+#pragma once
+
+#include "host-receiver/cell/connection.h"
+#include "host-receiver/cell/gap.h"
+#include "host-receiver/cell/limiter.h"
+#include "host-receiver/cell/options.h"
+#include "host-receiver/cell/socket.h"
+#include "host-receiver/pipeline/pipeline.h"
+
+#define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
+#define CELL_CHECKPOINT_DEFAULT_MS 60000u
+#define CELL_ACCEPTS_PER_TURN	   64u
+
+/* Totals of all cells; plain numbers of the loop thread. */
+struct cell_host_stats {
+	uint64_t frames, bytes, connections, contested, gaps, reads_paused;
+	uint64_t rejected[_WIRE_ERROR_MAX], rate_limited;
+	uint64_t guest_dropped, guest_kernel_lost;
+	uint64_t events[_EVENT_TYPE_MAX];
+	unsigned cells, active, silent;
+};
+
+struct cell_host {
+	uv_loop_t *loop;	   /* borrowed */
+	struct pipeline *pipeline; /* borrowed */
+	unsigned checkpoint_ms;
+	char hostname[256], boot_id[64];
+	struct cell *cells; /* list */
+	bool paused;	    /* reading, because too much is in flight */
+	struct cell_host_stats stats;
+	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
+};
+
+enum limited_event {
+	LIMITED_VERSION,
+	LIMITED_SOURCE,
+	LIMITED_RATE,
+	LIMITED_SECOND_CONNECTION,
+	LIMITED_PEER,
+	_LIMITED_MAX,
+};
+
+struct cell {
+	struct cell *next, **link;	/* in the host's list */
+	struct cell_host *host;		/* borrowed */
+	struct stream_identity *stream; /* owned; freed when its last event is committed */
+	struct cell_options options;	/* its strings are owned or the stream's */
+	char *uds_base;			/* owned */
+	struct cell_socket socket;
+	uv_poll_t listen_poll;
+	uv_timer_t timer;
+	unsigned open_handles;
+	bool removed;
+	void (*on_connection_ended)(void *ctx); /* optional */
+	void *ctx;
+
+	struct connection *active;   /* NULL: none */
+	struct connection *newcomer; /* waits whether the active one is dead */
+	uint64_t newcomer_until_ns;
+	uint64_t n_connections;
+
+	uint64_t sequence; /* of the last event */
+	uint64_t checkpoint_sequence, checkpoint_at_ns;
+	uint64_t frames, frames_rejected, bytes, gaps;
+
+	/* Silence: watched from the first connect (or connect_within) to a bye. */
+	uint64_t added_ns, last_frame_ns, heartbeat_ns; /* 0: none yet */
+	uint64_t watch_since_ns;			/* 0: not watched */
+	bool connected_ever, silent;
+
+	struct gap_tracker gap;
+	struct token_bucket bucket;
+	struct once_a_second limited[_LIMITED_MAX];
+	uint16_t refused_version;
+	char refused_source[WIRE_SOURCE_MAX + 1];
+	struct ucred contested_peer;
+
+	/* The guest's own totals, from its last heartbeat. */
+	uint64_t guest_observed, guest_sent, guest_dropped, guest_kernel_lost;
+};
+
+/* 0 or -ENOMEM. */
+int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pipeline,
+		   unsigned checkpoint_ms);
+void cell_host_done(struct cell_host *host);
+
+/* Call it from the pipeline's on_progress(): reading goes on when there is room again. */
+void cell_host_progress(struct cell_host *host);
+
+/*
+ * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options is
+ * copied. previous: the stream of the same cell before a restart, or NULL. Returns 0 or a negative
+ * errno with a sentence in why (see cell_socket_bind()).
+ */
+int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
+	     const uint8_t *previous, struct cell **ret, char why[CELL_WHY_MAX]);
+
+/*
+ * Read what has arrived, end the connection, unlink the socket, seal the stream with this reason
+ * (static: "removed", "shutdown", "once") and free the cell in its time.
+ */
+void cell_remove(struct cell *cell, const char *reason);
+
+/* ---- for connection.c --------------------------------------------------------------------------
+ */
+
+/* A whole frame's body arrived. Returns WIRE_OK, or the error that ends the connection, told. */
+enum wire_error cell_frame(struct cell *cell, struct connection *c, const uint8_t *body,
+			   size_t len);
+/* The prefix or the end of the stream was wrong. */
+void cell_violation(struct cell *cell, struct connection *c, const struct wire_refusal *refusal);
+/* A handle of the cell's is closed; the last one frees a removed cell. */
+void cell_handle_closed(struct cell *cell);
+/* Stop reading from all cells until cell_host_progress(). */
+void cell_host_pause(struct cell_host *host);
+/* reason is a static string of events.md section 3. */
+void cell_disconnected(struct cell *cell, struct connection *c, const char *reason);

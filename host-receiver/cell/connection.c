@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/cell/connection.h"
+
+#include "common/util.h"
+#include "host-receiver/cell/cell.h"
+
+struct connection *connection_new(struct cell *cell, uv_loop_t *loop, int fd)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+	socklen_t len = sizeof(c->peer);
+
+	if (!c || uv_poll_init(loop, &c->poll, fd) < 0) {
+		free(c);
+		close_fd(fd);
+		return NULL;
+	}
+	c->cell = cell;
+	c->fd = fd;
+	c->poll.data = c;
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &len);
+	cell->open_handles++;
+	return c;
+}
+
+static void on_readable(uv_poll_t *handle, int status, int events)
+{
+	/* An error shows in the read as well. */
+	(void)status;
+	(void)events;
+	connection_read(handle->data);
+}
+
+void connection_poll(struct connection *c, bool on)
+{
+	if (on == c->polling)
+		return;
+	c->polling = on;
+	if (on)
+		uv_poll_start(&c->poll, UV_READABLE, on_readable);
+	else
+		uv_poll_stop(&c->poll);
+}
+
+/* ---- bytes to frames
+ * ------------------------------------------------------------------------------ */
+
+/* False when the prefix announces what no frame may be; the cell was told. */
+static bool check_length(struct connection *c, uint32_t body)
+{
+	if (body >= 1 && body <= WIRE_BODY_ACCEPT_MAX)
+		return true;
+	cell_violation(c->cell, c, &(struct wire_refusal){.error = WIRE_FRAME_LENGTH});
+	return false;
+}
+
+static bool append(struct connection *c, const uint8_t *data, size_t n, size_t whole)
+{
+	if (whole > c->size) {
+		uint8_t *partial = realloc(c->partial, whole);
+
+		if (!partial)
+			return false;
+		c->partial = partial;
+		c->size = whole;
+	}
+	memcpy(c->partial + c->have, data, n);
+	c->have += n;
+	return true;
+}
+
+static void forget_partial(struct connection *c)
+{
+	free(take_ptr(c->partial));
+	c->have = c->size = 0;
+}
+
+/*
+ * Feed what was read. Returns false when the connection must end: told already. Whole frames are
+ * used where they stand; only what is cut by the end of the buffer is kept.
+ */
+static bool feed(struct connection *c, const uint8_t *data, size_t len)
+{
+	while (len > 0) {
+		const bool kept = c->have > 0;
+		const uint8_t *frame = kept ? c->partial : data;
+		const size_t seen = kept ? c->have : len;
+		size_t whole = WIRE_PREFIX_SIZE, take;
+
+		if (seen >= WIRE_PREFIX_SIZE) {
+			const uint32_t body = wire_decode_length(frame);
+
+			if (!check_length(c, body))
+				return false;
+			whole += body;
+		}
+		if (!kept && len >= whole && whole > WIRE_PREFIX_SIZE) {
+			if (cell_frame(c->cell, c, data + WIRE_PREFIX_SIZE,
+				       whole - WIRE_PREFIX_SIZE) != WIRE_OK)
+				return false;
+			data += whole;
+			len -= whole;
+			continue;
+		}
+		take = MIN(len, whole - c->have);
+		if (!append(c, data, take, whole))
+			return false;
+		data += take;
+		len -= take;
+		if (c->have < whole || whole == WIRE_PREFIX_SIZE)
+			continue;
+		if (cell_frame(c->cell, c, c->partial + WIRE_PREFIX_SIZE,
+			       whole - WIRE_PREFIX_SIZE) != WIRE_OK)
+			return false;
+		forget_partial(c);
+	}
+	return true;
+}
+
+/* Returns bytes read, 0 when there is nothing, or -1 when the connection has ended: told. */
+static ssize_t read_once(struct connection *c)
+{
+	uint8_t *buffer = c->cell->host->read_buffer;
+	struct cell *cell = c->cell;
+	ssize_t n = recv(c->fd, buffer, CONNECTION_READ_SIZE, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n > 0) {
+		c->bytes += (uint64_t)n;
+		cell->bytes += (uint64_t)n;
+		cell->host->stats.bytes += (uint64_t)n;
+		if (feed(c, buffer, (size_t)n))
+			return n;
+		cell_disconnected(cell, c, "wire_error");
+		return -1;
+	}
+	if (c->have > 0) {
+		/* The stream ended inside a frame. */
+		cell_violation(cell, c,
+			       &(struct wire_refusal){
+				       .error = WIRE_TRUNCATED,
+				       .offset = c->have > WIRE_PREFIX_SIZE
+							 ? c->have - WIRE_PREFIX_SIZE
+							 : 0,
+			       });
+		cell_disconnected(cell, c, "wire_error");
+	} else {
+		cell_disconnected(cell, c, n == 0 ? "eof" : "read_error");
+	}
+	return -1;
+}
+
+void connection_read(struct connection *c)
+{
+	read_once(c);
+}
+
+void connection_drain(struct connection *c)
+{
+	ssize_t n, total = 0;
+
+	while ((n = read_once(c)) > 0 && total < (ssize_t)CONNECTION_DRAIN_MAX)
+		total += n;
+}
+
+bool connection_ask(struct connection *c)
+{
+	static const uint8_t byte = WIRE_LIVENESS_BYTE;
+
+	/* A full buffer answers nothing: then it counts as alive. */
+	return send(c->fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 || errno == EAGAIN;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct connection *c = handle->data;
+	struct cell *cell = c->cell;
+
+	free(c->partial);
+	free(c);
+	cell_handle_closed(cell);
+}
+
+void connection_close(struct connection *c)
+{
+	connection_poll(c, false);
+	uv_close((uv_handle_t *)&c->poll, on_closed);
+	close_fd(take_fd(&c->fd));
+}

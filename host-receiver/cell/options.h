@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a cell is and how it is served: its identity and its options, checked. The same table reads
+ * the command lines of `receive` and of `cell add`. No I/O.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CELL_ID_MAX	 128u
+#define CELL_HASH_PREFIX "sha256:"
+#define CELL_HASH_DIGITS 64u
+#define CELL_WHY_MAX	 256u
+
+#define CELL_KEEPALIVE_DEFAULT_MS      10000u
+#define CELL_CONNECT_WITHIN_DEFAULT_MS 30000u
+#define CELL_RATE_DEFAULT	       20000u
+#define CELL_SOCKET_MODE_DEFAULT       0660
+
+/* Strings are borrowed from whoever was parsed. */
+struct cell_options {
+	const char *uds_base, *cell_id, *run_id, *spec_hash;
+	unsigned keepalive_ms;	    /* 0: off */
+	unsigned connect_within_ms; /* 0: off */
+	unsigned rate;		    /* frames a second */
+	bool check_peer_uid;
+	uid_t peer_uid;
+	bool set_owner;
+	uid_t socket_uid;
+	gid_t socket_gid;
+	mode_t socket_mode;
+};
+
+/* The names, for getopt_long: all take an argument. Terminated by NULL. */
+extern const char *const cell_option_names[];
+
+void cell_options_defaults(struct cell_options *o);
+
+/* name is one of cell_option_names. Returns 0, or -EINVAL with what was expected in why. */
+int cell_options_set(struct cell_options *o, const char *name, const char *value,
+		     char why[CELL_WHY_MAX]);
+
+/* What is missing. 0, or -EINVAL with the option's name in why. */
+int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX]);
+
+/* Help lines for them, '\n'-ended. */
+extern const char cell_options_help[];

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cellos-host-telemetry, the host receiver: one program with verbs.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "common/util.h"
+#include "host-receiver/verbs.h"
+
+static const struct verb {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+} verbs[] = {
+	{"receive", cmd_receive, "serve one cell; its evidence goes to standard output"},
+	{"verify", cmd_verify, "check evidence: signatures and completeness"},
+	{"keygen", cmd_keygen, "make a signing key"},
+};
+
+static void print_help(FILE *f)
+{
+	fputs("Usage: cellos-host-telemetry VERB [OPTIONS]\n"
+	      "Turns what microVMs declare into signed, complete evidence.\n\n",
+	      f);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		fprintf(f, "  %-14s %s\n", verbs[i].name, verbs[i].help);
+	fputs("\nVERB --help says more.\n", f);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return EX_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0) {
+		print_help(stdout);
+		return EX_OK;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		puts("cellos-host-telemetry " CELLOS_VERSION);
+		return EX_OK;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (strcmp(argv[1], verbs[i].name) == 0)
+			return verbs[i].run(argc - 1, argv + 1);
+	fprintf(stderr, "cellos-host-telemetry: %s: no such verb; --help lists them\n", argv[1]);
+	return EX_USAGE;
+}

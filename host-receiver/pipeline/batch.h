@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A batch: some hundred events with an arena for what they hold, filled on the loop thread, written
+ * and signed by one worker, committed in its turn, and then used again. Whoever has the batch owns
+ * all of it; it is handed from thread to thread as a whole.
+ */
+#pragma once
+
+#include "host-receiver/event/event.h"
+#include "host-receiver/sign/signer.h"
+
+#define BATCH_EVENTS_MAX 256u
+/* What an event costs in flight besides its texts: struct, line, envelope. For the accounting. */
+#define BATCH_EVENT_COST 2048u
+#define BATCH_BLOCK_SIZE (64u * 1024u)
+
+struct batch_block {
+	struct batch_block *next;
+	size_t used, size;
+	_Alignas(16) char data[];
+};
+
+/* Something to do on the loop thread once the batch, and so all before it, is committed. */
+struct batch_deferred {
+	struct batch_deferred *next;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+struct batch {
+	struct batch *next;	   /* in whatever queue it is */
+	uint64_t number;	   /* batches are committed in this order, from 0 without holes */
+	struct signer_ref *signer; /* a reference: signs the whole batch */
+	size_t n_events;
+	size_t cost;			 /* bytes in flight that it stands for */
+	uint64_t oldest_ns;		 /* CLOCK_MONOTONIC of the first event */
+	struct batch_block *blocks;	 /* the first is kept for the next use */
+	struct batch_deferred *deferred; /* in the arena */
+	char *out;			 /* the lines */
+	size_t out_len, out_size;
+	uint64_t n_lines;
+	int error; /* of writing the lines; fatal */
+	struct event events[BATCH_EVENTS_MAX];
+};
+
+/* NULL when there is no memory. */
+struct batch *batch_new(void);
+void batch_free(struct batch *b);
+/* Empty it for the next use; memory beyond the usual is given back. */
+void batch_reset(struct batch *b);
+
+/* Memory that lives as long as the batch's content; 16-byte aligned. NULL: no memory. */
+void *batch_alloc(struct batch *b, size_t size);
+/* A copy of text in the arena; an empty text when there is no memory (then *ok is false). */
+struct wire_text batch_copy(struct batch *b, struct wire_text text, bool *ok);
+
+/*
+ * Write and sign all events as lines into out. On a worker. Returns 0, -ENOMEM, or -ENOBUFS when a
+ * line would exceed EVENT_LINE_MAX.
+ */
+int batch_write(struct batch *b, const struct signer *signer, struct event_clock *clock);

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/pipeline/pipeline.h"
+
+#include <assert.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "host-receiver/pipeline/batch.h"
+
+#define FREE_BATCHES_MAX 32u
+
+const uint64_t pipeline_bucket_us[PIPELINE_BUCKETS - 1] = {
+	100,   250,    500,    1000,   2500,	5000,	 10000,	   25000,
+	50000, 100000, 250000, 500000, 1000000, 2500000, 10000000,
+};
+
+/* A signer that is freed with the last batch it signs. Counted on the loop thread only. */
+struct signer_ref {
+	struct signer *signer;
+	unsigned refs;
+};
+
+struct batch_queue {
+	struct batch *first, **end;
+};
+
+struct pipeline {
+	/* Owned by the loop thread. */
+	uv_loop_t *loop;
+	uv_timer_t batch_timer;
+	uv_async_t progress;
+	struct batch *open;
+	struct batch_queue free_batches;
+	size_t n_free;
+	uint64_t next_number, n_outstanding;
+	struct signer_ref *signer;
+	struct uuid_source uuids;
+	size_t max_inflight;
+	void (*on_progress)(void *ctx, int error, bool fatal);
+	void *ctx;
+	unsigned closing_handles;
+
+	/* Shared; under the lock. */
+	uv_mutex_t lock;
+	uv_cond_t work, ready, retry;
+	struct batch_queue to_sign;
+	struct batch *signed_batches; /* in the order of their numbers */
+	uint64_t commit_next;
+	struct batch_queue committed; /* on their way back */
+	bool stop, fatal;
+
+	struct pipeline_stats stats;
+	struct evidence_sink *sink; /* the committer's */
+	unsigned n_workers;
+	uv_thread_t committer, workers[];
+};
+
+static void queue_init(struct batch_queue *q)
+{
+	q->first = NULL;
+	q->end = &q->first;
+}
+
+static void queue_put(struct batch_queue *q, struct batch *b)
+{
+	b->next = NULL;
+	*q->end = b;
+	q->end = &b->next;
+}
+
+static struct batch *queue_take(struct batch_queue *q)
+{
+	struct batch *b = q->first;
+
+	if (!b)
+		return NULL;
+	q->first = b->next;
+	if (!q->first)
+		q->end = &q->first;
+	return b;
+}
+
+static void measure(struct pipeline_histogram *h, uint64_t ns)
+{
+	const uint64_t us = ns / NSEC_PER_USEC;
+	size_t i = 0;
+
+	while (i < ARRAY_SIZE(pipeline_bucket_us) && us > pipeline_bucket_us[i])
+		i++;
+	atomic_fetch_add_explicit(&h->count[i], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&h->sum_us, us, memory_order_relaxed);
+}
+
+/* Evidence with a hole is worse than no receiver: its streams would look complete. */
+static void die(const char *what, int error)
+{
+	log_line(LOG_CRIT, "msg=\"%s: cannot go on without a hole in the evidence\" errno=%d", what,
+		 -error);
+	abort();
+}
+
+/* ---- workers ------------------------------------------------------------------------------------
+ */
+
+static void put_signed(struct pipeline *p, struct batch *b)
+{
+	struct batch **at = &p->signed_batches;
+
+	while (*at && (*at)->number < b->number)
+		at = &(*at)->next;
+	b->next = *at;
+	*at = b;
+	if (b->number == p->commit_next)
+		uv_cond_signal(&p->ready);
+}
+
+static void worker_main(void *arg)
+{
+	struct pipeline *p = arg;
+	struct event_clock clock = {0};
+
+	uv_mutex_lock(&p->lock);
+	for (;;) {
+		struct batch *b = queue_take(&p->to_sign);
+		uint64_t began;
+
+		if (!b) {
+			if (p->stop)
+				break;
+			uv_cond_wait(&p->work, &p->lock);
+			continue;
+		}
+		uv_mutex_unlock(&p->lock);
+		began = monotonic_ns();
+		b->error = batch_write(b, b->signer->signer, &clock);
+		measure(&p->stats.sign, monotonic_ns() - began);
+		uv_mutex_lock(&p->lock);
+		put_signed(p, b);
+	}
+	uv_mutex_unlock(&p->lock);
+}
+
+/* ---- committer
+ * ------------------------------------------------------------------------------------- */
+
+/* The batches that come next, as far as they are ready. Under the lock. */
+static size_t take_group(struct pipeline *p, struct batch *group[static PIPELINE_GROUP_MAX])
+{
+	size_t n = 0;
+
+	while (n < PIPELINE_GROUP_MAX && p->signed_batches &&
+	       p->signed_batches->number == p->commit_next) {
+		group[n++] = p->signed_batches;
+		p->signed_batches = p->signed_batches->next;
+		p->commit_next++;
+	}
+	return n;
+}
+
+static void set_error(struct pipeline *p, int error)
+{
+	if (atomic_exchange(&p->stats.sink_error, error) != error)
+		uv_async_send(&p->progress);
+}
+
+/* Until it is written, or there is no use. Returns false in the latter case. */
+static bool commit_group(struct pipeline *p, struct batch *const *group, size_t n)
+{
+	struct iovec lines[PIPELINE_GROUP_MAX];
+	uint64_t n_lines = 0, bytes = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (group[i]->error < 0)
+			die("an event cannot be written", group[i]->error);
+		lines[i] = (struct iovec){.iov_base = group[i]->out, .iov_len = group[i]->out_len};
+		n_lines += group[i]->n_lines;
+		bytes += group[i]->out_len;
+	}
+	for (;;) {
+		int r = p->sink->ops->commit(p->sink, lines, n, n_lines);
+		bool stop;
+
+		set_error(p, r);
+		if (r == 0)
+			break;
+		uv_mutex_lock(&p->lock);
+		if (r == -EPIPE)
+			p->fatal = true;
+		if (!p->stop && !p->fatal)
+			uv_cond_timedwait(&p->retry, &p->lock, PIPELINE_RETRY_MS * NSEC_PER_MSEC);
+		stop = p->stop || p->fatal;
+		uv_mutex_unlock(&p->lock);
+		if (stop)
+			return false;
+	}
+	atomic_fetch_add(&p->stats.lines, n_lines);
+	atomic_fetch_add(&p->stats.bytes, bytes);
+	for (size_t i = 0; i < n; i++)
+		if (group[i]->n_events > 0)
+			measure(&p->stats.commit, monotonic_ns() - group[i]->oldest_ns);
+	return true;
+}
+
+static void committer_main(void *arg)
+{
+	struct pipeline *p = arg;
+
+	uv_mutex_lock(&p->lock);
+	for (;;) {
+		struct batch *group[PIPELINE_GROUP_MAX];
+		size_t n = take_group(p, group);
+		bool ok;
+
+		if (n == 0) {
+			if (p->stop)
+				break;
+			uv_cond_wait(&p->ready, &p->lock);
+			continue;
+		}
+		uv_mutex_unlock(&p->lock);
+		ok = commit_group(p, group, n);
+		uv_mutex_lock(&p->lock);
+		for (size_t i = 0; i < n; i++)
+			queue_put(&p->committed, group[i]);
+		uv_async_send(&p->progress);
+		if (!ok)
+			break;
+	}
+	uv_mutex_unlock(&p->lock);
+}
+
+/* ---- loop thread
+ * --------------------------------------------------------------------------------------- */
+
+static void signer_unref(struct signer_ref *ref)
+{
+	if (--ref->refs > 0)
+		return;
+	signer_free(ref->signer);
+	free(ref);
+}
+
+static struct signer_ref *signer_ref_new(struct signer *signer)
+{
+	struct signer_ref *ref = malloc(sizeof(*ref));
+
+	if (!ref) {
+		signer_free(signer);
+		return NULL;
+	}
+	*ref = (struct signer_ref){.signer = signer, .refs = 1};
+	return ref;
+}
+
+static void run_deferred(struct batch *b)
+{
+	for (struct batch_deferred *d = b->deferred; d; d = d->next)
+		d->fn(d->arg);
+	b->deferred = NULL;
+}
+
+static void recycle(struct pipeline *p, struct batch *b)
+{
+	run_deferred(b);
+	atomic_fetch_sub(&p->stats.inflight_bytes, b->cost);
+	signer_unref(b->signer);
+	p->n_outstanding--;
+	if (p->n_free >= FREE_BATCHES_MAX) {
+		batch_free(b);
+		return;
+	}
+	batch_reset(b);
+	queue_put(&p->free_batches, b);
+	p->n_free++;
+}
+
+static void on_progress(uv_async_t *handle)
+{
+	struct pipeline *p = handle->data;
+	struct batch_queue committed;
+	struct batch *b;
+	bool fatal;
+
+	uv_mutex_lock(&p->lock);
+	committed = p->committed;
+	if (!committed.first)
+		queue_init(&committed);
+	queue_init(&p->committed);
+	fatal = p->fatal;
+	uv_mutex_unlock(&p->lock);
+	while ((b = committed.first)) {
+		committed.first = b->next;
+		recycle(p, b);
+	}
+	p->on_progress(p->ctx, atomic_load(&p->stats.sink_error), fatal);
+}
+
+void pipeline_flush(struct pipeline *p)
+{
+	struct batch *b = take_ptr(p->open);
+
+	uv_timer_stop(&p->batch_timer);
+	if (!b)
+		return;
+	b->number = p->next_number++;
+	b->cost += b->n_events * BATCH_EVENT_COST;
+	atomic_fetch_add(&p->stats.inflight_bytes, b->cost);
+	p->n_outstanding++;
+	uv_mutex_lock(&p->lock);
+	queue_put(&p->to_sign, b);
+	uv_cond_signal(&p->work);
+	uv_mutex_unlock(&p->lock);
+}
+
+static void on_batch_timer(uv_timer_t *handle)
+{
+	pipeline_flush(handle->data);
+}
+
+static struct batch *open_batch(struct pipeline *p)
+{
+	if (p->open)
+		return p->open;
+	p->open = queue_take(&p->free_batches);
+	if (p->open)
+		p->n_free--;
+	else
+		p->open = batch_new();
+	if (!p->open)
+		die("no memory", -ENOMEM);
+	p->open->signer = p->signer;
+	p->signer->refs++;
+	uv_timer_start(&p->batch_timer, on_batch_timer, PIPELINE_BATCH_MS, 0);
+	return p->open;
+}
+
+struct event *pipeline_event(struct pipeline *p, enum event_type type,
+			     const struct stream_identity *stream, uint64_t sequence)
+{
+	struct batch *b = open_batch(p);
+	struct event *e = &b->events[b->n_events];
+
+	e->type = type;
+	e->stream = stream;
+	e->realtime_ms = clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC;
+	e->monotonic_ns = monotonic_ns();
+	e->sequence = sequence;
+	e->n_fields = 0;
+	e->n_details = 0;
+	uuid_generate(&p->uuids, e->id);
+	if (b->n_events == 0)
+		b->oldest_ns = e->monotonic_ns;
+	return e;
+}
+
+struct wire_text pipeline_copy(struct pipeline *p, struct wire_text text)
+{
+	bool ok = true;
+	struct wire_text copy = batch_copy(open_batch(p), text, &ok);
+
+	if (!ok)
+		die("no memory", -ENOMEM);
+	return copy;
+}
+
+const struct wire_detail *pipeline_copy_details(struct pipeline *p,
+						const struct wire_detail *details, size_t n)
+{
+	struct wire_detail *copy = batch_alloc(open_batch(p), n * sizeof(*copy));
+
+	if (!copy)
+		die("no memory", -ENOMEM);
+	for (size_t i = 0; i < n; i++) {
+		copy[i] = details[i];
+		if (copy[i].type == WIRE_TYPE_TEXT)
+			copy[i].text = pipeline_copy(p, copy[i].text);
+	}
+	return copy;
+}
+
+void pipeline_submit(struct pipeline *p, struct event *e)
+{
+	assert(p->open && e == &p->open->events[p->open->n_events]);
+	atomic_fetch_add_explicit(&p->stats.events, 1, memory_order_relaxed);
+	if (++p->open->n_events == BATCH_EVENTS_MAX)
+		pipeline_flush(p);
+}
+
+void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg)
+{
+	struct batch *b = open_batch(p);
+	struct batch_deferred *d = batch_alloc(b, sizeof(*d));
+
+	if (!d)
+		die("no memory", -ENOMEM);
+	*d = (struct batch_deferred){.next = b->deferred, .fn = fn, .arg = arg};
+	b->deferred = d;
+}
+
+bool pipeline_full(const struct pipeline *p)
+{
+	return atomic_load(&p->stats.inflight_bytes) >= p->max_inflight;
+}
+
+bool pipeline_idle(const struct pipeline *p)
+{
+	return !p->open && p->n_outstanding == 0;
+}
+
+int pipeline_set_signer(struct pipeline *p, struct signer *signer)
+{
+	struct signer_ref *ref = signer_ref_new(signer);
+
+	if (!ref)
+		return -ENOMEM;
+	pipeline_flush(p);
+	signer_unref(p->signer);
+	p->signer = ref;
+	return 0;
+}
+
+const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
+{
+	return &p->stats;
+}
+
+static unsigned processors(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 1 ? 1 : (unsigned)MIN(n, 64L);
+}
+
+int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipeline **ret)
+{
+	const unsigned n = o->workers ? o->workers : processors();
+	struct signer_ref *signer = signer_ref_new(o->signer);
+	struct pipeline *p = calloc(1, sizeof(*p) + n * sizeof(p->workers[0]));
+
+	if (!p || !signer) {
+		if (signer)
+			signer_unref(signer);
+		free(p);
+		o->sink->ops->close(o->sink);
+		return -ENOMEM;
+	}
+	p->loop = loop;
+	p->signer = signer;
+	p->sink = o->sink;
+	p->max_inflight = o->max_inflight ? o->max_inflight : PIPELINE_INFLIGHT_DEFAULT;
+	p->on_progress = o->on_progress;
+	p->ctx = o->ctx;
+	queue_init(&p->free_batches);
+	queue_init(&p->to_sign);
+	queue_init(&p->committed);
+	uv_mutex_init(&p->lock);
+	uv_cond_init(&p->work);
+	uv_cond_init(&p->ready);
+	uv_cond_init(&p->retry);
+	uv_timer_init(loop, &p->batch_timer);
+	uv_async_init(loop, &p->progress, on_progress);
+	p->batch_timer.data = p->progress.data = p;
+	if (uv_thread_create(&p->committer, committer_main, p) < 0)
+		die("cannot start a thread", -EAGAIN);
+	for (; p->n_workers < n; p->n_workers++)
+		if (uv_thread_create(&p->workers[p->n_workers], worker_main, p) < 0)
+			break;
+	if (p->n_workers == 0)
+		die("cannot start a thread", -EAGAIN);
+	*ret = p;
+	return 0;
+}
+
+static void discard(struct batch *b)
+{
+	if (!b)
+		return;
+	run_deferred(b);
+	batch_free(b);
+}
+
+static void free_queue(struct batch_queue *q)
+{
+	struct batch *b;
+
+	while ((b = queue_take(q)))
+		discard(b);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct pipeline *p = handle->data;
+
+	if (--p->closing_handles > 0)
+		return;
+	free(p);
+}
+
+void pipeline_free(struct pipeline *p)
+{
+	if (!p)
+		return;
+	uv_mutex_lock(&p->lock);
+	p->stop = true;
+	uv_cond_broadcast(&p->work);
+	uv_cond_broadcast(&p->ready);
+	uv_cond_broadcast(&p->retry);
+	uv_mutex_unlock(&p->lock);
+	for (unsigned i = 0; i < p->n_workers; i++)
+		uv_thread_join(&p->workers[i]);
+	uv_thread_join(&p->committer);
+	discard(p->open);
+	free_queue(&p->free_batches);
+	free_queue(&p->to_sign);
+	free_queue(&p->committed);
+	while (p->signed_batches) {
+		struct batch *b = p->signed_batches;
+
+		p->signed_batches = b->next;
+		discard(b);
+	}
+	/* Batches that never came back may hold references; the key goes all the same. */
+	signer_free(p->signer->signer);
+	free(p->signer);
+	p->sink->ops->close(p->sink);
+	uv_cond_destroy(&p->retry);
+	uv_cond_destroy(&p->ready);
+	uv_cond_destroy(&p->work);
+	uv_mutex_destroy(&p->lock);
+	p->closing_handles = 2;
+	uv_close((uv_handle_t *)&p->batch_timer, on_closed);
+	uv_close((uv_handle_t *)&p->progress, on_closed);
+}

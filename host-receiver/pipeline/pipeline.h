@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From stamped events to durable lines:
+ *
+ *   loop thread: pipeline_event() ... pipeline_submit() -> open batch
+ *   workers:     canonical bytes and signature of a whole batch
+ *   committer:   batches in their order, all that are ready as one group, to the sink
+ *   loop thread: on_progress(), and the batch is used again
+ *
+ * A batch closes at BATCH_EVENTS_MAX events or after PIPELINE_BATCH_MS. What is in flight is
+ * counted; at max_inflight pipeline_full() turns true and the loop must stop reading until
+ * on_progress() finds it false again. Nothing that was submitted is ever dropped: when the sink
+ * fails its group is given to it again each second.
+ *
+ * All functions are for the loop thread.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <uv.h>
+
+#include "host-receiver/event/event.h"
+#include "host-receiver/evidence/sink.h"
+#include "host-receiver/sign/signer.h"
+
+#define PIPELINE_BATCH_MS	  2u
+#define PIPELINE_RETRY_MS	  1000u
+#define PIPELINE_INFLIGHT_DEFAULT (64u * 1024u * 1024u)
+#define PIPELINE_GROUP_MAX	  64u /* batches of one commit */
+#define PIPELINE_BUCKETS	  16u /* of the histograms */
+
+struct pipeline;
+
+/* Upper bounds of the histograms' buckets, in microseconds; the last bucket has none. */
+extern const uint64_t pipeline_bucket_us[PIPELINE_BUCKETS - 1];
+
+struct pipeline_histogram {
+	_Atomic uint64_t count[PIPELINE_BUCKETS];
+	_Atomic uint64_t sum_us;
+};
+
+/* Read by anybody at any time. */
+struct pipeline_stats {
+	_Atomic uint64_t events, lines, bytes; /* submitted; committed */
+	_Atomic uint64_t inflight_bytes;
+	_Atomic int sink_error;		  /* 0: the last commit was fine; else a negative errno */
+	struct pipeline_histogram commit; /* first event of a batch stamped -> batch durable */
+	struct pipeline_histogram sign;	  /* a batch's canonical bytes and signatures */
+};
+
+struct pipeline_options {
+	struct signer *signer;	    /* taken */
+	struct evidence_sink *sink; /* taken */
+	unsigned workers;	    /* 0: one for each processor */
+	size_t max_inflight;	    /* bytes; 0: the default */
+	/*
+	 * On the loop thread, after batches were committed or the sink's state changed. error: 0 or
+	 * a negative errno of the last commit; fatal: it will never go on.
+	 */
+	void (*on_progress)(void *ctx, int error, bool fatal);
+	void *ctx;
+};
+
+/* Returns 0 or a negative errno; the signer and the sink are taken in both cases. */
+int pipeline_new(uv_loop_t *loop, const struct pipeline_options *options, struct pipeline **ret);
+
+/*
+ * A new event, stamped now, of this stream. sequence is the caller's. Fill it and submit it before
+ * the next one. Never NULL: without memory the process ends, for evidence must not have holes.
+ */
+struct event *pipeline_event(struct pipeline *p, enum event_type type,
+			     const struct stream_identity *stream, uint64_t sequence);
+/* Copies into the open batch, for the event's texts and details. */
+struct wire_text pipeline_copy(struct pipeline *p, struct wire_text text);
+const struct wire_detail *pipeline_copy_details(struct pipeline *p,
+						const struct wire_detail *details, size_t n);
+void pipeline_submit(struct pipeline *p, struct event *e);
+
+/*
+ * Call fn(arg) on the loop thread once everything submitted so far is committed (or, at the latest,
+ * in pipeline_free()): what the events borrow may go then.
+ */
+void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg);
+
+/* True while the loop must not read any more. */
+bool pipeline_full(const struct pipeline *p);
+
+/* The next event on is signed by this one. Taken. Returns 0 or -ENOMEM (then it is freed). */
+int pipeline_set_signer(struct pipeline *p, struct signer *signer);
+
+/* Everything that was submitted before is committed. */
+bool pipeline_idle(const struct pipeline *p);
+/* Close the open batch now. */
+void pipeline_flush(struct pipeline *p);
+
+const struct pipeline_stats *pipeline_stats(const struct pipeline *p);
+
+/*
+ * Stop the threads and free everything. Call it when idle; what is not committed by then is lost
+ * and was reported by on_progress. The loop must run once more for the handles to close.
+ */
+void pipeline_free(struct pipeline *p);
