@@ -166,11 +166,3 @@ def source(name):
 
 def of(frames, name):
     return [f for f in frames if f["probe_source"] == name]
-
-
-def main(tests):
-    """Run the tests of a file, a line each."""
-    for test in tests:
-        begin = time.monotonic()
-        test()
-        print(f"ok {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)

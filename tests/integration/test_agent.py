@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from agent import AGENT, Agent, Host, main, of, source
+from agent import AGENT, Agent, Host, of, source
+from runner import main
 
 WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat", "200")
 
@@ -320,8 +321,6 @@ def excluded_pids_are_not_told():
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        sys.exit(main([globals()[name] for name in sys.argv[1:]]))
     sys.exit(main([hello_is_first, a_process_is_spawned_and_exits, a_changed_comm_is_an_exec,
                    what_was_there_is_not_told, inotify_on_two_paths, heartbeats_tell_totals,
                    sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,

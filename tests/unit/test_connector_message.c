@@ -15,8 +15,14 @@ struct message {
 	_Alignas(8) uint8_t bytes[128];
 	struct nlmsghdr nl;
 	struct proc_event ev;
-	struct cn_msg cn; /* its flexible end must be last */
+	/* struct cn_msg less its flexible end, which must not stand inside another struct. */
+	struct {
+		struct cb_id id;
+		__u32 seq, ack;
+		__u16 len, flags;
+	} cn;
 };
+_Static_assert(sizeof(((struct message *)0)->cn) == sizeof(struct cn_msg), "the same head");
 
 static void build(struct message *m)
 {
