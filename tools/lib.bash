@@ -5,7 +5,8 @@
 
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD_ROOT=${CELLOS_BUILD_ROOT:-$SOURCE}
-mkdir -p "$BUILD_ROOT"
+LOGS=$BUILD_ROOT/build-logs
+mkdir -p "$LOGS"
 
 # The packages below are Debian's, and Debian's python3 is the one that finds them.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
@@ -28,14 +29,14 @@ say()
 
 die()
 {
-	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	printf 'tools/%s: %s\n' "${0##*/}" "$*" >&2
 	exit 1
 }
 
 # need_packages PACKAGE...: installs those that are missing, and says which.
 need_packages()
 {
-	local log=$BUILD_ROOT/build-apt.log missing=() package
+	local log=$LOGS/apt.log missing=() package
 	# The kernel is for the VM, never for this machine: it needs no initramfs of its own.
 	local apt=(env INITRD=No DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends)
 
@@ -63,7 +64,7 @@ need_packages()
 # it, or only $TARGETS of it. Quiet unless it fails.
 build()
 {
-	local dir=$1 log=$1.log options
+	local dir=$1 log=$LOGS/${1##*/}.log options
 	shift
 	options=$(printf '%s\n' "$SOURCE" "$@")
 

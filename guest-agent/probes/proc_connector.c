@@ -27,7 +27,7 @@
 #include "guest-agent/probes/process_tracker.h"
 #include "guest-agent/probes/sources.h"
 
-#define RECEIVE_BUFFER	(8 << 20) /* about 9000 events */
+#define RECEIVE_BUFFER	(8 << 20) /* of which the kernel takes double: some 18000 events */
 #define BATCH		32u	  /* datagrams a recvmmsg(2) */
 #define DATAGRAM_MAX	512u	  /* one event is 76 bytes */
 #define CPUS_MAX	1024u	  /* beyond: the socket's own count of drops only */

@@ -293,6 +293,19 @@ static void settle_newcomer(struct cell *cell, bool active_is_dead)
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 }
 
+/*
+ * Somebody waits for its place. What it still said is heard first, and its end may be among it;
+ * while reading is paused it cannot be heard, and so is not taken for dead.
+ */
+static void question_active(struct cell *cell)
+{
+	if (cell->host->paused)
+		return;
+	connection_drain(cell->active);
+	if (cell->newcomer && !connection_ask(cell->active))
+		cell_disconnected(cell, cell->active, "superseded");
+}
+
 static void on_accepted(struct cell *cell, struct connection *c)
 {
 	const uint64_t now_ns = monotonic_ns();
@@ -306,10 +319,8 @@ static void on_accepted(struct cell *cell, struct connection *c)
 	} else {
 		cell->newcomer = c;
 		cell->newcomer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
-		if (!connection_ask(cell->active))
-			cell_disconnected(cell, cell->active, "superseded");
-		else
-			arm_timer(cell, now_ns);
+		question_active(cell);
+		arm_timer(cell, now_ns);
 	}
 }
 
@@ -352,6 +363,8 @@ void cell_violation(struct cell *cell, struct connection *c, const struct wire_r
 
 static void hear(struct cell *cell, uint64_t now_ns)
 {
+	const bool watched = !cell->silent && cell->watch_since_ns != 0;
+
 	if (cell->silent) {
 		const uint64_t since = cell->last_frame_ns    ? cell->last_frame_ns
 				       : cell->watch_since_ns ? cell->watch_since_ns
@@ -366,6 +379,9 @@ static void hear(struct cell *cell, uint64_t now_ns)
 	cell->last_frame_ns = now_ns;
 	if (cell->watch_since_ns == 0)
 		cell->watch_since_ns = now_ns;
+	/* A running watch finds the newer frame when its timer ends; a new one needs a timer. */
+	if (!watched)
+		arm_timer(cell, now_ns);
 }
 
 static enum wire_error refuse(struct cell *cell, struct connection *c,

@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -147,10 +148,14 @@ class Agent:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exc):
-        if self.process.poll() is None:
+    def __exit__(self, failure, *exc):
+        ended = self.process.poll()
+        if ended is None:
             self.process.kill()
             self.process.wait()
+        if failure and self.process.stderr and not self.process.stderr.closed:
+            said = self.process.stderr.read().decode(errors="replace")
+            print(f"the agent (ended by itself: {ended}) said:\n{said}", file=sys.stderr)
         if self.process.stderr:
             self.process.stderr.close()
 
@@ -161,11 +166,3 @@ def source(name):
 
 def of(frames, name):
     return [f for f in frames if f["probe_source"] == name]
-
-
-def main(tests):
-    """Run the tests of a file, a line each."""
-    for test in tests:
-        begin = time.monotonic()
-        test()
-        print(f"ok {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)

@@ -14,9 +14,14 @@
 struct message {
 	_Alignas(8) uint8_t bytes[128];
 	struct nlmsghdr nl;
+	struct {
+		struct cb_id id;
+		uint32_t seq, ack;
+		uint16_t len, flags;
+	} cn; /* struct cn_msg without its flexible end */
 	struct proc_event ev;
-	struct cn_msg cn; /* its flexible end must be last */
 };
+_Static_assert(sizeof(((struct message *)0)->cn) == sizeof(struct cn_msg), "the same layout");
 
 static void build(struct message *m)
 {

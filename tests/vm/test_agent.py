@@ -25,8 +25,12 @@ chmod 600 /tmp/two/moved
 rm /tmp/two/moved
 sleep 0.5
 
-vm say memory $(sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$agent/status) \\
-    $(sed -n 's/^Private_[CD][a-z]*:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$agent/smaps_rollup)
+# Somebody else dials the agent's port while the agent is connected.
+printf '\\1\\0\\0\\0\\240' | vsock-cat 9001
+sleep 0.5
+
+vm put /proc/$agent/status status
+vm put /proc/$agent/smaps_rollup smaps
 kill -TERM $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 vm say bye
@@ -152,10 +156,25 @@ class Agent(unittest.TestCase):
         self.assertEqual(sequence, list(range(1, len(sequence) + 1)))
         self.assertTrue(self.events[-1]["type"].endswith("stream.v1.sealed"))
 
+    def test_an_impostor_is_turned_away(self):
+        contested = self.only("guest.v1.channel_contested")
+        self.assertEqual(contested["reason"], "second_connection")
+        self.assertEqual(find(self.events, "guest.v1.channel_violation"), [])
+        # The first is the agent's, to its goodbye; the second is the next agent's.
+        connections = [e["data"]["connection"] for e in find(self.events, "telemetry.bye")]
+        self.assertEqual(connections, [1])
+        self.assertEqual(len(find(self.events, "guest.v1.agent_connected")), 2)
+
     def test_memory(self):
-        rss, *private = map(int, self.mark("memory"))
-        print(f"agent in the VM: VmRSS {rss} KiB, private {sum(private)} KiB", flush=True)
-        self.assertLessEqual(sum(private), 1024)
+        def kib(file, *names):
+            lines = self.result.files[file].decode().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in names)
+
+        private = kib("smaps", "Private_Clean", "Private_Dirty")
+        print(f"agent in the VM: VmRSS {kib('status', 'VmRSS')} KiB, resident by its mappings "
+              f"{kib('smaps', 'Rss')} KiB, private {private} KiB", flush=True)
+        self.assertGreater(private, 0)
+        self.assertLessEqual(private, 1024)
 
 
 if __name__ == "__main__":

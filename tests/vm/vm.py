@@ -108,8 +108,9 @@ class Receiver:
 
     def __init__(self, *options, signed=False, directory=None, cell_id="vm-cell",
                  run_id="vm-run", spec_hash="sha256:" + "5e" * 32, environment=None):
-        self.own_directory = None if directory else tempfile.mkdtemp(prefix="cellos-vm-")
-        self.directory = directory or self.own_directory
+        # Removed with this object at the latest, also when a test ends before it is entered.
+        self.own_directory = None if directory else tempfile.TemporaryDirectory(prefix="cellos-vm-")
+        self.directory = directory or self.own_directory.name
         self.base = os.path.join(self.directory, "v.sock")
         self.evidence = os.path.join(self.directory, "evidence.jsonl")
         self.log = os.path.join(self.directory, "receiver.log")
@@ -193,7 +194,7 @@ class Receiver:
             self.process.kill()
             self.process.wait()
         if self.own_directory:
-            shutil.rmtree(self.own_directory)
+            self.own_directory.cleanup()
 
 
 def find(events, kind, **data):
@@ -240,7 +241,7 @@ class Vm:
     script      shell commands (or a program's bytes) run as root in /root of the guest
     receiver    a Receiver, whose socket the guest's vsock port 9001 leads to
     base        the same by path: port P leads to <base>_P; neither: every connect is refused
-    agent       whether /bin/cellos-telemetry is the agent under test
+    agent       whether the agent under test is there, and cellos-workload-exec
     programs    paths of executables to put into /bin, with their libraries; a pair (path, name)
                 puts it elsewhere
     files       {path in the guest: text, bytes, or a host path as os.PathLike}
@@ -295,6 +296,9 @@ class Vm:
         fs.file("/vm/modules", "".join(f"/vm/{self.kernel.name(p)}.ko\n" for p in order))
         if agent:
             fs.program(agent_binary(), "/bin/cellos-telemetry")
+            with contextlib.suppress(Missing):
+                fs.program(guest_program("seccomp/cellos-workload-exec"),
+                           "/bin/cellos-workload-exec")
         for program in programs:
             fs.program(*([program] if isinstance(program, (str, os.PathLike)) else program))
         for path, content in files.items():

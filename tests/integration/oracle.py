@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""An independent judge of evidence: Python's json, PyNaCl and hmac instead of what the project
+links. It knows the rules of the evidence, not the code that writes it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+
+import nacl.signing
+
+ENVELOPE = "dev.cellos.events.signed_envelope.v1"
+PREFIX = "dev.cellos.events.cell.observability."
+SOURCES = {"guest": "declared", "receiver": "observed", "probes": "observed"}
+
+
+class Duplicate(ValueError):
+    pass
+
+
+def _no_duplicates(pairs):
+    keys = [k for k, _ in pairs]
+    if len(keys) != len(set(keys)):
+        raise Duplicate(keys)
+    return dict(pairs)
+
+
+def _sorted(value):
+    """Members by UTF-16 code units, as RFC 8785 wants."""
+    if isinstance(value, dict):
+        return {k: _sorted(value[k])
+                for k in sorted(value, key=lambda k: k.encode("utf-16-be", "surrogatepass"))}
+    if isinstance(value, list):
+        return [_sorted(v) for v in value]
+    return value
+
+
+def canonical(value):
+    return json.dumps(_sorted(value), separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def unbase64(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def check_line(line, public_keys=None, hmac_keys=None):
+    """One stored line -> the event in it; AssertionError when anything is not as it must be."""
+    assert line.endswith(b"\n") and len(line) <= 65536, len(line)
+    outer = json.loads(line, object_pairs_hook=_no_duplicates)
+    assert canonical(outer) + b"\n" == line, f"not canonical: {line!r}"
+    event = outer
+    if outer["type"] == ENVELOPE:
+        data = outer["data"]
+        event = data["event"]
+        assert set(outer) == {"data", "datacontenttype", "id", "source", "specversion", "time",
+                              "type"}
+        assert set(data) == {"algorithm", "event", "signature", "signerKid"}
+        for name in ("id", "source", "time", "specversion", "datacontenttype"):
+            assert outer[name] == event[name], name
+        message, signature = canonical(event), unbase64(data["signature"])
+        assert "=" not in data["signature"]
+        if data["algorithm"] == "ed25519":
+            nacl.signing.VerifyKey(unbase64(public_keys[data["signerKid"]])).verify(
+                message, signature)
+        else:
+            assert data["algorithm"] == "hmac-sha256"
+            want = hmac.new(hmac_keys[data["signerKid"]], message, hashlib.sha256).digest()
+            assert hmac.compare_digest(want, signature)
+    else:
+        assert not public_keys and not hmac_keys, "a record without a signature"
+    check_event(event)
+    return event
+
+
+def check_event(event):
+    data = event["data"]
+    assert event["specversion"] == "1.0" and event["datacontenttype"] == "application/json"
+    assert re.fullmatch("urn:cellos:event:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}"
+                        "-[0-9a-f]{12}", event["id"]), event["id"]
+    assert event["type"].startswith(PREFIX)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"])
+    assert event["time"] == data["hostReceivedAt"]
+    side = event["source"].removeprefix("cellos-host-telemetry/")
+    assert data["authority"] == SOURCES[side]
+    assert isinstance(data["hostMonotonicNs"], int) and isinstance(data["sequence"], int)
+    for name in ("cellId", "runId", "specSignatureHash", "streamId"):
+        assert isinstance(data[name], str)
+
+
+def check(evidence, public_keys=None, hmac_keys=None, sealed=True):
+    """All lines of one stream, whole -> its events."""
+    events = [check_line(line, public_keys, hmac_keys)
+              for line in evidence.splitlines(keepends=True)]
+    assert events, "no evidence"
+    assert len({e["data"]["streamId"] for e in events}) == 1
+    assert len({e["id"] for e in events}) == len(events)
+    assert [e["data"]["sequence"] for e in events] == list(range(1, len(events) + 1))
+    stamps = [e["data"]["hostMonotonicNs"] for e in events]
+    assert stamps == sorted(stamps)
+    assert events[0]["type"] == PREFIX + "stream.v1.opened"
+    if sealed:
+        assert events[-1]["type"] == PREFIX + "stream.v1.sealed"
+        totals = events[-1]["data"]
+        assert totals["events"] == len(events)
+    return events
+
+
+def named(events, name):
+    """The events of a type, by the end of its name."""
+    return [e for e in events if e["type"] == PREFIX + name]

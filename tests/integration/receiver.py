@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the receiver share: the real `receive` over a real socket, and frames."""
+
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import cbor2
+
+import oracle
+
+RECEIVER = os.environ["CELLOS_RECEIVER"]
+HASH = "sha256:" + "5" * 64
+
+
+def body(source="process.spawned", version=2, pid=7, comm="w", at=42, **more):
+    fields = {"content_version": version, "probe_source": source, "guest_pid": pid,
+              "guest_comm": comm, "guest_monotonic_ns": at}
+    fields.update(more)
+    return cbor2.dumps(fields)
+
+
+def frame(*args, **more):
+    data = body(*args, **more)
+    return struct.pack("<I", len(data)) + data
+
+
+def spawned(seq):
+    return frame(seq=seq, detail={"ppid": 1})
+
+
+def hello(session="0123456789abcdef", next_seq=1):
+    return frame("telemetry.hello", detail={"agent_version": "0", "session": session,
+                                            "next_seq": next_seq})
+
+
+def heartbeat(next_seq, observed=0, dropped=0):
+    return frame("telemetry.heartbeat", detail={
+        "observed": observed, "sent": observed - dropped, "dropped": dropped, "kernel_lost": 0,
+        "next_seq": next_seq})
+
+
+def bye(next_seq=1):
+    return frame("telemetry.bye", detail={"reason": "test", "next_seq": next_seq})
+
+
+class Receiver:
+    """The real receiver of one cell, with a fresh key."""
+
+    def __init__(self, *options, sign=True, base=None, wait=True, stdout=None, env=None):
+        self.dir = tempfile.TemporaryDirectory(prefix="cellos-receive-")
+        self.base = base or os.path.join(self.dir.name, "v.sock")
+        self.path = self.base + "_9001"
+        self.evidence_path = os.path.join(self.dir.name, "evidence.jsonl")
+        self.keys = None
+        args = [RECEIVER, "receive", "--uds", self.base, "--cell-id", "cell-1", "--run-id",
+                "run-1", "--spec-hash", HASH]
+        if sign:
+            subprocess.run([RECEIVER, "keygen", "--kid", "k1", "--out", self.dir.name],
+                           check=True, stdout=subprocess.DEVNULL)
+            with open(self.file("keyring.json")) as f:
+                self.keys = json.load(f)
+            args += ["--sign-alg", "ed25519", "--sign-kid", "k1", "--sign-key-file",
+                     self.file("k1.seed")]
+        self.out = open(self.evidence_path, "wb") if stdout is None else None
+        self.err = open(self.file("stderr"), "wb")
+        self.process = subprocess.Popen(
+            args + list(options), stdin=subprocess.DEVNULL, stdout=stdout or self.out,
+            stderr=self.err, env={**os.environ, **(env or {})})
+        until = time.monotonic() + 20
+        while wait and not os.path.exists(self.path):
+            assert self.process.poll() is None and time.monotonic() < until, self.log()
+            time.sleep(0.005)
+
+    def file(self, name):
+        return os.path.join(self.dir.name, name)
+
+    def log(self):
+        with open(self.file("stderr")) as f:
+            return f.read()
+
+    def connect(self):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Short, whatever the path: as the VMM connects inside its jail.
+        fd = os.open(os.path.dirname(self.path), os.O_PATH)
+        try:
+            sock.connect(f"/proc/self/fd/{fd}/{os.path.basename(self.path)}")
+        finally:
+            os.close(fd)
+        return sock
+
+    def lines(self):
+        with open(self.evidence_path, "rb") as f:
+            return f.read()
+
+    def wait_for(self, name, count=1, timeout=10.0):
+        """Until so many events of the type are on disk; the events so far."""
+        until = time.monotonic() + timeout
+        while True:
+            data = self.lines()
+            data = data[:data.rfind(b"\n") + 1]
+            if data:
+                events = oracle.check(data, self.keys, sealed=False)
+                if len(oracle.named(events, name)) >= count:
+                    return events
+            assert time.monotonic() < until, \
+                f"no {count} x {name}: {[e['type'] for e in events] if data else []}\n{self.log()}"
+            time.sleep(0.01)
+
+    def stop(self, timeout=15.0):
+        """Seal, then judge by the oracle and by `verify`; the events."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout) == 0, self.log()
+        events = oracle.check(self.lines(), self.keys)
+        self.verify()
+        return events
+
+    def verify(self, want=0):
+        args = [RECEIVER, "verify"]
+        if self.keys:
+            args += ["--require-signed", "--keys", self.file("keyring.json")]
+        run = subprocess.run(args + [self.evidence_path], capture_output=True, text=True)
+        assert run.returncode == want, run.stdout + run.stderr
+        return run.stdout
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *exc):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.err.close()
+        if self.out:
+            self.out.close()
+        if failure:
+            print(f"the receiver (ended with {self.process.returncode}) said:\n{self.log()}",
+                  file=sys.stderr)
+        self.dir.cleanup()
+
+
+def closed_by_host(sock, timeout=3.0):
+    """True when the receiver ends the connection in time; liveness bytes are read on the way."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        ready, _, _ = select.select([sock], [], [], max(until - time.monotonic(), 0))
+        if not ready:
+            return False
+        try:
+            if not sock.recv(64):
+                return True
+        except ConnectionResetError:
+            return True
+    return False

@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: MIT
+"""The real receiver: what guests say becomes evidence, what they do wrong becomes evidence too."""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import oracle
+from oracle import named
+from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, frame, heartbeat,
+                      hello, spawned)
+from runner import main
+
+
+def frames_become_events():
+    with Receiver() as r:
+        sock = r.connect()
+        sock.sendall(hello() + spawned(1) + heartbeat(2, observed=1) + bye(2))
+        sock.close()
+        r.wait_for("guest.v1.agent_disconnected")
+        events = r.stop()
+        assert [e["type"].removeprefix(oracle.PREFIX) for e in events] == [
+            "stream.v1.opened", "guest.v1.agent_connected", "guest.v1.telemetry_hello",
+            "guest.v1.process_spawned", "guest.v1.telemetry_bye", "guest.v1.agent_disconnected",
+            "stream.v1.sealed"], "no event for a heartbeat"
+        data = events[3]["data"]
+        assert data["cellId"] == "cell-1" and data["runId"] == "run-1"
+        assert data["specSignatureHash"] == HASH
+        assert data["probeSource"] == "process.spawned" and data["guestPid"] == 7
+        assert data["guestComm"] == "w" and data["guestMonotonicNs"] == 42 and data["seq"] == 1
+        assert data["detail"] == {"ppid": 1} and data["connection"] == 1
+        assert data["contentVersion"] == 2
+        assert events[1]["data"]["peerPid"] == os.getpid()
+        assert events[5]["data"]["reason"] == "eof" and events[5]["data"]["frames"] == 4
+        sealed = events[6]["data"]
+        assert sealed["reason"] == "shutdown" and sealed["frames"] == 4
+        assert sealed["guestObserved"] == 1 and sealed["framesRejected"] == 0
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            assert events[0]["data"]["hostBootId"] == f.read().strip()
+
+
+def unsigned_is_the_event_itself():
+    with Receiver(sign=False) as r:
+        r.connect().sendall(spawned(1))
+        r.wait_for("guest.v1.process_spawned")
+        r.stop()
+        assert "not everything is signed" in r.verify()
+
+
+def once_ends_with_the_first_connection():
+    with Receiver("--once") as r:
+        r.connect().close()
+        assert r.process.wait(10) == 0
+        events = oracle.check(r.lines(), r.keys)
+        assert events[-1]["data"]["reason"] == "once"
+        assert not os.path.exists(r.path), "the socket is gone"
+
+
+def golden_frames():
+    """Every entry of the vectors, on a connection of its own, after a good frame."""
+    with open(os.path.join(os.environ["CELLOS_VECTORS"], "frames.json")) as f:
+        entries = json.load(f)
+    with Receiver() as r:
+        for entry in entries:
+            sock = r.connect()
+            sock.sendall(spawned(1) + bytes.fromhex(entry["frame"]))
+            if entry["result"] == "truncated":
+                sock.close()
+            elif entry["result"] not in ("accepted", "unsupported_version", "unknown_source"):
+                assert closed_by_host(sock), f"{entry['name']}: the connection stays"
+            sock.close()
+            # Its end is told before the next one connects.
+            r.wait_for("guest.v1.agent_disconnected", entries.index(entry) + 1)
+        events = r.stop()
+        by_connection = {}
+        for e in events:
+            if "connection" in e["data"]:
+                by_connection.setdefault(e["data"]["connection"], []).append(e)
+        for number, entry in enumerate(entries, 1):
+            mine = by_connection[number]
+            assert named(mine, "guest.v1.process_spawned"), f"{entry['name']}: the good frame"
+            if entry["result"] == "accepted":
+                got = mine[-2]["data"]
+                for key, want in entry["want"].items():
+                    assert got[key] == want, (entry["name"], key, got[key], want)
+                assert got.get("detail", {}) == entry["want"].get("detail", {}), entry["name"]
+                assert set(got) <= set(entry["want"]) | {
+                    "authority", "cellId", "runId", "specSignatureHash", "hostReceivedAt",
+                    "hostMonotonicNs", "streamId", "sequence", "connection"}, entry["name"]
+            elif entry["result"] in ("unsupported_version", "unknown_source"):
+                assert mine[-1]["data"]["reason"] == "eof", entry["name"]
+            else:
+                bad = named(mine, "guest.v1.channel_violation")
+                assert len(bad) == 1 and bad[0]["data"]["reason"] == entry["result"], entry["name"]
+                if "field" in entry:
+                    assert bad[0]["data"]["field"] == entry["field"], entry["name"]
+                assert isinstance(bad[0]["data"]["offset"], int)
+                assert mine[-1]["data"]["reason"] == "wire_error"
+        assert named(events, "guest.v1.version_rejected")
+        assert named(events, "guest.v1.unknown_source")
+
+
+def a_frame_cut_at_each_byte():
+    whole = frame(seq=1, detail={"ppid": 1})
+    with Receiver() as r:
+        for cut in range(1, len(whole)):
+            sock = r.connect()
+            sock.sendall(spawned(1) + whole[:cut])
+            sock.close()
+            r_count = cut
+        r.wait_for("guest.v1.agent_disconnected", r_count, timeout=30)
+        events = r.stop()
+        bad = named(events, "guest.v1.channel_violation")
+        assert len(bad) == len(whole) - 1
+        assert {e["data"]["reason"] for e in bad} == {"truncated"}
+        assert len(named(events, "guest.v1.process_spawned")) == len(whole) - 1
+
+
+def a_frame_in_single_bytes():
+    with Receiver() as r:
+        sock = r.connect()
+        for byte in hello() + spawned(1):
+            sock.sendall(bytes([byte]))
+        r.wait_for("guest.v1.process_spawned")
+        r.stop()
+
+
+def the_largest_frame():
+    for size, fine in ((65536, True), (65537, False)):
+        with Receiver() as r:
+            sock = r.connect()
+            data = body("process.spawned", version=1, x=b"")
+            data = body("process.spawned", version=1, x=b"x" * (size - len(data) - 2))
+            assert len(data) == size, len(data)
+            sock.sendall(struct.pack("<I", size) + data)
+            if fine:
+                r.wait_for("guest.v1.process_spawned")
+            else:
+                assert closed_by_host(sock)
+            sock.close()
+            bad = named(r.stop(), "guest.v1.channel_violation")
+            assert [e["data"]["reason"] for e in bad] == ([] if fine else ["frame_length"])
+
+
+def a_second_connection_is_contested():
+    with Receiver() as r:
+        first = r.connect()
+        first.sendall(hello())
+        r.wait_for("guest.v1.agent_connected")
+        second = r.connect()
+        second.sendall(frame(comm="impostor", version=1))
+        begin = time.monotonic()
+        assert closed_by_host(second) and time.monotonic() - begin < 1.5
+        first.settimeout(1)
+        assert first.recv(1) == b"\0", "the first was asked whether it lives"
+        first.sendall(spawned(1))
+        r.wait_for("guest.v1.process_spawned")
+        for _ in range(20):
+            r.connect().close()
+        time.sleep(1.6)
+        events = r.stop()
+        contested = named(events, "guest.v1.channel_contested")
+        assert contested[0]["data"]["reason"] == "second_connection"
+        assert contested[0]["data"]["peerPid"] == os.getpid()
+        assert 2 <= len(contested) <= 4, "one a second"
+        assert sum(e["data"]["count"] for e in contested) == 21
+        assert not [e for e in events if e["data"].get("guestComm") == "impostor"]
+
+
+def a_dead_connection_is_superseded():
+    with Receiver() as r:
+        first = r.connect()
+        first.sendall(hello())
+        r.wait_for("guest.v1.agent_connected")
+        first.shutdown(socket.SHUT_RD)  # what is written to it now fails, and no end is read
+        second = r.connect()
+        second.sendall(hello("fedcba9876543210") + spawned(1))
+        events = r.wait_for("guest.v1.process_spawned")
+        assert named(events, "guest.v1.agent_disconnected")[0]["data"]["reason"] == "superseded"
+        assert named(events, "guest.v1.process_spawned")[0]["data"]["connection"] == 2
+        first.close()
+        r.stop()
+
+
+def the_wrong_peer_is_refused():
+    with Receiver("--peer-uid", "12345") as r:
+        sock = r.connect()
+        assert closed_by_host(sock)
+        events = r.wait_for("guest.v1.channel_contested")
+        data = named(events, "guest.v1.channel_contested")[0]["data"]
+        assert data["reason"] == "peer_credentials" and data["peerUid"] == os.getuid()
+        assert not named(r.stop(), "guest.v1.agent_connected")
+
+
+def silence_is_told_once_and_so_is_its_end():
+    with Receiver("--keepalive", "300") as r:
+        sock = r.connect()
+        sock.sendall(hello())
+        silenced = named(r.wait_for("guest.v1.agent_silenced"), "guest.v1.agent_silenced")[0]
+        assert silenced["data"]["reason"] == "no_frames" and silenced["data"]["windowMs"] == 300
+        assert silenced["data"]["connected"] is True
+        assert 300 <= silenced["data"]["lastFrameAgeMs"] < 1000
+        time.sleep(0.7)
+        sock.sendall(heartbeat(1))
+        resumed = named(r.wait_for("guest.v1.agent_resumed"), "guest.v1.agent_resumed")[0]
+        assert 900 <= resumed["data"]["silentMs"] < 3000
+        sock.close()
+        r.wait_for("guest.v1.agent_silenced", 2)
+        events = r.stop()
+        silenced = named(events, "guest.v1.agent_silenced")
+        assert len(silenced) == 2 and silenced[1]["data"]["connected"] is False
+
+
+def no_silence_after_bye():
+    with Receiver("--keepalive", "200") as r:
+        sock = r.connect()
+        sock.sendall(hello() + bye())
+        sock.close()
+        time.sleep(0.7)
+        assert not named(r.stop(), "guest.v1.agent_silenced")
+
+
+def nobody_connects():
+    with Receiver("--connect-within", "200") as r:
+        told = named(r.wait_for("guest.v1.agent_silenced"), "guest.v1.agent_silenced")[0]["data"]
+        assert told["reason"] == "never_connected" and told["windowMs"] == 200
+        assert told["connected"] is False and told["lastFrameAgeMs"] is None
+        r.connect().sendall(hello())
+        r.wait_for("guest.v1.agent_resumed")
+        r.stop()
+    with Receiver("--connect-within", "0", "--keepalive", "0") as r:
+        time.sleep(0.4)
+        r.connect().sendall(hello())
+        time.sleep(0.3)
+        assert not named(r.stop(), "guest.v1.agent_silenced")
+
+
+def gaps_are_told():
+    with Receiver() as r:
+        sock = r.connect()
+        sock.sendall(hello() + spawned(1) + spawned(4) + heartbeat(7) + spawned(7))
+        sock.close()
+        r.wait_for("guest.v1.agent_disconnected")
+        sock = r.connect()  # the same session goes on
+        sock.sendall(hello(next_seq=10) + spawned(10))
+        sock.close()
+        r.wait_for("guest.v1.agent_disconnected", 2)
+        sock = r.connect()  # a new one begins from 1
+        sock.sendall(hello("aaaaaaaaaaaaaaaa") + spawned(1) + bye(2))
+        r.wait_for("guest.v1.telemetry_bye")
+        events = r.stop()
+        gaps = [(e["data"]["firstMissing"], e["data"]["lastMissing"])
+                for e in named(events, "guest.v1.telemetry_gap")]
+        assert gaps == [(2, 3), (5, 6), (8, 9)], gaps
+        assert events[-1]["data"]["gaps"] == 3
+
+
+def refusals_are_told_once_a_second():
+    with Receiver() as r:
+        sock = r.connect()
+        for _ in range(500):
+            sock.sendall(frame(version=0x100) + frame("kernel.magic", version=1))
+        sock.sendall(spawned(1))
+        r.wait_for("guest.v1.version_rejected", 2)
+        events = r.stop()
+        for name in ("guest.v1.version_rejected", "guest.v1.unknown_source"):
+            told = named(events, name)
+            assert sum(e["data"]["count"] for e in told) == 500, name
+            assert len(told) <= 4, name
+        assert named(events, "guest.v1.version_rejected")[0]["data"]["contentVersion"] == 0x100
+        assert named(events, "guest.v1.unknown_source")[0]["data"]["source"] == "kernel.magic"
+        assert named(events, "guest.v1.process_spawned"), "the connection stays"
+        assert events[-1]["data"]["framesRejected"] == 1000
+
+
+def floods_are_limited():
+    with Receiver("--rate", "100") as r:
+        sock = r.connect()
+        sock.sendall(b"".join(frame(version=1) for _ in range(5000)))
+        r.wait_for("guest.v1.rate_limited", 1)
+        sock.close()
+        r.wait_for("guest.v1.agent_disconnected")
+        events = r.stop()
+        limited = named(events, "guest.v1.rate_limited")
+        kept = len(named(events, "guest.v1.process_spawned"))
+        assert limited[0]["data"]["limit"] == 100
+        assert 200 <= kept <= 400, kept
+        assert kept + sum(e["data"]["count"] for e in limited) == 5000
+
+
+def checkpoints_come_while_something_happens():
+    with Receiver("--checkpoint", "200") as r:
+        r.connect().sendall(hello() + spawned(1) + heartbeat(2, observed=5, dropped=3))
+        events = r.wait_for("stream.v1.checkpoint")
+        totals = named(events, "stream.v1.checkpoint")[-1]["data"]
+        assert totals["frames"] == 3 and totals["lastHeartbeatAgeMs"] >= 0
+        assert totals["guestDropped"] == 3 and totals["guestSent"] == 2
+        time.sleep(0.8)
+        count = len(named(r.stop(), "stream.v1.checkpoint"))
+        assert count <= 2, f"{count} checkpoints, and nothing happened"
+
+
+def hostile_texts_stay_texts():
+    evil = 'a"b\\c\n\t\x00\x01/\u20ac\U0001f512\u2028</script>'
+    with Receiver() as r:
+        r.connect().sendall(frame("fs.inotify_fired", comm=evil[:20], seq=1, detail={
+            "path": evil, "event": "modify", "cellId": "forged", "name": "\x00" * 1024}))
+        got = named(r.wait_for("guest.v1.fs_inotify_fired"), "guest.v1.fs_inotify_fired")[0]
+        assert got["data"]["guestComm"] == evil[:20]
+        assert got["data"]["detail"] == {"path": evil, "event": "modify", "name": "\x00" * 1024}
+        assert got["data"]["cellId"] == "cell-1"
+        r.stop()
+
+
+def the_largest_event_fits_a_line():
+    with Receiver() as r:
+        texts = {k: "\x01" * 1024 for k in (
+            "agent_version", "session", "kernel", "arch", "boot_id", "process_via", "net_via",
+            "capability_via", "fs_via")}
+        r.connect().sendall(frame("telemetry.hello", comm="\x01" * 64, pid=2**32 - 1,
+                                  at=2**63 - 1, detail={**texts, "next_seq": 2**64 - 1,
+                                                        "heartbeat_ms": 2**64 - 1}))
+        r.wait_for("guest.v1.telemetry_hello")
+        r.stop()
+
+
+def numbers_keep_every_digit():
+    with Receiver() as r:
+        r.connect().sendall(frame("process.exited", seq=2**64 - 1,
+                                  detail={"exit_code": 2**64 - 1, "ppid": 2**53 + 1}))
+        got = named(r.wait_for("guest.v1.process_exited"), "guest.v1.process_exited")[0]["data"]
+        assert got["seq"] == 2**64 - 1
+        assert got["detail"] == {"exitCode": 2**64 - 1, "ppid": 2**53 + 1}
+        r.stop()
+
+
+def a_flood_is_sealed_whole():
+    with Receiver("--rate", "1000000000") as r:
+        sock = r.connect()
+        chunk = b"".join(frame(version=1) for _ in range(2000))
+        for _ in range(10):
+            sock.sendall(chunk)
+        sock.close()
+        r.wait_for("guest.v1.agent_disconnected", timeout=60)
+        assert len(named(r.stop(30), "guest.v1.process_spawned")) == 20000
+
+
+def a_slow_reader_of_evidence_loses_nothing():
+    read_end, write_end = os.pipe()
+    with Receiver("--rate", "1000000000", sign=False, stdout=write_end) as r:
+        os.close(write_end)
+        sock = r.connect()
+        chunk = b"".join(frame(version=1) for _ in range(1000))
+        for _ in range(10):
+            sock.sendall(chunk)
+        time.sleep(0.5)
+        sock.close()
+        r.process.terminate()
+        with os.fdopen(read_end, "rb") as f:
+            evidence = f.read()
+        assert r.process.wait(10) == 0
+        assert len(named(oracle.check(evidence), "guest.v1.process_spawned")) == 10000
+
+
+def nobody_reads_the_evidence():
+    read_end, write_end = os.pipe()
+    with Receiver(sign=False, stdout=write_end) as r:
+        os.close(write_end)
+        os.close(read_end)
+        r.connect().sendall(spawned(1))
+        assert r.process.wait(10) == 1
+        assert "nobody reads the evidence" in r.log()
+
+
+def a_full_disk_is_waited_for():
+    """On a small tmpfs in a mount namespace of its own."""
+    script = """
+set -e
+mount -t tmpfs -o size=256k tmpfs "$1"
+head -c 200000 /dev/zero > "$1/filler"
+(sleep 2.5; rm "$1/filler") &
+exec "$2" receive --uds "$1/v.sock" --cell-id c --run-id r --spec-hash "$3" --rate 1000000 \
+    > "$1/evidence.jsonl" 2> "$4"
+"""
+    with Receiver(sign=False) as other:  # for its folder only
+        mnt, err = other.file("mnt"), other.file("err")
+        os.mkdir(mnt)
+        run = subprocess.Popen(["unshare", "-m", "sh", "-c", script, "sh", mnt, RECEIVER, HASH,
+                                err])
+        try:
+            root = f"/proc/{run.pid}/root{mnt}"
+            until = time.monotonic() + 10
+            while not os.path.exists(f"{root}/v.sock_9001"):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            fd = os.open(root, os.O_PATH)
+            sock.connect(f"/proc/self/fd/{fd}/v.sock_9001")
+            os.close(fd)
+            sock.sendall(b"".join(frame(version=1) for _ in range(250)))
+            time.sleep(4.5)
+            run.terminate()
+            # Its evidence goes with its namespace, so it is read before the end.
+            with open(f"{root}/evidence.jsonl", "rb") as f:
+                time.sleep(0.5)
+                evidence = f.read()
+            assert run.wait(10) == 0
+        finally:
+            run.kill()
+            run.wait()
+        assert len(named(oracle.check(evidence), "guest.v1.process_spawned")) == 250
+        with open(err) as f:
+            said = f.read()
+        assert "No space left" in said and said.count("cannot write evidence") == 1, said
+
+
+if __name__ == "__main__":
+    tests = [v for k, v in list(globals().items()) if callable(v) and getattr(
+        v, "__module__", None) == "__main__"]
+    sys.exit(main(tests))
