@@ -41,7 +41,7 @@ void policy_emit_header(const struct compiled *c, const char *prefix, FILE *out)
 			fprintf(out, "{0x%xu, 0x%xu, %u, %u, %d}, ", r->conditions[k].mask,
 				r->conditions[k].value, r->conditions[k].at, r->conditions[k].arg,
 				r->conditions[k].pid);
-		fputs("{0}}},\n" + (r->n_conditions == FILTER_CONDITIONS_MAX ? 3 : 0), out);
+		fputs(r->n_conditions == FILTER_CONDITIONS_MAX ? "}},\n" : "{0}}},\n", out);
 	}
 	fprintf(out, "};\n\n");
 	if (t->n_holes) {
