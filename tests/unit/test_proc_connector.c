@@ -162,7 +162,13 @@ static void *thread_exec(void *unused)
 static void *thread_exit7(_unused_ void *unused)
 {
 	usleep(20000);
-	exit(7);
+	_exit(7);
+}
+
+static void *thread_exit0(_unused_ void *unused)
+{
+	usleep(100000);
+	_exit(0);
 }
 
 static void body_threads(void)
@@ -179,7 +185,7 @@ static void body_leader_first(void)
 {
 	pthread_t t;
 
-	pthread_create(&t, NULL, thread_sleep, (void *)(uintptr_t)100000);
+	pthread_create(&t, NULL, thread_exit0, NULL);
 	pthread_exit(NULL);
 }
 
