@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from agent import AGENT, Agent, Host, main, of, source
+from agent import AGENT, Agent, Host, of, source
+from runner import main
 
 WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat", "200")
 
@@ -184,6 +185,16 @@ def a_command_that_cannot_run():
             conn.until(source("telemetry.bye"))
 
 
+def a_fork_that_fails_is_exit_2():
+    """RLIMIT_NPROC binds everybody but root."""
+    with Host() as host:
+        os.chmod(host.dir.name, 0o777)
+        run = subprocess.run(["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups",
+                              "prlimit", "--nproc=0:0", *host.args(*WALK)],
+                             capture_output=True, text=True, timeout=10)
+        assert run.returncode == 2 and "fork failed" in run.stderr, run
+
+
 def the_ready_fd_gets_the_pid():
     with Host() as host:
         read_end, write_end = os.pipe()
@@ -326,7 +337,8 @@ if __name__ == "__main__":
                    what_was_there_is_not_told, inotify_on_two_paths, heartbeats_tell_totals,
                    sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,
                    no_wait_returns_at_once, the_parent_becomes_the_command,
-                   a_command_that_cannot_run, the_ready_fd_gets_the_pid,
+                   a_command_that_cannot_run, a_fork_that_fails_is_exit_2,
+                   the_ready_fd_gets_the_pid,
                    inherited_descriptors_are_closed, hardened, usage_errors_name_the_option,
                    the_most_paths_are_taken, a_forced_source_that_is_missing,
                    a_fallback_is_told, version_1_writes_five_keys, excluded_pids_are_not_told]))

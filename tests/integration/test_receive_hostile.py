@@ -69,7 +69,6 @@ def anything_for_ten_seconds():
         # The whole of it is judged by the oracle and by verify.
         events = r.stop(60)
         assert named(events, "guest.v1.channel_violation")
-        assert events[-2]["data"]["reason"] in ("eof", "shutdown")
         print(f"{connections} connections, {len(events)} events", flush=True)
 
 

@@ -62,6 +62,27 @@ while [ -d /proc/$agent ]; do sleep 0.05; done
 """
 
 
+def layer(name, expected, happened):
+    """What stopped a route, by how it failed."""
+    if happened == "done" or happened.startswith("let in"):
+        return "own processes only" if expected == "own only" else "open"
+    if happened == "killed by signal 31":
+        return "filter: killed"
+    if happened.startswith("killed") or expected == "any" or expected == "open":
+        return f"kernel: {happened}"
+    if name.startswith(("sethostname", "setdomainname", "mknod")):
+        return "capability, reported"
+    reasons = {
+        "No such process": "pid namespace", "No such file or directory": "not there",
+        "Read-only file system": "read-only mount", "No such device": "masked",
+        "Connection refused": "masked", "Device or resource busy": "mount over it",
+        "Bad file descriptor": "closed", "Function not implemented": "filter: ENOSYS",
+        "Operation not permitted": "capability" if name.startswith("/") else "filter: EPERM",
+        "Permission denied": "capability",
+    }
+    return reasons.get(happened, happened)
+
+
 class Profile(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -75,6 +96,8 @@ class Profile(unittest.TestCase):
         for mode in MODES:
             print(f"--- {mode}\n{cls.text(mode)}", flush=True)
         cls.result.check()
+        if "CELLOS_ROUTES_TABLE" in os.environ:
+            cls.write_table(os.environ["CELLOS_ROUTES_TABLE"])
 
     @classmethod
     def text(cls, name):
@@ -84,6 +107,16 @@ class Profile(unittest.TestCase):
     def rows(cls, mode):
         return [[field.strip() for field in line.split("|")]
                 for line in re.findall(r".* \| (?:ok|WRONG)$", cls.text(mode), re.M)]
+
+    @classmethod
+    def write_table(cls, path):
+        """docs/workload-profile-routes.md, from what happened here."""
+        columns = [{row[0]: row for row in cls.rows(mode)} for mode in MODES]
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("| route | default | `--share-pidns` | without the profile |\n|---|---|---|---|\n")
+            for name in columns[0]:
+                cells = [layer(name, *column[name][1:3]) for column in columns]
+                f.write(f"| `{name}` | {' | '.join(cells)} |\n".replace("{}", "AGENT"))
 
     def test_every_route_is_as_expected(self):
         for mode in MODES:

@@ -91,8 +91,12 @@ agent=$(cat /run/cellos-telemetry.pid)
 denied > /tmp/audit || exit 11
 vm put /tmp/audit audit
 sleep 1
-kill -KILL $agent
-sleep 0.5
+end $agent
+vm say rules $(auditrules)
+
+cellos-telemetry --heartbeat 500 --process off --net audit --capability audit || exit 20
+kill -KILL $(cat /run/cellos-telemetry.pid)
+vm say leftover $(auditrules)
 
 # The rules of the killed one are removed, not doubled; afterwards all are.
 cellos-telemetry --heartbeat 500 --process off --net off --capability audit || exit 12
@@ -109,7 +113,7 @@ denied > /tmp/third || exit 14
 vm put /tmp/third third
 sleep 1
 end $agent
-vm say rules $(auditrules)
+vm say swept $(auditrules)
 
 # Another daemon: it stays, the agent reads along.
 auditd-like & other=$!
@@ -246,8 +250,8 @@ class Audit(Case):
         cls.boot(AUDIT, ["denied", "auditd-like", "auditrules"])
 
     def test_denials(self):
-        for name, run in [("audit", 0), ("second", 1), ("third", 1), ("beside", 2),
-                          ("after-lock", 4)]:
+        for name, run in [("audit", 0), ("second", 2), ("third", 2), ("beside", 3),
+                          ("after-lock", 5)]:
             with self.subTest(name):
                 hello = find(self.runs[run], "telemetry.hello")[0]["data"]["detail"]
                 self.assertEqual(hello["capabilityVia"], "audit")
@@ -257,6 +261,9 @@ class Audit(Case):
 
     def test_rules_are_removed(self):
         self.assertEqual(self.result.mark("rules"), "0 0")
+        # A killed one leaves them, and audit enabled; the next sweeps its rules away.
+        self.assertGreaterEqual(int(self.result.mark("leftover").split()[0]), 5)
+        self.assertEqual(self.result.mark("swept"), "0 1")
 
     def test_beside_another_daemon(self):
         # It was never thrown out, and afterwards only what was there before is there.

@@ -9,7 +9,7 @@ import unittest
 from vm import Receiver, Vm, find, main, test_program
 
 COUNT = 10000
-AUDIT_COUNT = 2400
+AUDIT_COUNT = 2600
 STOPPED = 6000
 
 COMMON = """
@@ -73,30 +73,36 @@ class Net(unittest.TestCase):
             if cls.runs:
                 cls.runs[-1].append(event)
 
-    def check_all(self, name, events):
-        """Each line that `connects` wrote is an event, in the order of the calls."""
+    def check_all(self, name, events, may_miss=()):
+        """Each line that `connects` wrote is an event, in the order of the calls. Returns pairs."""
         pid = int(self.result.mark(name).split()[0])
         seen = [e["data"] for e in find(events, "net.connect_attempted", guestPid=pid)]
         lines = [line.split() for line in self.result.files[name].decode().split("\n")[:-1]]
         print(f"{name}: {len(seen)} of {len(lines)} connects, "
               f"in {self.result.mark(name).split()[2]} ms", flush=True)
-        self.assertEqual(len(seen), len(lines))
-        for data, line in zip(seen, lines):
-            detail = data["detail"]
-            self.assertEqual((detail["address"], detail["port"]), (line[1], int(line[2])), line)
-            self.assertEqual(detail["family"], "inet6" if ":" in line[1] else "inet")
-            self.assertEqual(data["guestComm"], "connects")
-            self.assertEqual(detail["exe"], "/bin/connects")
-        return seen, lines
+        pairs, rest = [], iter(seen)
+        data = next(rest, None)
+        for line in lines:
+            detail = data["detail"] if data else {}
+            if (detail.get("address"), detail.get("port")) == (line[1], int(line[2])):
+                self.assertEqual(detail["family"], "inet6" if ":" in line[1] else "inet")
+                self.assertEqual(data["guestComm"], "connects")
+                self.assertEqual(detail["exe"], "/bin/connects")
+                pairs.append((data, line))
+                data = next(rest, None)
+            else:
+                self.assertIn(line[0], may_miss, (line, data))
+        self.assertIsNone(data)
+        return pairs
 
     def via(self, events):
         return find(events, "telemetry.hello")[0]["data"]["detail"]["netVia"]
 
     def test_bpf(self):
         self.assertEqual(self.via(self.runs[0]), "cgroup-bpf")
-        _, lines = self.check_all("bpf", self.runs[0])
-        ways = collections.Counter(line[0] for line in lines)
-        self.assertEqual(len(ways), 13)
+        pairs = self.check_all("bpf", self.runs[0])
+        ways = collections.Counter(line[0] for _, line in pairs)
+        self.assertEqual(len(ways), 14)
         self.assertEqual(find(self.runs[0], "telemetry.dropped"), [])
 
     def test_bpf_overrun(self):
@@ -110,10 +116,14 @@ class Net(unittest.TestCase):
         self.assertEqual(seen + lost + dropped, STOPPED + 2)
 
     def test_audit(self):
+        # What io_uring does in a thread of the kernel's has a record without its address.
         self.assertEqual(self.via(self.runs[2]), "audit")
-        seen, lines = self.check_all("audit", self.runs[2])
-        for data, line in zip(seen, lines):
+        for data, line in self.check_all("audit", self.runs[2], may_miss=["uring-async"]):
             if line[3] == "-":
+                continue
+            # Nor has what it does within the call that submits it a record of its result.
+            if line[0].startswith("uring"):
+                self.assertNotIn("result", data["detail"])
                 continue
             result = "ok" if line[3] == "0" else errno.errorcode[int(line[3])]
             self.assertEqual(data["detail"]["result"], result, line)

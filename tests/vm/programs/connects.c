@@ -31,12 +31,14 @@ enum way {
 	INT80,
 	INT80_SOCKETCALL,
 	URING,
+	URING_ASYNC,
 	WAY_MAX
 };
 
 static const char *const way_names[WAY_MAX] = {
-	"refused4", "refused6", "accepted4", "accepted6", "unreachable",      "nonblocking",
-	"stuck",    "datagram", "mapped",    "int80",	  "int80-socketcall", "uring",
+	"refused4",	    "refused6", "accepted4",   "accepted6", "unreachable",
+	"nonblocking",	    "stuck",	"datagram",    "mapped",    "int80",
+	"int80-socketcall", "uring",	"uring-async",
 };
 
 static int listeners[2]; /* inet, inet6 */
@@ -86,13 +88,17 @@ static void uring_setup(void)
 	uring.cqes = (struct io_uring_cqe *)(cq + p.cq_off.cqes);
 }
 
-static int uring_connect(int fd, const void *address, size_t len)
+/* flags: IOSQE_ASYNC lets a thread of the kernel's do it. */
+static int uring_connect(int fd, const void *address, size_t len, uint8_t flags)
 {
 	const unsigned tail = *uring.sq_tail, slot = tail & uring.sq_mask;
 	int result;
 
-	uring.sqes[slot] = (struct io_uring_sqe){
-		.opcode = IORING_OP_CONNECT, .fd = fd, .addr = (uintptr_t)address, .off = len};
+	uring.sqes[slot] = (struct io_uring_sqe){.opcode = IORING_OP_CONNECT,
+						 .flags = flags,
+						 .fd = fd,
+						 .addr = (uintptr_t)address,
+						 .off = len};
 	uring.sq_array[slot] = slot;
 	__atomic_store_n(uring.sq_tail, tail + 1, __ATOMIC_RELEASE);
 	if (syscall(__NR_io_uring_enter, uring.fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
@@ -170,7 +176,8 @@ static int connect_by(enum way way, int fd, const struct target *t)
 		args[2] = t->len;
 		return int80(102, 3, (unsigned long)(uintptr_t)args, 0);
 	}
-	case URING: return uring_connect(fd, &t->u, t->len);
+	case URING: return uring_connect(fd, &t->u, t->len, 0);
+	case URING_ASYNC: return uring_connect(fd, &t->u, t->len, IOSQE_ASYNC);
 	default: return connect(fd, &t->u.any, t->len) < 0 ? -errno : 0;
 	}
 }
