@@ -15,6 +15,12 @@ static const struct verb {
 	const char *help;
 } verbs[] = {
 	{"receive", cmd_receive, "serve one cell; its evidence goes to standard output"},
+	{"serve", cmd_serve, "the daemon: many cells, one evidence log"},
+	{"cell", cmd_cell, "add, remove, list or show the daemon's cells"},
+	{"status", cmd_status, "what the daemon does, and each of its cells"},
+	{"check-config", cmd_check_config,
+	 "check the daemon's configuration; all errors, file:line"},
+	{"dump-config", cmd_dump_config, "print the configuration in effect"},
 	{"verify", cmd_verify, "check evidence: signatures and completeness"},
 	{"keygen", cmd_keygen, "make a signing key"},
 };

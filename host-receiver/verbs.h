@@ -7,4 +7,9 @@
 
 int cmd_receive(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
+int cmd_cell(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_check_config(int argc, char **argv);
+int cmd_dump_config(int argc, char **argv);
 int cmd_keygen(int argc, char **argv);

@@ -88,8 +88,6 @@ static pid_t child(void (*body)(void))
 
 static void body_exec(void)
 {
-	/* Not before the source has seen it as what it was born as. */
-	usleep(50000);
 	execl("/bin/sleep", "sleep", "0.2", (char *)NULL);
 }
 
@@ -110,7 +108,7 @@ START_TEST(test_life)
 	const struct observed_event *e;
 
 	/* While it runs, so that exe can be read. */
-	for (unsigned i = 0; i < 40; i++) {
+	for (unsigned i = 0; i < 20; i++) {
 		proc_connector_ops.drain(probe, queue, 256);
 		usleep(5000);
 	}
@@ -148,12 +146,6 @@ START_TEST(test_life)
 }
 END_TEST
 
-/* Not by pthread_exit(3): LeakSanitizer would judge the process without its first stack. */
-static void end_this_thread(void)
-{
-	syscall(SYS_exit, 0);
-}
-
 static void *thread_sleep(void *usec)
 {
 	usleep((useconds_t)(uintptr_t)usec);
@@ -173,6 +165,12 @@ static void *thread_exit7(_unused_ void *unused)
 	_exit(7);
 }
 
+static void *thread_exit0(_unused_ void *unused)
+{
+	usleep(100000);
+	_exit(0);
+}
+
 static void body_threads(void)
 {
 	pthread_t t[8];
@@ -187,8 +185,8 @@ static void body_leader_first(void)
 {
 	pthread_t t;
 
-	pthread_create(&t, NULL, thread_sleep, (void *)(uintptr_t)100000);
-	end_this_thread();
+	pthread_create(&t, NULL, thread_exit0, NULL);
+	pthread_exit(NULL);
 }
 
 static void body_exec_by_thread(void)
@@ -207,7 +205,7 @@ static void body_exit_by_thread(void)
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
 		pthread_create(&t[i], NULL, thread_sleep, (void *)(uintptr_t)10000000);
 	pthread_create(&t[0], NULL, thread_exit7, NULL);
-	end_this_thread();
+	pthread_exit(NULL);
 }
 
 /* A process is its threads: born with the first, gone with the last. */

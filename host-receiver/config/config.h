@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The daemon's configuration file: INI, read by libinih, checked whole against one table. All
+ * errors are told, each with file:line. No state; any thread.
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "host-receiver/cell/options.h"
+#include "host-receiver/evidence/log.h"
+
+#define CONFIG_FILE_DEFAULT "/etc/cellos/host-telemetry.conf"
+#define CONFIG_LINE_MAX	    4096u /* bytes of a line; libinih may be built for fewer */
+#define CONFIG_ERRORS_MAX   100u  /* told; more are only counted */
+
+/* Strings are owned; an empty one: not set. */
+struct config {
+	char *control_socket, *control_group, *state_dir;
+	uint64_t keepalive_ms, connect_within_ms, rate, max_cells, max_inflight, checkpoint_ms;
+	char *evidence_dir;
+	uint64_t rotate_size, rotate_age_ms, retain_size, sync; /* enum evidence_sync */
+	char *sign_algorithm, *sign_kid, *sign_key_file;
+	char *metrics_listen;
+};
+
+struct config_errors {
+	char *text; /* "FILE:LINE: reason\n" each; owned, NULL: none */
+	size_t len;
+	unsigned n;
+};
+
+/*
+ * Read the file over the defaults. Returns 0; -EINVAL with what is wrong in errors (all of it), or
+ * a negative errno when it cannot be read, also told there. *ret is to be freed in any case.
+ */
+int config_read(const char *path, struct config *ret, struct config_errors *errors);
+
+/* The same from an open file, which the errors call name. */
+int config_read_file(FILE *f, const char *name, struct config *ret, struct config_errors *errors);
+
+void config_free(struct config *config);
+void config_errors_free(struct config_errors *errors);
+
+/* As a file that reads back to the same. Holds no secret: keys are in files of their own. */
+void config_dump(const struct config *config, FILE *f);
+
+/* Whether anything differs that can only change with a restart, and the first such key (static). */
+bool config_needs_restart(const struct config *running, const struct config *wanted,
+			  const char **ret_section, const char **ret_name);
+
+void config_limits(const struct config *config, struct evidence_limits *ret);

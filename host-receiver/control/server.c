@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/control/server.h"
+
+#include <grp.h>
+#include <stdarg.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sysexits.h>
+
+#include "common/util.h"
+
+#define READ_SIZE   4096u
+#define GROUPS_MAX  65536u /* NGROUPS_MAX of Linux */
+#define ACCEPTS_MAX 16u	   /* of a turn */
+
+struct control_server {
+	uv_loop_t *loop;
+	int fd; /* listening; owned */
+	uv_poll_t poll;
+	struct sockaddr_un address;
+	bool has_gid, closed;
+	gid_t gid;
+	json_t *(*handle)(void *ctx, const json_t *request);
+	void *ctx;
+	struct client *clients;
+	unsigned n_clients;
+};
+
+struct client {
+	struct client *next, **link;
+	struct control_server *server;
+	uv_pipe_t pipe;
+	uv_timer_t stall;
+	uv_write_t write;
+	uv_shutdown_t shutdown;
+	unsigned open_handles;
+	bool closing, answered, written, ended;
+	char *answer; /* owned */
+	size_t len;
+	char request[CONTROL_REQUEST_MAX];
+	char read_buffer[READ_SIZE];
+};
+
+json_t *control_refusal(int status, const char *fmt, ...)
+{
+	char text[CONTROL_WHY_MAX];
+	json_t *answer;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	answer = json_pack("{s:b,s:i,s:s}", "ok", 0, "status", status, "error", text);
+	/* A text that is no UTF-8, or was cut inside a character, is no JSON string. */
+	return answer ? answer
+		      : json_pack("{s:b,s:i,s:s}", "ok", 0, "status", status, "error", "refused");
+}
+
+/* ---- clients ------------------------------------------------------------------------------------
+ */
+
+static void free_server_if_done(struct control_server *server)
+{
+	if (server->closed && server->n_clients == 0)
+		free(server);
+}
+
+static void on_client_closed(uv_handle_t *handle)
+{
+	struct client *c = handle->data;
+	struct control_server *server = c->server;
+
+	if (--c->open_handles > 0)
+		return;
+	*c->link = c->next;
+	if (c->next)
+		c->next->link = c->link;
+	server->n_clients--;
+	free(c->answer);
+	free(c);
+	free_server_if_done(server);
+}
+
+static void close_client(struct client *c)
+{
+	if (c->closing)
+		return;
+	c->closing = true;
+	uv_close((uv_handle_t *)&c->pipe, on_client_closed);
+	uv_close((uv_handle_t *)&c->stall, on_client_closed);
+}
+
+/*
+ * The client is to read its answer to the end: a socket that is closed with something of the
+ * client's unread resets the connection. So the rest is read and thrown away until its end comes,
+ * or its time is over.
+ */
+static void on_written(uv_write_t *write, int status)
+{
+	struct client *c = write->data;
+
+	c->written = true;
+	if (c->ended || status < 0 || uv_shutdown(&c->shutdown, (uv_stream_t *)&c->pipe, NULL) < 0)
+		close_client(c);
+}
+
+static void on_stall(uv_timer_t *timer)
+{
+	close_client(timer->data);
+}
+
+/* Takes answer. */
+static void respond(struct client *c, json_t *answer)
+{
+	uv_buf_t buf;
+	size_t len;
+
+	c->answered = true;
+	c->answer = answer ? json_dumps(answer, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	json_decref(answer);
+	if (!c->answer) {
+		close_client(c);
+		return;
+	}
+	len = strlen(c->answer);
+	/* The line's end in the place of the string's. */
+	c->answer[len] = '\n';
+	buf = uv_buf_init(c->answer, (unsigned)len + 1);
+	c->write.data = c;
+	if (uv_write(&c->write, (uv_stream_t *)&c->pipe, &buf, 1, on_written) < 0)
+		close_client(c);
+}
+
+static void serve_request(struct client *c, size_t len)
+{
+	json_error_t error;
+	json_t *request = json_loadb(c->request, len, JSON_REJECT_DUPLICATES, &error);
+
+	if (!request) {
+		respond(c, control_refusal(EX_USAGE, "the request is not JSON: column %d: %s",
+					   error.column, error.text));
+		return;
+	}
+	respond(c, json_is_object(request)
+			   ? c->server->handle(c->server->ctx, request)
+			   : control_refusal(EX_USAGE, "the request is no JSON object"));
+	json_decref(request);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	struct client *c = handle->data;
+
+	(void)suggested;
+	*buf = uv_buf_init(c->read_buffer, sizeof(c->read_buffer));
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct client *c = stream->data;
+	const char *end;
+
+	if (c->answered) {
+		c->ended |= n < 0;
+		if (c->ended && c->written)
+			close_client(c);
+		return;
+	}
+	if (n == 0)
+		return;
+	c->ended = n < 0;
+	if (n < 0) {
+		/* Half a line is half a request. */
+		if (n == UV_EOF && c->len > 0)
+			respond(c,
+				control_refusal(EX_USAGE, "the request ends before its line does"));
+		else
+			close_client(c);
+		return;
+	}
+	end = memchr(buf->base, '\n', (size_t)n);
+	if (end)
+		n = end - buf->base;
+	if (c->len + (size_t)n + 1 > sizeof(c->request)) {
+		respond(c, control_refusal(EX_USAGE, "the request is longer than %u bytes",
+					   CONTROL_REQUEST_MAX));
+		return;
+	}
+	memcpy(c->request + c->len, buf->base, (size_t)n);
+	c->len += (size_t)n;
+	if (end)
+		serve_request(c, c->len);
+}
+
+/* ---- who may ------------------------------------------------------------------------------------
+ */
+
+static bool in_group(int fd, gid_t primary, gid_t wanted)
+{
+	_cleanup_free_ gid_t *groups = NULL;
+	socklen_t size = 0;
+
+	if (primary == wanted)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &size) == 0 || errno != ERANGE ||
+	    size > GROUPS_MAX * sizeof(gid_t))
+		return false;
+	groups = malloc(size);
+	if (!groups || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+		return false;
+	for (size_t i = 0; i < size / sizeof(gid_t); i++)
+		if (groups[i] == wanted)
+			return true;
+	return false;
+}
+
+static bool may(const struct control_server *server, int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return false;
+	return peer.uid == 0 || peer.uid == geteuid() ||
+	       (server->has_gid && in_group(fd, peer.gid, server->gid));
+}
+
+/* Takes fd. */
+static void accept_client(struct control_server *server, int fd)
+{
+	struct client *c;
+
+	if (server->n_clients >= CONTROL_CLIENTS_MAX || !(c = calloc(1, sizeof(*c)))) {
+		close_fd(fd);
+		return;
+	}
+	c->server = server;
+	uv_pipe_init(server->loop, &c->pipe, 0);
+	uv_timer_init(server->loop, &c->stall);
+	c->open_handles = 2;
+	c->pipe.data = c->stall.data = c;
+	c->next = server->clients;
+	c->link = &server->clients;
+	if (c->next)
+		c->next->link = &c->next;
+	server->clients = c;
+	server->n_clients++;
+	uv_timer_start(&c->stall, on_stall, CONTROL_STALL_MS, 0);
+	if (uv_pipe_open(&c->pipe, fd) < 0) {
+		close_fd(fd);
+		close_client(c);
+	} else if (uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read) < 0) {
+		close_client(c);
+	} else if (!may(server, fd)) {
+		respond(c, control_refusal(EX_NOPERM, "not permitted: only root, the daemon's user "
+						      "and its control_group may ask"));
+	}
+}
+
+static void on_listen(uv_poll_t *handle, int status, int events)
+{
+	struct control_server *server = handle->data;
+
+	(void)status;
+	(void)events;
+	for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
+		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			return;
+		accept_client(server, fd);
+	}
+}
+
+/* ---- the socket ---------------------------------------------------------------------------------
+ */
+
+static int explain(char why[CONTROL_WHY_MAX], int error, const char *path, const char *what)
+{
+	snprintf(why, CONTROL_WHY_MAX, "%.200s: %s: %s", path, what, strerror(error));
+	return -error;
+}
+
+/* The daemon's lock on its state is held: a socket nobody listens on is its own of before. */
+static int clear_path(const struct sockaddr_un *address, char why[CONTROL_WHY_MAX])
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+
+	if (lstat(address->sun_path, &st) < 0)
+		return errno == ENOENT
+			       ? 0
+			       : explain(why, errno, address->sun_path, "cannot look at it");
+	if (!S_ISSOCK(st.st_mode))
+		return explain(why, EEXIST, address->sun_path, "is not a socket; left alone");
+	if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+	    errno != ECONNREFUSED)
+		return explain(why, EADDRINUSE, address->sun_path, "another daemon listens there");
+	return unlink(address->sun_path) < 0
+		       ? explain(why, errno, address->sun_path, "cannot remove the stale socket")
+		       : 0;
+}
+
+static int bind_socket(struct control_server *server, char why[CONTROL_WHY_MAX])
+{
+	const char *path = server->address.sun_path;
+	mode_t mask;
+	int r;
+
+	server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* bind(2) makes the inode with the unbound socket's mode, less the umask. */
+	if (server->fd < 0 || fchmod(server->fd, CONTROL_SOCKET_MODE) < 0)
+		return explain(why, errno, path, "cannot make a socket");
+	mask = umask(0);
+	r = bind(server->fd, (const struct sockaddr *)&server->address, sizeof(server->address));
+	umask(mask);
+	if (r < 0)
+		return explain(why, errno, path, "cannot bind");
+	if (server->has_gid && lchown(path, (uid_t)-1, server->gid) < 0)
+		r = explain(why, errno, path, "cannot give it to control_group");
+	else if (listen(server->fd, SOMAXCONN) < 0)
+		r = explain(why, errno, path, "cannot listen");
+	if (r < 0)
+		unlink(path);
+	return r;
+}
+
+static int find_group(struct control_server *server, const char *name, char why[CONTROL_WHY_MAX])
+{
+	const struct group *group;
+
+	if (!*name)
+		return 0;
+	group = getgrnam(name);
+	if (!group) {
+		snprintf(why, CONTROL_WHY_MAX, "control_group %.100s: no such group", name);
+		return -ESRCH;
+	}
+	server->has_gid = true;
+	server->gid = group->gr_gid;
+	return 0;
+}
+
+int control_server_new(uv_loop_t *loop, const struct control_server_options *o,
+		       struct control_server **ret, char why[CONTROL_WHY_MAX])
+{
+	struct control_server *server = calloc(1, sizeof(*server));
+	int r;
+
+	if (!server)
+		return explain(why, ENOMEM, o->path, "cannot listen");
+	*server =
+		(struct control_server){.loop = loop, .fd = -1, .handle = o->handle, .ctx = o->ctx};
+	server->address.sun_family = AF_UNIX;
+	if (strlen(o->path) >= sizeof(server->address.sun_path)) {
+		r = explain(why, ENAMETOOLONG, o->path, "a socket's path has at most 107 bytes");
+		goto fail;
+	}
+	strcpy(server->address.sun_path, o->path);
+	r = find_group(server, o->group, why);
+	if (r == 0)
+		r = clear_path(&server->address, why);
+	if (r == 0)
+		r = bind_socket(server, why);
+	if (r < 0)
+		goto fail;
+	uv_poll_init(loop, &server->poll, server->fd);
+	server->poll.data = server;
+	uv_poll_start(&server->poll, UV_READABLE, on_listen);
+	*ret = server;
+	return 0;
+fail:
+	close_fd(server->fd);
+	free(server);
+	return r;
+}
+
+static void on_server_closed(uv_handle_t *handle)
+{
+	struct control_server *server = handle->data;
+
+	server->closed = true;
+	free_server_if_done(server);
+}
+
+void control_server_free(struct control_server *server)
+{
+	if (!server)
+		return;
+	unlink(server->address.sun_path);
+	uv_poll_stop(&server->poll);
+	close_fd(take_fd(&server->fd));
+	for (struct client *c = server->clients; c; c = c->next)
+		close_client(c);
+	uv_close((uv_handle_t *)&server->poll, on_server_closed);
+}

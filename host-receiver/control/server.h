@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control socket: one JSON line in, one JSON line out, then it is closed. Root, the daemon's
+ * own user and the members of one group may use it. It knows nothing of what is asked.
+ *
+ * Loop thread only. A client that is slow, or never reads, delays nobody.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <uv.h>
+
+#define CONTROL_REQUEST_MAX (64u * 1024u) /* bytes, '\n' included */
+#define CONTROL_STALL_MS    5000u	  /* of a client, from its connect to its end */
+#define CONTROL_CLIENTS_MAX 64u		  /* at once; more are closed at once */
+#define CONTROL_SOCKET_MODE 0660
+#define CONTROL_WHY_MAX	    512u
+
+struct control_server;
+
+struct control_server_options {
+	const char *path;
+	const char *group; /* "": none */
+	/* Answers an object; NULL: no memory. The answer is taken. */
+	json_t *(*handle)(void *ctx, const json_t *request);
+	void *ctx;
+};
+
+/* A stale socket at the path is replaced; a living one is refused. Returns 0 or a negative errno
+ * with a sentence in why. */
+int control_server_new(uv_loop_t *loop, const struct control_server_options *options,
+		       struct control_server **ret, char why[CONTROL_WHY_MAX]);
+
+/* Close everything and unlink the socket; freed in the loop's time. */
+void control_server_free(struct control_server *server);
+
+/* {"error":..,"ok":false,"status":N}: status is the exit status of the verb that asked. */
+json_t *control_refusal(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/metrics/http.h"
+
+#include <microhttpd.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define PREFIX	 "cellos_host_telemetry_"
+#define US_PER_S 1000000.0
+
+struct metrics_server {
+	struct MHD_Daemon *http;
+	const struct pipeline_stats *stats; /* borrowed; atomic */
+	struct evidence_log *log;	    /* borrowed */
+	char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+	pthread_mutex_t lock; /* held for a copy only */
+	struct cell_host_stats loop;
+	uint64_t published_ns;
+};
+
+/* ---- what is told -------------------------------------------------------------------------------
+ */
+
+static void head(FILE *f, const char *name, const char *type, const char *help)
+{
+	fprintf(f, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s %s\n", name, help, name, type);
+}
+
+static void put(FILE *f, const char *name, const char *type, const char *help, uint64_t v)
+{
+	head(f, name, type, help);
+	fprintf(f, PREFIX "%s %" PRIu64 "\n", name, v);
+}
+
+static void put_histogram(FILE *f, const char *name, const char *help,
+			  const struct pipeline_histogram *h)
+{
+	uint64_t n = 0;
+
+	head(f, name, "histogram", help);
+	for (size_t i = 0; i < PIPELINE_BUCKETS; i++) {
+		n += h->count[i];
+		if (i < PIPELINE_BUCKETS - 1)
+			fprintf(f, PREFIX "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+				(double)pipeline_bucket_us[i] / US_PER_S, n);
+		else
+			fprintf(f, PREFIX "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, n);
+	}
+	fprintf(f, PREFIX "%s_sum %.6f\n" PREFIX "%s_count %" PRIu64 "\n", name,
+		(double)h->sum_us / US_PER_S, name, n);
+}
+
+static void put_by_kind(FILE *f, const struct cell_host_stats *s)
+{
+	head(f, "frames_rejected_total", "counter", "Frames that became no declaration.");
+	for (int i = WIRE_OK + 1; i < _WIRE_ERROR_MAX; i++)
+		fprintf(f, PREFIX "frames_rejected_total{reason=\"%s\"} %" PRIu64 "\n",
+			wire_error_name((enum wire_error)i), s->rejected[i]);
+	fprintf(f, PREFIX "frames_rejected_total{reason=\"rate_limited\"} %" PRIu64 "\n",
+		s->rate_limited);
+	head(f, "events_total", "counter", "Events of the evidence.");
+	for (int i = 0; i < _EVENT_TYPE_MAX; i++)
+		/* A heartbeat is no event. */
+		if (i != EVENT_GUEST_FIRST + WIRE_TELEMETRY_HEARTBEAT)
+			fprintf(f, PREFIX "events_total{type=\"%s\"} %" PRIu64 "\n",
+				event_type_name((enum event_type)i) + sizeof(EVENT_TYPE_PREFIX) - 1,
+				s->events[i]);
+}
+
+static void put_all(FILE *f, const struct metrics_server *m, const struct cell_host_stats *s)
+{
+	put(f, "frames_received_total", "counter", "Frames read from guests.", s->frames);
+	put(f, "bytes_received_total", "counter", "Bytes read from guests.", s->bytes);
+	put_by_kind(f, s);
+	put(f, "connections_active", "gauge", "Cells whose agent is connected.", s->active);
+	put(f, "connections_total", "counter", "Connections that became active.", s->connections);
+	put(f, "connections_contested_total", "counter",
+	    "Connections refused: a second one, or a peer with the wrong credentials.",
+	    s->contested);
+	put(f, "cells", "gauge", "Cells served.", s->cells);
+	put(f, "cells_silent", "gauge", "Cells whose agent is silent.", s->silent);
+	put(f, "guest_dropped_total", "counter", "Observations that agents say they dropped.",
+	    s->guest_dropped);
+	put(f, "guest_kernel_lost_total", "counter", "Losses before the agents, by their word.",
+	    s->guest_kernel_lost);
+	put(f, "sequence_gaps_total", "counter", "Jumps in what the guests numbered.", s->gaps);
+	put(f, "reads_paused_total", "counter",
+	    "Times that reading stopped for too much in flight.", s->reads_paused);
+	put(f, "inflight_bytes", "gauge", "Memory of what is not committed yet.",
+	    m->stats->inflight_bytes);
+	put(f, "log_bytes_total", "counter", "Bytes of evidence committed.", m->stats->bytes);
+	put(f, "log_lines_total", "counter", "Records of evidence committed.", m->stats->lines);
+	put(f, "log_segments", "gauge", "Segments of the evidence log.",
+	    evidence_log_segments(m->log));
+	put(f, "log_segments_deleted_total", "counter", "Segments that retention deleted.",
+	    evidence_log_deleted(m->log));
+	put_histogram(f, "commit_seconds", "From a frame read to its evidence on disk, by batch.",
+		      &m->stats->commit);
+	put_histogram(f, "sign_seconds", "Writing and signing a batch.", &m->stats->sign);
+	head(f, "build_info", "gauge", "The version that runs.");
+	fputs(PREFIX "build_info{version=\"" CELLOS_VERSION "\"} 1\n", f);
+}
+
+static bool loop_turns(struct metrics_server *m, struct cell_host_stats *ret)
+{
+	uint64_t published_ns;
+
+	pthread_mutex_lock(&m->lock);
+	*ret = m->loop;
+	published_ns = m->published_ns;
+	pthread_mutex_unlock(&m->lock);
+	return monotonic_ns() - published_ns < METRICS_LOOP_STALL_MS * NSEC_PER_MSEC;
+}
+
+/* Writes the body; returns the HTTP status. */
+static unsigned answer_to(struct metrics_server *m, const char *url, FILE *f)
+{
+	struct cell_host_stats stats;
+	const bool turns = loop_turns(m, &stats);
+	const int sink = m->stats->sink_error, background = evidence_log_background_error(m->log);
+
+	if (strcmp(url, "/metrics") == 0) {
+		put_all(f, m, &stats);
+		return MHD_HTTP_OK;
+	}
+	if (strcmp(url, "/healthz") != 0 && strcmp(url, "/readyz") != 0) {
+		fputs("there are /metrics, /healthz and /readyz\n", f);
+		return MHD_HTTP_NOT_FOUND;
+	}
+	if (!turns) {
+		fputs("the loop does not turn\n", f);
+		return MHD_HTTP_SERVICE_UNAVAILABLE;
+	}
+	if (strcmp(url, "/readyz") == 0 && (sink || background)) {
+		fprintf(f, "the evidence log: %s\n", strerror(-(sink ? sink : background)));
+		return MHD_HTTP_SERVICE_UNAVAILABLE;
+	}
+	fputs("ok\n", f);
+	return MHD_HTTP_OK;
+}
+
+static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url,
+				  const char *method, const char *version, const char *upload,
+				  size_t *upload_size, void **state)
+{
+	struct MHD_Response *response;
+	enum MHD_Result result;
+	unsigned status;
+	size_t len = 0;
+	char *body = NULL;
+	FILE *f;
+
+	(void)version;
+	(void)upload;
+	(void)upload_size;
+	(void)state;
+	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+		return MHD_NO;
+	f = open_memstream(&body, &len);
+	if (!f)
+		return MHD_NO;
+	status = answer_to(ctx, url, f);
+	if (fclose(f) != 0) {
+		free(body);
+		return MHD_NO;
+	}
+	response = MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
+	if (!response) {
+		free(body);
+		return MHD_NO;
+	}
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+				"text/plain; version=0.0.4; charset=utf-8");
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+/* ---- the socket ---------------------------------------------------------------------------------
+ */
+
+static int explain(char why[METRICS_WHY_MAX], int error, const char *where)
+{
+	snprintf(why, METRICS_WHY_MAX, "[metrics] listen = %.200s: %s", where, strerror(error));
+	return -error;
+}
+
+static int listen_unix(struct metrics_server *m, const char *path, int *ret)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_cleanup_close_ int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
+
+	if (fd < 0 || probe < 0 || strlen(path) >= sizeof(address.sun_path))
+		return fd < 0 || probe < 0 ? -errno : -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	/* One that nobody listens on is of a run before. */
+	if (lstat(path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode))
+			return -EEXIST;
+		if (connect(probe, (const struct sockaddr *)&address, sizeof(address)) == 0 ||
+		    errno != ECONNREFUSED)
+			return -EADDRINUSE;
+		unlink(path);
+	}
+	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(fd, SOMAXCONN) < 0)
+		return -errno;
+	strcpy(m->socket_path, path);
+	*ret = take_fd(&fd);
+	return 0;
+}
+
+static int listen_inet(const char *where, int *ret)
+{
+	const struct addrinfo hints = {
+		.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
+		.ai_socktype = SOCK_STREAM,
+	};
+	const char *colon = strrchr(where, ':');
+	const bool brackets = *where == '[' && colon > where && colon[-1] == ']';
+	_cleanup_free_ char *host =
+		strndup(where + brackets, (size_t)(colon - where) - 2 * brackets);
+	_cleanup_close_ int fd = -1;
+	struct addrinfo *address;
+	const int one = 1;
+	int r = 0;
+
+	if (!host || getaddrinfo(host, colon + 1, &hints, &address) != 0)
+		return host ? -EADDRNOTAVAIL : -ENOMEM;
+	fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0)
+		r = -errno;
+	freeaddrinfo(address);
+	if (r == 0)
+		*ret = take_fd(&fd);
+	return r;
+}
+
+int metrics_server_new(const char *where, const struct pipeline_stats *stats,
+		       struct evidence_log *log, struct metrics_server **ret,
+		       char why[METRICS_WHY_MAX])
+{
+	struct metrics_server *m = calloc(1, sizeof(*m));
+	int fd, r;
+
+	if (!m)
+		return explain(why, ENOMEM, where);
+	m->stats = stats;
+	m->log = log;
+	m->published_ns = monotonic_ns();
+	pthread_mutex_init(&m->lock, NULL);
+	r = strncmp(where, "unix:", 5) == 0 ? listen_unix(m, where + 5, &fd)
+					    : listen_inet(where, &fd);
+	if (r < 0) {
+		explain(why, -r, where);
+		metrics_server_free(m);
+		return r;
+	}
+	m->http = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, on_request, m,
+				   MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+				   METRICS_CLIENTS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+				   METRICS_IDLE_S, MHD_OPTION_END);
+	if (!m->http) {
+		close_fd(fd);
+		metrics_server_free(m);
+		return explain(why, EAGAIN, where);
+	}
+	*ret = m;
+	return 0;
+}
+
+void metrics_server_publish(struct metrics_server *m, const struct cell_host_stats *stats)
+{
+	if (!m)
+		return;
+	pthread_mutex_lock(&m->lock);
+	m->loop = *stats;
+	m->published_ns = monotonic_ns();
+	pthread_mutex_unlock(&m->lock);
+}
+
+void metrics_server_free(struct metrics_server *m)
+{
+	if (!m)
+		return;
+	if (m->http)
+		MHD_stop_daemon(m->http);
+	if (*m->socket_path)
+		unlink(m->socket_path);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * /metrics, /healthz and /readyz over HTTP, on a thread of libmicrohttpd's own. The loop leaves a
+ * copy of its numbers here each second and never waits: a client that is slow, or never reads,
+ * delays nobody but itself.
+ */
+#pragma once
+
+#include "host-receiver/cell/cell.h"
+#include "host-receiver/evidence/log.h"
+
+#define METRICS_CLIENTS_MAX   64u
+#define METRICS_IDLE_S	      10u /* a client that says nothing for so long is cut */
+#define METRICS_LOOP_STALL_MS 5000u
+#define METRICS_WHY_MAX	      512u
+
+struct metrics_server;
+
+/*
+ * listen: ADDRESS:PORT, unix:/PATH. stats and log are borrowed until metrics_server_free(). Returns
+ * 0 or a negative errno with a sentence in why.
+ */
+int metrics_server_new(const char *listen, const struct pipeline_stats *stats,
+		       struct evidence_log *log, struct metrics_server **ret,
+		       char why[METRICS_WHY_MAX]);
+
+/* On the loop thread: the loop turns, and these are its numbers. */
+void metrics_server_publish(struct metrics_server *server, const struct cell_host_stats *stats);
+
+void metrics_server_free(struct metrics_server *server);

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the daemon share: the real `serve` with a folder of its own."""
+
+import glob
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import oracle
+from receiver import HASH, RECEIVER
+
+
+class Daemon:
+    def __init__(self, config="", sign=True, env=None, evidence=None, start=True):
+        self.tmp = tempfile.TemporaryDirectory(prefix="cellos-serve-")
+        self.dir = self.tmp.name
+        self.evidence = evidence or self.file("evidence")
+        self.control = self.file("control.sock")
+        os.makedirs(self.evidence, exist_ok=True)
+        os.mkdir(self.file("state"))
+        self.env = {**os.environ, **(env or {})}
+        self.keys = None
+        signing = ""
+        if sign:
+            subprocess.run([RECEIVER, "keygen", "--kid", "k1", "--out", self.dir], check=True,
+                           stdout=subprocess.DEVNULL)
+            with open(self.file("keyring.json")) as f:
+                self.keys = json.load(f)
+            signing = (f"[signing]\nalgorithm = ed25519\nkid = k1\n"
+                       f"key_file = {self.file('k1.seed')}\n")
+        self.base_config = (f"[receiver]\ncontrol_socket = {self.control}\n"
+                            f"state_dir = {self.file('state')}\n"
+                            f"[evidence]\ndir = {self.evidence}\n"
+                            f"[metrics]\nlisten = unix:{self.file('metrics')}\n{signing}")
+        self.configure(config)
+        self.err = open(self.file("stderr"), "ab")
+        self.process = None
+        if start:
+            self.start()
+
+    def configure(self, config):
+        with open(self.file("conf"), "w") as f:
+            f.write(self.base_config + config)
+
+    def file(self, name):
+        return os.path.join(self.dir, name)
+
+    def log(self):
+        with open(self.file("stderr")) as f:
+            return f.read()
+
+    def start(self, wait=True):
+        before = self.log().count('msg="ready"')
+        self.process = subprocess.Popen([RECEIVER, "serve", "--config", self.file("conf")],
+                                        stdin=subprocess.DEVNULL, stderr=self.err, env=self.env)
+        until = time.monotonic() + 20
+        while wait and self.log().count('msg="ready"') == before:
+            assert self.process.poll() is None and time.monotonic() < until, self.log()
+            time.sleep(0.005)
+
+    def wait_log(self, text, count=1, timeout=10):
+        until = time.monotonic() + timeout
+        while self.log().count(text) < count:
+            assert time.monotonic() < until, f"no {text!r}:\n{self.log()}"
+            time.sleep(0.01)
+
+    def run(self, *args, want=0):
+        run = subprocess.run([RECEIVER, *args, "--control", self.control], capture_output=True,
+                             text=True)
+        assert run.returncode == want, (args, run.returncode, run.stdout, run.stderr, self.log())
+        return run.stdout if want == 0 else run.stderr
+
+    def add(self, cell, *options, want=0):
+        return self.run("cell", "add", "--cell-id", cell, "--run-id", "run", "--spec-hash", HASH,
+                        "--uds", self.file(cell), *options, want=want).strip()
+
+    def ask(self, request, timeout=10):
+        """A request past the client."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(timeout)
+            sock.connect(self.control)
+            sock.sendall(request if isinstance(request, bytes)
+                         else json.dumps(request).encode() + b"\n")
+            data = b""
+            while chunk := sock.recv(65536):
+                data += chunk
+            return json.loads(data) if data else None
+
+    def http(self, path):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(self.file("metrics"))
+            sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            data = b""
+            while chunk := sock.recv(65536):
+                data += chunk
+        head, _, body = data.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body.decode()
+
+    def connect(self, cell):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(self.file(cell) + "_9001")
+        return sock
+
+    def segments(self):
+        return sorted(glob.glob(os.path.join(self.evidence, "evidence-*.jsonl")))
+
+    def lines(self):
+        """The whole lines on disk, in order."""
+        data = b""
+        for path in self.segments():
+            with open(path, "rb") as f:
+                segment = f.read()
+            data += segment[:segment.rfind(b"\n") + 1]
+        return data.splitlines(keepends=True)
+
+    def events(self):
+        return [oracle.check_line(line, self.keys) for line in self.lines()]
+
+    def wait_for(self, name, count=1, timeout=10):
+        until = time.monotonic() + timeout
+        while len(found := oracle.named(self.events(), name)) < count:
+            assert time.monotonic() < until, f"{len(found)} of {count} x {name}:\n{self.log()}"
+            time.sleep(0.02)
+        return found
+
+    def streams(self):
+        """stream id -> its events, each checked to be without a hole."""
+        streams = {}
+        for event in self.events():
+            streams.setdefault(event["data"]["streamId"], []).append(event)
+        for events in streams.values():
+            assert [e["data"]["sequence"] for e in events] == list(range(1, len(events) + 1))
+            assert events[0]["type"] == oracle.PREFIX + "stream.v1.opened"
+        return streams
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, want=0):
+        begin = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(15) == want, self.log()
+        return time.monotonic() - begin
+
+    def verify(self, want=0):
+        args = ["--require-signed", "--keys", self.file("keyring.json")] if self.keys else []
+        run = subprocess.run([RECEIVER, "verify", *args, self.evidence], capture_output=True,
+                             text=True)
+        assert run.returncode == want, run.stdout + run.stderr
+        return run.stdout
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *exc):
+        if self.process and self.process.poll() is None:
+            self.kill()
+        self.err.close()
+        if failure:
+            print(f"the daemon said:\n{self.log()[-4000:]}", file=sys.stderr)
+        self.tmp.cleanup()

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+"""The real daemon: cells come and go, the log survives, and who asks is answered."""
+
+import concurrent.futures
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+
+import oracle
+from daemon import Daemon
+from oracle import named
+from receiver import HASH, RECEIVER, hello, spawned
+from runner import main
+
+
+def a_cell_is_added_heard_and_removed():
+    with Daemon() as d:
+        path = d.add("cell:1.a", "--keepalive", "5000")
+        assert path == d.file("cell:1.a") + "_9001"
+        assert stat.S_ISSOCK(os.stat(path).st_mode)
+        d.connect("cell:1.a").sendall(hello() + spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        cells = json.loads(d.run("cell", "list", "--json"))["cells"]
+        assert [c["cellId"] for c in cells] == ["cell:1.a"] and cells[0]["frames"] == 2
+        assert "cell:1.a" in d.run("cell", "list") and "cell:1.a" in d.run("status")
+        shown = json.loads(d.run("cell", "show", "cell:1.a", "--json"))["cell"]
+        assert shown["keepaliveMs"] == 5000 and shown["sequence"] >= 4
+        assert json.loads(d.run("status", "--json"))["cellCount"] == 1
+        assert "exists already" in d.add("cell:1.a", want=73)
+        d.run("cell", "remove", "cell:1.a")
+        d.wait_for("stream.v1.sealed")
+        assert not os.path.exists(path) and os.listdir(d.file("state/cells")) == []
+        assert "no such cell" in d.run("cell", "show", "cell:1.a", want=1)
+        d.run("cell", "remove", "cell:1.a", want=1)
+        assert d.stop() < 5
+        assert named(d.events(), "stream.v1.sealed")[0]["data"]["reason"] == "removed"
+        d.verify()
+        assert stat.S_IMODE(os.stat(d.segments()[0]).st_mode) == 0o640
+
+
+def without_a_daemon():
+    with Daemon(start=False) as d:
+        assert "is it running" in d.run("cell", "list", want=69)
+
+
+def what_add_refuses():
+    with Daemon() as d:
+        d.add("a", "--keepalive", "x", want=64)
+        d.add("a/b", want=64)
+        d.add("../x", want=64)
+        with open(d.file("f_9001"), "w") as f:
+            f.write("mine")
+        assert "is not a socket" in d.add("f", want=73)
+        with open(d.file("f_9001")) as f:
+            assert f.read() == "mine"
+        foreign = socket.socket(socket.AF_UNIX)
+        foreign.bind(d.file("g_9001"))
+        assert "did not make" in d.add("g", want=73)
+        foreign.listen()
+        assert "somebody listens" in d.add("g", want=73)
+        for dots in (".", ".."):
+            d.add(dots)
+        assert sorted(os.listdir(d.file("state/cells"))) == ["...json", "..json"]
+
+
+def concurrent_adds_of_one_cell():
+    with Daemon() as d, concurrent.futures.ThreadPoolExecutor(16) as pool:
+        request = {"verb": "add", "options": {"cell-id": "c", "run-id": "r", "spec-hash": HASH,
+                                              "uds": d.file("c")}}
+        answers = list(pool.map(lambda _: d.ask(request), range(16)))
+        assert sorted(a["ok"] for a in answers) == [False] * 15 + [True]
+        assert all(a["ok"] or a["status"] == 73 for a in answers)
+
+
+def control_socket_abuse():
+    with Daemon() as d:
+        assert stat.S_IMODE(os.stat(d.control).st_mode) == 0o660
+        for request in (b"{\n", b"[]\n", b"nonsense\n", b'{"verb":1}\n', b'{"verb":"x"}\n',
+                        b'{"verb":"add"}\n', b'{"verb":"show","verb":"list"}\n',
+                        b'{"verb":"add","options":{"nope":"1"}}\n',
+                        b'{"verb":"add","options":{"rate":1}}\n'):
+            answer = d.ask(request)
+            assert answer["ok"] is False and answer["status"] == 64, (request, answer)
+        for size, error in ((65535, "not JSON"), (65536, "not JSON"), (65537, "longer")):
+            answer = d.ask(b"x" * (size - 1) + b"\n")
+            assert error in answer["error"], (size, answer)
+        with socket.socket(socket.AF_UNIX) as half:
+            half.connect(d.control)
+            half.sendall(b'{"verb":')
+            half.shutdown(socket.SHUT_WR)
+            assert b"ends before" in half.recv(4096)
+        # Those that stall are cut, and hold nobody up meanwhile; too many are closed at once.
+        begin = time.monotonic()
+        stalled = []
+        for _ in range(70):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(d.control)
+            stalled.append(sock)
+        time.sleep(0.1)
+        closed = 0
+        for sock in stalled:
+            sock.setblocking(False)
+            try:
+                closed += sock.recv(1) == b""
+            except BlockingIOError:
+                pass
+        assert closed == 6, closed
+        for sock in stalled:
+            sock.setblocking(True)
+            sock.settimeout(8)
+            assert sock.recv(1) == b""
+        assert 4.5 < time.monotonic() - begin < 7
+        assert d.ask({"verb": "list"})["ok"]
+
+
+def a_stranger_is_refused():
+    if os.getuid() != 0:
+        return
+    with Daemon() as d:
+        os.chmod(d.dir, 0o755)
+        os.chmod(d.control, 0o666)
+        run = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                              RECEIVER, "cell", "list", "--control", d.control],
+                             capture_output=True, text=True)
+        assert run.returncode == 77 and "not permitted" in run.stderr, run
+
+
+def a_refused_reload_changes_nothing():
+    with Daemon("[receiver]\nrate = 100\n") as d:
+        d.add("a")
+        sock = d.connect("a")
+        sock.sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        for config, why in (("[receiver]\nrate = none\n", "conf:"),
+                            ("[evidence]\nsync = off\n", "restart"),
+                            ("[nonsense]\n", "no such section")):
+            d.configure(config)
+            before = d.log().count(why)
+            d.process.send_signal(signal.SIGHUP)
+            d.wait_log(why, before + 1)
+        d.add("b")
+        assert json.loads(d.run("cell", "show", "b", "--json"))["cell"]["rate"] == 100
+        subprocess.run([RECEIVER, "keygen", "--kid", "k2", "--out", d.dir], check=True,
+                       stdout=subprocess.DEVNULL)
+        with open(d.file("keyring.json")) as f:
+            d.keys = json.load(f)
+        d.base_config = d.base_config.replace("kid = k1", "kid = k2").replace("k1.seed", "k2.seed")
+        d.configure("[receiver]\nrate = 200\n")
+        d.process.send_signal(signal.SIGHUP)
+        d.wait_log("configuration applied")
+        d.add("c")
+        assert json.loads(d.run("cell", "show", "c", "--json"))["cell"]["rate"] == 200
+        sock.sendall(spawned(2))
+        d.wait_for("guest.v1.process_spawned", 2)
+        d.stop()
+        kids = [json.loads(line)["data"]["signerKid"] for line in d.lines()]
+        assert kids == sorted(kids) and set(kids) == {"k1", "k2"}
+        d.verify()
+
+
+def a_restart_serves_the_same_cells():
+    with Daemon() as d:
+        d.add("a")
+        d.add("b", "--rate", "77")
+        d.stop()
+        d.verify()
+        with open(d.file("state/cells/bad.json"), "w") as f:
+            f.write("{")
+        d.start()
+        assert "cannot be understood" in d.log()
+        shown = json.loads(d.run("cell", "show", "b", "--json"))["cell"]
+        assert shown["rate"] == 77
+        d.connect("a").sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        d.stop()
+        opened = named(d.events(), "stream.v1.opened")
+        assert len(opened) == 4
+        first = {e["data"]["cellId"]: e["data"]["streamId"] for e in opened[:2]}
+        for e in opened[2:]:
+            assert e["data"]["previousStreamId"] == first[e["data"]["cellId"]]
+        d.verify()
+
+
+def two_daemons():
+    with Daemon() as d:
+        run = subprocess.run([RECEIVER, "serve", "--config", d.file("conf")], capture_output=True,
+                             text=True, timeout=20)
+        assert run.returncode == 73 and "another" in run.stderr, run
+        assert d.ask({"verb": "list"})["ok"]
+
+
+def bad_configuration_is_told_whole():
+    with Daemon("[receiver]\nrate = x\n[nope]\n", start=False) as d:
+        d.start(wait=False)
+        assert d.process.wait(10) == 78
+        assert "rate" in d.log() and "nope" in d.log()
+        run = subprocess.run([RECEIVER, "check-config", "--config", d.file("conf")],
+                             capture_output=True, text=True)
+        assert run.returncode == 78 and len(run.stderr.splitlines()) == 2, run.stderr
+
+
+def metrics_and_health():
+    with Daemon() as d:
+        d.add("a")
+        d.connect("a").sendall(hello() + spawned(1) + b"\0\0\0\0")
+        d.wait_for("guest.v1.channel_violation")
+        # Clients that never speak, or never read, hold up nobody.
+        idle = []
+        for _ in range(20):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(d.file("metrics"))
+            idle.append(sock)
+        until = time.monotonic() + 5
+        while "cellos_host_telemetry_frames_received_total 2\n" not in d.http("/metrics")[1]:
+            assert time.monotonic() < until, d.http("/metrics")
+            time.sleep(0.1)
+        status, text = d.http("/metrics")
+        assert status == 200
+        for line in ('frames_rejected_total{reason="frame_length"} 1', "cells 1",
+                     'events_total{type="guest.v1.process_spawned"} 1', "log_segments 1",
+                     'build_info{version="'):
+            assert f"cellos_host_telemetry_{line}" in text, line
+        assert d.http("/healthz") == (200, "ok\n") and d.http("/readyz") == (200, "ok\n")
+        assert d.http("/x")[0] == 404
+        promtool = shutil.which("promtool")
+        if promtool:
+            run = subprocess.run([promtool, "check", "metrics"], input=text, text=True,
+                                 capture_output=True)
+            assert run.returncode == 0, run
+        else:
+            print("skipped: promtool (package prometheus) is not installed")
+        d.stop()
+        assert not os.path.exists(d.file("metrics"))
+
+
+def agent(d, cell, stop):
+    """Sends for ever, and connects again like an agent."""
+    seq = 0
+    while not stop.is_set():
+        try:
+            with d.connect(cell) as sock:
+                while not stop.is_set():
+                    sock.sendall(b"".join(spawned(seq + i) for i in range(1, 9)))
+                    seq += 8
+                    time.sleep(0.05)
+        except OSError:
+            time.sleep(0.02)
+
+
+def killed_at_any_instant():
+    """kill -9 under load: the log is well-formed, nothing stands twice, streams are linked."""
+    kills, cells = 50, 16
+    stop = threading.Event()
+    with Daemon("[evidence]\nrotate_size = 1M\n") as d:
+        for i in range(cells):
+            d.add(f"c{i}")
+        agents = [threading.Thread(target=agent, args=(d, f"c{i}", stop)) for i in range(cells)]
+        for thread in agents:
+            thread.start()
+        seen = set()
+        try:
+            for i in range(kills):
+                time.sleep(random.uniform(0.0, 0.2))
+                with open((d.segments() or [os.devnull])[-1], "rb") as f:
+                    seen.update(f.read().split(b"\n")[-50:-1])
+                d.kill()
+                d.start()
+                if i % 10 == 0:
+                    assert len(d.ask({"verb": "list"})["cells"]) == cells
+            until = time.monotonic() + 20
+            while not all(c["connected"] for c in d.ask({"verb": "list"})["cells"]):
+                assert time.monotonic() < until, "agents do not come back"
+                time.sleep(0.05)
+        finally:
+            stop.set()
+            for thread in agents:
+                thread.join()
+        assert d.stop() < 5
+        lines = d.lines()
+        assert len(set(lines)) == len(lines), "a record stands twice"
+        assert {line + b"\n" for line in seen} <= set(lines), "a record that was on disk is gone"
+        streams = d.streams()
+        sealed = [s for s in streams.values()
+                  if s[-1]["type"] == oracle.PREFIX + "stream.v1.sealed"]
+        assert len(sealed) == cells, "those of the last run, and no others"
+        # Each names the one before it; one that was killed before its first event has no lines.
+        known = 0
+        for events in streams.values():
+            previous = events[0]["data"].get("previousStreamId")
+            if previous in streams:
+                known += 1
+                assert streams[previous][0]["data"]["cellId"] == events[0]["data"]["cellId"]
+        print(f"{kills} kills, {len(streams)} streams, {len(lines)} records, {known} links, "
+              f"{len(d.segments())} segments")
+        assert known >= len(streams) - cells - kills * cells // 2
+        d.verify(want=4 if len(sealed) < len(streams) else 0)
+
+
+if __name__ == "__main__":
+    main([a_cell_is_added_heard_and_removed, without_a_daemon, what_add_refuses,
+          concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
+          a_refused_reload_changes_nothing, a_restart_serves_the_same_cells, two_daemons,
+          bad_configuration_is_told_whole, metrics_and_health, killed_at_any_instant])

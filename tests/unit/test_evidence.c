@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "common/util.h"
+#include "host-receiver/evidence/cursor.h"
+#include "host-receiver/evidence/log.h"
+#include "host-receiver/evidence/reader.h"
+#include "tests/unit/unit.h"
+
+static char dir[64];
+static const struct evidence_limits usual = {.rotate_size = EVIDENCE_ROTATE_SIZE_DEFAULT};
+
+static void make_folder(void)
+{
+	strcpy(dir, "/tmp/cellos-evidence-XXXXXX");
+	ck_assert(mkdtemp(dir) != NULL);
+}
+
+static void remove_folder(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static const char *in_folder(const char *name)
+{
+	static char path[160];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return path;
+}
+
+static const char *segment(unsigned n)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "evidence-%020u.jsonl", n);
+	return in_folder(name);
+}
+
+static void put_file(const char *path, const char *data, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0640);
+
+	ck_assert_int_eq(write(fd, data, len), (ssize_t)len);
+	close(fd);
+}
+
+static void file_is(const char *path, const char *want)
+{
+	char data[4096] = "";
+	int fd = open(path, O_RDONLY);
+
+	ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
+	ck_assert_int_ge(read(fd, data, sizeof(data) - 1), 0);
+	close(fd);
+	ck_assert_str_eq(data, want);
+}
+
+static struct evidence_log *open_log(const struct evidence_limits *limits, uint64_t floor)
+{
+	struct evidence_repair repair;
+	struct evidence_log *log;
+	char why[EVIDENCE_WHY_MAX] = "";
+
+	ck_assert_msg(evidence_log_open(dir, limits, floor, &log, &repair, why) == 0, "%s", why);
+	return log;
+}
+
+static int commit(struct evidence_log *log, const char *a, const char *b)
+{
+	const struct iovec lines[] = {
+		{.iov_base = (void *)(uintptr_t)a, .iov_len = strlen(a)},
+		{.iov_base = (void *)(uintptr_t)b, .iov_len = strlen(b)},
+	};
+	struct evidence_sink *sink = evidence_log_sink(log);
+
+	return sink->ops->commit(sink, lines, 2, 2);
+}
+
+static void close_log(struct evidence_log *log)
+{
+	struct evidence_sink *sink = evidence_log_sink(log);
+
+	sink->ops->close(sink);
+}
+
+START_TEST(appends_and_goes_on_after_a_restart)
+{
+	for (int sync = 0; sync < _EVIDENCE_SYNC_MAX; sync++) {
+		struct evidence_limits limits = usual;
+		struct evidence_log *log;
+		struct stat st;
+		mode_t mask;
+
+		make_folder();
+		limits.sync = (enum evidence_sync)sync;
+		mask = umask(077);
+		log = open_log(&limits, UINT64_MAX);
+		ck_assert_int_eq(commit(log, "{1}\n", "{2}\n"), 0);
+		ck_assert_uint_eq(evidence_log_bytes(log), 8);
+		umask(mask);
+		close_log(log);
+		log = open_log(&limits, UINT64_MAX);
+		ck_assert_int_eq(commit(log, "{3}\n", ""), 0);
+		close_log(log);
+		file_is(segment(1), "{1}\n{2}\n{3}\n");
+		ck_assert_int_eq(stat(segment(1), &st), 0);
+		ck_assert_uint_eq(st.st_mode & 07777, 0640);
+		remove_folder();
+	}
+}
+END_TEST
+
+START_TEST(has_one_writer)
+{
+	struct evidence_repair repair;
+	struct evidence_log *log, *other;
+	char why[EVIDENCE_WHY_MAX];
+
+	make_folder();
+	log = open_log(&usual, UINT64_MAX);
+	ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, &other, &repair, why), -EBUSY);
+	ck_assert_msg(strstr(why, dir) != NULL, "%s", why);
+	close_log(log);
+	close_log(open_log(&usual, UINT64_MAX));
+	remove_folder();
+}
+END_TEST
+
+START_TEST(moves_a_torn_end_aside)
+{
+	static const struct {
+		const char *data;
+		size_t len;
+		const char *whole, *torn;
+	} cases[] = {
+		{"{1}\n{2", 6, "{1}\n", "{2"},
+		{"{1", 2, "", "{1"},
+		/* Data that never arrived: what stands behind it was not committed either. */
+		{"{1}\n\0\0\0{2}\n", 11, "{1}\n", ""},
+		{"{1}\n{\0\n", 7, "{1}\n", "{"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct evidence_repair repair;
+		struct evidence_log *log;
+		struct stat st;
+		char why[EVIDENCE_WHY_MAX];
+
+		make_folder();
+		put_file(segment(7), cases[i].data, cases[i].len);
+		ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, &log, &repair, why), 0);
+		ck_assert_uint_eq(repair.segment, 7);
+		ck_assert_uint_eq(repair.bytes, cases[i].len - strlen(cases[i].whole));
+		ck_assert_int_eq(commit(log, "{new}\n", ""), 0);
+		close_log(log);
+		file_is(segment(7), cases[i].whole);
+		file_is(segment(8), "{new}\n");
+		file_is(in_folder("evidence-00000000000000000007.torn"), cases[i].torn);
+		ck_assert_int_eq(stat(in_folder("evidence-00000000000000000007.torn"), &st), 0);
+		ck_assert_int_eq(st.st_size, (off_t)repair.bytes);
+		/* Once repaired, it is whole. */
+		ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, &log, &repair, why), 0);
+		ck_assert_uint_eq(repair.bytes, 0);
+		close_log(log);
+		remove_folder();
+	}
+}
+END_TEST
+
+START_TEST(rotates_by_size_at_the_limit)
+{
+	struct evidence_limits limits = {.rotate_size = 8};
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&limits, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", "{}\n"), 0); /* 7 */
+	ck_assert_int_eq(commit(log, "\n", ""), 0);	   /* 8 */
+	ck_assert_uint_eq(evidence_log_segments(log), 1);
+	ck_assert_int_eq(commit(log, "\n", ""), 0); /* would be 9 */
+	ck_assert_uint_eq(evidence_log_segments(log), 2);
+	ck_assert_int_eq(commit(log, "{longer}\n", "{than}\n"), 0); /* never split */
+	close_log(log);
+	file_is(segment(1), "{1}\n{}\n\n");
+	file_is(segment(2), "\n");
+	file_is(segment(3), "{longer}\n{than}\n");
+	remove_folder();
+}
+END_TEST
+
+START_TEST(rotates_by_age)
+{
+	struct evidence_limits limits = {.rotate_size = 1000, .rotate_age_ms = 50};
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&limits, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	usleep(60 * 1000);
+	ck_assert_int_eq(commit(log, "{2}\n", ""), 0);
+	close_log(log);
+	file_is(segment(2), "{2}\n");
+	remove_folder();
+}
+END_TEST
+
+START_TEST(keeps_what_a_reader_needs)
+{
+	struct evidence_limits limits = {.rotate_size = 4, .retain_size = 8};
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&limits, 2);
+	for (int i = 0; i < 6; i++)
+		ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	/* Only the first has been passed. */
+	ck_assert_uint_eq(evidence_log_segments(log), 5);
+	ck_assert_int_ne(access(segment(1), F_OK), 0);
+	ck_assert_int_eq(access(segment(2), F_OK), 0);
+	evidence_log_set_floor(log, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert_uint_eq(evidence_log_deleted(log), 4);
+	ck_assert_int_ne(access(segment(4), F_OK), 0);
+	ck_assert_int_eq(access(segment(5), F_OK), 0);
+	close_log(log);
+	remove_folder();
+}
+END_TEST
+
+/* A write that the kernel cuts short: as much as fits is written, then it fails. */
+START_TEST(a_short_write_leaves_nothing)
+{
+	struct rlimit before, small;
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&usual, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &before);
+	small = (struct rlimit){.rlim_cur = 7, .rlim_max = before.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+	ck_assert_int_eq(commit(log, "{2}\n", "{3}\n"), -EFBIG);
+	ck_assert_int_eq(commit(log, "{2}\n", "{3}\n"), -EFBIG);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+	file_is(segment(1), "{1}\n");
+	ck_assert_int_eq(commit(log, "{2}\n", "{3}\n"), 0);
+	close_log(log);
+	file_is(segment(1), "{1}\n{2}\n{3}\n");
+	remove_folder();
+}
+END_TEST
+
+static void next_is(struct evidence_reader *reader, const char *want)
+{
+	const char *line = NULL;
+	size_t len = 0;
+	int r = evidence_reader_next(reader, &line, &len);
+
+	if (!want) {
+		ck_assert_int_eq(r, 0);
+		return;
+	}
+	ck_assert_msg(r == 1, "%s: %d", want, r);
+	ck_assert_msg(len == strlen(want) && memcmp(line, want, len) == 0, "%.*s instead of %s",
+		      (int)len, line, want);
+}
+
+START_TEST(a_reader_follows_the_writer)
+{
+	struct evidence_limits limits = {.rotate_size = 8};
+	struct evidence_position at;
+	struct evidence_reader *reader, *again;
+	struct evidence_log *log;
+
+	make_folder();
+	ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+	next_is(reader, NULL);
+	log = open_log(&limits, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", "{2}\n"), 0);
+	next_is(reader, "{1}");
+	at = evidence_reader_position(reader);
+	ck_assert_uint_eq(at.segment, 1);
+	ck_assert_uint_eq(at.offset, 4);
+	next_is(reader, "{2}");
+	next_is(reader, NULL);
+	ck_assert_int_eq(commit(log, "{3}\n", ""), 0);
+	ck_assert_int_eq(commit(log, "{44444}\n", ""), 0);
+	next_is(reader, "{3}");
+	next_is(reader, "{44444}");
+	next_is(reader, NULL);
+	ck_assert_int_eq(evidence_reader_open(dir, &at, &again), 0);
+	next_is(again, "{2}");
+	next_is(again, "{3}");
+	ck_assert_int_eq(evidence_reader_seek_end(again), 0);
+	next_is(again, NULL);
+	ck_assert_int_eq(commit(log, "{5}\n", ""), 0);
+	next_is(again, "{5}");
+	evidence_reader_close(again);
+	evidence_reader_close(reader);
+	close_log(log);
+	remove_folder();
+}
+END_TEST
+
+START_TEST(a_reader_takes_whole_lines_only)
+{
+	struct evidence_reader *reader;
+
+	make_folder();
+	put_file(segment(1), "{1}\n{2", 6);
+	ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+	next_is(reader, "{1}");
+	next_is(reader, NULL);
+	/* The writer takes it back and writes something else. */
+	put_file(segment(1), "{1}\n[3]\n", 8);
+	next_is(reader, "[3]");
+	put_file(segment(1), "{1}\n[3]\n{to", 11);
+	next_is(reader, NULL);
+	put_file(segment(2), "{5}\n", 4);
+	next_is(reader, "{5}");
+	evidence_reader_close(reader);
+	remove_folder();
+}
+END_TEST
+
+START_TEST(a_reader_passes_lines_that_are_too_long)
+{
+	static char data[6 * EVIDENCE_LINE_MAX];
+	static const size_t sizes[] = {
+		EVIDENCE_LINE_MAX - 1,
+		EVIDENCE_LINE_MAX,
+		EVIDENCE_LINE_MAX + 1,
+		5 * EVIDENCE_LINE_MAX,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		const bool fits = sizes[i] <= EVIDENCE_LINE_MAX;
+		struct evidence_reader *reader;
+		const char *line;
+		size_t len;
+
+		make_folder();
+		memset(data, 'x', sizeof(data));
+		data[sizes[i] - 1] = '\n';
+		memcpy(data + sizes[i], "{1}\n", 4);
+		put_file(segment(1), data, sizes[i] + 4);
+		ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+		ck_assert_int_eq(evidence_reader_next(reader, &line, &len), fits ? 1 : -EMSGSIZE);
+		if (fits)
+			ck_assert_uint_eq(len, sizes[i] - 1);
+		next_is(reader, "{1}");
+		next_is(reader, NULL);
+		evidence_reader_close(reader);
+		remove_folder();
+	}
+}
+END_TEST
+
+START_TEST(a_reader_tells_of_segments_that_are_gone)
+{
+	const struct evidence_position at = {.segment = 3, .offset = 2};
+	struct evidence_reader *reader;
+	const char *line;
+	size_t len;
+
+	make_folder();
+	put_file(segment(5), "{5}\n", 4);
+	ck_assert_int_eq(evidence_reader_open(dir, &at, &reader), 0);
+	ck_assert_int_eq(evidence_reader_next(reader, &line, &len), -ENODATA);
+	next_is(reader, "{5}");
+	put_file(segment(7), "{7}\n", 4);
+	ck_assert_int_eq(evidence_reader_next(reader, &line, &len), -ENODATA);
+	next_is(reader, "{7}");
+	evidence_reader_close(reader);
+	remove_folder();
+}
+END_TEST
+
+START_TEST(a_cursor_is_whole_or_refused)
+{
+	const struct evidence_position at = {.segment = UINT64_MAX, .offset = 5};
+	struct evidence_position got = {0};
+	int fd;
+
+	make_folder();
+	fd = open(dir, O_RDONLY | O_DIRECTORY);
+	ck_assert_int_eq(evidence_cursor_load(fd, "c", &got), -ENOENT);
+	ck_assert_int_eq(evidence_cursor_store(fd, "c", &at), 0);
+	ck_assert_int_eq(evidence_cursor_load(fd, "c", &got), 0);
+	ck_assert(got.segment == at.segment && got.offset == at.offset);
+	ck_assert_int_ne(access(in_folder("c#new"), F_OK), 0);
+	put_file(in_folder("c"), "cellos-evidence-cursor 1 00000000000000000001 000", 49);
+	ck_assert_int_eq(evidence_cursor_load(fd, "c", &got), -EBADMSG);
+	put_file(in_folder("c"), "", 0);
+	ck_assert_int_eq(evidence_cursor_load(fd, "c", &got), -EBADMSG);
+	close(fd);
+	remove_folder();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("evidence");
+
+	tcase_add_test(tc, appends_and_goes_on_after_a_restart);
+	tcase_add_test(tc, has_one_writer);
+	tcase_add_test(tc, moves_a_torn_end_aside);
+	tcase_add_test(tc, rotates_by_size_at_the_limit);
+	tcase_add_test(tc, rotates_by_age);
+	tcase_add_test(tc, keeps_what_a_reader_needs);
+	tcase_add_test(tc, a_short_write_leaves_nothing);
+	tcase_add_test(tc, a_reader_follows_the_writer);
+	tcase_add_test(tc, a_reader_takes_whole_lines_only);
+	tcase_add_test(tc, a_reader_passes_lines_that_are_too_long);
+	tcase_add_test(tc, a_reader_tells_of_segments_that_are_gone);
+	tcase_add_test(tc, a_cursor_is_whole_or_refused);
+	return unit_run("evidence", &tc, 1);
+}
