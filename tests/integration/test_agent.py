@@ -187,6 +187,9 @@ def a_command_that_cannot_run():
 
 def a_fork_that_fails_is_exit_2():
     """RLIMIT_NPROC binds everybody but root."""
+    if os.environ.get("CELLOS_SANITIZE", "none") != "none":
+        print("not under a sanitizer, which needs a thread of its own to end")
+        return
     with Host() as host:
         os.chmod(host.dir.name, 0o777)
         run = subprocess.run(["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups",
