@@ -38,7 +38,7 @@ struct item {
 	size_t offset; /* of its head in the body */
 };
 
-/* ---- one item a call --------------------------------------------------------------------- */
+/* ---- one item a call ---- */
 
 static void item_set(void *ctx, enum item_kind kind, uint64_t value)
 {
@@ -240,7 +240,7 @@ static bool reader_next(struct reader *r, struct item *ret)
 	return true;
 }
 
-/* ---- refusals ---------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 static enum wire_error refuse(struct wire_refusal *refusal, enum wire_error error,
 			      const char *field, size_t offset)
@@ -249,7 +249,7 @@ static enum wire_error refuse(struct wire_refusal *refusal, enum wire_error erro
 	return error;
 }
 
-/* ---- pass one: well-formed, within limits; where the known values stand -------------------- */
+/* ---- pass one: well-formed, within limits; where the known values stand ---- */
 
 enum field {
 	FIELD_CONTENT_VERSION,
@@ -460,7 +460,7 @@ static enum wire_error outline_body(const uint8_t *body, size_t len, struct outl
 	return WIRE_OK;
 }
 
-/* ---- pass two: types and ranges ------------------------------------------------------------ */
+/* ---- pass two: types and ranges ---- */
 
 static enum wire_error want_uint(const struct item *item, const char *field, uint64_t min,
 				 uint64_t max, uint64_t *ret, struct wire_refusal *refusal)

@@ -55,7 +55,7 @@ static const enum probe_family drain_order[_PROBE_FAMILY_MAX] = {
 	PROBE_FS,
 };
 
-/* ---- sources ---------------------------------------------------------------------------------- */
+/* ---- sources ---- */
 
 static int watch(struct agent *a, int fd, void *tag)
 {
@@ -171,7 +171,7 @@ static void drain_sources(struct agent *a)
 		a->new_hello_due = true;
 }
 
-/* ---- telemetry frames --------------------------------------------------------------------------- */
+/* ---- telemetry frames ---- */
 
 static struct declaration telemetry(const struct agent *a, enum wire_source source)
 {
@@ -284,7 +284,7 @@ static void receipt(struct agent *a)
 	event_queue_put_receipt(a->queue, &d);
 }
 
-/* ---- the clock ------------------------------------------------------------------------------------ */
+/* ---- the clock ---- */
 
 static void tick(struct agent *a, uint64_t now_ns)
 {
@@ -315,7 +315,7 @@ static void arm_timer(struct agent *a, uint64_t now_ns)
 	timerfd_settime(a->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
-/* ---- the channel ------------------------------------------------------------------------------------ */
+/* ---- the channel ---- */
 
 static void log_lost(const struct agent *a)
 {
@@ -357,7 +357,7 @@ static void turn_channel(struct agent *a, uint64_t now_ns, void (*on_ready)(void
 	}
 }
 
-/* ---- start and end -------------------------------------------------------------------------------------- */
+/* ---- start and end ---- */
 
 /* Sends what is queued, until then at the latest. */
 static void flush_queue(struct agent *a, uint64_t until_ns)

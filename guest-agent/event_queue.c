@@ -331,7 +331,7 @@ void event_queue_connection_lost(struct event_queue *q)
 	pop(q);
 }
 
-/* ---- renumbering ------------------------------------------------------------------------------ */
+/* ---- renumbering ---- */
 
 /* Bytes of a head, and its value; our own encoder wrote it, so there is no other kind. */
 static size_t read_head(const uint8_t *p, uint64_t *ret)

@@ -40,7 +40,7 @@ void event_queue_observe(struct event_queue *q, struct declaration *d);
 /* n events were lost in the kernel before any probe saw them. */
 void event_queue_kernel_lost(struct event_queue *q, uint64_t n);
 
-/* ---- for the agent's loop -------------------------------------------------------------------- */
+/* ---- for the agent's loop ---- */
 
 #define EVENT_QUEUE_MIN		 16u
 #define EVENT_QUEUE_MAX		 65536u

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "common/util.h"
+#include "seccomp/agent_filter.h"
 
 /* To read /proc of processes that other users run. */
 #define CAPABILITIES_ALWAYS                                                                        \
@@ -113,6 +114,7 @@ int harden(const struct probe *const *probes, size_t n, const char **ret_step)
 		{"capset", cut_capabilities(capabilities)},
 		{"no_new_privs", no_new_privileges()},
 		{"dumpable", not_dumpable()},
+		{"seccomp", agent_filter_install()},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps) && first == 0; i++) {

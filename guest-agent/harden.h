@@ -17,7 +17,8 @@ void harden_close_inherited(const int *keep, size_t n);
 
 /*
  * Not dumpable, last to be killed for memory, memory locked, capabilities cut to what the open
- * sources need, no new privileges. Goes through all of it whatever fails; returns 0, or the first
+ * sources need, no new privileges, no system call but those of
+ * seccomp/agent.policy. Goes through all of it whatever fails; returns 0, or the first
  * negative errno with the name of its step (static) in *ret_step.
  */
 int harden(const struct probe *const *probes, size_t n, const char **ret_step);

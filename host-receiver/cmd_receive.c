@@ -145,8 +145,7 @@ static int parse(struct receive *r, int argc, char **argv)
 	return cell_options_check(&r->options, why) < 0 ? usage(why) : EX_OK;
 }
 
-/* ---- the end -----------------------------------------------------------------------------------
- */
+/* ---- the end ---- */
 
 static void finish(struct receive *r)
 {
@@ -217,8 +216,7 @@ static void on_connection_ended(void *ctx)
 		stop(r, "once");
 }
 
-/* ---- the beginning ------------------------------------------------------------------------------
- */
+/* ---- the beginning ---- */
 
 static int start_cell(struct receive *r)
 {

@@ -288,8 +288,7 @@ static bool is_connect(const struct audit_record *call)
 	char buf[SYSCALL_NAME_MAX];
 	const char *name;
 
-	/* Of io_uring's operations only connect has a rule without a result. */
-	if (call->kind == AUDIT_KIND_URING)
+	if (call->uring_connect)
 		return true;
 	name = syscall_name(call->arch, call->nr, buf);
 	return !strcmp(name, "connect") ||
@@ -310,7 +309,10 @@ static void report_connect(struct event_queue *q, const struct audit_record *cal
 	declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text(family));
 	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));
 	declaration_add_uint(&o.d, WIRE_KEY_PORT, port);
-	declaration_add_text(&o.d, WIRE_KEY_RESULT, wire_text(result_name(call->exit, buf)));
+	/* The call that submitted it to io_uring has a result of its own. */
+	if (!call->uring_connect)
+		declaration_add_text(&o.d, WIRE_KEY_RESULT,
+				     wire_text(result_name(call->exit, buf)));
 	if (call->exe_len)
 		observation_add_bytes(&o, WIRE_KEY_EXE, call->exe, call->exe_len);
 	event_queue_observe(q, &o.d);
@@ -651,7 +653,9 @@ const struct probe_ops audit_net_ops = {
 	.opt_in = true,
 	.capabilities = AUDIT_CAPABILITIES,
 	.uses = "the kernel's audit, rules for connect",
-	.misses = "programs that ran before audit was first enabled; slows every system call",
+	.misses =
+		"programs that ran before audit was first enabled, connects that io_uring does in a "
+		"thread of the kernel's; slows every system call",
 	.open = audit_net_open,
 	.drain = audit_drain,
 	.check = audit_check,

@@ -34,6 +34,21 @@ static void keep_address(struct audit_record *call, const struct audit_record *r
 	memcpy(call->sockaddr, record->sockaddr, record->sockaddr_len);
 }
 
+/* What io_uring does within a call has records beside the call's own; that one knows the most. */
+static void keep_call(struct audit_call *c, const struct audit_record *record)
+{
+	const bool uring_connect = record->uring_connect || (c->has_call && c->call.uring_connect);
+
+	if (!c->has_call || record->kind == AUDIT_KIND_SYSCALL) {
+		struct audit_record address = c->call;
+
+		c->call = *record;
+		keep_address(&c->call, &address);
+		c->has_call = true;
+	}
+	c->call.uring_connect = uring_connect;
+}
+
 const struct audit_record *audit_join_add(struct audit_join *join,
 					  const struct audit_record *record)
 {
@@ -61,14 +76,9 @@ const struct audit_record *audit_join_add(struct audit_join *join,
 		c->call.serial = record->serial;
 		c->call.sockaddr_len = 0;
 	}
-	if (record->kind == AUDIT_KIND_SOCKADDR) {
+	if (record->kind == AUDIT_KIND_SOCKADDR)
 		keep_address(&c->call, record);
-	} else {
-		struct audit_record address = c->call;
-
-		c->call = *record;
-		keep_address(&c->call, &address);
-		c->has_call = true;
-	}
+	else
+		keep_call(c, record);
 	return ret;
 }

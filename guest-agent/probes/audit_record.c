@@ -9,6 +9,7 @@
 #include "guest-agent/probes/audit_record.h"
 
 #include <linux/audit.h>
+#include <linux/io_uring.h>
 
 #include "common/util.h"
 
@@ -211,6 +212,7 @@ int audit_record_parse(uint16_t type, const char *text, size_t len, struct audit
 		r.kind = AUDIT_KIND_URING;
 		if (parse_call(text, len, "uring_op", &r) < 0)
 			return -EBADMSG;
+		r.uring_connect = r.nr == IORING_OP_CONNECT;
 		break;
 	case AUDIT_SOCKADDR:
 		r.kind = AUDIT_KIND_SOCKADDR;

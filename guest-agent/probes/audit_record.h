@@ -19,7 +19,8 @@
 
 enum audit_kind {
 	AUDIT_KIND_SYSCALL,
-	AUDIT_KIND_URING, /* an operation of io_uring: has no arch, no comm, no exe */
+	AUDIT_KIND_URING, /* an operation of io_uring: has no arch, no comm, no exe, and no address
+			   * of its own: that comes with the call that submitted it */
 	AUDIT_KIND_SOCKADDR,
 	AUDIT_KIND_END,
 };
@@ -29,6 +30,7 @@ struct audit_record {
 	uint64_t serial;
 
 	/* SYSCALL and URING. */
+	bool uring_connect; /* an operation was a connect */
 	uint32_t arch;
 	int32_t nr; /* URING: the operation */
 	int64_t exit;

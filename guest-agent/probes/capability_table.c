@@ -10,8 +10,7 @@
 #include <linux/capability.h>
 
 #include "common/util.h"
-#include "guest-agent/probes/syscall_names_compat.h"
-#include "guest-agent/probes/syscall_names_native.h"
+#include "guest-agent/probes/syscall_names.h"
 
 #if defined(__x86_64__)
 #define NATIVE_ARCH AUDIT_ARCH_X86_64
@@ -238,10 +237,10 @@ const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MA
 {
 	if (arch == NATIVE_ARCH && nr >= 0 && (size_t)nr < ARRAY_SIZE(native_offset) &&
 	    native_offset[nr])
-		return native_text + native_offset[nr];
+		return syscall_text + native_offset[nr];
 	if (arch == COMPAT_ARCH && nr >= 0 && (size_t)nr < ARRAY_SIZE(compat_offset) &&
 	    compat_offset[nr])
-		return compat_text + compat_offset[nr];
+		return syscall_text + compat_offset[nr];
 	snprintf(buf, SYSCALL_NAME_MAX, "#%ld", nr);
 	return buf;
 }
@@ -249,7 +248,7 @@ const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MA
 long syscall_number(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(native_offset); i++)
-		if (native_offset[i] && !strcmp(native_text + native_offset[i], name))
+		if (native_offset[i] && !strcmp(syscall_text + native_offset[i], name))
 			return (long)i;
 	return -1;
 }

@@ -212,8 +212,16 @@ static void self_test_send(struct cgroup_bpf *b)
 	(void)!connect(b->test_fd, (struct sockaddr *)&to, sizeof(to));
 }
 
+/* The kernel works for io_uring in threads of the process that have names of their own. */
+static bool is_uring_thread(const char comm[static PROC_COMM_MAX])
+{
+	return !strncmp(comm, "iou-wrk-", 8) || !strncmp(comm, "iou-sqp-", 8);
+}
+
 static void report(struct cgroup_bpf *b, struct event_queue *q, const struct connect_record *r)
 {
+	size_t comm_len = strnlen(r->comm, sizeof(r->comm));
+	char comm[PROC_COMM_MAX];
 	char address[INET6_ADDRSTRLEN], exe[WIRE_DETAIL_TEXT_MAX];
 	struct observation o;
 	int n;
@@ -223,8 +231,13 @@ static void report(struct cgroup_bpf *b, struct event_queue *q, const struct con
 	if (probe_excludes(b->config, (pid_t)r->pid))
 		return;
 	inet_ntop((int)r->family, r->address, address, sizeof(address));
-	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, (pid_t)r->pid, r->comm, sizeof(r->comm),
-			 r->at_ns);
+	memcpy(comm, r->comm, sizeof(comm));
+	if (is_uring_thread(r->comm)) {
+		n = proc_read_comm((pid_t)r->pid, comm);
+		if (n > 0)
+			comm_len = (size_t)n;
+	}
+	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, (pid_t)r->pid, comm, comm_len, r->at_ns);
 	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
 			     wire_text(r->family == AF_INET6 ? "inet6" : "inet"));
 	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));

@@ -8,9 +8,12 @@
 #include <linux/capability.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "common/util.h"
 #include "guest-agent/probes/capability_table.h"
+
+#define SOCK_TYPE_MASK 0xf /* the rest are flags: linux/net.h */
 
 int listener_message_check(const void *data, size_t len)
 {
@@ -110,6 +113,28 @@ static struct watch_verdict judge_capset(const struct capability_sets *sets, con
 	};
 }
 
+static bool is_device(uint64_t mode)
+{
+	return S_ISCHR((mode_t)mode) || S_ISBLK((mode_t)mode);
+}
+
+/* Whether the arguments are such that the call wants its capability. */
+static bool wants_capability(const struct seccomp_data *call)
+{
+	const int family = (int)call->args[0], type = (int)call->args[1] & SOCK_TYPE_MASK;
+
+	switch (call->nr) {
+	case __NR_socket:
+		return family == AF_PACKET ||
+		       ((family == AF_INET || family == AF_INET6) && type == SOCK_RAW);
+#ifdef __NR_mknod
+	case __NR_mknod: return is_device(call->args[1]);
+#endif
+	case __NR_mknodat: return is_device(call->args[2]);
+	default: return true;
+	}
+}
+
 struct watch_verdict watch_judge(const struct seccomp_data *call,
 				 const struct capability_sets *sets, const void *argument,
 				 size_t len, unsigned unprivileged_port)
@@ -122,7 +147,8 @@ struct watch_verdict watch_judge(const struct seccomp_data *call,
 		return judge_capset(sets, argument, len);
 	capability = capability_of_syscall(call->nr, EPERM);
 	return (struct watch_verdict){
-		.denied = capability >= 0 && !has(sets->effective, capability),
+		.denied = capability >= 0 && wants_capability(call) &&
+			  !has(sets->effective, capability),
 		.error = EPERM,
 		.capability = capability,
 	};

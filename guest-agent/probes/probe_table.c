@@ -4,7 +4,16 @@
  */
 #include "guest-agent/probes/sources.h"
 
+/* clang-format off */
 const struct probe_ops *const probe_table[] = {
-	&proc_connector_ops, &proc_walk_ops, &cgroup_bpf_ops, &proc_net_ops, &seccomp_notify_ops,
-	&inotify_ops,	     NULL,
+	&proc_connector_ops,
+	&proc_walk_ops,
+	&cgroup_bpf_ops,
+	&audit_net_ops, /* opt_in: passed over unless asked for */
+	&proc_net_ops,
+	&seccomp_notify_ops,
+	&audit_capability_ops,
+	&inotify_ops,
+	NULL,
 };
+/* clang-format on */

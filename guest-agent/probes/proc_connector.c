@@ -27,7 +27,7 @@
 #include "guest-agent/probes/process_tracker.h"
 #include "guest-agent/probes/sources.h"
 
-#define RECEIVE_BUFFER	(8 << 20) /* about 9000 events */
+#define RECEIVE_BUFFER	(8 << 20) /* of which the kernel takes double: some 18000 events */
 #define BATCH		32u	  /* datagrams a recvmmsg(2) */
 #define DATAGRAM_MAX	512u	  /* one event is 76 bytes */
 #define CPUS_MAX	1024u	  /* beyond: the socket's own count of drops only */
@@ -166,6 +166,7 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 	unsigned done = 0;
 
 	while (done < budget) {
+		const unsigned wanted = MIN(BATCH, budget - done);
 		int n;
 
 		for (unsigned i = 0; i < BATCH; i++) {
@@ -176,7 +177,7 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 							     .msg_iov = &c->iovs[i],
 							     .msg_iovlen = 1};
 		}
-		n = recvmmsg(probe->fd, c->msgs, MIN(BATCH, budget - done), MSG_DONTWAIT, NULL);
+		n = recvmmsg(probe->fd, c->msgs, wanted, MSG_DONTWAIT, NULL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -201,6 +202,9 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 				handle(c, q, h);
 		}
 		account_loss(c, q);
+		/* That was all; only a repair wants to hear it from the socket itself. */
+		if ((unsigned)n < wanted && c->tracker.state == TRACKER_STEADY)
+			return 0;
 	}
 	if (done >= budget)
 		return 1;

@@ -115,13 +115,26 @@ int proc_read_file(const char *path, char *ret_data, size_t size)
 	return (int)used;
 }
 
+/* One read: the kernel makes these files at once, so that what fits comes whole. */
+static int read_pid_file(pid_t pid, const char *name, char *ret_data, size_t size)
+{
+	char path[PROC_PATH_MAX];
+	_cleanup_close_ int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, ret_data, size);
+	return n < 0 ? -errno : (int)n;
+}
+
 int proc_read_stat(pid_t pid, struct proc_stat *ret)
 {
-	char path[PROC_PATH_MAX], data[PROC_STAT_MAX];
-	int n;
+	char data[PROC_STAT_MAX];
+	int n = read_pid_file(pid, "stat", data, sizeof(data));
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	n = proc_read_file(path, data, sizeof(data));
 	if (n < 0)
 		return n;
 	return proc_stat_parse(data, (size_t)n, ret);
@@ -129,11 +142,8 @@ int proc_read_stat(pid_t pid, struct proc_stat *ret)
 
 int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 {
-	char path[PROC_PATH_MAX];
-	int n;
+	int n = read_pid_file(pid, "comm", ret_comm, PROC_COMM_MAX);
 
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	n = proc_read_file(path, ret_comm, PROC_COMM_MAX);
 	if (n < 0)
 		return n;
 	/* The kernel ends it with one newline; others belong to the name. */

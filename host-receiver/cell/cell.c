@@ -5,148 +5,9 @@
 
 #include "common/log.h"
 #include "common/utf8.h"
+#include "host-receiver/cell/tell.h"
 
-/* ---- events of the receiver's own
- * ---------------------------------------------------------------- */
-
-static struct event *begin(struct cell *cell, enum event_type type)
-{
-	cell->host->stats.events[type]++;
-	return pipeline_event(cell->host->pipeline, type, cell->stream, ++cell->sequence);
-}
-
-static void submit(struct cell *cell, struct event *e)
-{
-	pipeline_submit(cell->host->pipeline, e);
-}
-
-static uint64_t age_ms(uint64_t since_ns, uint64_t now_ns)
-{
-	return now_ns > since_ns ? (now_ns - since_ns) / NSEC_PER_MSEC : 0;
-}
-
-static void add_peer(struct event *e, const struct ucred *peer)
-{
-	event_add_uint(e, EVENT_KEY_PEER_PID, (uint64_t)peer->pid);
-	event_add_uint(e, EVENT_KEY_PEER_UID, peer->uid);
-	event_add_uint(e, EVENT_KEY_PEER_GID, peer->gid);
-}
-
-static void tell_opened(struct cell *cell, const uint8_t *previous)
-{
-	struct event *e = begin(cell, EVENT_STREAM_OPENED);
-	char id[UUID_STRING_MAX];
-
-	event_add_text(e, EVENT_KEY_RECEIVER_VERSION, wire_text(CELLOS_VERSION));
-	event_add_text(e, EVENT_KEY_HOSTNAME, wire_text(cell->host->hostname));
-	event_add_text(e, EVENT_KEY_HOST_BOOT_ID, wire_text(cell->host->boot_id));
-	event_add_uint(e, EVENT_KEY_KEEPALIVE_MS, cell->options.keepalive_ms);
-	if (previous) {
-		uuid_format(previous, id);
-		event_add_text(e, EVENT_KEY_PREVIOUS_STREAM_ID,
-			       pipeline_copy(cell->host->pipeline, wire_text(id)));
-	}
-	submit(cell, e);
-}
-
-static void add_totals(const struct cell *cell, struct event *e, uint64_t now_ns)
-{
-	event_add_uint(e, EVENT_KEY_EVENTS, cell->sequence);
-	event_add_uint(e, EVENT_KEY_FRAMES, cell->frames);
-	event_add_uint(e, EVENT_KEY_FRAMES_REJECTED, cell->frames_rejected);
-	event_add_uint(e, EVENT_KEY_BYTES, cell->bytes);
-	event_add_uint(e, EVENT_KEY_GUEST_OBSERVED, cell->guest_observed);
-	event_add_uint(e, EVENT_KEY_GUEST_SENT, cell->guest_sent);
-	event_add_uint(e, EVENT_KEY_GUEST_DROPPED, cell->guest_dropped);
-	event_add_uint(e, EVENT_KEY_GUEST_KERNEL_LOST, cell->guest_kernel_lost);
-	event_add_uint(e, EVENT_KEY_GAPS, cell->gaps);
-	if (cell->heartbeat_ns)
-		event_add_uint(e, EVENT_KEY_LAST_HEARTBEAT_AGE_MS,
-			       age_ms(cell->heartbeat_ns, now_ns));
-	else
-		event_add_null(e, EVENT_KEY_LAST_HEARTBEAT_AGE_MS);
-}
-
-/* A stream that wrote nothing since its last checkpoint has nothing to tell. */
-static void tell_checkpoint(struct cell *cell, uint64_t now_ns)
-{
-	struct event *e;
-
-	cell->checkpoint_at_ns = now_ns + cell->host->checkpoint_ms * NSEC_PER_MSEC;
-	if (cell->sequence == cell->checkpoint_sequence)
-		return;
-	e = begin(cell, EVENT_STREAM_CHECKPOINT);
-	add_totals(cell, e, now_ns);
-	submit(cell, e);
-	cell->checkpoint_sequence = cell->sequence;
-}
-
-static void tell_sealed(struct cell *cell, const char *reason)
-{
-	struct event *e = begin(cell, EVENT_STREAM_SEALED);
-
-	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
-	add_totals(cell, e, monotonic_ns());
-	submit(cell, e);
-}
-
-static void tell_contested(struct cell *cell, const char *reason, uint64_t count)
-{
-	struct event *e = begin(cell, EVENT_CHANNEL_CONTESTED);
-
-	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
-	event_add_uint(e, EVENT_KEY_COUNT, count);
-	add_peer(e, &cell->contested_peer);
-	submit(cell, e);
-}
-
-static void tell_limited(struct cell *cell, enum limited_event kind, uint64_t count)
-{
-	struct event *e;
-
-	switch (kind) {
-	case LIMITED_VERSION:
-		e = begin(cell, EVENT_VERSION_REJECTED);
-		event_add_uint(e, EVENT_KEY_CONTENT_VERSION, cell->refused_version);
-		break;
-	case LIMITED_SOURCE:
-		e = begin(cell, EVENT_UNKNOWN_SOURCE);
-		event_add_text(
-			e, EVENT_KEY_SOURCE,
-			pipeline_copy(cell->host->pipeline, wire_text(cell->refused_source)));
-		break;
-	case LIMITED_RATE:
-		e = begin(cell, EVENT_RATE_LIMITED);
-		event_add_uint(e, EVENT_KEY_LIMIT, cell->options.rate);
-		break;
-	case LIMITED_SECOND_CONNECTION: tell_contested(cell, "second_connection", count); return;
-	case LIMITED_PEER: tell_contested(cell, "peer_credentials", count); return;
-	default: return;
-	}
-	event_add_uint(e, EVENT_KEY_COUNT, count);
-	submit(cell, e);
-}
-
-static void count_limited(struct cell *cell, enum limited_event kind, uint64_t now_ns)
-{
-	const uint64_t count = once_a_second_add(&cell->limited[kind], now_ns);
-
-	if (count > 0)
-		tell_limited(cell, kind, count);
-}
-
-static void flush_limited(struct cell *cell, uint64_t now_ns, bool force)
-{
-	for (int kind = 0; kind < _LIMITED_MAX; kind++) {
-		const uint64_t count = once_a_second_take(&cell->limited[kind], now_ns, force);
-
-		if (count > 0)
-			tell_limited(cell, (enum limited_event)kind, count);
-	}
-}
-
-/* ---- the clock
- * ---------------------------------------------------------------------------------------- */
+/* ---- the clock ---- */
 
 static void sooner(uint64_t *next, uint64_t at_ns)
 {
@@ -168,27 +29,6 @@ static uint64_t silence_due(const struct cell *cell)
 		return 0;
 	return MAX(cell->watch_since_ns, cell->last_frame_ns) +
 	       cell->options.keepalive_ms * NSEC_PER_MSEC;
-}
-
-static void tell_silenced(struct cell *cell, uint64_t now_ns)
-{
-	struct event *e = begin(cell, EVENT_AGENT_SILENCED);
-
-	event_add_text(e, EVENT_KEY_REASON,
-		       wire_text(cell->connected_ever ? "no_frames" : "never_connected"));
-	event_add_uint(e, EVENT_KEY_WINDOW_MS,
-		       cell->connected_ever ? cell->options.keepalive_ms
-					    : cell->options.connect_within_ms);
-	if (cell->last_frame_ns)
-		event_add_uint(e, EVENT_KEY_LAST_FRAME_AGE_MS, age_ms(cell->last_frame_ns, now_ns));
-	else
-		event_add_null(e, EVENT_KEY_LAST_FRAME_AGE_MS);
-	event_add_bool(e, EVENT_KEY_CONNECTED, cell->active != NULL);
-	submit(cell, e);
-	cell->silent = true;
-	cell->host->stats.silent++;
-	log_warning("msg=\"agent silenced\" cell=%s stream_sequence=%" PRIu64,
-		    cell->stream->cell_id, cell->sequence);
 }
 
 static void on_timer(uv_timer_t *timer);
@@ -230,13 +70,11 @@ static void on_timer(uv_timer_t *timer)
 	arm_timer(cell, now_ns);
 }
 
-/* ---- connections
- * ----------------------------------------------------------------------------------------- */
+/* ---- connections ---- */
 
 static void activate(struct cell *cell, struct connection *c)
 {
 	const uint64_t now_ns = monotonic_ns();
-	struct event *e;
 
 	cell->active = c;
 	c->number = ++cell->n_connections;
@@ -244,24 +82,15 @@ static void activate(struct cell *cell, struct connection *c)
 	cell->watch_since_ns = now_ns;
 	cell->host->stats.connections++;
 	cell->host->stats.active++;
-	e = begin(cell, EVENT_AGENT_CONNECTED);
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
-	add_peer(e, &c->peer);
-	submit(cell, e);
+	tell_connected(cell, c);
 	connection_poll(c, !cell->host->paused);
 	arm_timer(cell, now_ns);
 }
 
 /* End the active connection; the one that waited for it, if any, is next. */
-void cell_disconnected(struct cell *cell, struct connection *c, const char *reason)
+static void disconnect(struct cell *cell, struct connection *c, const char *reason)
 {
-	struct event *e = begin(cell, EVENT_AGENT_DISCONNECTED);
-
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
-	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
-	event_add_uint(e, EVENT_KEY_FRAMES, c->frames);
-	event_add_uint(e, EVENT_KEY_BYTES, c->bytes);
-	submit(cell, e);
+	tell_disconnected(cell, c, reason);
 	cell->active = NULL;
 	cell->host->stats.active--;
 	connection_close(c);
@@ -293,6 +122,19 @@ static void settle_newcomer(struct cell *cell, bool active_is_dead)
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 }
 
+/*
+ * Somebody waits for its place. What it still said is heard first, and its end may be among it;
+ * while reading is paused it cannot be heard, and so is not taken for dead.
+ */
+static void question_active(struct cell *cell)
+{
+	if (cell->host->paused)
+		return;
+	connection_drain(cell->active);
+	if (cell->newcomer && !connection_ask(cell->active))
+		disconnect(cell, cell->active, "superseded");
+}
+
 static void on_accepted(struct cell *cell, struct connection *c)
 {
 	const uint64_t now_ns = monotonic_ns();
@@ -306,66 +148,50 @@ static void on_accepted(struct cell *cell, struct connection *c)
 	} else {
 		cell->newcomer = c;
 		cell->newcomer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
-		if (!connection_ask(cell->active))
-			cell_disconnected(cell, cell->active, "superseded");
-		else
-			arm_timer(cell, now_ns);
+		question_active(cell);
+		arm_timer(cell, now_ns);
 	}
 }
 
-static void on_listen(uv_poll_t *handle, int status, int events)
+/* ---- reading, all at once ---- */
+
+static void poll_all(struct cell_host *host, bool on)
 {
-	struct cell *cell = handle->data;
-
-	(void)status;
-	(void)events;
-	/* A full backlog blocks the whole VM: take what is there, whatever becomes of it. */
-	for (unsigned i = 0; i < CELL_ACCEPTS_PER_TURN; i++) {
-		struct connection *c;
-		int fd = accept4(cell->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (fd < 0)
-			return;
-		c = connection_new(cell, cell->host->loop, fd);
-		if (c)
-			on_accepted(cell, c);
-	}
+	for (struct cell *cell = host->cells; cell; cell = cell->next)
+		if (cell->active)
+			connection_poll(cell->active, on);
 }
 
-/* ---- frames
- * ------------------------------------------------------------------------------------------------
- */
-
-void cell_violation(struct cell *cell, struct connection *c, const struct wire_refusal *refusal)
+static void pause_reading(struct cell_host *host)
 {
-	struct event *e = begin(cell, EVENT_CHANNEL_VIOLATION);
-
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
-	event_add_text(e, EVENT_KEY_REASON, wire_text(wire_error_name(refusal->error)));
-	if (refusal->field)
-		event_add_text(e, EVENT_KEY_FIELD, wire_text(refusal->field));
-	event_add_uint(e, EVENT_KEY_OFFSET, refusal->offset);
-	submit(cell, e);
-	cell->frames_rejected++;
-	cell->host->stats.rejected[refusal->error]++;
+	if (host->paused)
+		return;
+	host->paused = true;
+	host->stats.reads_paused++;
+	poll_all(host, false);
 }
+
+/* ---- frames ---- */
 
 static void hear(struct cell *cell, uint64_t now_ns)
 {
+	const bool watched = !cell->silent && cell->watch_since_ns != 0;
+
 	if (cell->silent) {
 		const uint64_t since = cell->last_frame_ns    ? cell->last_frame_ns
 				       : cell->watch_since_ns ? cell->watch_since_ns
 							      : cell->added_ns;
-		struct event *e = begin(cell, EVENT_AGENT_RESUMED);
 
-		event_add_uint(e, EVENT_KEY_SILENT_MS, age_ms(since, now_ns));
-		submit(cell, e);
+		tell_resumed(cell, age_ms(since, now_ns));
 		cell->silent = false;
 		cell->host->stats.silent--;
 	}
 	cell->last_frame_ns = now_ns;
 	if (cell->watch_since_ns == 0)
 		cell->watch_since_ns = now_ns;
+	/* A running watch finds the newer frame when its timer ends; a new one needs a timer. */
+	if (!watched)
+		arm_timer(cell, now_ns);
 }
 
 static enum wire_error refuse(struct cell *cell, struct connection *c,
@@ -374,7 +200,7 @@ static enum wire_error refuse(struct cell *cell, struct connection *c,
 	size_t len;
 
 	if (!wire_error_keeps_connection(refusal->error)) {
-		cell_violation(cell, c, refusal);
+		tell_violation(cell, c, refusal);
 		return refusal->error;
 	}
 	cell->frames_rejected++;
@@ -418,40 +244,8 @@ static void note_totals(struct cell *cell, const struct declaration *d)
 	cell->guest_kernel_lost = lost;
 }
 
-static void tell_gap(struct cell *cell, const struct gap *gap)
-{
-	struct event *e = begin(cell, EVENT_TELEMETRY_GAP);
-
-	cell->gaps++;
-	cell->host->stats.gaps++;
-	event_add_text(e, EVENT_KEY_SESSION,
-		       pipeline_copy(cell->host->pipeline, wire_text(cell->gap.session)));
-	event_add_uint(e, EVENT_KEY_FIRST_MISSING, gap->first);
-	event_add_uint(e, EVENT_KEY_LAST_MISSING, gap->last);
-	submit(cell, e);
-}
-
-static void tell_declaration(struct cell *cell, const struct connection *c,
-			     const struct declaration *d)
-{
-	struct pipeline *p = cell->host->pipeline;
-	struct event *e = begin(cell, event_type_of_source(d->source));
-
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
-	event_add_uint(e, EVENT_KEY_CONTENT_VERSION, d->content_version);
-	event_add_text(e, EVENT_KEY_PROBE_SOURCE, wire_text(wire_source_name(d->source)));
-	event_add_uint(e, EVENT_KEY_GUEST_PID, d->guest_pid);
-	event_add_text(e, EVENT_KEY_GUEST_COMM, pipeline_copy(p, d->guest_comm));
-	event_add_uint(e, EVENT_KEY_GUEST_MONOTONIC_NS, d->guest_monotonic_ns);
-	if (d->seq > 0)
-		event_add_uint(e, EVENT_KEY_SEQ, d->seq);
-	if (d->n_details > 0)
-		event_add_details(e, pipeline_copy_details(p, d->details, d->n_details),
-				  d->n_details);
-	submit(cell, e);
-}
-
-enum wire_error cell_frame(struct cell *cell, struct connection *c, const uint8_t *body, size_t len)
+static enum wire_error take_frame(struct cell *cell, struct connection *c, const uint8_t *body,
+				  size_t len)
 {
 	const uint64_t now_ns = monotonic_ns();
 	struct wire_refusal refusal;
@@ -486,12 +280,83 @@ enum wire_error cell_frame(struct cell *cell, struct connection *c, const uint8_
 	/* With so much in flight that the guest must wait, so must the rest of what was read: a
 	 * turn reads no more than CONNECTION_READ_SIZE, which is the most by which it is passed. */
 	if (pipeline_full(cell->host->pipeline))
-		cell_host_pause(cell->host);
+		pause_reading(cell->host);
 	return WIRE_OK;
 }
 
-/* ---- cells and their host
- * -------------------------------------------------------------------------------------- */
+static void free_cell(struct cell *cell)
+{
+	free(cell->uds_base);
+	free(cell);
+}
+
+static void handle_closed(struct cell *cell)
+{
+	if (--cell->open_handles == 0 && cell->removed)
+		free_cell(cell);
+}
+
+/* ---- what connections tell ---- */
+
+static bool on_frame(void *ctx, struct connection *c, const uint8_t *body, size_t len)
+{
+	return take_frame(ctx, c, body, len) == WIRE_OK;
+}
+
+static void on_violation(void *ctx, struct connection *c, const struct wire_refusal *refusal)
+{
+	tell_violation(ctx, c, refusal);
+}
+
+static void on_bytes(void *ctx, size_t n)
+{
+	struct cell *cell = ctx;
+
+	cell->bytes += n;
+	cell->host->stats.bytes += n;
+}
+
+static void on_ended(void *ctx, struct connection *c, const char *reason)
+{
+	disconnect(ctx, c, reason);
+}
+
+static void on_connection_closed(void *ctx)
+{
+	handle_closed(ctx);
+}
+
+static const struct connection_ops connection_ops = {
+	.frame = on_frame,
+	.violation = on_violation,
+	.bytes = on_bytes,
+	.ended = on_ended,
+	.closed = on_connection_closed,
+};
+
+static void on_listen(uv_poll_t *handle, int status, int events)
+{
+	struct cell *cell = handle->data;
+
+	(void)status;
+	(void)events;
+	/* A full backlog blocks the whole VM: take what is there, whatever becomes of it. */
+	for (unsigned i = 0; i < CELL_ACCEPTS_PER_TURN; i++) {
+		struct connection *c;
+		int fd = accept4(cell->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			return;
+		c = connection_new(cell->host->loop, fd, cell->host->read_buffer, &connection_ops,
+				   cell);
+		if (!c)
+			continue;
+		cell->open_handles++;
+		on_accepted(cell, c);
+	}
+}
+
+/* ---- cells and their host ---- */
 
 static void read_boot_id(char *out, size_t size)
 {
@@ -523,22 +388,6 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 void cell_host_done(struct cell_host *host)
 {
 	free(host->read_buffer);
-}
-
-static void poll_all(struct cell_host *host, bool on)
-{
-	for (struct cell *cell = host->cells; cell; cell = cell->next)
-		if (cell->active)
-			connection_poll(cell->active, on);
-}
-
-void cell_host_pause(struct cell_host *host)
-{
-	if (host->paused)
-		return;
-	host->paused = true;
-	host->stats.reads_paused++;
-	poll_all(host, false);
 }
 
 void cell_host_progress(struct cell_host *host)
@@ -579,21 +428,9 @@ static struct stream_identity *new_stream(const struct cell_options *o)
 	return stream;
 }
 
-static void free_cell(struct cell *cell)
-{
-	free(cell->uds_base);
-	free(cell);
-}
-
-void cell_handle_closed(struct cell *cell)
-{
-	if (--cell->open_handles == 0 && cell->removed)
-		free_cell(cell);
-}
-
 static void on_handle_closed(uv_handle_t *handle)
 {
-	cell_handle_closed(handle->data);
+	handle_closed(handle->data);
 }
 
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
@@ -656,7 +493,7 @@ void cell_remove(struct cell *cell, const char *reason)
 	if (cell->newcomer)
 		settle_newcomer(cell, false);
 	if (cell->active)
-		cell_disconnected(cell, cell->active, "shutdown");
+		disconnect(cell, cell->active, "shutdown");
 	flush_limited(cell, monotonic_ns(), true);
 	tell_sealed(cell, reason);
 	pipeline_defer(host->pipeline, free_stream, cell->stream);

@@ -13,6 +13,7 @@
 #include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/options.h"
 #include "host-receiver/cell/socket.h"
+#include "host-receiver/cell/tell.h"
 #include "host-receiver/pipeline/pipeline.h"
 
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
@@ -37,15 +38,6 @@ struct cell_host {
 	bool paused;	    /* reading, because too much is in flight */
 	struct cell_host_stats stats;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
-};
-
-enum limited_event {
-	LIMITED_VERSION,
-	LIMITED_SOURCE,
-	LIMITED_RATE,
-	LIMITED_SECOND_CONNECTION,
-	LIMITED_PEER,
-	_LIMITED_MAX,
 };
 
 struct cell {
@@ -108,18 +100,3 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
  * (static: "removed", "shutdown", "once") and free the cell in its time.
  */
 void cell_remove(struct cell *cell, const char *reason);
-
-/* ---- for connection.c --------------------------------------------------------------------------
- */
-
-/* A whole frame's body arrived. Returns WIRE_OK, or the error that ends the connection, told. */
-enum wire_error cell_frame(struct cell *cell, struct connection *c, const uint8_t *body,
-			   size_t len);
-/* The prefix or the end of the stream was wrong. */
-void cell_violation(struct cell *cell, struct connection *c, const struct wire_refusal *refusal);
-/* A handle of the cell's is closed; the last one frees a removed cell. */
-void cell_handle_closed(struct cell *cell);
-/* Stop reading from all cells until cell_host_progress(). */
-void cell_host_pause(struct cell_host *host);
-/* reason is a static string of events.md section 3. */
-void cell_disconnected(struct cell *cell, struct connection *c, const char *reason);

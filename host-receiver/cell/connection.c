@@ -2,9 +2,9 @@
 #include "host-receiver/cell/connection.h"
 
 #include "common/util.h"
-#include "host-receiver/cell/cell.h"
 
-struct connection *connection_new(struct cell *cell, uv_loop_t *loop, int fd)
+struct connection *connection_new(uv_loop_t *loop, int fd, uint8_t *buffer,
+				  const struct connection_ops *ops, void *ctx)
 {
 	struct connection *c = calloc(1, sizeof(*c));
 	socklen_t len = sizeof(c->peer);
@@ -14,11 +14,12 @@ struct connection *connection_new(struct cell *cell, uv_loop_t *loop, int fd)
 		close_fd(fd);
 		return NULL;
 	}
-	c->cell = cell;
+	c->ops = ops;
+	c->ctx = ctx;
+	c->buffer = buffer;
 	c->fd = fd;
 	c->poll.data = c;
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &len);
-	cell->open_handles++;
 	return c;
 }
 
@@ -41,15 +42,14 @@ void connection_poll(struct connection *c, bool on)
 		uv_poll_stop(&c->poll);
 }
 
-/* ---- bytes to frames
- * ------------------------------------------------------------------------------ */
+/* ---- bytes to frames ---- */
 
-/* False when the prefix announces what no frame may be; the cell was told. */
+/* False when the prefix announces what no frame may be; the owner was told. */
 static bool check_length(struct connection *c, uint32_t body)
 {
 	if (body >= 1 && body <= WIRE_BODY_ACCEPT_MAX)
 		return true;
-	cell_violation(c->cell, c, &(struct wire_refusal){.error = WIRE_FRAME_LENGTH});
+	c->ops->violation(c->ctx, c, &(struct wire_refusal){.error = WIRE_FRAME_LENGTH});
 	return false;
 }
 
@@ -94,8 +94,8 @@ static bool feed(struct connection *c, const uint8_t *data, size_t len)
 			whole += body;
 		}
 		if (!kept && len >= whole && whole > WIRE_PREFIX_SIZE) {
-			if (cell_frame(c->cell, c, data + WIRE_PREFIX_SIZE,
-				       whole - WIRE_PREFIX_SIZE) != WIRE_OK)
+			if (!c->ops->frame(c->ctx, c, data + WIRE_PREFIX_SIZE,
+					   whole - WIRE_PREFIX_SIZE))
 				return false;
 			data += whole;
 			len -= whole;
@@ -108,8 +108,8 @@ static bool feed(struct connection *c, const uint8_t *data, size_t len)
 		len -= take;
 		if (c->have < whole || whole == WIRE_PREFIX_SIZE)
 			continue;
-		if (cell_frame(c->cell, c, c->partial + WIRE_PREFIX_SIZE,
-			       whole - WIRE_PREFIX_SIZE) != WIRE_OK)
+		if (!c->ops->frame(c->ctx, c, c->partial + WIRE_PREFIX_SIZE,
+				   whole - WIRE_PREFIX_SIZE))
 			return false;
 		forget_partial(c);
 	}
@@ -119,33 +119,30 @@ static bool feed(struct connection *c, const uint8_t *data, size_t len)
 /* Returns bytes read, 0 when there is nothing, or -1 when the connection has ended: told. */
 static ssize_t read_once(struct connection *c)
 {
-	uint8_t *buffer = c->cell->host->read_buffer;
-	struct cell *cell = c->cell;
-	ssize_t n = recv(c->fd, buffer, CONNECTION_READ_SIZE, MSG_DONTWAIT);
+	ssize_t n = recv(c->fd, c->buffer, CONNECTION_READ_SIZE, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n > 0) {
 		c->bytes += (uint64_t)n;
-		cell->bytes += (uint64_t)n;
-		cell->host->stats.bytes += (uint64_t)n;
-		if (feed(c, buffer, (size_t)n))
+		c->ops->bytes(c->ctx, (size_t)n);
+		if (feed(c, c->buffer, (size_t)n))
 			return n;
-		cell_disconnected(cell, c, "wire_error");
+		c->ops->ended(c->ctx, c, "wire_error");
 		return -1;
 	}
 	if (c->have > 0) {
 		/* The stream ended inside a frame. */
-		cell_violation(cell, c,
-			       &(struct wire_refusal){
-				       .error = WIRE_TRUNCATED,
-				       .offset = c->have > WIRE_PREFIX_SIZE
-							 ? c->have - WIRE_PREFIX_SIZE
-							 : 0,
-			       });
-		cell_disconnected(cell, c, "wire_error");
+		c->ops->violation(c->ctx, c,
+				  &(struct wire_refusal){
+					  .error = WIRE_TRUNCATED,
+					  .offset = c->have > WIRE_PREFIX_SIZE
+							    ? c->have - WIRE_PREFIX_SIZE
+							    : 0,
+				  });
+		c->ops->ended(c->ctx, c, "wire_error");
 	} else {
-		cell_disconnected(cell, c, n == 0 ? "eof" : "read_error");
+		c->ops->ended(c->ctx, c, n == 0 ? "eof" : "read_error");
 	}
 	return -1;
 }
@@ -174,11 +171,12 @@ bool connection_ask(struct connection *c)
 static void on_closed(uv_handle_t *handle)
 {
 	struct connection *c = handle->data;
-	struct cell *cell = c->cell;
+	const struct connection_ops *ops = c->ops;
+	void *ctx = c->ctx;
 
 	free(c->partial);
 	free(c);
-	cell_handle_closed(cell);
+	ops->closed(ctx);
 }
 
 void connection_close(struct connection *c)

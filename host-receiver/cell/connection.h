@@ -21,11 +21,27 @@
 /* What is still read at an orderly end. */
 #define CONNECTION_DRAIN_MAX (1024u * 1024u)
 
-struct cell;
+struct connection;
+
+/* Whom a connection tells; ctx is the owner's. Static. */
+struct connection_ops {
+	/* A whole frame's body. False: the connection must end, and the owner has said why. */
+	bool (*frame)(void *ctx, struct connection *c, const uint8_t *body, size_t len);
+	/* The prefix of a frame, or the end of the stream inside one, was wrong. */
+	void (*violation)(void *ctx, struct connection *c, const struct wire_refusal *refusal);
+	/* So many bytes were read. */
+	void (*bytes)(void *ctx, size_t n);
+	/* It has ended; the owner closes it. reason is a static string of events.md section 3. */
+	void (*ended)(void *ctx, struct connection *c, const char *reason);
+	/* It is closed and freed. */
+	void (*closed)(void *ctx);
+};
 
 struct connection {
-	struct cell *cell; /* borrowed */
-	int fd;		   /* owned */
+	const struct connection_ops *ops;
+	void *ctx;	 /* the owner's; borrowed */
+	uint8_t *buffer; /* CONNECTION_READ_SIZE, shared by all; used within one call */
+	int fd;		 /* owned */
 	uv_poll_t poll;
 	bool polling;
 	uint64_t number; /* of the cell's active connections, from 1; 0: not active */
@@ -36,11 +52,12 @@ struct connection {
 };
 
 /* Takes fd, also on error. Not polled yet. NULL: no memory. */
-struct connection *connection_new(struct cell *cell, uv_loop_t *loop, int fd);
+struct connection *connection_new(uv_loop_t *loop, int fd, uint8_t *buffer,
+				  const struct connection_ops *ops, void *ctx);
 
 void connection_poll(struct connection *c, bool on);
 
-/* Read once and hand the whole frames to the cell, which may end the connection. */
+/* Read once and hand the whole frames to the owner, who may end the connection. */
 void connection_read(struct connection *c);
 /* Read until nothing is there any more; the connection may end meanwhile. */
 void connection_drain(struct connection *c);
@@ -48,5 +65,5 @@ void connection_drain(struct connection *c);
 /* The liveness byte (wire.md section 6). False when the connection is dead. */
 bool connection_ask(struct connection *c);
 
-/* Close and free, in the loop's time. The cell's handle count is kept. */
+/* Close and free, in the loop's time; closed() tells when. */
 void connection_close(struct connection *c);

@@ -148,7 +148,10 @@ int cell_socket_bind(struct cell_socket *s, const struct cell_options *o, bool r
 	}
 	r = bind_as(s->fd, &address, o);
 	if (r < 0) {
-		explain(why, -r, o->uds_base, "cannot bind");
+		explain(why, -r, o->uds_base,
+			r == -EACCES && o->set_owner
+				? "cannot bind (the folder must be writable by --socket-owner)"
+				: "cannot bind");
 		goto fail;
 	}
 	r = check_inode(s, o, why);

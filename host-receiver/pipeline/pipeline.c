@@ -99,8 +99,7 @@ static void die(const char *what, int error)
 	abort();
 }
 
-/* ---- workers ------------------------------------------------------------------------------------
- */
+/* ---- workers ---- */
 
 static void put_signed(struct pipeline *p, struct batch *b)
 {
@@ -140,8 +139,7 @@ static void worker_main(void *arg)
 	uv_mutex_unlock(&p->lock);
 }
 
-/* ---- committer
- * ------------------------------------------------------------------------------------- */
+/* ---- committer ---- */
 
 /* The batches that come next, as far as they are ready. Under the lock. */
 static size_t take_group(struct pipeline *p, struct batch *group[static PIPELINE_GROUP_MAX])
@@ -229,8 +227,7 @@ static void committer_main(void *arg)
 	uv_mutex_unlock(&p->lock);
 }
 
-/* ---- loop thread
- * --------------------------------------------------------------------------------------- */
+/* ---- loop thread ---- */
 
 static void signer_unref(struct signer_ref *ref)
 {

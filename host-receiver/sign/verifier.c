@@ -111,8 +111,7 @@ void verifier_bad(struct verifier *v, const char *file, uint64_t number, const c
 	note(v, FINDING_BAD, file, number, why);
 }
 
-/* ---- one record -------------------------------------------------------------------------------
- */
+/* ---- one record ---- */
 
 static bool same(struct wire_text a, struct wire_text b)
 {
@@ -260,8 +259,7 @@ static enum finding judge(struct verifier *v, const char *line, size_t len, stru
 	return finding;
 }
 
-/* ---- streams
- * ------------------------------------------------------------------------------------- */
+/* ---- streams ---- */
 
 static struct stream **bucket_of(struct verifier *v, struct wire_text id)
 {

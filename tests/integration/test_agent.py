@@ -185,6 +185,21 @@ def a_command_that_cannot_run():
             conn.until(source("telemetry.bye"))
 
 
+def a_fork_that_fails_is_exit_2():
+    """RLIMIT_NPROC binds everybody but root."""
+    if os.environ.get("CELLOS_SANITIZE", "none") != "none":
+        print("not under a sanitizer, which needs a thread of its own to end")
+        return
+    with Host() as host:
+        os.chmod(host.dir.name, 0o777)
+        run = subprocess.run(["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups",
+                              "prlimit", "--nproc=0:0", *host.args(*WALK)],
+                             # LeakSanitizer cannot fork either.
+                             env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+                             capture_output=True, text=True, timeout=10)
+        assert run.returncode == 2 and "fork failed" in run.stderr, run
+
+
 def the_ready_fd_gets_the_pid():
     with Host() as host:
         read_end, write_end = os.pipe()
@@ -218,9 +233,11 @@ def hardened():
         for name in ("CapPrm", "CapEff", "CapBnd", "CapInh"):
             assert int(status[name], 16) & ~allowed == 0, (name, status[name])
         assert status["NoNewPrivs"].strip() == "1"
-        # AddressSanitizer makes mlockall(2) do nothing.
+        # AddressSanitizer makes mlockall(2) do nothing; under one there is no filter either.
         if "address" not in os.environ.get("CELLOS_SANITIZE", ""):
             assert int(status["VmLck"].split()[0]) > 0
+        if os.environ.get("CELLOS_SANITIZE", "none") == "none":
+            assert status["Seccomp"].strip() == "2"
         # Some machines let nobody lower it; then the agent says so and goes on.
         may = subprocess.run(["sh", "-c", "echo -1000 >/proc/self/oom_score_adj"],
                              stderr=subprocess.DEVNULL).returncode == 0
@@ -325,7 +342,8 @@ if __name__ == "__main__":
                    what_was_there_is_not_told, inotify_on_two_paths, heartbeats_tell_totals,
                    sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,
                    no_wait_returns_at_once, the_parent_becomes_the_command,
-                   a_command_that_cannot_run, the_ready_fd_gets_the_pid,
+                   a_command_that_cannot_run, a_fork_that_fails_is_exit_2,
+                   the_ready_fd_gets_the_pid,
                    inherited_descriptors_are_closed, hardened, usage_errors_name_the_option,
                    the_most_paths_are_taken, a_forced_source_that_is_missing,
                    a_fallback_is_told, version_1_writes_five_keys, excluded_pids_are_not_told]))

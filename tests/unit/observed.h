@@ -18,6 +18,7 @@ struct observed_text {
 };
 
 struct observed {
+	uint32_t children_of; /* if not 0: other processes' children are left out */
 	size_t n;
 	struct observed_event {
 		enum wire_source source;
@@ -39,9 +40,14 @@ static inline void observed_text(char *out, size_t size, const struct wire_text 
 	out[n] = '\0';
 }
 
+static inline bool observed_has(const struct observed_event *e, enum wire_key key)
+{
+	return e->has >> key & 1;
+}
+
 static inline void observed_add(struct observed *o, const struct declaration *d)
 {
-	struct observed_event *e = &o->events[o->n++];
+	struct observed_event *e = &o->events[o->n];
 
 	ck_assert_uint_lt(o->n, OBSERVED_MAX);
 	*e = (struct observed_event){
@@ -73,6 +79,9 @@ static inline void observed_add(struct observed *o, const struct declaration *d)
 		default: break;
 		}
 	}
+	if (!o->children_of || !observed_has(e, WIRE_KEY_PPID) ||
+	    e->uints[WIRE_KEY_PPID] == o->children_of)
+		o->n++;
 }
 
 /* Move everything that is queued to the end of *o. */
@@ -80,33 +89,28 @@ static inline void observed_take(struct observed *o, struct event_queue *q)
 {
 	static uint8_t frames[1 << 20];
 	struct iovec iov[8];
-	size_t n, used = 0;
+	size_t n;
 
 	for (n = event_queue_peek(q, iov, 8); n; n = event_queue_peek(q, iov, 8)) {
-		size_t bytes = 0;
+		size_t used = 0;
 
 		for (size_t i = 0; i < n; i++) {
 			ck_assert_uint_le(used + iov[i].iov_len, sizeof(frames));
 			memcpy(frames + used, iov[i].iov_base, iov[i].iov_len);
 			used += iov[i].iov_len;
-			bytes += iov[i].iov_len;
 		}
-		event_queue_sent(q, bytes);
-	}
-	for (size_t at = 0; at < used;) {
-		uint32_t len = wire_decode_length(frames + at);
-		struct wire_refusal refusal;
-		struct declaration d;
+		event_queue_sent(q, used);
+		for (size_t at = 0; at < used;) {
+			uint32_t len = wire_decode_length(frames + at);
+			struct wire_refusal refusal;
+			struct declaration d;
 
-		ck_assert_uint_le(at + WIRE_PREFIX_SIZE + len, used);
-		ck_assert_int_eq(wire_decode(frames + at + WIRE_PREFIX_SIZE, len, &d, &refusal),
-				 WIRE_OK);
-		observed_add(o, &d);
-		at += WIRE_PREFIX_SIZE + len;
+			ck_assert_uint_le(at + WIRE_PREFIX_SIZE + len, used);
+			ck_assert_int_eq(
+				wire_decode(frames + at + WIRE_PREFIX_SIZE, len, &d, &refusal),
+				WIRE_OK);
+			observed_add(o, &d);
+			at += WIRE_PREFIX_SIZE + len;
+		}
 	}
-}
-
-static inline bool observed_has(const struct observed_event *e, enum wire_key key)
-{
-	return e->has >> key & 1;
 }

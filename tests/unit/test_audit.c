@@ -165,6 +165,24 @@ START_TEST(test_join)
 	call = add(&j, AUDIT_KIND_END, 1);
 	ck_assert_int_eq(call->pid, 1);
 	ck_assert_uint_eq(call->sockaddr[0], 1);
+	/* A connect that io_uring made within a call: the call's identity, the address of both. */
+	for (unsigned late = 0; late < 2; late++) {
+		struct audit_record uring = record(AUDIT_KIND_URING, 9);
+
+		uring.uring_connect = true;
+		uring.pid = 99;
+		if (!late)
+			ck_assert_ptr_null(audit_join_add(&j, &uring));
+		ck_assert_ptr_null(add(&j, AUDIT_KIND_SYSCALL, 9));
+		if (late)
+			ck_assert_ptr_null(audit_join_add(&j, &uring));
+		ck_assert_ptr_null(add(&j, AUDIT_KIND_SOCKADDR, 9));
+		call = add(&j, AUDIT_KIND_END, 9);
+		ck_assert_int_eq(call->kind, AUDIT_KIND_SYSCALL);
+		ck_assert_int_eq(call->pid, 9);
+		ck_assert(call->uring_connect);
+		ck_assert_uint_eq(call->sockaddr_len, 1);
+	}
 	/* An end alone, an address alone, an end twice. */
 	ck_assert_ptr_null(add(&j, AUDIT_KIND_END, 1));
 	ck_assert_ptr_null(add(&j, AUDIT_KIND_SOCKADDR, 3));

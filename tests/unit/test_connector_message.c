@@ -14,15 +14,14 @@
 struct message {
 	_Alignas(8) uint8_t bytes[128];
 	struct nlmsghdr nl;
-	struct proc_event ev;
-	/* struct cn_msg less its flexible end, which must not stand inside another struct. */
 	struct {
 		struct cb_id id;
-		__u32 seq, ack;
-		__u16 len, flags;
-	} cn;
+		uint32_t seq, ack;
+		uint16_t len, flags;
+	} cn; /* struct cn_msg without its flexible end */
+	struct proc_event ev;
 };
-_Static_assert(sizeof(((struct message *)0)->cn) == sizeof(struct cn_msg), "the same head");
+_Static_assert(sizeof(((struct message *)0)->cn) == sizeof(struct cn_msg), "the same layout");
 
 static void build(struct message *m)
 {

@@ -175,6 +175,23 @@ START_TEST(test_judge_others)
 	ck_assert_int_eq(v.error, EPERM);
 	sets.effective = UINT64_C(1) << CAP_SYS_ADMIN;
 	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	/* Only some sockets and files need one. */
+	sets.effective = 0;
+	call = (struct seccomp_data){.nr = __NR_socket, .args = {AF_INET, SOCK_STREAM}};
+	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	call.args[1] = SOCK_RAW | SOCK_CLOEXEC | UINT64_C(1) << 32;
+	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	call.args[0] = AF_NETLINK;
+	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	call.args[0] = AF_PACKET;
+	call.args[1] = SOCK_DGRAM;
+	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	call = (struct seccomp_data){.nr = __NR_mknodat, .args = {0, 0, 010644}};
+	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	call.args[2] = 020644;
+	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	call.args[2] = 060644;
+	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
 	/* One that implies no capability. */
 	call.nr = __NR_read;
 	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);

@@ -32,6 +32,8 @@ static void setup(void)
 {
 	config = (struct probe_config){.self = getppid()};
 	observed.n = 0;
+	/* The machine has other things to do. */
+	observed.children_of = (uint32_t)getpid();
 	queue = event_queue_new(EVENT_QUEUE_MAX, WIRE_VERSION_2);
 	ck_assert_int_eq(proc_connector_ops.open(&config, &probe, open_why), 0);
 }
@@ -162,7 +164,13 @@ static void *thread_exec(void *unused)
 static void *thread_exit7(_unused_ void *unused)
 {
 	usleep(20000);
-	exit(7);
+	_exit(7);
+}
+
+static void *thread_exit0(_unused_ void *unused)
+{
+	usleep(100000);
+	_exit(0);
 }
 
 static void body_threads(void)
@@ -179,7 +187,7 @@ static void body_leader_first(void)
 {
 	pthread_t t;
 
-	pthread_create(&t, NULL, thread_sleep, (void *)(uintptr_t)100000);
+	pthread_create(&t, NULL, thread_exit0, NULL);
 	pthread_exit(NULL);
 }
 

@@ -12,7 +12,7 @@
 #include "common/util.h"
 #include "tests/unit/unit.h"
 
-/* ---- golden frames ------------------------------------------------------------------------- */
+/* ---- golden frames ---- */
 
 static size_t from_hex(const char *hex, uint8_t *out)
 {
@@ -124,7 +124,7 @@ START_TEST(golden_frames)
 }
 END_TEST
 
-/* ---- random declarations ------------------------------------------------------------------- */
+/* ---- random declarations ---- */
 
 struct texts {
 	size_t used;
@@ -340,7 +340,7 @@ START_TEST(damaged_frames_are_answered)
 }
 END_TEST
 
-/* ---- limits, one below, at, one above -------------------------------------------------------- */
+/* ---- limits, one below, at, one above ---- */
 
 static struct declaration spawned(void)
 {

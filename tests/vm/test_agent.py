@@ -25,6 +25,10 @@ chmod 600 /tmp/two/moved
 rm /tmp/two/moved
 sleep 0.5
 
+# Somebody else dials the agent's port while the agent is connected.
+printf '\\1\\0\\0\\0\\240' | vsock-cat 9001
+sleep 0.5
+
 vm put /proc/$agent/status status
 vm put /proc/$agent/smaps_rollup smaps
 kill -TERM $agent
@@ -151,6 +155,15 @@ class Agent(unittest.TestCase):
         sequence = [e["data"]["sequence"] for e in self.events]
         self.assertEqual(sequence, list(range(1, len(sequence) + 1)))
         self.assertTrue(self.events[-1]["type"].endswith("stream.v1.sealed"))
+
+    def test_an_impostor_is_turned_away(self):
+        contested = self.only("guest.v1.channel_contested")
+        self.assertEqual(contested["reason"], "second_connection")
+        self.assertEqual(find(self.events, "guest.v1.channel_violation"), [])
+        # The first is the agent's, to its goodbye; the second is the next agent's.
+        connections = [e["data"]["connection"] for e in find(self.events, "telemetry.bye")]
+        self.assertEqual(connections, [1])
+        self.assertEqual(len(find(self.events, "guest.v1.agent_connected")), 2)
 
     def test_memory(self):
         def kib(file, *names):

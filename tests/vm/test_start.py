@@ -55,7 +55,7 @@ class Start(unittest.TestCase):
         code, began, ended = result.mark("parent").split()
         self.assertEqual(code, "3")
         self.assertGreaterEqual(float(ended) - float(began), 1.4)
-        self.assertLess(float(ended) - float(began), 3)
+        self.assertLess(float(ended) - float(began), 4)
         reason = result.files["/tmp/reason"].decode()
         self.assertIn("vsock:2:9001", reason)
         self.assertIn("Connection reset", reason)

@@ -359,8 +359,10 @@ class Vm:
             with open(os.path.join(self.directory, "qemu.log"), "wb") as log:
                 self.process = start([
                     "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-                    "-no-reboot", "-accel", "tcg,thread=multi", "-m", str(self.memory_mib),
-                    "-smp", str(self.cpus), "-kernel", self.kernel.image, "-initrd", image,
+                    "-no-reboot", "-accel", "tcg,thread=multi",
+                    # As on a VMM's processor, random numbers are there from the start.
+                    "-cpu", "qemu64,+rdrand,+rdseed",
+                    "-m", str(self.memory_mib), "-smp", str(self.cpus), "-kernel", self.kernel.image, "-initrd", image,
                     "-append", f"console=ttyS0 quiet loglevel=4 panic=-1 {self.append}",
                     "-chardev", f"file,id=console,path={self.directory}/console",
                     "-serial", "chardev:console",

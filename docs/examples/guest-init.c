@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An init for a microVM image: guest-init COMMAND [ARG...]
+ *
+ * The agent first; when it is ready, and not before, the workload under the profile; its exit code
+ * as four little-endian bytes to port 9000 of the host; the agent's goodbye; the end. A workload
+ * that was started before the agent is connected could speak in its place.
+ *
+ * Exit codes it reports: the workload's, 128 + N if signal N ended it, 125 if the profile could not
+ * be applied, 124 if the agent did not start (the workload is not run then).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vm_sockets.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define EXIT_PORT      9000
+#define EXIT_NO_AGENT  124
+#define PID_FILE       "/run/cellos-telemetry.pid"
+#define BYE_TIMEOUT_MS 2000
+
+static void mount_everything(void)
+{
+	static const struct {
+		const char *type, *target;
+	} mounts[] = {
+		{"devtmpfs", "/dev"},
+		{"proc", "/proc"},
+		{"sysfs", "/sys"},
+		{"tmpfs", "/run"},
+	};
+
+	for (size_t i = 0; i < sizeof(mounts) / sizeof(*mounts); i++) {
+		mkdir(mounts[i].target, 0755);
+		if (mount(mounts[i].type, mounts[i].target, mounts[i].type, MS_NOSUID, NULL) < 0 &&
+		    errno != EBUSY)
+			fprintf(stderr, "guest-init: cannot mount %s: %s\n", mounts[i].target,
+				strerror(errno));
+	}
+}
+
+/* Runs a program and waits for it, and for whatever else ends meanwhile. Its code, as a shell's. */
+static int run(char *const *argv)
+{
+	pid_t child = fork(), pid;
+	int status;
+
+	if (child == 0) {
+		execvp(argv[0], argv);
+		fprintf(stderr, "guest-init: cannot run %s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	while (child > 0) {
+		pid = wait(&status);
+		if (pid == child)
+			return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+		if (pid < 0 && errno != EINTR)
+			break;
+	}
+	fprintf(stderr, "guest-init: cannot run %s: %s\n", argv[0], strerror(errno));
+	return 126;
+}
+
+static void report_exit(int code)
+{
+	const struct sockaddr_vm host = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = EXIT_PORT};
+	const uint8_t bytes[4] = {(uint8_t)code, (uint8_t)(code >> 8), (uint8_t)(code >> 16),
+				  (uint8_t)(code >> 24)};
+	const struct timeval timeout = {.tv_sec = 2};
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
+	    connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0 ||
+	    send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) != sizeof(bytes))
+		fprintf(stderr, "guest-init: cannot report the exit code %d: %s\n", code,
+			strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* So that the host sees an orderly end and not a silence. */
+static void stop_agent(void)
+{
+	FILE *f = fopen(PID_FILE, "re");
+	int pid = 0;
+
+	if (!f)
+		return;
+	if (fscanf(f, "%d", &pid) == 1 && pid > 1 && kill(pid, SIGTERM) == 0)
+		for (int i = 0; i < BYE_TIMEOUT_MS / 10 && kill(pid, 0) == 0; i++) {
+			/* It is a child of PID 1: gone only when it is waited for. */
+			while (waitpid(-1, NULL, WNOHANG) > 0)
+				;
+			usleep(10000);
+		}
+	fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+	char *agent[] = {"cellos-telemetry", NULL};
+	char **workload = calloc((size_t)argc + 4, sizeof(*workload));
+	int code;
+
+	if (argc < 2 || !workload) {
+		fprintf(stderr, "usage: guest-init COMMAND [ARG...]\n");
+		return 64;
+	}
+	if (getpid() == 1)
+		mount_everything();
+	workload[0] = "cellos-workload-exec";
+	workload[1] = "--init";
+	workload[2] = "--";
+	memcpy(&workload[3], &argv[1], (size_t)(argc - 1) * sizeof(*workload));
+
+	/* Its parent returns when the agent is connected, armed and has said hello. */
+	code = run(agent) == 0 ? run(workload) : EXIT_NO_AGENT;
+	report_exit(code);
+	stop_agent();
+	if (getpid() == 1) {
+		sync();
+		/* With reboot=k on the command line this ends a Firecracker VM. */
+		reboot(RB_AUTOBOOT);
+	}
+	free(workload);
+	return code > 255 ? 255 : code;
+}

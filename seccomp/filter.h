@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A compiled policy, as the policy compiler writes it into a header, and what is made of it at run
+ * time: pids are put in, rules taken out, refusals turned into errors or into questions to the
+ * agent. Allocates nothing, does no I/O but filter_print(); any thread.
+ */
+#pragma once
+
+#include <linux/filter.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "common/listener.h"
+
+#define FILTER_CONDITIONS_MAX LISTENER_CONDITIONS_MAX
+#define FILTER_PROGRAM_MAX    4096u /* BPF_MAXINSNS */
+#define FILTER_NO_HOLE	      0xffu
+
+enum filter_action {
+	FILTER_REFUSE,
+	FILTER_WATCH,
+	FILTER_KILL,
+	FILTER_ALLOW,
+};
+
+/* As struct listener_condition. */
+struct filter_condition {
+	uint32_t mask;
+	uint32_t value;
+	uint16_t at; /* the instruction that compares */
+	uint8_t arg;
+	int8_t pid; /* 1, -1: the value is the protected pid, or it negated */
+};
+
+struct filter_rule {
+	const char *syscall;
+	const char *reason;
+	uint16_t nr;
+	uint16_t ret; /* the instruction that ends the program when the rule matches */
+	uint16_t error;
+	uint8_t action; /* enum filter_action */
+	uint8_t quiet;	/* refused without asking the agent */
+	uint8_t hole;	/* index, or FILTER_NO_HOLE */
+	uint8_t n_conditions;
+	struct filter_condition conditions[FILTER_CONDITIONS_MAX];
+};
+
+struct filter_hole {
+	const char *name;
+	const char *opens;
+};
+
+struct filter_table {
+	uint32_t arch; /* AUDIT_ARCH_* */
+	uint16_t n_program;
+	uint16_t n_rules;
+	uint16_t n_holes;
+	const struct sock_filter *program;
+	const struct filter_rule *rules;
+	const struct filter_hole *holes;
+};
+
+struct filter_options {
+	pid_t protect_pid; /* 0: none known, PIDs 1 and 2 are all that is protected */
+	uint32_t holes;	   /* bit i: hole i of the table is open */
+	bool notify;	   /* refused and watched calls ask the listener */
+};
+
+/*
+ * The program to install. out has room for t->n_program instructions; returns their number.
+ * A rule that is taken out becomes a jump to the next instruction, so that the rules after it for
+ * the same call still count.
+ */
+size_t filter_build(const struct filter_table *t, const struct filter_options *o,
+		    struct sock_filter *out);
+
+/* The rules that notify, for the agent, in the order in which they are tried. */
+int filter_listener_message(const struct filter_table *t, const struct filter_options *o,
+			    struct listener_message *ret);
+
+/* The index of the hole of that name, or -ENOENT. */
+int filter_find_hole(const struct filter_table *t, const char *name);
+
+/* program, an instruction a line, with the rule's reason where one ends. */
+void filter_print(const struct filter_table *t, const struct sock_filter *program, size_t n,
+		  FILE *out);

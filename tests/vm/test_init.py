@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The example of an init for image builders: agent, workload under the profile, exit code to the
+host's port 9000, goodbye."""
+
+import os
+import socket
+import threading
+import unittest
+
+from vm import Receiver, Vm, built, find, guest_program, main
+
+SCRIPT = """
+guest-init sh -c 'mount -t tmpfs none /mnt; echo pid $$; exit 42'
+vm say first $?
+guest-init sh -c 'kill -KILL $$'
+vm say second $?
+rm /bin/cellos-telemetry
+guest-init touch /tmp/ran
+vm say third $?
+[ ! -e /tmp/ran ]
+"""
+
+
+class Init(unittest.TestCase):
+    def test_exit_codes_reach_the_host(self):
+        codes = []
+        with Receiver() as receiver, \
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(f"{receiver.base}_9000")
+            listener.listen(4)
+
+            def accept():
+                for _ in range(3):
+                    with listener.accept()[0] as s, s.makefile("rb") as f:
+                        codes.append(f.read())
+
+            thread = threading.Thread(target=accept, daemon=True)
+            thread.start()
+            program = os.path.join(built("CELLOS_VM_PROGRAMS"), "vm-guest-init")
+            result = Vm(SCRIPT, receiver=receiver, ports=(9000, 9001), programs=[
+                (program, "/bin/guest-init"),
+                guest_program("seccomp/cellos-workload-exec")]).run().check()
+            thread.join(10)
+            events = receiver.finish()
+        self.assertEqual(codes, [(42).to_bytes(4, "little"), (137).to_bytes(4, "little"),
+                                 (124).to_bytes(4, "little")], result.output)
+        self.assertEqual([result.mark(m) for m in ("first", "second", "third")],
+                         ["42", "137", "124"])
+        self.assertEqual(len(find(events, "telemetry.bye")), 2)
+        self.assertTrue(find(events, "capability.denied", syscall="mount", via="profile"))
+
+
+if __name__ == "__main__":
+    main()

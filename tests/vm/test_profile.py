@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""A root workload under the profile tries every route to the agent; the agent lives, keeps its
+heartbeat and its sources, and what was refused is signed evidence. Without the profile the same
+routes are open."""
+
+import os
+import re
+import unittest
+
+from vm import CGROUP2, Receiver, Vm, find, guest_program, main, test_program
+
+WINDOW_MS = 4000
+POLICY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "seccomp",
+                      "workload.policy")
+MODES = ["default", "share-pidns", "none"]
+
+SCRIPT = CGROUP2 + """
+mkdir /sys/fs/cgroup/agent
+# A pid that no process of the workload's own namespace will have.
+echo 6000 > /proc/sys/kernel/ns_last_pid
+cellos-telemetry --heartbeat 500 || exit 10
+agent=$(cat /run/cellos-telemetry.pid)
+echo $agent > /sys/fs/cgroup/agent/cgroup.procs
+started=$(cut -d ' ' -f 22 /proc/$agent/stat)
+vm say agent $agent
+
+# What ordinary work says, without and with.
+cat > /tmp/ordinary <<'END'
+echo one two | sed s/one/three/
+for i in 1 2 3; do (exit $i); echo $?; done
+sleep 5 & kill %1; wait %1; echo $?
+find /etc | sort | md5sum
+dd if=/dev/zero bs=1k count=64 2> /dev/null | gzip | zcat | md5sum
+kill -TERM $$
+END
+sh /tmp/ordinary > /tmp/plain 2>&1; echo $? >> /tmp/plain
+cellos-workload-exec --init sh /tmp/ordinary > /tmp/profiled 2>&1; echo $? >> /tmp/profiled
+cellos-workload-exec --share-pidns sh /tmp/ordinary > /tmp/shared 2>&1; echo $? >> /tmp/shared
+for f in plain profiled shared; do vm put /tmp/$f; done
+
+cellos-workload-exec -- attack default $agent > /tmp/default 2> /tmp/errors 9<> /dev/vsock
+vm say default $?
+vm put /tmp/default
+cellos-workload-exec --share-pidns -- attack share-pidns $agent > /tmp/share-pidns \\
+    2>> /tmp/errors 9<> /dev/vsock
+vm say share-pidns $?
+vm put /tmp/share-pidns
+vm put /tmp/errors
+[ "$(cut -d ' ' -f 22 /proc/$agent/stat)" = $started ] || exit 20
+
+# The sources still see.
+spawn 1 /bin/true > /tmp/null
+nc 127.0.0.1 4242 < /dev/null
+sleep 1.5
+vm say alive $(cat /proc/$agent/oom_score_adj) $(cat /proc/sys/kernel/core_pattern)
+
+attack none $agent > /tmp/none 9<> /dev/vsock
+vm say none $?
+vm put /tmp/none
+kill -TERM $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
+"""
+
+
+def layer(name, expected, happened):
+    """What stopped a route, by how it failed."""
+    if happened == "done" or happened.startswith("let in"):
+        return "own processes only" if expected == "own only" else "open"
+    if happened == "killed by signal 31":
+        return "filter: killed"
+    if happened.startswith("killed") or expected == "any" or expected == "open":
+        return f"kernel: {happened}"
+    if name.startswith(("sethostname", "setdomainname", "mknod")):
+        return "capability, reported"
+    reasons = {
+        "No such process": "pid namespace", "No such file or directory": "not there",
+        "Read-only file system": "read-only mount", "No such device": "masked",
+        "Connection refused": "masked", "Device or resource busy": "mount over it",
+        "Bad file descriptor": "closed", "Function not implemented": "filter: ENOSYS",
+        "Operation not permitted": "capability" if name.startswith("/") else "filter: EPERM",
+        "Permission denied": "capability",
+    }
+    return reasons.get(happened, happened)
+
+
+class Profile(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        with Receiver("--keepalive", str(WINDOW_MS), signed=True) as receiver:
+            vm = Vm(SCRIPT, receiver=receiver, programs=[
+                test_program("attack"), test_program("spawn"),
+                guest_program("seccomp/cellos-workload-exec")])
+            cls.result = vm.run()
+            cls.events = receiver.finish()
+            cls.verdict = receiver.verify()
+        for mode in MODES:
+            print(f"--- {mode}\n{cls.text(mode)}", flush=True)
+        cls.result.check()
+        if "CELLOS_ROUTES_TABLE" in os.environ:
+            cls.write_table(os.environ["CELLOS_ROUTES_TABLE"])
+
+    @classmethod
+    def text(cls, name):
+        return cls.result.files.get(f"/tmp/{name}", b"").decode(errors="replace")
+
+    @classmethod
+    def rows(cls, mode):
+        return [[field.strip() for field in line.split("|")]
+                for line in re.findall(r".* \| (?:ok|WRONG)$", cls.text(mode), re.M)]
+
+    @classmethod
+    def write_table(cls, path):
+        """docs/workload-profile-routes.md, from what happened here."""
+        columns = [{row[0]: row for row in cls.rows(mode)} for mode in MODES]
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("| route | default | `--share-pidns` | without the profile |\n|---|---|---|---|\n")
+            for name in columns[0]:
+                cells = [layer(name, *column[name][1:3]) for column in columns]
+                f.write(f"| `{name}` | {' | '.join(cells)} |\n".replace("{}", "AGENT"))
+
+    def test_every_route_is_as_expected(self):
+        for mode in MODES:
+            wrong = [line for line in self.text(mode).splitlines() if line.endswith("WRONG")]
+            self.assertEqual(wrong, [], mode)
+            self.assertEqual(self.result.mark(mode), "0", mode)
+            self.assertGreater(len(self.rows(mode)), 140)
+
+    def test_without_the_profile_the_routes_are_open(self):
+        opened = [row[0] for row in self.rows("none")
+                  if row[2] == "done" or row[2].startswith("let in")]
+        stopped = [row[0] for row in self.rows("default") if row[1] in ("stopped", "killed") and
+                   row[0] in opened]
+        self.assertGreater(len(stopped), 80)
+
+    def test_every_rule_has_an_attack(self):
+        tried = {re.split(r"\W", row[0].replace("#", "N"))[0] for row in self.rows("none")}
+        with open(POLICY, encoding="utf-8") as f:
+            for line in f:
+                if re.match("(refuse|watch|kill) ", line):
+                    calls = re.sub(r"^(refuse \w+( quietly)?|watch|kill) ", "", line).split()[0]
+                    for call in calls.split(","):
+                        self.assertIn(call.replace("#", "N"), tried, line)
+
+    def test_refusals_are_evidence(self):
+        refused = find(self.events, "capability.denied", via="profile")
+        self.assertGreaterEqual(len(refused), 120)
+        calls = {e["data"]["detail"]["syscall"] for e in refused}
+        for call in ("socket", "reboot", "mount", "kill", "ptrace", "bpf", "unshare", "pidfd_open",
+                     "io_uring_setup", "prlimit64", "setns"):
+            self.assertIn(call, calls)
+        watched = find(self.events, "capability.denied", via="seccomp-notify")
+        self.assertIn("sethostname", {e["data"]["detail"]["syscall"] for e in watched})
+        self.assertEqual({e["data"]["guestComm"] for e in refused}, {"attack"})
+
+    def test_the_agent_lives(self):
+        self.assertEqual(find(self.events, "guest.v1.agent_silenced"), [])
+        self.assertEqual(len(find(self.events, "telemetry.bye")), 1)
+        first = find(self.events, "guest.v1.agent_disconnected", connection=1)
+        self.assertEqual(len(first), 1)
+        bye = find(self.events, "telemetry.bye")[0]["data"]
+        self.assertLess(bye["sequence"], first[0]["data"]["sequence"])
+        self.assertNotIn("|", self.result.mark("alive"))
+
+    def test_the_sources_still_report(self):
+        self.assertTrue(find(self.events, "net.connect_attempted", port=4242))
+        self.assertTrue(find(self.events, "process.executed", guestComm="spawn"))
+        self.assertEqual(self.verdict.returncode, 0, self.verdict.stdout + self.verdict.stderr)
+
+    def test_ordinary_work_sees_no_difference(self):
+        self.assertIn("three two", self.text("plain"))
+        self.assertEqual(self.text("plain"), self.text("profiled"))
+        self.assertEqual(self.text("plain"), self.text("shared"))
+
+
+if __name__ == "__main__":
+    main()

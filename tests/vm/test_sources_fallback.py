@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Where a source cannot be had, the next one is taken, said so in hello, and works: in a pid
+namespace, without each capability in turn, and when somebody takes it away."""
+
+import unittest
+
+from vm import Receiver, Vm, find, main, test_program
+
+# linux/capability.h
+CAPS = {
+    "net_admin": 1 << 12,
+    "bpf": 1 << 39 | 1 << 21,
+    "sys_ptrace": 1 << 19,
+    "dac": 1 << 1 | 1 << 2,
+    "sys_resource": 1 << 24,
+    "ipc_lock": 1 << 14,
+    "setpcap": 1 << 8,
+    "audit": 1 << 30 | 1 << 37,
+    "all": (1 << 41) - 1,
+}
+BEST = ("proc-connector", "cgroup-bpf")
+EXPECTED = {
+    # CAP_SYS_ADMIN is enough for BPF.
+    "net_admin": ("proc-walk", "cgroup-bpf"),
+    "bpf": ("proc-connector", "proc-net"),
+    "all": ("proc-walk", "proc-net"),
+}
+WITHOUT = "\n".join(f"""
+without {mask:x} cellos-telemetry --heartbeat 300 --poll 50 || vm say failed {name} $?
+agent=$(cat /run/cellos-telemetry.pid)
+sleep 0.7
+spawn 1 /bin/sleep 0.4 > /tmp/null & vm say spawn_{name} $!
+wait $!
+sleep 0.3
+end $agent""" for name, mask in CAPS.items())
+
+SCRIPT = """
+end() {
+    kill -TERM $1
+    while [ -d /proc/$1 ]; do sleep 0.05; done
+}
+nc -ll -p 7777 -e /bin/cat &
+mkfifo /tmp/hold
+""" + WITHOUT + f"""
+# Forced, they are not replaced: the start fails.
+without {CAPS["net_admin"]:x} cellos-telemetry --process proc-connector 2> /tmp/err
+vm say forced_process $? $(cat /tmp/err)
+without {CAPS["bpf"]:x} cellos-telemetry --net cgroup-bpf 2> /tmp/err
+vm say forced_net $? $(cat /tmp/err)
+without {CAPS["audit"]:x} cellos-telemetry --net audit 2> /tmp/err
+vm say forced_audit $? $(cat /tmp/err)
+unshare -p -f cellos-telemetry --process proc-connector 2> /tmp/err
+vm say forced_pidns $? $(cat /tmp/err)
+
+# PID 1 of a fresh pid namespace: the workload is PID 1, the agent PID 2.
+unshare -p -f --mount-proc cellos-telemetry --poll 50 --heartbeat 300 -- sh -c '
+    sleep 0.5
+    spawn 1 /bin/sleep 0.4 > /tmp/null
+    connects hold 7777 < /tmp/hold & exec 3> /tmp/hold
+    sleep 0.6
+    exec 3>&-
+    wait
+    kill 2
+    sleep 0.5' || vm say failed pidns $?
+
+# Its program is taken away: the agent notices, and polls from then on.
+cellos-telemetry --heartbeat 300 --poll 50 || exit 20
+agent=$(cat /run/cellos-telemetry.pid)
+sleep 1
+vm say detached $(detach)
+sleep 2
+connects hold 7777 < /tmp/hold & hold=$!
+exec 3> /tmp/hold
+sleep 0.6
+exec 3>&-
+wait $hold
+vm say polled $hold
+cellos-telemetry --probe > /tmp/probe
+vm put /tmp/probe probe
+end $agent
+"""
+
+
+class Fallback(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        programs = [test_program(name) for name in ("connects", "detach", "spawn", "without")]
+        with Receiver("--keepalive", "0") as receiver:
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(120).check()
+            cls.events = receiver.finish()
+        cls.runs = []
+        for event in cls.events:
+            if event["type"].endswith("agent_connected"):
+                cls.runs.append([])
+            if cls.runs:
+                cls.runs[-1].append(event)
+
+    def hellos(self, run):
+        return [e["data"]["detail"] for e in find(self.runs[run], "telemetry.hello")]
+
+    def test_without_each_capability(self):
+        self.assertNotIn("failed", self.result.marks)
+        for run, name in enumerate(CAPS):
+            with self.subTest(name):
+                hello = self.hellos(run)[0]
+                self.assertEqual((hello["processVia"], hello["netVia"]), EXPECTED.get(name, BEST))
+                pid = int(self.result.mark(f"spawn_{name}"))
+                found = find(self.runs[run], "process.spawned", ppid=pid)
+                self.assertEqual(len(found), 1)
+                ended = find(self.runs[run], "process.exited",
+                             guestPid=found[0]["data"]["guestPid"])
+                self.assertEqual([e["data"]["guestComm"] for e in ended], ["sleep"])
+                self.assertEqual(len(find(self.runs[run], "telemetry.bye")), 1)
+
+    def test_forced_is_not_replaced(self):
+        for name, source in [("process", "proc-connector"), ("net", "cgroup-bpf"),
+                             ("audit", "audit"), ("pidns", "proc-connector")]:
+            with self.subTest(name):
+                status, _, text = self.result.mark(f"forced_{name}").partition(" ")
+                self.assertEqual(status, "3")
+                self.assertIn(source, text)
+                self.assertIn("why=", text)
+
+    def test_pid_namespace(self):
+        run = len(CAPS)
+        hello = self.hellos(run)[0]
+        self.assertEqual((hello["processVia"], hello["netVia"]), ("proc-walk", "proc-net"))
+        self.assertEqual(find(self.runs[run], "telemetry.hello")[0]["data"]["guestPid"], 2)
+        names = {e["data"]["guestComm"] for e in find(self.runs[run], "process.exited")}
+        self.assertIn("sleep", names)
+        addresses = {e["data"]["detail"]["address"]
+                     for e in find(self.runs[run], "net.connect_attempted", guestComm="connects")}
+        self.assertEqual(addresses, {"127.0.0.1", "::1"})
+
+    def test_taken_away(self):
+        run = len(CAPS) + 1
+        self.assertEqual(self.result.mark("detached"), "2")
+        hellos = self.hellos(run)
+        self.assertEqual([h["netVia"] for h in hellos], ["cgroup-bpf", "proc-net"])
+        self.assertEqual(len({h["session"] for h in hellos}), 1)
+        pid = int(self.result.mark("polled"))
+        found = find(self.runs[run], "net.connect_attempted", guestPid=pid)
+        self.assertEqual(len(found), 2)
+
+    def test_probe(self):
+        lines = self.result.files["probe"].decode().split("\n")[:-1]
+        verdicts = {tuple(line.split()[:2]): line for line in lines}
+        for source in [("process", "proc-connector"), ("process", "proc-walk"),
+                       ("net", "cgroup-bpf"), ("net", "proc-net"), ("net", "audit"),
+                       ("capability", "audit")]:
+            self.assertIn(" available: ", verdicts[source])
+            self.assertIn("; misses: ", verdicts[source])
+        # An agent runs beside it and has the socket.
+        self.assertIn("not available: another agent", verdicts["capability", "seccomp-notify"])
+
+
+if __name__ == "__main__":
+    main()

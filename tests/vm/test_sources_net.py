@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""The net sources on a real kernel: each connect with its address and port, whichever way it was
+made; by BPF, by audit (which tells the result too) and by polling."""
+
+import collections
+import errno
+import unittest
+
+from vm import Receiver, Vm, find, main, test_program
+
+COUNT = 10000
+AUDIT_COUNT = 2600
+STOPPED = 6000
+
+COMMON = """
+ip route add unreachable 192.0.2.0/24
+end() {
+    kill -TERM $1
+    while [ -d /proc/$1 ]; do sleep 0.05; done
+}
+"""
+
+SCRIPT = COMMON + f"""
+cellos-telemetry --heartbeat 500 --process off || exit 10
+agent=$(cat /run/cellos-telemetry.pid)
+vm say bpf $(connects {COUNT} /tmp/bpf)
+vm put /tmp/bpf bpf
+end $agent
+
+cellos-telemetry --heartbeat 500 --process off || exit 11
+agent=$(cat /run/cellos-telemetry.pid)
+kill -STOP $agent
+vm say full $(connects {STOPPED} /tmp/full)
+kill -CONT $agent
+sleep 1
+end $agent
+
+cellos-telemetry --heartbeat 500 --process off --net audit || exit 12
+agent=$(cat /run/cellos-telemetry.pid)
+vm say audit $(connects {AUDIT_COUNT} /tmp/audit)
+vm put /tmp/audit audit
+sleep 1
+end $agent
+
+cellos-telemetry --heartbeat 500 --process off --net proc-net --poll 50 || exit 13
+agent=$(cat /run/cellos-telemetry.pid)
+nc -ll -p 7777 -e /bin/cat & nc=$!
+sleep 0.5
+mkfifo /tmp/hold
+connects hold 7777 < /tmp/hold & hold=$!
+exec 3> /tmp/hold
+sleep 1
+exec 3>&-
+wait $hold
+kill $nc
+vm say polled $hold
+end $agent
+"""
+
+
+class Net(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
+            cls.result = Vm(SCRIPT, receiver=receiver,
+                            programs=[test_program("connects")]).run(150).check()
+            events = receiver.finish()
+        # One part a run of the agent.
+        cls.runs = []
+        for event in events:
+            if event["type"].endswith("agent_connected"):
+                cls.runs.append([])
+            if cls.runs:
+                cls.runs[-1].append(event)
+
+    def check_all(self, name, events, may_miss=()):
+        """Each line that `connects` wrote is an event, in the order of the calls. Returns pairs."""
+        pid = int(self.result.mark(name).split()[0])
+        seen = [e["data"] for e in find(events, "net.connect_attempted", guestPid=pid)]
+        lines = [line.split() for line in self.result.files[name].decode().split("\n")[:-1]]
+        print(f"{name}: {len(seen)} of {len(lines)} connects, "
+              f"in {self.result.mark(name).split()[2]} ms", flush=True)
+        pairs, rest = [], iter(seen)
+        data = next(rest, None)
+        for line in lines:
+            detail = data["detail"] if data else {}
+            if (detail.get("address"), detail.get("port")) == (line[1], int(line[2])):
+                self.assertEqual(detail["family"], "inet6" if ":" in line[1] else "inet")
+                self.assertEqual(data["guestComm"], "connects")
+                self.assertEqual(detail["exe"], "/bin/connects")
+                pairs.append((data, line))
+                data = next(rest, None)
+            else:
+                self.assertIn(line[0], may_miss, (line, data))
+        self.assertIsNone(data)
+        return pairs
+
+    def via(self, events):
+        return find(events, "telemetry.hello")[0]["data"]["detail"]["netVia"]
+
+    def test_bpf(self):
+        self.assertEqual(self.via(self.runs[0]), "cgroup-bpf")
+        pairs = self.check_all("bpf", self.runs[0])
+        ways = collections.Counter(line[0] for _, line in pairs)
+        self.assertEqual(len(ways), 14)
+        self.assertEqual(find(self.runs[0], "telemetry.dropped"), [])
+
+    def test_bpf_overrun(self):
+        events = self.runs[1]
+        seen = len(find(events, "net.connect_attempted"))
+        receipts = [e["data"]["detail"] for e in find(events, "telemetry.dropped")]
+        lost = sum(r["kernelOverrun"] for r in receipts)
+        dropped = sum(r["queueFull"] for r in receipts)
+        print(f"full ring: {seen} told, {lost} lost in the kernel, {dropped} dropped", flush=True)
+        self.assertGreater(lost, 0)
+        self.assertEqual(seen + lost + dropped, STOPPED + 2)
+
+    def test_audit(self):
+        # What io_uring does in a thread of the kernel's has a record without its address.
+        self.assertEqual(self.via(self.runs[2]), "audit")
+        for data, line in self.check_all("audit", self.runs[2], may_miss=["uring-async"]):
+            if line[3] == "-":
+                continue
+            # Nor has what it does within the call that submits it a record of its result.
+            if line[0].startswith("uring"):
+                self.assertNotIn("result", data["detail"])
+                continue
+            result = "ok" if line[3] == "0" else errno.errorcode[int(line[3])]
+            self.assertEqual(data["detail"]["result"], result, line)
+
+    def test_polled(self):
+        self.assertEqual(self.via(self.runs[3]), "proc-net")
+        pid = int(self.result.mark("polled"))
+        found = find(self.runs[3], "net.connect_attempted", guestPid=pid, result="ok", port=7777)
+        self.assertEqual(sorted(e["data"]["detail"]["address"] for e in found),
+                         ["127.0.0.1", "::1"])
+        self.assertEqual({e["data"]["guestComm"] for e in found}, {"connects"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""The process source on a real kernel: every start, execution and end of many short processes, with
+their parents, names and statuses; whatever a process calls itself; pids that are used again; a
+buffer that overruns; a connector that somebody silences."""
+
+import collections
+import unittest
+
+from vm import Receiver, Vm, find, main, test_program
+
+COUNT = 20000
+REUSE = 1500
+STOPPED = 7500
+NAMES = [b"\xff\xfe\x80", b'quo"te', b"new\nline", b"a) S 1 (b", b"\xf0\x9f\x98\x80", b"\xed\xa0\x80"]
+
+SCRIPT = f"""
+cellos-telemetry --heartbeat 500 || exit 10
+agent=$(cat /run/cellos-telemetry.pid)
+
+vm say many $(children {COUNT} /tmp/many)
+vm put /tmp/many many
+
+mkfifo /tmp/hold
+for hex in {" ".join(name.hex() for name in NAMES)}; do
+    children name $hex < /tmp/hold & names="$names $!"
+done
+exec 3> /tmp/hold
+sleep 0.5
+exec 3>&-
+wait
+vm say names $names
+
+echo {REUSE // 3} > /proc/sys/kernel/pid_max
+vm say reuse $(children {REUSE} /tmp/reuse)
+vm put /tmp/reuse reuse
+echo 32768 > /proc/sys/kernel/pid_max
+
+# More than fits into the buffer while the agent does not read.
+mkfifo /tmp/before /tmp/after
+children name 6265666f7265 < /tmp/before & before=$!
+exec 4> /tmp/before
+sleep 0.3
+kill -STOP $agent
+exec 4>&-
+vm say stopped $(children {STOPPED} /tmp/stopped)
+vm put /tmp/stopped stopped
+children name 6166746572 < /tmp/after & after=$!
+exec 5> /tmp/after
+sleep 0.2
+kill -CONT $agent
+sleep 3
+vm say unseen $before $after $$
+exec 5>&-
+wait $after
+vm say again $(children 20 /tmp/again)
+vm put /tmp/again again
+
+# Nobody listens any more, says somebody; within its self-test's period the agent notices.
+vm say healthy
+silence 8
+vm say silenced $(children 20 /tmp/silenced)
+vm put /tmp/silenced silenced
+sleep 38
+vm say restored $(children 20 /tmp/restored)
+vm put /tmp/restored restored
+sleep 1
+kill -TERM $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
+"""
+
+
+def expected_end(number):
+    """leaf() of tests/vm/programs/children.c."""
+    return [("exitCode", 0), ("exitCode", number % 251), ("signal", 15), ("signal", 9)][number % 4]
+
+
+class Process(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        programs = [test_program(name) for name in ("children", "silence")]
+        with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs,
+                            append="transparent_hugepage=never").run(220).check()
+            cls.events = receiver.finish()
+        cls.of_pid = collections.defaultdict(list)
+        for event in cls.events:
+            source = event["data"].get("probeSource", "")
+            if source.startswith("process."):
+                cls.of_pid[event["data"]["guestPid"]].append(event["data"])
+
+    def children(self, name):
+        """(pid of the parent, [(pid, number)...]) of a run."""
+        parent = int(self.result.mark(name).split()[0])
+        lines = self.result.files[name].decode().split("\n")[:-1]
+        return parent, [tuple(map(int, line.split())) for line in lines]
+
+    def check_life(self, parent, number, life):
+        self.assertEqual([e["probeSource"] for e in life],
+                         ["process.spawned", "process.executed", "process.exited"])
+        spawned, executed, exited = life
+        self.assertEqual(spawned["guestComm"], "children")
+        self.assertEqual({e["detail"]["ppid"] for e in life}, {parent})
+        # The child executes the program that it is a copy of.
+        self.assertIn(executed["detail"]["exe"],
+                      ["/bin/children"] if executed["detail"]["resolved"] else [""])
+        key, value = expected_end(number)
+        self.assertEqual(exited["detail"].get(key), value)
+        self.assertLessEqual(spawned["guestMonotonicNs"], exited["guestMonotonicNs"])
+
+    def test_many(self):
+        parent, children = self.children("many")
+        self.assertEqual(len(children), COUNT)
+        complete = 0
+        for pid, number in children:
+            life = self.of_pid[pid][:3]
+            if len(life) == 3 and life[0]["detail"]["ppid"] == parent:
+                self.check_life(parent, number, life)
+                complete += 1
+        milliseconds = int(self.result.mark("many").split()[2])
+        print(f"{complete} of {COUNT} short processes whole, in {milliseconds} ms", flush=True)
+        receipts = [e for e in find(self.events, "telemetry.dropped")
+                    if e["data"]["sequence"] < self.first_stop()]
+        self.assertEqual(receipts, [])
+        self.assertEqual(complete, COUNT)
+
+    def first_stop(self):
+        """Sequence of the first event that was seen after the agent had been stopped."""
+        before = int(self.result.mark("unseen").split()[0])
+        return next(e["data"]["sequence"] for e in find(self.events, "process.exited")
+                    if e["data"]["guestPid"] == before and e["data"]["guestComm"] == "before")
+
+    def test_names(self):
+        pids = [int(pid) for pid in self.result.mark("names").split()]
+        expected = [
+            "\ufffd\ufffd\ufffd", 'quo"te', "new\nline", "a) S 1 (b", "\U0001f600",
+            "\ufffd\ufffd\ufffd",
+        ]
+        for pid, name in zip(pids, expected, strict=True):
+            exited = [e for e in self.of_pid[pid] if e["probeSource"] == "process.exited"]
+            self.assertIn(name, [e["guestComm"] for e in exited], pid)
+
+    def test_reuse(self):
+        parent, children = self.children("reuse")
+        pids = collections.Counter(pid for pid, _ in children)
+        self.assertGreater(max(pids.values()), 2, "no pid was used again: nothing was tested")
+        lives = collections.defaultdict(list)
+        for pid in pids:
+            life = []
+            for event in self.of_pid[pid]:
+                life.append(event)
+                if event["probeSource"] == "process.exited":
+                    if life[0]["detail"]["ppid"] == parent and len(life) == 3:
+                        lives[pid].append(life)
+                    life = []
+        for pid, number in children:
+            self.check_life(parent, number, lives[pid].pop(0))
+
+    def test_overrun(self):
+        parent, children = self.children("stopped")
+        before, after, shell = map(int, self.result.mark("unseen").split())
+        told = sum(1 for pid, _ in children for e in self.of_pid[pid]
+                   if e["detail"].get("ppid") == parent)
+        receipts = [e["data"]["detail"] for e in find(self.events, "telemetry.dropped")
+                    if e["data"]["sequence"] > self.first_stop() - 100]
+        lost = sum(r["kernelOverrun"] for r in receipts)
+        dropped = sum(r["queueFull"] + r["tooLarge"] + r["channel"] for r in receipts)
+        print(f"stopped: {told} events told, {lost} lost in the kernel, {dropped} dropped",
+              flush=True)
+        self.assertGreater(lost, 0, "the buffer did not overrun: nothing was tested")
+        self.assertGreaterEqual(told + lost + dropped, 3 * STOPPED)
+        # Not many more than there were: a loss is counted once.
+        self.assertLess(told + lost, 3 * STOPPED + 200)
+        # Who was there before has ended and is told so, who came meanwhile is told too.
+        ended = [e for e in self.of_pid[before] if e["guestComm"] == "before" and
+                 e["probeSource"] == "process.exited"]
+        self.assertEqual(len(ended), 1)
+        began = [e["probeSource"] for e in self.of_pid[after]
+                 if e["guestMonotonicNs"] > ended[0]["guestMonotonicNs"]]
+        self.assertIn("process.spawned", began)
+        self.assertEqual(began[-1], "process.exited")
+        self.assertEqual(self.of_pid[after][-1]["guestComm"], "after")
+        self.assertEqual(self.of_pid[after][-1]["detail"]["ppid"], shell)
+
+    def whole(self, name):
+        parent, children = self.children(name)
+        return sum(1 for pid, number in children
+                   if [e["probeSource"] for e in self.of_pid[pid][-3:]] ==
+                   ["process.spawned", "process.executed", "process.exited"] and
+                   self.of_pid[pid][-3]["detail"]["ppid"] == parent)
+
+    def test_right_again_after_the_overrun(self):
+        self.assertEqual(self.whole("again"), 20)
+
+    def test_silenced_and_restored(self):
+        kernel = tuple(map(int, find(self.events, "telemetry.hello")[0]["data"]["detail"]
+                           ["kernel"].split(".")[:2]))
+        if kernel < (6, 6):
+            self.assertEqual(self.whole("silenced"), 0, "it was not silenced: nothing was tested")
+        self.assertEqual(self.whole("restored"), 20)
+
+
+if __name__ == "__main__":
+    main()
