@@ -156,6 +156,24 @@ static const char *state_of(const json_t *cell)
 	return json_is_true(json_object_get(cell, "connected")) ? "connected" : "waiting";
 }
 
+/* A line for each probe that cannot read. */
+static void print_failing(const json_t *cells)
+{
+	const json_t *cell;
+	size_t i;
+
+	json_array_foreach(cells, i, cell)
+	{
+		const json_t *probe;
+		const char *name;
+
+		json_object_foreach(json_object_get(cell, "probes"), name,
+				    probe) if (json_is_true(json_object_get(probe, "failing")))
+			printf("%s: the probe %s cannot read: %s\n", text(cell, "cellId"), name,
+			       text(probe, "error"));
+	}
+}
+
 static void print_cells(const json_t *answer)
 {
 	const json_t *cells = json_object_get(answer, "cells");
@@ -171,6 +189,7 @@ static void print_cells(const json_t *answer)
 		       age(cell, "heartbeatAgeMs", heartbeat), number(cell, "sequence"),
 		       number(cell, "framesRejected"), number(cell, "gaps"),
 		       number(cell, "guestDropped") + number(cell, "guestKernelLost"));
+	print_failing(cells);
 }
 
 static void print_object(const json_t *object)

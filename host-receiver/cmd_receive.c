@@ -38,7 +38,7 @@ struct receive {
 	struct pipeline *pipeline;
 	struct cell_host host;
 	struct cell *cell;
-	bool stopping, finished;
+	bool stopping, fatal, finished;
 	int status;
 };
 
@@ -142,7 +142,9 @@ static int parse(struct receive *r, int argc, char **argv)
 		snprintf(why, sizeof(why), "%.100s: unexpected argument", argv[optind]);
 		return usage(why);
 	}
-	return cell_options_check(&r->options, why) < 0 ? usage(why) : EX_OK;
+	if (cell_options_check(&r->options, why) < 0 || cell_options_look(&r->options, why) < 0)
+		return usage(why);
+	return EX_OK;
 }
 
 /* ---- the end ---- */
@@ -153,6 +155,7 @@ static void finish(struct receive *r)
 		return;
 	r->finished = true;
 	pipeline_free(take_ptr(r->pipeline));
+	cell_host_close(&r->host);
 	for (size_t i = 0; i < ARRAY_SIZE(r->signals); i++)
 		uv_close((uv_handle_t *)&r->signals[i], NULL);
 	uv_close((uv_handle_t *)&r->stop_timer, NULL);
@@ -180,6 +183,15 @@ static void stop(struct receive *r, const char *reason)
 	pipeline_flush(r->pipeline);
 }
 
+/* With nobody to read the seal there is nothing to wait for but the probes. */
+static void on_ended(void *ctx)
+{
+	struct receive *r = ctx;
+
+	if (r->fatal && r->host.ending == 0)
+		finish(r);
+}
+
 static void on_progress(void *ctx, int error, bool fatal)
 {
 	struct receive *r = ctx;
@@ -188,8 +200,9 @@ static void on_progress(void *ctx, int error, bool fatal)
 		log_error("msg=\"nobody reads the evidence any more\" cell=%s errno=%d",
 			  r->options.cell_id, -error);
 		r->status = EXIT_FAILURE;
+		r->fatal = true;
 		stop(r, "shutdown");
-		finish(r);
+		on_ended(r);
 		return;
 	}
 	if (error < 0)
@@ -198,7 +211,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 			"cell=%s why=\"%s\"",
 			r->options.cell_id, strerror(-error));
 	cell_host_progress(&r->host);
-	if (r->stopping && pipeline_idle(r->pipeline))
+	if (r->stopping && r->host.ending == 0 && pipeline_idle(r->pipeline))
 		finish(r);
 }
 
@@ -249,6 +262,8 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
+	r->host.on_ended = on_ended;
+	r->host.ctx = r;
 	return EX_OK;
 }
 

@@ -45,6 +45,7 @@ static void finish(struct daemon *d)
 	/* It reads what the pipeline owns. */
 	metrics_server_free(take_ptr(d->metrics));
 	pipeline_free(take_ptr(d->pipeline));
+	cell_host_close(&d->host);
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
 		uv_close((uv_handle_t *)&d->signals[i], NULL);
 	uv_close((uv_handle_t *)&d->second, NULL);
@@ -74,7 +75,7 @@ static void stop(struct daemon *d)
 		cell_remove(cell, "shutdown");
 	}
 	pipeline_flush(d->pipeline);
-	if (pipeline_idle(d->pipeline))
+	if (d->host.ending == 0 && pipeline_idle(d->pipeline))
 		finish(d);
 }
 
@@ -99,7 +100,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 	(void)fatal;
 	tell_sink(d, error);
 	cell_host_progress(&d->host);
-	if (d->stopping && pipeline_idle(d->pipeline))
+	if (d->stopping && d->host.ending == 0 && pipeline_idle(d->pipeline))
 		finish(d);
 }
 
@@ -234,6 +235,7 @@ static void on_second(uv_timer_t *timer)
 
 	if (d->finished)
 		return;
+	d->host.stats.probes_stuck = probe_host_stuck(d->host.probes);
 	metrics_server_publish(d->metrics, &d->host.stats);
 	tell_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	if (d->watchdog_ms == 0 || now_ns < d->watchdog_due_ns)

@@ -14,6 +14,7 @@
 #include "host-receiver/event/event.h"
 #include "host-receiver/evidence/reader.h"
 #include "host-receiver/sign/signer.h"
+#include "host-receiver/tail_reading.h"
 #include "host-receiver/verbs.h"
 
 #define POLL_US 100000u
@@ -28,6 +29,7 @@
 struct tail {
 	const char *cell, *type, *dir, *config_path;
 	bool follow, json, colour;
+	struct tail_readings *readings;
 };
 
 static void print_help(void)
@@ -121,13 +123,6 @@ static void print_fields(const json_t *data)
 	}
 }
 
-static const char *text(const json_t *object, const char *key)
-{
-	const char *s = json_string_value(json_object_get(object, key));
-
-	return s ? s : "";
-}
-
 /* Names are the receiver's own and plain; a forged log's are not trusted to be. */
 static void print_plain(const char *s, int width)
 {
@@ -139,6 +134,22 @@ static void print_plain(const char *s, int width)
 		putchar(' ');
 }
 
+/* Of what the kernel and the VMM say; a VMM's keys may be anything. */
+static void print_change(const char *name, const char *value)
+{
+	putchar(' ');
+	print_plain(name, 0);
+	putchar('=');
+	print_plain(value, 0);
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+	const char *s = json_string_value(json_object_get(object, key));
+
+	return s ? s : "";
+}
+
 static void print_event(const struct tail *t, const json_t *event, const char *type)
 {
 	const json_t *data = json_object_get(event, "data");
@@ -148,10 +159,13 @@ static void print_event(const struct tail *t, const json_t *event, const char *t
 	printf("%s %s", when(t, COLOUR_OFF), when(t, COLOUR_CELL));
 	print_plain(text(data, "cellId"), 12);
 	printf("%s %7lld %s", when(t, COLOUR_OFF),
-	       json_integer_value(json_object_get(data, "sequence")), colour_of(t, type));
+	       (long long)json_number_value(json_object_get(data, "sequence")), colour_of(t, type));
 	print_plain(type, 28);
 	fputs(when(t, COLOUR_OFF), stdout);
-	print_fields(data);
+	if (strncmp(type, "host.", 5) == 0)
+		tail_reading_print(t->readings, data, print_change);
+	else
+		print_fields(data);
 	putchar('\n');
 }
 
@@ -167,8 +181,14 @@ static void print_line(const struct tail *t, const char *line, size_t len)
 {
 	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
 	json_t *outer = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
-	const json_t *event = outer;
+	const json_t *event;
 	const char *type;
+
+	/* jansson has no integers beyond 2^63-1, but guests do. */
+	if (!outer)
+		outer = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL,
+				   NULL);
+	event = outer;
 
 	if (strcmp(text(outer, "type"), SIGN_ENVELOPE_TYPE) == 0)
 		event = json_object_get(json_object_get(outer, "data"), "event");
@@ -284,7 +304,9 @@ int cmd_tail(int argc, char **argv)
 	} else {
 		if (!t.dir)
 			t.dir = config.evidence_dir;
-		status = run(&t);
+		t.readings = tail_readings_new();
+		status = t.readings ? run(&t) : EX_OSERR;
+		tail_readings_free(t.readings);
 	}
 	config_errors_free(&errors);
 	config_free(&config);

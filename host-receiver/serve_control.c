@@ -83,6 +83,8 @@ static json_t *answer_add(struct daemon *d, const json_t *request)
 	if (*o.uds_base != '/')
 		return control_refusal(EX_USAGE, "--uds %.100s: expected an absolute path",
 				       o.uds_base);
+	if (cell_options_look(&o, why) < 0)
+		return control_refusal(EX_USAGE, "%s", why);
 	if (d->stopping)
 		return control_refusal(EXIT_FAILURE, "the daemon is stopping");
 	if (daemon_find_cell(d, o.cell_id))
@@ -137,6 +139,26 @@ static json_t *age_of(uint64_t since_ns, uint64_t now_ns)
 			: json_null();
 }
 
+/* Those the cell has, by name. */
+static json_t *describe_probes(const struct cell *cell, uint64_t now_ns)
+{
+	const struct probe_set *set = cell->observer ? cell->observer->set : NULL;
+	json_t *probes = json_object();
+
+	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
+		const struct probe_status s = probe_set_status(set, (enum probe_kind)kind);
+
+		if (s.wanted)
+			json_object_set_new(probes, probe_table[kind]->name,
+					    json_pack("{s:b,s:s?,s:I,s:I,s:o}", "failing",
+						      s.failing, "error", s.why, "readings",
+						      (json_int_t)s.readings, "failures",
+						      (json_int_t)s.failures, "lastReadingAgeMs",
+						      age_of(s.last_ns, now_ns)));
+	}
+	return probes;
+}
+
 static json_t *describe(const struct cell *cell)
 {
 	const uint64_t now_ns = monotonic_ns();
@@ -144,7 +166,7 @@ static json_t *describe(const struct cell *cell)
 
 	uuid_format(cell->stream->stream_id, stream);
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I}",
+		"{s:s,s:s,s:s,s:s,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:o}",
 		"cellId", cell->options.cell_id, "runId", cell->options.run_id, "specSignatureHash",
 		cell->options.spec_hash, "streamId", stream, "socket",
 		json_sprintf("%s_%u", cell->uds_base, WIRE_VSOCK_PORT), "connected",
@@ -157,7 +179,8 @@ static json_t *describe(const struct cell *cell)
 		age_of(cell->last_frame_ns, now_ns), "heartbeatAgeMs",
 		age_of(cell->heartbeat_ns, now_ns), "keepaliveMs",
 		(json_int_t)cell->options.keepalive_ms, "rate", (json_int_t)cell->options.rate,
-		"addedAgoMs", (json_int_t)((now_ns - cell->added_ns) / NSEC_PER_MSEC));
+		"addedAgoMs", (json_int_t)((now_ns - cell->added_ns) / NSEC_PER_MSEC), "probes",
+		describe_probes(cell, now_ns));
 }
 
 static void collect(const void *node, VISIT which, void *array)

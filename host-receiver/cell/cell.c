@@ -105,8 +105,16 @@ static void contest(struct cell *cell, enum limited_event kind, struct connectio
 	cell->contested_peer = c->peer;
 	cell->host->stats.contested++;
 	connection_close(c);
-	count_limited(cell, kind, monotonic_ns());
+	count_limited(cell, kind, 1, monotonic_ns());
 	arm_timer(cell, monotonic_ns());
+}
+
+void cell_count_contested(struct cell *cell, uint64_t n)
+{
+	const uint64_t now_ns = monotonic_ns();
+
+	count_limited(cell, LIMITED_VMM_COUNTS, n, now_ns);
+	arm_timer(cell, now_ns);
 }
 
 /* The active connection is gone, or it had its time to show that it is dead and did not. */
@@ -207,13 +215,13 @@ static enum wire_error refuse(struct cell *cell, struct connection *c,
 	cell->host->stats.rejected[refusal->error]++;
 	if (refusal->error == WIRE_UNSUPPORTED_VERSION) {
 		cell->refused_version = refusal->content_version;
-		count_limited(cell, LIMITED_VERSION, now_ns);
+		count_limited(cell, LIMITED_VERSION, 1, now_ns);
 	} else {
 		len = strnlen(refusal->source.data,
 			      MIN(refusal->source.len, (size_t)WIRE_SOURCE_MAX));
 		memcpy(cell->refused_source, refusal->source.data, len);
 		cell->refused_source[len] = '\0';
-		count_limited(cell, LIMITED_SOURCE, now_ns);
+		count_limited(cell, LIMITED_SOURCE, 1, now_ns);
 	}
 	arm_timer(cell, now_ns);
 	return WIRE_OK;
@@ -259,7 +267,7 @@ static enum wire_error take_frame(struct cell *cell, struct connection *c, const
 	if (!token_bucket_take(&cell->bucket, cell->options.rate, now_ns)) {
 		cell->frames_rejected++;
 		cell->host->stats.rate_limited++;
-		count_limited(cell, LIMITED_RATE, now_ns);
+		count_limited(cell, LIMITED_RATE, 1, now_ns);
 		return WIRE_OK;
 	}
 	if (wire_decode(body, len, &d, &refusal) != WIRE_OK)
@@ -277,6 +285,7 @@ static enum wire_error take_frame(struct cell *cell, struct connection *c, const
 		note_totals(cell, &d);
 	}
 	tell_declaration(cell, c, &d);
+	observer_declared(cell->observer, &d, now_ns);
 	/* With so much in flight that the guest must wait, so must the rest of what was read: a
 	 * turn reads no more than CONNECTION_READ_SIZE, which is the most by which it is passed. */
 	if (pipeline_full(cell->host->pipeline))
@@ -347,6 +356,7 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 
 		if (fd < 0)
 			return;
+		cell->n_accepted++;
 		c = connection_new(cell->host->loop, fd, cell->host->read_buffer, &connection_ops,
 				   cell);
 		if (!c)
@@ -354,6 +364,12 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 		cell->open_handles++;
 		on_accepted(cell, c);
 	}
+}
+
+void cell_accept_waiting(struct cell *cell)
+{
+	if (!cell->removed)
+		on_listen(&cell->listen_poll, 0, UV_READABLE);
 }
 
 /* ---- cells and their host ---- */
@@ -376,13 +392,18 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 		.checkpoint_ms = checkpoint_ms,
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
-	if (!host->read_buffer)
+	if (!host->read_buffer || probe_host_new(loop, &host->probes) < 0)
 		return -ENOMEM;
 	if (gethostname(host->hostname, sizeof(host->hostname) - 1) < 0 ||
 	    !utf8_valid(host->hostname, strlen(host->hostname)))
 		host->hostname[0] = '\0';
 	read_boot_id(host->boot_id, sizeof(host->boot_id));
 	return 0;
+}
+
+void cell_host_close(struct cell_host *host)
+{
+	probe_host_free(take_ptr(host->probes));
 }
 
 void cell_host_done(struct cell_host *host)
@@ -473,11 +494,30 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 
 	cell->added_ns = monotonic_ns();
 	tell_opened(cell, previous);
+	/* Evidence without the probes is better than none. */
+	if (observer_new(cell, previous != NULL, &cell->observer) < 0)
+		log_error("msg=\"no memory for the probes\" cell=%s", cell->options.cell_id);
 	cell->checkpoint_at_ns = cell->added_ns + host->checkpoint_ms * NSEC_PER_MSEC;
 	uv_poll_start(&cell->listen_poll, UV_READABLE, on_listen);
 	arm_timer(cell, cell->added_ns);
 	*ret = cell;
 	return 0;
+}
+
+/* All that happened is told. */
+static void end_cell(struct cell *cell)
+{
+	struct cell_host *host = cell->host;
+
+	flush_limited(cell, monotonic_ns(), true);
+	tell_sealed(cell, cell->end_reason);
+	pipeline_defer(host->pipeline, free_stream, cell->stream);
+	pipeline_flush(host->pipeline);
+	observer_free(take_ptr(cell->observer));
+	host->ending--;
+	handle_closed(cell);
+	if (host->on_ended)
+		host->on_ended(host->ctx);
 }
 
 void cell_remove(struct cell *cell, const char *reason)
@@ -494,10 +534,6 @@ void cell_remove(struct cell *cell, const char *reason)
 		settle_newcomer(cell, false);
 	if (cell->active)
 		disconnect(cell, cell->active, "shutdown");
-	flush_limited(cell, monotonic_ns(), true);
-	tell_sealed(cell, reason);
-	pipeline_defer(host->pipeline, free_stream, cell->stream);
-
 	uv_close((uv_handle_t *)&cell->listen_poll, on_handle_closed);
 	uv_close((uv_handle_t *)&cell->timer, on_handle_closed);
 	cell_socket_close(&cell->socket);
@@ -506,4 +542,9 @@ void cell_remove(struct cell *cell, const char *reason)
 		cell->next->link = cell->link;
 	host->stats.cells--;
 	host->stats.silent -= cell->silent;
+	/* It lives until it has said its last, as it does until its handles are closed. */
+	cell->open_handles++;
+	cell->end_reason = reason;
+	host->ending++;
+	observer_finish(cell->observer, cell, end_cell);
 }

@@ -11,6 +11,7 @@
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/limiter.h"
+#include "host-receiver/cell/observe.h"
 #include "host-receiver/cell/options.h"
 #include "host-receiver/cell/socket.h"
 #include "host-receiver/cell/tell.h"
@@ -26,16 +27,22 @@ struct cell_host_stats {
 	uint64_t rejected[_WIRE_ERROR_MAX], rate_limited;
 	uint64_t guest_dropped, guest_kernel_lost;
 	uint64_t events[_EVENT_TYPE_MAX];
+	uint64_t probe_readings[_PROBE_KIND_MAX], probe_failures[_PROBE_KIND_MAX];
+	unsigned probes_stuck;
 	unsigned cells, active, silent;
 };
 
 struct cell_host {
 	uv_loop_t *loop;	   /* borrowed */
 	struct pipeline *pipeline; /* borrowed */
+	struct probe_host *probes; /* owned */
 	unsigned checkpoint_ms;
 	char hostname[256], boot_id[64];
-	struct cell *cells; /* list */
-	bool paused;	    /* reading, because too much is in flight */
+	struct cell *cells;	     /* list */
+	unsigned ending;	     /* removed, and not sealed yet */
+	void (*on_ended)(void *ctx); /* optional: one of those was sealed */
+	void *ctx;
+	bool paused; /* reading, because too much is in flight */
 	struct cell_host_stats stats;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
@@ -57,7 +64,9 @@ struct cell {
 	struct connection *active;   /* NULL: none */
 	struct connection *newcomer; /* waits whether the active one is dead */
 	uint64_t newcomer_until_ns;
-	uint64_t n_connections;
+	uint64_t n_connections, n_accepted; /* that became active; all */
+	struct observer *observer;	    /* NULL: no probes */
+	const char *end_reason;
 
 	uint64_t sequence; /* of the last event */
 	uint64_t checkpoint_sequence, checkpoint_at_ns;
@@ -82,6 +91,9 @@ struct cell {
 /* 0 or -ENOMEM. */
 int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pipeline,
 		   unsigned checkpoint_ms);
+/* When no cell is left: its handles close as the loop goes on. */
+void cell_host_close(struct cell_host *host);
+/* Behind the loop. */
 void cell_host_done(struct cell_host *host);
 
 /* Call it from the pipeline's on_progress(): reading goes on when there is room again. */
@@ -97,6 +109,13 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 
 /*
  * Read what has arrived, end the connection, unlink the socket, seal the stream with this reason
- * (static: "removed", "shutdown", "once") and free the cell in its time.
+ * (static: "removed", "shutdown", "once") and free the cell in its time. With probes the seal comes
+ * behind their last readings, at most POOL_GIVE_UP_MS later: until then host->ending counts it.
  */
 void cell_remove(struct cell *cell, const char *reason);
+
+/* Accept what waits at the socket now. */
+void cell_accept_waiting(struct cell *cell);
+
+/* The VMM counts n connections more than were accepted here. */
+void cell_count_contested(struct cell *cell, uint64_t n);

@@ -44,9 +44,9 @@ static inline uint64_t once_a_second_take(struct once_a_second *o, uint64_t now_
 	return n;
 }
 
-/* Count one. Returns what is to be told now, or 0: later. */
-static inline uint64_t once_a_second_add(struct once_a_second *o, uint64_t now_ns)
+/* Count n. Returns what is to be told now, or 0: later. */
+static inline uint64_t once_a_second_add(struct once_a_second *o, uint64_t n, uint64_t now_ns)
 {
-	o->count++;
+	o->count += n;
 	return once_a_second_take(o, now_ns, false);
 }

@@ -4,8 +4,25 @@
 #include "common/util.h"
 
 const char *const cell_option_names[] = {
-	"uds",	    "cell-id", "run-id",       "spec-hash",   "keepalive", "connect-within",
-	"peer-uid", "rate",    "socket-owner", "socket-mode", NULL,
+	"uds",
+	"cell-id",
+	"run-id",
+	"spec-hash",
+	"keepalive",
+	"connect-within",
+	"peer-uid",
+	"rate",
+	"socket-owner",
+	"socket-mode",
+	"cgroup",
+	"tap",
+	"nft-table",
+	"fc-metrics",
+	"fc-api",
+	"probe-interval",
+	"witness-before",
+	"witness-after",
+	NULL,
 };
 
 const char cell_options_help[] =
@@ -18,7 +35,16 @@ const char cell_options_help[] =
 	"  --rate FRAMES          frames a second, twice that in a burst (default 20000)\n"
 	"  --peer-uid UID         only this user may connect\n"
 	"  --socket-owner UID:GID owner of the socket\n"
-	"  --socket-mode MODE     its mode, octal (default 0660)\n";
+	"  --socket-mode MODE     its mode, octal (default 0660)\n"
+	"  --cgroup DIR           the VMM's cgroup v2 leaf: memory, CPU and pids events\n"
+	"  --tap IFACE            the cell's network interface: its state and counters\n"
+	"  --nft-table TABLE      the cell's nftables table, [FAMILY/]TABLE: its rules' counters\n"
+	"  --fc-metrics PATH      the file or FIFO that the VMM writes its metrics to\n"
+	"  --fc-api SOCKET        the VMM's API socket, to ask for them before each reading\n"
+	"  --probe-interval MS    between two readings of a probe (default 5000)\n"
+	"  --witness-before MS    a declared connect's packets may come so much before its frame\n"
+	"                         (default: the probe interval)\n"
+	"  --witness-after MS     or so much behind it (default: two probe intervals)\n";
 
 void cell_options_defaults(struct cell_options *o)
 {
@@ -27,6 +53,7 @@ void cell_options_defaults(struct cell_options *o)
 		.connect_within_ms = CELL_CONNECT_WITHIN_DEFAULT_MS,
 		.rate = CELL_RATE_DEFAULT,
 		.socket_mode = CELL_SOCKET_MODE_DEFAULT,
+		.probes.interval_ms = PROBE_INTERVAL_DEFAULT_MS,
 	};
 }
 
@@ -110,9 +137,12 @@ static int set_mode(struct cell_options *o, const char *value, char why[CELL_WHY
 int cell_options_set(struct cell_options *o, const char *name, const char *value,
 		     char why[CELL_WHY_MAX])
 {
+	const char *wanted;
 	unsigned uid;
-	int r;
+	int r = probe_options_set(&o->probes, name, value, &wanted);
 
+	if (r != 0)
+		return r < 0 ? expected(why, name, value, wanted) : 0;
 	if (strcmp(name, "uds") == 0) {
 		o->uds_base = value;
 		return *value ? 0 : expected(why, name, value, "a path");
@@ -133,6 +163,10 @@ int cell_options_set(struct cell_options *o, const char *name, const char *value
 		return set_number(&o->connect_within_ms, name, value, 0, 86400000, why);
 	if (strcmp(name, "rate") == 0)
 		return set_number(&o->rate, name, value, 1, 1000000000, why);
+	if (strcmp(name, "witness-before") == 0)
+		return set_number(&o->witness_before_ms, name, value, 1, 86400000, why);
+	if (strcmp(name, "witness-after") == 0)
+		return set_number(&o->witness_after_ms, name, value, 1, 86400000, why);
 	if (strcmp(name, "socket-owner") == 0)
 		return set_owner(o, value, why);
 	if (strcmp(name, "socket-mode") == 0)
@@ -155,11 +189,22 @@ int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX])
 		{"run-id", o->run_id},
 		{"spec-hash", o->spec_hash},
 	};
+	const char *wrong;
 
 	for (size_t i = 0; i < ARRAY_SIZE(mandatory); i++)
 		if (!mandatory[i].value) {
 			snprintf(why, CELL_WHY_MAX, "--%s is missing", mandatory[i].name);
 			return -EINVAL;
 		}
+	if (probe_options_check(&o->probes, &wrong) < 0) {
+		snprintf(why, CELL_WHY_MAX, "%s", wrong);
+		return -EINVAL;
+	}
 	return 0;
+}
+
+int cell_options_look(const struct cell_options *o, char why[CELL_WHY_MAX])
+{
+	_Static_assert(CELL_WHY_MAX >= PROBE_WHY_MAX, "a sentence fits");
+	return probe_options_look(&o->probes, why);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a cell is and how it is served: its identity and its options, checked. The same table reads
- * the command lines of `receive` and of `cell add`. No I/O.
+ * the command lines of `receive` and of `cell add`.
  */
 #pragma once
 
@@ -10,10 +10,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "host-receiver/probes/options.h"
+
 #define CELL_ID_MAX	 128u
 #define CELL_HASH_PREFIX "sha256:"
 #define CELL_HASH_DIGITS 64u
-#define CELL_WHY_MAX	 256u
+#define CELL_WHY_MAX	 400u
 
 #define CELL_KEEPALIVE_DEFAULT_MS      10000u
 #define CELL_CONNECT_WITHIN_DEFAULT_MS 30000u
@@ -32,6 +34,9 @@ struct cell_options {
 	uid_t socket_uid;
 	gid_t socket_gid;
 	mode_t socket_mode;
+	struct probe_options probes;
+	/* The cross-witness's window around a declaration; 0: one interval, and two. */
+	unsigned witness_before_ms, witness_after_ms;
 };
 
 /* The names, for getopt_long: all take an argument. Terminated by NULL. */
@@ -45,6 +50,12 @@ int cell_options_set(struct cell_options *o, const char *name, const char *value
 
 /* What is missing. 0, or -EINVAL with the option's name in why. */
 int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX]);
+
+/*
+ * What the probes are to read, as far as it is there: see probe_options_look(). The only function
+ * here that looks at the system. 0, or a negative errno with a sentence in why.
+ */
+int cell_options_look(const struct cell_options *o, char why[CELL_WHY_MAX]);
 
 /* Help lines for them, '\n'-ended. */
 extern const char cell_options_help[];

@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
+#include "host-receiver/cell/witness.h"
 
 struct cell;
 
@@ -19,6 +20,7 @@ enum limited_event {
 	LIMITED_RATE,
 	LIMITED_SECOND_CONNECTION,
 	LIMITED_PEER,
+	LIMITED_VMM_COUNTS,
 	_LIMITED_MAX,
 };
 
@@ -42,7 +44,11 @@ void tell_violation(struct cell *cell, const struct connection *c,
 void tell_gap(struct cell *cell, const struct gap *gap);
 void tell_declaration(struct cell *cell, const struct connection *c, const struct declaration *d);
 
-/* Count one; it is told now or with others later. */
-void count_limited(struct cell *cell, enum limited_event kind, uint64_t now_ns);
+/* Each of its parts is an event. */
+void tell_reading(struct cell *cell, enum probe_kind kind, const struct probe_reading *reading);
+void tell_unwitnessed(struct cell *cell, const struct witness_verdict *verdict, uint64_t now_ns);
+
+/* Count n; they are told now or with others later. */
+void count_limited(struct cell *cell, enum limited_event kind, uint64_t n, uint64_t now_ns);
 /* Tell what is due, or with force everything. */
 void flush_limited(struct cell *cell, uint64_t now_ns, bool force);

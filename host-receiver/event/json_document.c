@@ -10,20 +10,21 @@ struct json_document {
 	uint32_t *sort; /* members of the object being closed */
 	uint32_t sort_size;
 	char *strings; /* unescaped, one behind the other */
-	size_t strings_used;
+	size_t max, strings_used;
 	/* of the read in progress */
 	const char *at, *end;
 	const char *why;
 };
 
-struct json_document *json_document_new(void)
+struct json_document *json_document_new(size_t max)
 {
 	struct json_document *doc = calloc(1, sizeof(*doc));
 
 	if (!doc)
 		return NULL;
 	/* Unescaping never makes a text longer, so this is enough for the largest document. */
-	doc->strings = malloc(JSON_DOCUMENT_MAX);
+	doc->max = max;
+	doc->strings = malloc(max ? max : 1);
 	if (!doc->strings) {
 		free(doc);
 		return NULL;
@@ -237,7 +238,7 @@ static int read_word(struct json_document *doc, const char *word, enum json_type
  * RFC 8785 section 3.2.3: by UTF-16 code units. That is the order of the UTF-8 bytes, but that the
  * characters beyond U+FFFF (lead bytes F0-F4) come before U+E000..U+FFFF (EE, EF).
  */
-static int compare_keys(struct wire_text a, struct wire_text b)
+int json_compare_keys(struct wire_text a, struct wire_text b)
 {
 	const size_t common = MIN(a.len, b.len);
 
@@ -257,8 +258,8 @@ static int compare_members(const void *a, const void *b, void *ctx)
 {
 	const struct json_document *doc = ctx;
 
-	return compare_keys(doc->nodes[*(const uint32_t *)a].key,
-			    doc->nodes[*(const uint32_t *)b].key);
+	return json_compare_keys(doc->nodes[*(const uint32_t *)a].key,
+				 doc->nodes[*(const uint32_t *)b].key);
 }
 
 /* Put the members into canonical order; the usual document has them so already. */
@@ -268,7 +269,7 @@ static int close_object(struct json_document *doc, uint32_t object, uint32_t n_m
 	uint32_t n = 0;
 
 	for (uint32_t i = doc->nodes[object].first; i && doc->nodes[i].next; i = doc->nodes[i].next)
-		if (compare_keys(doc->nodes[i].key, doc->nodes[doc->nodes[i].next].key) >= 0)
+		if (json_compare_keys(doc->nodes[i].key, doc->nodes[doc->nodes[i].next].key) >= 0)
 			sorted = false;
 	if (sorted)
 		return 0;
@@ -284,8 +285,8 @@ static int close_object(struct json_document *doc, uint32_t object, uint32_t n_m
 		doc->sort[n++] = i;
 	qsort_r(doc->sort, n, sizeof(*doc->sort), compare_members, doc);
 	for (uint32_t i = 1; i < n; i++)
-		if (compare_keys(doc->nodes[doc->sort[i - 1]].key, doc->nodes[doc->sort[i]].key) ==
-		    0)
+		if (json_compare_keys(doc->nodes[doc->sort[i - 1]].key,
+				      doc->nodes[doc->sort[i]].key) == 0)
 			return fail(doc, "a key that stands twice in an object");
 	doc->nodes[object].first = doc->sort[0];
 	for (uint32_t i = 0; i < n; i++)
@@ -374,7 +375,7 @@ int json_document_read(struct json_document *doc, const char *data, size_t len,
 	uint32_t root;
 	int r;
 
-	if (len > JSON_DOCUMENT_MAX)
+	if (len > doc->max)
 		return -E2BIG;
 	doc->n_nodes = 0;
 	doc->strings_used = 0;
@@ -399,6 +400,16 @@ int json_document_read(struct json_document *doc, const char *data, size_t len,
 const struct json_node *json_document_root(const struct json_document *doc)
 {
 	return &doc->nodes[0];
+}
+
+const struct json_node *json_child(const struct json_document *doc, const struct json_node *node)
+{
+	return node->first ? &doc->nodes[node->first] : NULL;
+}
+
+const struct json_node *json_sibling(const struct json_document *doc, const struct json_node *node)
+{
+	return node->next ? &doc->nodes[node->next] : NULL;
 }
 
 const struct json_node *json_member(const struct json_document *doc, const struct json_node *node,

@@ -15,7 +15,7 @@
 
 #include "host-receiver/event/json_writer.h"
 
-#define JSON_DOCUMENT_MAX (256u * 1024u) /* bytes of text: an evidence line is at most 64 KiB */
+#define JSON_DOCUMENT_MAX (256u * 1024u) /* bytes of text; an evidence line is at most 64 KiB */
 #define JSON_DEPTH_MAX	  32u
 
 enum json_type {
@@ -37,18 +37,22 @@ struct json_node {
 
 struct json_document;
 
-/* NULL when there is no memory. */
-struct json_document *json_document_new(void);
+/* For texts of at most max bytes, < 4 GiB. NULL when there is no memory. */
+struct json_document *json_document_new(size_t max);
 void json_document_free(struct json_document *doc);
 
 /*
  * Read data as one value. Returns 0, -EBADMSG with a phrase in *ret_why (static) and the byte in
- * *ret_offset, -E2BIG above JSON_DOCUMENT_MAX, or -ENOMEM. Nodes are valid until the next read.
+ * *ret_offset, -E2BIG above the document's size, or -ENOMEM. Nodes are valid until the next read.
  */
 int json_document_read(struct json_document *doc, const char *data, size_t len,
 		       const char **ret_why, size_t *ret_offset);
 
 const struct json_node *json_document_root(const struct json_document *doc);
+
+/* The first member or element, and the one behind node; NULL: there is none. */
+const struct json_node *json_child(const struct json_document *doc, const struct json_node *node);
+const struct json_node *json_sibling(const struct json_document *doc, const struct json_node *node);
 
 /* The member of an object, or NULL: there is none, or node is NULL or no object. */
 const struct json_node *json_member(const struct json_document *doc, const struct json_node *node,
@@ -61,6 +65,9 @@ bool json_member_string(const struct json_document *doc, const struct json_node 
 /* The member's integer if it fits into u64; false otherwise. */
 bool json_member_uint(const struct json_document *doc, const struct json_node *node,
 		      const char *key, uint64_t *ret);
+
+/* The canonical order of keys: <0, 0, >0. */
+int json_compare_keys(struct wire_text a, struct wire_text b);
 
 /* Write node in canonical form. It is never longer than its text was. */
 void json_write_canonical(const struct json_document *doc, const struct json_node *node,

@@ -71,6 +71,15 @@ static void put_by_kind(FILE *f, const struct cell_host_stats *s)
 				s->events[i]);
 }
 
+static void put_by_probe(FILE *f, const char *name, const char *help,
+			 const uint64_t counts[_PROBE_KIND_MAX])
+{
+	head(f, name, "counter", help);
+	for (int i = 0; i < _PROBE_KIND_MAX; i++)
+		fprintf(f, PREFIX "%s{probe=\"%s\"} %" PRIu64 "\n", name, probe_table[i]->name,
+			counts[i]);
+}
+
 static void put_all(FILE *f, const struct metrics_server *m, const struct cell_host_stats *s)
 {
 	put(f, "frames_received_total", "counter", "Frames read from guests.", s->frames);
@@ -90,6 +99,11 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	put(f, "sequence_gaps_total", "counter", "Jumps in what the guests numbered.", s->gaps);
 	put(f, "reads_paused_total", "counter",
 	    "Times that reading stopped for too much in flight.", s->reads_paused);
+	put_by_probe(f, "probe_readings_total", "Readings of host probes.", s->probe_readings);
+	put_by_probe(f, "probe_failures_total", "Readings of host probes that failed.",
+		     s->probe_failures);
+	put(f, "probe_readings_stuck", "gauge", "Readings that hang, and hold a thread each.",
+	    s->probes_stuck);
 	put(f, "inflight_bytes", "gauge", "Memory of what is not committed yet.",
 	    m->stats->inflight_bytes);
 	put(f, "log_bytes_total", "counter", "Bytes of evidence committed.", m->stats->bytes);

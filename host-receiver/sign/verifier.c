@@ -60,7 +60,7 @@ struct verifier *verifier_new(const struct keyring *ring)
 		return NULL;
 	v->ring = ring;
 	v->n_buckets = 1024;
-	v->doc = json_document_new();
+	v->doc = json_document_new(JSON_DOCUMENT_MAX);
 	v->canonical = malloc(JSON_DOCUMENT_MAX);
 	v->buckets = calloc(v->n_buckets, sizeof(*v->buckets));
 	if (!v->doc || !v->canonical || !v->buckets) {

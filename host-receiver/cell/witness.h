@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cross-witness (host-receiver.md section 7): does the host see anything of the connects that
+ * the guest declares? A declaration is witnessed when the packet counters of the TAP or of the
+ * nftables table moved in its window: from `before` until `after` the frame came. It is judged once
+ * every witness that can be read has been read behind the window; without one it is never judged.
+ *
+ * What moves a counter need not be the connect: this finds guests whose declarations nothing at all
+ * answers to. What is declared and sends nothing, though it is none of the addresses and results
+ * that witness_expects_packets() leaves out, is a false alarm: see docs/host-probes.md.
+ *
+ * No I/O, no allocation; loop thread.
+ */
+#pragma once
+
+#include "common/wire.h"
+#include "host-receiver/probes/probe.h"
+
+#define WITNESS_GROUPS 16u
+
+/* Declarations of one interval. */
+struct witness_group {
+	uint64_t count;
+	uint64_t first_ns, last_ns; /* CLOCK_MONOTONIC when their frames came */
+	bool witnessed;		    /* or nobody can say any more */
+	unsigned seen_by;	    /* bits of enum probe_kind: read since */
+};
+
+struct witness {
+	uint64_t before_ns, after_ns, interval_ns;
+	unsigned able; /* bits of enum probe_kind: was read, and does not fail */
+	struct {
+		uint64_t taken_ns, packets; /* of the last reading */
+		uint64_t moved_ns;	    /* of the last reading that found more; 0: none */
+	} last[_PROBE_KIND_MAX];
+	struct witness_group groups[WITNESS_GROUPS]; /* the oldest first */
+	unsigned n_groups;
+};
+
+struct witness_verdict {
+	uint64_t declared;
+	uint64_t since_ns; /* when the first of them came */
+	unsigned witnesses;
+};
+
+void witness_init(struct witness *w, unsigned interval_ms, unsigned before_ms, unsigned after_ms);
+
+/* Whether the declared connect must have sent a packet through the interface. */
+bool witness_expects_packets(const struct declaration *d);
+
+void witness_declared(struct witness *w, uint64_t now_ns);
+
+/* A reading of tap_link or nftables. */
+void witness_read(struct witness *w, enum probe_kind kind, const struct probe_reading *reading);
+/* It cannot be read. */
+void witness_failed(struct witness *w, enum probe_kind kind);
+
+/* The next group nobody has witnessed, judged and forgotten; false: none. */
+bool witness_judge(struct witness *w, struct witness_verdict *ret);

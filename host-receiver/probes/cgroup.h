@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* The halves of the cgroup probe's reading, for its tests; any thread. */
+#pragma once
+
+#include "host-receiver/probes/probe.h"
+
+/* Returns a descriptor of the leaf, or a negative errno; -EXDEV: not of a cgroup v2 file system. */
+int cgroup_open_leaf(const char *path, char why[PROBE_WHY_MAX]);
+
+/* Read the three files of the opened leaf; path is what errors and inputs call it. As read(). */
+int cgroup_read_at(int leaf_fd, const char *path, struct probe_reading *ret,
+		   char why[PROBE_WHY_MAX]);

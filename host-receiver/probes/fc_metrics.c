@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * host.fc_metrics: what the VMM writes of itself, a JSON document a line, into a file or a FIFO.
+ * Its counters are deltas, so every line is needed; each that was cut, or ran into the next, is
+ * counted.
+ *
+ * The VMM opens a file without O_APPEND and without O_TRUNC: after its restart it writes over what
+ * is there, and after a rotation that truncates it goes on behind a hole. Both are noticed: see
+ * follow(). The folder may be a jailed VMM's own, which is trusted no further than to hold the
+ * VMM's word: no symbolic link is followed, nothing but a file or a FIFO is opened.
+ */
+#include "host-receiver/probes/fc_metrics.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "common/util.h"
+#include "host-receiver/probes/fc_api.h"
+#include "host-receiver/probes/probe_file.h"
+
+#define READ_SIZE (64u * 1024u)
+
+struct fc_metrics {
+	char *path, *api; /* api: NULL: not asked */
+	int fd;		  /* -1: not there yet */
+	bool is_fifo;
+	dev_t dev;
+	ino_t ino;
+
+	/* Of a file: where in it, and how it looked when it was read last. */
+	off_t offset, accepted_end; /* accepted_end: behind the newest document */
+	struct timespec seen_mtime;
+	bool at_end;	   /* reading came to the end of it */
+	bool rescanning;   /* from the beginning again: bad lines were counted already */
+	bool overwriting;  /* older documents may follow */
+	bool stale_behind; /* an older one was met behind the newest */
+	uint64_t older_than_ms, newest_ms;
+
+	char *line; /* the beginning of one; FC_DOCUMENT_MAX, only while there is one */
+	size_t line_len;
+	bool discarding; /* the line is too long */
+
+	struct fc_totals totals;
+	uint64_t documents, bad_lines, told_documents, told_bad_lines;
+	uint64_t vmm_connections, vmm_bytes;
+	/* The newest document of this reading. */
+	char *newest;
+	size_t newest_len;
+	struct json_document *doc, *scratch; /* only while reading */
+};
+
+static bool wanted(const struct probe_options *options)
+{
+	return options->fc_metrics != NULL;
+}
+
+static void close_probe(struct probe *probe)
+{
+	struct fc_metrics *fc = (struct fc_metrics *)probe;
+
+	if (!fc)
+		return;
+	close_fd(fc->fd);
+	fc_totals_done(&fc->totals);
+	free(fc->path);
+	free(fc->api);
+	free(fc->line);
+	free(fc->newest);
+	free(fc);
+}
+
+static struct probe *open_probe(const struct probe_options *options)
+{
+	struct fc_metrics *fc = calloc(1, sizeof(*fc));
+
+	if (!fc)
+		return NULL;
+	fc->fd = -1;
+	/* What a file holds from before is not of this cell. */
+	fc->older_than_ms = clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC;
+	fc->path = strdup(options->fc_metrics);
+	fc->api = options->fc_api ? strdup(options->fc_api) : NULL;
+	if (!fc->path || (options->fc_api && !fc->api)) {
+		close_probe((struct probe *)fc);
+		return NULL;
+	}
+	return (struct probe *)fc;
+}
+
+/* ---- lines ---- */
+
+static uint64_t total_of(const struct json_document *doc, const struct json_node *vsock,
+			 const char *key)
+{
+	uint64_t v = 0;
+
+	json_member_uint(doc, vsock, key, &v);
+	return v;
+}
+
+static void keep_newest(struct fc_metrics *fc, const char *line, size_t len)
+{
+	char *copy = malloc(len);
+
+	if (!copy)
+		return;
+	memcpy(copy, line, len);
+	free(fc->newest);
+	fc->newest = copy;
+	fc->newest_len = len;
+}
+
+/* Whether it was one, counted or not. */
+static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
+{
+	const struct json_node *root, *vsock;
+	const char *what;
+	uint64_t at_ms = 0;
+	size_t offset;
+
+	if (json_document_read(fc->doc, line, len, &what, &offset) < 0)
+		return false;
+	root = json_document_root(fc->doc);
+	if (root->type != JSON_OBJECT_NODE ||
+	    !json_member_uint(fc->doc, root, "utc_timestamp_ms", &at_ms))
+		return false;
+	if (!fc->is_fifo &&
+	    (at_ms < fc->older_than_ms || (fc->overwriting && at_ms < fc->newest_ms))) {
+		fc->stale_behind = true;
+		return true;
+	}
+	if (fc_totals_add(&fc->totals, fc->doc, fc->scratch, &what) < 0)
+		return false;
+	fc->documents++;
+	fc->newest_ms = MAX(fc->newest_ms, at_ms);
+	fc->stale_behind = false;
+	vsock = json_member(fc->doc, root, "vsock");
+	fc->vmm_connections += total_of(fc->doc, vsock, "conns_added");
+	fc->vmm_bytes += total_of(fc->doc, vsock, "tx_bytes_count");
+	keep_newest(fc, line, len);
+	return true;
+}
+
+/*
+ * A line whose writer met a full FIFO may have lost its end and so run into the next: that one
+ * begins where a document does.
+ */
+static void take_line(struct fc_metrics *fc, const char *line, size_t len)
+{
+	static const char begin[] = "{\"utc_timestamp_ms\"";
+	const char *end = line + len, *next;
+
+	if (take_document(fc, line, (size_t)(end - line))) {
+		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
+		return;
+	}
+	fc->bad_lines += !fc->rescanning;
+	next = line + 1 < end ? memmem(line + 1, (size_t)(end - line) - 1, begin, sizeof(begin) - 1)
+			      : NULL;
+	if (next && take_document(fc, next, (size_t)(end - next)))
+		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
+}
+
+/* Bytes as they come; fc->offset is behind the line when it is taken. */
+static int take_bytes(struct fc_metrics *fc, const char *data, size_t len)
+{
+	while (len > 0) {
+		/* A hole: the file was truncated under its writer. */
+		while (len > 0 && *data == '\0' && fc->line_len == 0 && !fc->discarding) {
+			data++;
+			len--;
+			fc->offset++;
+		}
+		const char *newline = memchr(data, '\n', len);
+		const size_t n = newline ? (size_t)(newline - data) : len;
+
+		if (!fc->line && !fc->discarding) {
+			fc->line = malloc(FC_DOCUMENT_MAX);
+			if (!fc->line)
+				return -ENOMEM;
+			fc->line_len = 0;
+		}
+		if (!fc->discarding && n > FC_DOCUMENT_MAX - fc->line_len) {
+			fc->bad_lines += !fc->rescanning;
+			fc->discarding = true;
+			fc->line_len = 0;
+		}
+		if (!fc->discarding) {
+			memcpy(fc->line + fc->line_len, data, n);
+			fc->line_len += n;
+		}
+		fc->offset += (off_t)n + (newline ? 1 : 0);
+		data += n + (newline ? 1 : 0);
+		len -= n + (newline ? 1 : 0);
+		if (!newline)
+			break;
+		if (!fc->discarding)
+			take_line(fc, fc->line, fc->line_len);
+		fc->discarding = false;
+		fc->line_len = 0;
+	}
+	return 0;
+}
+
+/* Forget the beginning of a line; it is not going to end. */
+static void drop_partial(struct fc_metrics *fc)
+{
+	fc->bad_lines += fc->line_len > 0 && !fc->rescanning;
+	fc->line_len = 0;
+	fc->discarding = false;
+}
+
+/* ---- the file ---- */
+
+static int drain(struct fc_metrics *fc)
+{
+	_cleanup_free_ char *buf = malloc(READ_SIZE);
+	size_t left = FC_READ_MAX;
+
+	if (!buf)
+		return -ENOMEM;
+	while (left > 0) {
+		const ssize_t n = fc->is_fifo
+					  ? read(fc->fd, buf, MIN(left, READ_SIZE))
+					  : pread(fc->fd, buf, MIN(left, READ_SIZE), fc->offset);
+		int r;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? 0 : -errno;
+		if (n == 0) {
+			fc->at_end = true;
+			return 0;
+		}
+		r = take_bytes(fc, buf, (size_t)n);
+		if (r < 0)
+			return r;
+		left -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Begin at 0 again; documents up to the newest known are not what is sought. */
+static void rescan(struct fc_metrics *fc)
+{
+	drop_partial(fc);
+	fc->offset = fc->accepted_end = 0;
+	fc->rescanning = fc->overwriting = true;
+	fc->stale_behind = false;
+	if (fc->documents)
+		fc->older_than_ms = MAX(fc->older_than_ms, fc->newest_ms + 1);
+}
+
+static int drain_from_data(struct fc_metrics *fc)
+{
+	const off_t data = lseek(fc->fd, fc->offset, SEEK_DATA);
+
+	if (data > fc->offset) {
+		drop_partial(fc);
+		fc->offset = data;
+	}
+	fc->at_end = false;
+	return drain(fc);
+}
+
+/* At the end of the file: where the VMM goes on. */
+static void settle(struct fc_metrics *fc)
+{
+	if (!fc->at_end)
+		return;
+	fc->rescanning = false;
+	if (fc->overwriting && fc->stale_behind) {
+		fc->line_len = 0;
+		fc->discarding = false;
+		fc->offset = fc->accepted_end;
+	} else {
+		fc->overwriting = false;
+	}
+}
+
+/*
+ * What was written to a file since. Usually it has grown. When it is shorter it was truncated; when
+ * it was written to and is no longer than before, or what is new is not whole lines, a VMM that was
+ * started again writes over it from the beginning.
+ */
+static int follow(struct fc_metrics *fc)
+{
+	const uint64_t documents = fc->documents, bad_lines = fc->bad_lines;
+	off_t began;
+	struct stat st;
+	bool changed;
+	int r;
+
+	if (fstat(fc->fd, &st) < 0)
+		return -errno;
+	changed = st.st_mtim.tv_sec != fc->seen_mtime.tv_sec ||
+		  st.st_mtim.tv_nsec != fc->seen_mtime.tv_nsec;
+	if (fc->at_end && !changed && (fc->overwriting || st.st_size == fc->offset))
+		return 0;
+	if (st.st_size < fc->offset) {
+		drop_partial(fc);
+		fc->offset = fc->accepted_end = 0;
+		fc->rescanning = fc->overwriting = false;
+	} else if (fc->at_end && st.st_size == fc->offset) {
+		rescan(fc);
+	}
+	/* As it was before: whatever comes while it is read shows next time. */
+	fc->seen_mtime = st.st_mtim;
+	began = fc->offset;
+	r = drain_from_data(fc);
+	if (r == 0 && began > 0 && fc->at_end && !fc->rescanning &&
+	    (fc->bad_lines > bad_lines || (fc->overwriting && fc->documents == documents))) {
+		rescan(fc);
+		r = drain_from_data(fc);
+	}
+	settle(fc);
+	return r;
+}
+
+static int read_file(struct fc_metrics *fc)
+{
+	return fc->fd < 0 ? 0 : fc->is_fifo ? drain(fc) : follow(fc);
+}
+
+static int open_file(struct fc_metrics *fc, int path_fd, const struct stat *st)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", path_fd);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	drop_partial(fc);
+	close_fd(fc->fd);
+	fc->fd = fd;
+	fc->is_fifo = S_ISFIFO(st->st_mode);
+	fc->dev = st->st_dev;
+	fc->ino = st->st_ino;
+	fc->offset = fc->accepted_end = 0;
+	fc->seen_mtime = (struct timespec){0};
+	/* A file may be a former VMM's; then what counts is among older ones. */
+	fc->overwriting = fc->rescanning = !fc->is_fifo;
+	fc->at_end = fc->stale_behind = false;
+	return 0;
+}
+
+/* Read what is open; then, if the path names another file by now, that one too. */
+static int look(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
+{
+	_cleanup_close_ int path_fd = probe_open_path(fc->path, O_PATH);
+	struct stat st;
+	int r = read_file(fc);
+
+	if (r < 0)
+		return probe_explain(why, -r, fc->path, "reading");
+	/* Renamed, and not made again: the VMM writes to it still. */
+	if (path_fd == -ENOENT && fc->fd >= 0)
+		return 0;
+	if (path_fd < 0 || fstat(path_fd, &st) < 0)
+		return probe_explain(why, path_fd < 0 ? -path_fd : errno, fc->path, "");
+	if (fc->fd >= 0 && st.st_dev == fc->dev && st.st_ino == fc->ino)
+		return 0;
+	if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) {
+		snprintf(why, PROBE_WHY_MAX, "%.200s: neither a file nor a FIFO", fc->path);
+		return -EINVAL;
+	}
+	/* A rotation made it, and nobody has written to it: the VMM has the old one. */
+	if (fc->fd >= 0 && S_ISREG(st.st_mode) && st.st_size == 0)
+		return 0;
+	r = open_file(fc, path_fd, &st);
+	if (r == 0)
+		r = read_file(fc);
+	return r < 0 ? probe_explain(why, -r, fc->path, "reading") : 0;
+}
+
+/* ---- the reading ---- */
+
+struct cursor {
+	const struct fc_metrics *fc;
+	bool has_metrics;
+	const struct json_document *metrics, *totals;
+	const struct json_node *metric, *total; /* members that come next */
+};
+
+static void rewind_members(void *ctx)
+{
+	struct cursor *c = ctx;
+
+	c->metric = c->has_metrics ? json_child(c->metrics, json_document_root(c->metrics)) : NULL;
+	c->total = c->fc->totals.json ? json_child(c->totals, json_document_root(c->totals)) : NULL;
+}
+
+/* Members from *next on, as many as fit. */
+static void put_members(struct json_writer *w, const struct json_document *doc,
+			const struct json_node **next)
+{
+	json_put_begin_object(w);
+	for (; *next; *next = json_sibling(doc, *next)) {
+		const struct json_writer before = *w;
+
+		json_put_key_text(w, (*next)->key);
+		json_write_canonical(doc, *next, w);
+		if (w->overflow || w->len + 128 > w->size) {
+			*w = before;
+			break;
+		}
+	}
+	json_put_end_object(w);
+}
+
+static enum probe_part put_part(void *ctx, size_t part, size_t parts, struct json_writer *w)
+{
+	struct cursor *c = ctx;
+	const struct json_node *metric = c->metric, *total = c->total;
+
+	json_put_begin_object(w);
+	json_put_kv_uint(w, "badLines", c->fc->bad_lines);
+	json_put_kv_uint(w, "documents", c->fc->documents);
+	json_put_key(w, "metrics");
+	if (c->has_metrics)
+		put_members(w, c->metrics, &c->metric);
+	else
+		json_put_null(w);
+	probe_part_number(w, part, parts);
+	json_put_key(w, "totals");
+	if (c->metric) {
+		json_put_begin_object(w);
+		json_put_end_object(w);
+	} else {
+		put_members(w, c->totals, &c->total);
+	}
+	json_put_end_object(w);
+	if (!c->metric && !c->total)
+		return PROBE_PART_LAST;
+	return c->metric != metric || c->total != total ? PROBE_PART_MORE : PROBE_PART_STUCK;
+}
+
+static char *write_inputs(const struct fc_metrics *fc)
+{
+	const size_t size = 4 * PROBE_PATH_MAX + 64;
+	char *text = malloc(size);
+	struct json_writer w;
+	size_t len;
+
+	if (!text)
+		return NULL;
+	json_writer_init(&w, text, size - 1);
+	json_put_begin_object(&w);
+	if (fc->api)
+		json_put_kv_string(&w, "api", fc->api);
+	json_put_kv_string(&w, "path", fc->path);
+	json_put_end_object(&w);
+	if (json_writer_done(&w, &len) < 0) {
+		free(text);
+		return NULL;
+	}
+	text[len] = '\0';
+	return text;
+}
+
+static int write_reading(struct fc_metrics *fc, struct probe_reading *ret, char why[PROBE_WHY_MAX])
+{
+	struct probe_reading reading = {
+		.taken_ns = ret->taken_ns,
+		.vmm_connections = fc->vmm_connections,
+		.vmm_bytes = fc->vmm_bytes,
+	};
+	struct cursor cursor = {
+		.fc = fc,
+		.has_metrics = fc->newest != NULL,
+		.metrics = fc->doc,
+		.totals = fc->scratch,
+	};
+	const char *what;
+	size_t offset;
+	int r = 0;
+
+	if (fc->newest)
+		r = json_document_read(fc->doc, fc->newest, fc->newest_len, &what, &offset);
+	if (r == 0 && fc->totals.json)
+		r = json_document_read(fc->scratch, fc->totals.json, fc->totals.len, &what,
+				       &offset);
+	reading.inputs = write_inputs(fc);
+	if (r == 0)
+		r = reading.inputs ? probe_reading_put(&reading, put_part, rewind_members, &cursor)
+				   : -ENOMEM;
+	if (r < 0) {
+		if (r == -EFBIG)
+			snprintf(why, PROBE_WHY_MAX,
+				 "%.200s: the metrics of one device are more than a line of "
+				 "evidence holds",
+				 fc->path);
+		probe_reading_done(&reading);
+		return r;
+	}
+	*ret = reading;
+	return 1;
+}
+
+static int read_now(struct fc_metrics *fc, struct probe_reading *ret, char why[PROBE_WHY_MAX])
+{
+	int flushed = 0, r;
+
+	if (fc->api)
+		flushed = fc_api_flush(fc->api, why);
+	if (flushed < 0) {
+		char other[PROBE_WHY_MAX];
+
+		/* What was written all the same is evidence; the first error is told. */
+		r = look(fc, other);
+	} else {
+		r = look(fc, why);
+	}
+	if (fc->documents == fc->told_documents && fc->bad_lines == fc->told_bad_lines)
+		return flushed < 0 ? flushed : r;
+	r = write_reading(fc, ret, why);
+	if (r > 0) {
+		fc->told_documents = fc->documents;
+		fc->told_bad_lines = fc->bad_lines;
+	}
+	return r;
+}
+
+static int read_probe(struct probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX])
+{
+	struct fc_metrics *fc = (struct fc_metrics *)probe;
+	int r = -ENOMEM;
+
+	ret->taken_ns = monotonic_ns();
+	fc->doc = json_document_new(FC_DOCUMENT_MAX);
+	fc->scratch = json_document_new(FC_DOCUMENT_MAX);
+	if (fc->doc && fc->scratch)
+		r = read_now(fc, ret, why);
+	json_document_free(take_ptr(fc->doc));
+	json_document_free(take_ptr(fc->scratch));
+	free(take_ptr(fc->newest));
+	if (fc->line_len == 0)
+		free(take_ptr(fc->line));
+	return r;
+}
+
+const struct probe_ops probe_fc_metrics = {
+	.name = "fc_metrics",
+	.source = "host.fc_metrics",
+	.needs = "the file or FIFO that the VMM was told to write its metrics to",
+	.event = EVENT_HOST_FC_METRICS,
+	.wanted = wanted,
+	.open = open_probe,
+	.read = read_probe,
+	.close = close_probe,
+};

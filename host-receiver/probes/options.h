@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the probes are told to read, as options of a command line, checked. Names with a meaning to
+ * a path, a shell or a terminal are refused here, before anything is opened with them.
+ */
+#pragma once
+
+#include "host-receiver/probes/probe.h"
+
+#define PROBE_INTERVAL_DEFAULT_MS 5000u
+
+/*
+ * Set the option name if it is one of the probes'. Strings are borrowed. Returns 1: set, 0: no such
+ * option here, or -EINVAL with what was expected (static).
+ */
+int probe_options_set(struct probe_options *options, const char *name, const char *value,
+		      const char **ret_expected);
+
+/* What belongs together. 0, or -EINVAL with a sentence (static). */
+int probe_options_check(const struct probe_options *options, const char **ret_why);
+
+/*
+ * What is there already must be what the option says: a leaf in a cgroup v2 file system, a file or
+ * a FIFO, reached without a symbolic link. What is not there yet may come. Opens nothing for
+ * reading. Returns 0 or a negative errno.
+ */
+int probe_options_look(const struct probe_options *options, char why[PROBE_WHY_MAX]);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the host can see of a cell without asking the guest (host-receiver.md section 6), one file a
+ * probe behind these operations: cgroup.c, tap_link.c, nftables.c, fc_metrics.c.
+ *
+ * A probe holds no more than the name of what it reads and where it was in it. It is opened and
+ * closed on the loop thread, which does no I/O, and read on a thread of the pool, by one reading at
+ * a time. Nothing here knows of cells or events' streams.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host-receiver/event/event.h"
+#include "host-receiver/event/json_writer.h"
+
+#define PROBE_WHY_MAX	 384u
+#define PROBE_OUTPUT_MAX (48u * 1024u) /* bytes of one part: an evidence line is at most 64 KiB */
+#define PROBE_PARTS_MAX	 64u
+#define PROBE_PATH_MAX	 1024u /* bytes of a path given as an option */
+
+enum probe_kind {
+	PROBE_CGROUP,
+	PROBE_TAP_LINK,
+	PROBE_NFTABLES,
+	PROBE_FC_METRICS,
+	_PROBE_KIND_MAX,
+};
+
+/* What a cell's probes read. Strings are borrowed from whoever was parsed; NULL: no such probe. */
+struct probe_options {
+	const char *cgroup;	/* absolute path of the cgroup v2 leaf */
+	const char *tap;	/* name of the interface */
+	const char *nft_table;	/* [FAMILY/]TABLE */
+	const char *fc_metrics; /* absolute path of the VMM's metrics file or FIFO */
+	const char *fc_api;	/* absolute path of the VMM's API socket; asks for a flush */
+	unsigned interval_ms;
+};
+
+/*
+ * One reading: canonical JSON of what was read and of what it said. An output too large for a line
+ * of evidence comes in parts, each an object of its own that says "part" and "parts".
+ */
+struct probe_reading {
+	char *inputs;  /* owned; an object */
+	char *outputs; /* owned; the parts, one behind the other */
+	size_t n_parts;
+	size_t part_end[PROBE_PARTS_MAX];
+	uint64_t taken_ns; /* CLOCK_MONOTONIC when the reading began */
+	/* For the cross-witness (section 7). */
+	uint64_t packets;	  /* tap_link: from the guest; nftables: of all the table's rules */
+	uint64_t vmm_connections; /* fc_metrics: vsock.conns_added since the probe was opened */
+	uint64_t vmm_bytes;	  /* fc_metrics: vsock.tx_bytes_count since then */
+};
+
+void probe_reading_done(struct probe_reading *reading);
+
+/*
+ * Parts: put() writes one as an object that begins with its number and ends before it is full, and
+ * goes on where it stopped; rewind() lets it begin again, because each part says how many there
+ * are.
+ */
+enum probe_part {
+	PROBE_PART_MORE,
+	PROBE_PART_LAST,
+	PROBE_PART_STUCK, /* what comes next does not fit into a part */
+};
+
+/* "part" and "parts", when there is more than one. */
+void probe_part_number(struct json_writer *w, size_t part, size_t parts);
+
+/* What was just put no longer fits: take it back. */
+bool probe_part_full(const struct json_writer *w);
+
+/* Fill outputs and part_end. Returns 0, -ENOMEM, or -EFBIG: PROBE_PARTS_MAX do not hold it. */
+int probe_reading_put(struct probe_reading *reading,
+		      enum probe_part (*put)(void *ctx, size_t part, size_t parts,
+					     struct json_writer *w),
+		      void (*rewind)(void *ctx), void *ctx);
+
+struct probe; /* each has its own */
+
+struct probe_ops {
+	const char *name;   /* as in metrics and status */
+	const char *source; /* probeSource */
+	const char *needs;  /* for people: what must be there and permitted */
+	enum event_type event;
+
+	bool (*wanted)(const struct probe_options *options);
+	/* NULL: no memory. Copies what it needs of the options. */
+	struct probe *(*open)(const struct probe_options *options);
+	/*
+	 * Returns 1 and a reading to be freed with probe_reading_done(); 0: nothing has happened
+	 * since the last; or a negative errno. why names the file (and line) of an error; with a
+	 * reading it is empty or tells of what failed beside it.
+	 */
+	int (*read)(struct probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX]);
+	void (*close)(struct probe *probe);
+};
+
+/* A row a kind; read is NULL where readings are taken for all cells at once (nftables.h). */
+extern const struct probe_ops *const probe_table[_PROBE_KIND_MAX];
+
+extern const struct probe_ops probe_cgroup, probe_tap_link, probe_nftables, probe_fc_metrics;

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* The halves of the tap_link probe's reading, for its tests; any thread. */
+#pragma once
+
+#include "host-receiver/probes/probe.h"
+
+/* Returns a descriptor of the interface's folder in sysfs, or a negative errno. */
+int tap_link_open(const char *iface, char why[PROBE_WHY_MAX]);
+
+/* Read the files of the opened folder. As read(). */
+int tap_link_read_at(int link_fd, const char *iface, struct probe_reading *ret,
+		     char why[PROBE_WHY_MAX]);

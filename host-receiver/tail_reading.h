@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Readings of host probes as tail prints them: what is different from the reading before. Remembers
+ * the last of each cell and probe. One thread.
+ */
+#pragma once
+
+#include <jansson.h>
+
+struct tail_readings;
+
+/* NULL: no memory. */
+struct tail_readings *tail_readings_new(void);
+void tail_readings_free(struct tail_readings *readings);
+
+/*
+ * What the reading, an event's data, changed: calls print(name, text) for each number ("+3") and
+ * each word ("up -> down") that is another than before, or for each that is not 0 the first time.
+ * Borrows for the call.
+ */
+void tail_reading_print(struct tail_readings *readings, const json_t *data,
+			void (*print)(const char *name, const char *text));
