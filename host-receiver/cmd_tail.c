@@ -163,7 +163,8 @@ static void print_event(const struct tail *t, const json_t *event, const char *t
 	print_plain(type, 28);
 	fputs(when(t, COLOUR_OFF), stdout);
 	if (strncmp(type, "host.", 5) == 0)
-		tail_reading_print(t->readings, data, print_change);
+		fputs(tail_reading_print(t->readings, data, print_change) ? "" : " unchanged",
+		      stdout);
 	else
 		print_fields(data);
 	putchar('\n');

@@ -30,7 +30,14 @@ struct printing {
 	json_t *before; /* name -> value; NULL: the first reading */
 	json_t *now;
 	void (*print)(const char *name, const char *text);
+	bool any;
 };
+
+static void print(struct printing *p, const char *name, const char *text)
+{
+	p->print(name, text);
+	p->any = true;
+}
 
 static const char *word(const json_t *value)
 {
@@ -44,7 +51,7 @@ static bool is_number(const json_t *value)
 	return json_is_integer(value) || json_is_real(value);
 }
 
-static void print_number(const struct printing *p, const char *name, const json_t *value,
+static void print_number(struct printing *p, const char *name, const json_t *value,
 			 const json_t *before)
 {
 	const double by = json_number_value(value) - (before ? json_number_value(before) : 0);
@@ -53,7 +60,7 @@ static void print_number(const struct printing *p, const char *name, const json_
 	if (by == 0)
 		return;
 	snprintf(text, sizeof(text), "%+.0f", by);
-	p->print(name, before ? text : text + 1);
+	print(p, name, before ? text : text + 1);
 }
 
 static void print_leaf(struct printing *p, const char *name, json_t *value)
@@ -64,10 +71,10 @@ static void print_leaf(struct printing *p, const char *name, json_t *value)
 	if (is_number(value) && (!before || is_number(before))) {
 		print_number(p, name, value, before);
 	} else if (!before && !json_is_null(value)) {
-		p->print(name, word(value));
+		print(p, name, word(value));
 	} else if (before && strcmp(word(before), word(value)) != 0) {
 		snprintf(text, sizeof(text), "%.50s -> %.50s", word(before), word(value));
-		p->print(name, text);
+		print(p, name, text);
 	}
 	json_object_set(p->now, name, value);
 }
@@ -82,7 +89,7 @@ static void flatten_row(struct printing *p, const json_t *row)
 
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		snprintf(name, sizeof(name), "%.100s#%lld.%s", word(json_object_get(row, "chain")),
-			 json_integer_value(json_object_get(row, "handle")), counts[i]);
+			 (long long)json_number_value(json_object_get(row, "handle")), counts[i]);
 		flatten(p, name, json_object_get(row, counts[i]));
 	}
 }
@@ -112,11 +119,11 @@ static void flatten(struct printing *p, const char *prefix, const json_t *value)
 	}
 }
 
-void tail_reading_print(struct tail_readings *readings, const json_t *data,
-			void (*print)(const char *name, const char *text))
+bool tail_reading_print(struct tail_readings *readings, const json_t *data,
+			void (*print_change)(const char *name, const char *text))
 {
 	char key[NAME_MAX_BYTES];
-	struct printing p = {.print = print};
+	struct printing p = {.print = print_change};
 
 	snprintf(key, sizeof(key), "%.128s %.64s", word(json_object_get(data, "cellId")),
 		 word(json_object_get(data, "probeSource")));
@@ -125,4 +132,5 @@ void tail_reading_print(struct tail_readings *readings, const json_t *data,
 	p.now = p.before ? json_copy(p.before) : json_object();
 	flatten(&p, "", json_object_get(data, "output"));
 	json_object_set_new(readings->last, key, p.now);
+	return p.any;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct tail_readings;
 
@@ -14,9 +15,9 @@ struct tail_readings *tail_readings_new(void);
 void tail_readings_free(struct tail_readings *readings);
 
 /*
- * What the reading, an event's data, changed: calls print(name, text) for each number ("+3") and
- * each word ("up -> down") that is another than before, or for each that is not 0 the first time.
- * Borrows for the call.
+ * What the reading, an event's data, changed: calls print_change(name, text) for each number ("+3")
+ * and each word ("up -> down") that is another than before, or for each that is not 0 the first
+ * time. False: nothing. Borrows for the call.
  */
-void tail_reading_print(struct tail_readings *readings, const json_t *data,
-			void (*print)(const char *name, const char *text));
+bool tail_reading_print(struct tail_readings *readings, const json_t *data,
+			void (*print_change)(const char *name, const char *text));

@@ -31,7 +31,7 @@ struct fc_metrics {
 	off_t offset, accepted_end; /* accepted_end: behind the newest document */
 	struct timespec seen_mtime;
 	bool at_end;	   /* reading came to the end of it */
-	bool rescanning;   /* from the beginning again: bad lines were counted already */
+	bool rescanning;   /* from the beginning again */
 	bool overwriting;  /* older documents may follow */
 	bool stale_behind; /* an older one was met behind the newest */
 	uint64_t older_than_ms, newest_ms;
@@ -110,6 +110,12 @@ static void keep_newest(struct fc_metrics *fc, const char *line, size_t len)
 	fc->newest_len = len;
 }
 
+/* Not those that are left of older lines. */
+static bool counts_bad(const struct fc_metrics *fc)
+{
+	return !fc->rescanning && !fc->overwriting;
+}
+
 /* Whether it was one, counted or not. */
 static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 {
@@ -154,7 +160,7 @@ static void take_line(struct fc_metrics *fc, const char *line, size_t len)
 		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
 		return;
 	}
-	fc->bad_lines += !fc->rescanning;
+	fc->bad_lines += counts_bad(fc);
 	next = line + 1 < end ? memmem(line + 1, (size_t)(end - line) - 1, begin, sizeof(begin) - 1)
 			      : NULL;
 	if (next && take_document(fc, next, (size_t)(end - next)))
@@ -181,7 +187,7 @@ static int take_bytes(struct fc_metrics *fc, const char *data, size_t len)
 			fc->line_len = 0;
 		}
 		if (!fc->discarding && n > FC_DOCUMENT_MAX - fc->line_len) {
-			fc->bad_lines += !fc->rescanning;
+			fc->bad_lines += counts_bad(fc);
 			fc->discarding = true;
 			fc->line_len = 0;
 		}
@@ -205,7 +211,7 @@ static int take_bytes(struct fc_metrics *fc, const char *data, size_t len)
 /* Forget the beginning of a line; it is not going to end. */
 static void drop_partial(struct fc_metrics *fc)
 {
-	fc->bad_lines += fc->line_len > 0 && !fc->rescanning;
+	fc->bad_lines += fc->line_len > 0 && counts_bad(fc);
 	fc->line_len = 0;
 	fc->discarding = false;
 }
@@ -313,6 +319,9 @@ static int follow(struct fc_metrics *fc)
 	    (fc->bad_lines > bad_lines || (fc->overwriting && fc->documents == documents))) {
 		rescan(fc);
 		r = drain_from_data(fc);
+		/* It was the rest of an older line. */
+		if (fc->documents > documents)
+			fc->bad_lines = bad_lines;
 	}
 	settle(fc);
 	return r;
