@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Host probes: what the kernel's and the VMM's files say, in every shape they may have. Folders of
+ * files stand for sysfs and cgroupfs only here; integration and VM tests read the real ones.
+ */
+#include <check.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/util.h"
+#include "host-receiver/event/json_document.h"
+#include "host-receiver/probes/cgroup.h"
+#include "host-receiver/probes/fc_document.h"
+#include "host-receiver/probes/flat_keyed.h"
+#include "host-receiver/probes/nft_rule.h"
+#include "host-receiver/probes/nftables.h"
+#include "host-receiver/probes/options.h"
+#include "host-receiver/probes/probe_file.h"
+#include "host-receiver/probes/tap_link.h"
+#include "tests/unit/unit.h"
+
+/* ---- a folder of files ---- */
+
+static char folder[64];
+static int folder_fd;
+
+static void make_folder(void)
+{
+	strcpy(folder, "/tmp/cellos-probes-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	folder_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_ge(folder_fd, 0);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
+{
+	(void)st;
+	(void)type;
+	(void)walk;
+	return remove(path);
+}
+
+static void remove_folder(void)
+{
+	close(folder_fd);
+	nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static void put_bytes(const char *name, const void *data, size_t len)
+{
+	_cleanup_close_ int fd = openat(folder_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, data, len), (ssize_t)len);
+}
+
+static void put(const char *name, const char *text)
+{
+	put_bytes(name, text, strlen(text));
+}
+
+/* ---- flat keyed files ---- */
+
+static const char *as_json(const struct flat_keyed *pairs)
+{
+	static char text[64 * 1024];
+	struct json_writer w;
+	size_t len;
+
+	json_writer_init(&w, text, sizeof(text) - 1);
+	flat_keyed_write(pairs, &w);
+	ck_assert_int_eq(json_writer_done(&w, &len), 0);
+	text[len] = '\0';
+	return text;
+}
+
+START_TEST(flat_keyed_good)
+{
+	static const struct {
+		const char *text, *json;
+	} table[] = {
+		{"", "{}"},
+		{"\n \n\t\n", "{}"},
+		{"max 0\n", "{\"max\":0}"},
+		{"max 0", "{\"max\":0}"},
+		{"  max\t  7  \r\n", "{\"max\":7}"},
+		{"low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n",
+		 "{\"high\":2,\"low\":1,\"max\":3,\"oom\":4,\"oom_kill\":5}"},
+		{"v 18446744073709551615\n", "{\"v\":18446744073709551615}"},
+		{"max.imposed 1\nmax 2\n", "{\"max\":2,\"max.imposed\":1}"},
+	};
+	struct flat_keyed pairs;
+	const char *what;
+	unsigned line;
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		ck_assert_int_eq(flat_keyed_parse(table[i].text, strlen(table[i].text), &pairs,
+						  &line, &what),
+				 0);
+		ck_assert_str_eq(as_json(&pairs), table[i].json);
+	}
+}
+END_TEST
+
+START_TEST(flat_keyed_bad)
+{
+	static const struct {
+		const char *text;
+		unsigned line;
+	} table[] = {
+		{"max\n", 1},
+		{"max -1\n", 1},
+		{"max +1\n", 1},
+		{"max 0x1\n", 1},
+		{"max 1.5\n", 1},
+		{"max max\n", 1},
+		{"max 1 2\n", 1},
+		{"low 1\n\nmax 18446744073709551616\n", 3},
+		{"low 1\nlow 2\n", 2},
+		{"low 1\nl\001w 2\n", 2},
+		{"low 1\n\xff\xfe 2\n", 2},
+		{"0123456789012345678901234567890123456789012345678901234567890123x 1\n", 1},
+		{"max 99999999999999999999999999999999999999999\n", 1},
+	};
+	struct flat_keyed pairs;
+	const char *what;
+	unsigned line;
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		line = 0;
+		ck_assert_int_eq(flat_keyed_parse(table[i].text, strlen(table[i].text), &pairs,
+						  &line, &what),
+				 -EBADMSG);
+		ck_assert_uint_eq(line, table[i].line);
+	}
+	/* A NUL is no end. */
+	ck_assert_int_eq(flat_keyed_parse("a 1\0002\n", 6, &pairs, &line, &what), -EBADMSG);
+}
+END_TEST
+
+START_TEST(flat_keyed_limit)
+{
+	_cleanup_free_ char *text = malloc(16 * (FLAT_KEYED_KEYS_MAX + 2));
+	struct flat_keyed pairs;
+	const char *what;
+	unsigned line;
+
+	for (unsigned n = FLAT_KEYED_KEYS_MAX - 1; n <= FLAT_KEYED_KEYS_MAX + 1; n++) {
+		size_t len = 0;
+
+		for (unsigned i = 0; i < n; i++)
+			len += (size_t)sprintf(text + len, "k%u %u\n", i, i);
+		if (n <= FLAT_KEYED_KEYS_MAX) {
+			ck_assert_int_eq(flat_keyed_parse(text, len, &pairs, &line, &what), 0);
+			ck_assert_uint_eq(pairs.n, n);
+		} else {
+			ck_assert_int_eq(flat_keyed_parse(text, len, &pairs, &line, &what), -E2BIG);
+			ck_assert_uint_eq(line, n);
+		}
+	}
+}
+END_TEST
+
+/* ---- cgroup ---- */
+
+static const char *output_of(const struct probe_reading *reading, size_t part)
+{
+	static char text[PROBE_OUTPUT_MAX + 1];
+	const size_t begin = part ? reading->part_end[part - 1] : 0;
+	const size_t len = reading->part_end[part] - begin;
+
+	memcpy(text, reading->outputs + begin, len);
+	text[len] = '\0';
+	return text;
+}
+
+/* The reading's output, or why there is none. */
+static const char *read_cgroup(void)
+{
+	static char why[PROBE_WHY_MAX];
+	struct probe_reading reading;
+	const char *text;
+
+	*why = '\0';
+	if (cgroup_read_at(folder_fd, "/cg", &reading, why) < 0)
+		return why;
+	ck_assert_uint_eq(reading.n_parts, 1);
+	ck_assert_str_eq(reading.inputs, "{\"cgroupLeaf\":\"/cg\",\"files\":[\"memory.events\","
+					 "\"cpu.stat\",\"pids.events\"]}");
+	text = output_of(&reading, 0);
+	probe_reading_done(&reading);
+	return text;
+}
+
+/* As the kernels of the supported range write them. */
+START_TEST(cgroup_kernels)
+{
+	static const struct {
+		const char *cpu, *memory, *pids, *json;
+	} kernels[] = {
+		/* 5.10 */
+		{"usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 0\nnr_throttled 0\n"
+		 "throttled_usec 0\n",
+		 "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\n", "max 4\n",
+		 "{\"cpu_stat\":{\"nr_periods\":0,\"nr_throttled\":0,\"system_usec\":2,"
+		 "\"throttled_usec\":0,\"usage_usec\":5,\"user_usec\":3},\"memory_events\":{"
+		 "\"high\":0,\"low\":0,\"max\":12,\"oom\":1,\"oom_kill\":1},\"pids_events\":{"
+		 "\"max\":4}}"},
+		/* 6.1, 6.12: new lines; the cpu controller off; pids.events with two lines */
+		{"usage_usec 5\nuser_usec 3\nsystem_usec 2\nnice_usec 0\ncore_sched.force_idle_usec 0\n",
+		 "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n",
+		 "max 0\nmax.imposed 2\n",
+		 "{\"cpu_stat\":{\"core_sched.force_idle_usec\":0,\"nice_usec\":0,"
+		 "\"system_usec\":2,\"usage_usec\":5,\"user_usec\":3},\"memory_events\":{"
+		 "\"high\":0,\"low\":0,\"max\":0,\"oom\":0,\"oom_group_kill\":0,"
+		 "\"oom_kill\":0},\"pids_events\":{\"max\":0,\"max.imposed\":2}}"},
+		/* No memory and no pids controller. */
+		{"usage_usec 1\n", NULL, NULL,
+		 "{\"cpu_stat\":{\"usage_usec\":1},\"memory_events\":null,\"pids_events\":null}"},
+		{"", "", "", "{\"cpu_stat\":{},\"memory_events\":{},\"pids_events\":{}}"},
+		{NULL, NULL, NULL,
+		 "{\"cpu_stat\":null,\"memory_events\":null,\"pids_events\":null}"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kernels); i++) {
+		make_folder();
+		if (kernels[i].cpu)
+			put("cpu.stat", kernels[i].cpu);
+		if (kernels[i].memory)
+			put("memory.events", kernels[i].memory);
+		if (kernels[i].pids)
+			put("pids.events", kernels[i].pids);
+		ck_assert_str_eq(read_cgroup(), kernels[i].json);
+		remove_folder();
+	}
+}
+END_TEST
+
+START_TEST(cgroup_hostile)
+{
+	_cleanup_free_ char *huge = malloc(1024 * 1024);
+	static const char *const names[] = {"cpu.stat", "memory.events", "pids.events"};
+	char want[PROBE_WHY_MAX];
+
+	memset(huge, 'x', 1024 * 1024);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		make_folder();
+		put_bytes(names[i], huge, 1024 * 1024);
+		snprintf(want, sizeof(want), "/cg/%s: more than 64 KiB", names[i]);
+		ck_assert_str_eq(read_cgroup(), want);
+		put_bytes(names[i], "a 1\n\0\1\2\3", 8);
+		snprintf(want, sizeof(want), "/cg/%s:2: ", names[i]);
+		ck_assert(strncmp(read_cgroup(), want, strlen(want)) == 0);
+		put(names[i], "a 1\nb -2\n");
+		snprintf(want, sizeof(want), "/cg/%s:2: the value is not an unsigned 64-bit number",
+			 names[i]);
+		ck_assert_str_eq(read_cgroup(), want);
+		unlinkat(folder_fd, names[i], 0);
+		/* What only stands for a file is not read. */
+		ck_assert_int_eq(symlinkat("/proc/self/stat", folder_fd, names[i]), 0);
+		ck_assert_ptr_nonnull(strstr(read_cgroup(), "symbolic link"));
+		unlinkat(folder_fd, names[i], 0);
+		ck_assert_int_eq(mkfifoat(folder_fd, names[i], 0600), 0);
+		ck_assert_ptr_nonnull(strstr(read_cgroup(), "not a regular file"));
+		remove_folder();
+	}
+}
+END_TEST
+
+/* 64 KiB and one more byte. */
+START_TEST(file_limit)
+{
+	_cleanup_free_ char *data = calloc(1, PROBE_FILE_MAX + 1);
+	_cleanup_free_ char *buf = malloc(PROBE_FILE_MAX + 1);
+
+	make_folder();
+	for (int by = -1; by <= 1; by++) {
+		const int len = (int)PROBE_FILE_MAX + by;
+
+		put_bytes("f", data, (size_t)len);
+		ck_assert_int_eq(probe_read_file(folder_fd, "f", buf), by > 0 ? -EFBIG : len);
+	}
+	ck_assert_int_eq(probe_read_file(folder_fd, "none", buf), -ENOENT);
+	remove_folder();
+}
+END_TEST
+
+START_TEST(cgroup_leaf)
+{
+	char why[PROBE_WHY_MAX], path[128];
+
+	make_folder();
+	ck_assert_int_eq(cgroup_open_leaf(folder, why), -EXDEV);
+	ck_assert_ptr_nonnull(strstr(why, "not in a cgroup v2 file system"));
+	snprintf(path, sizeof(path), "%s/link", folder);
+	ck_assert_int_eq(symlink("/sys/fs/cgroup", path), 0);
+	ck_assert_int_eq(cgroup_open_leaf(path, why), -ELOOP);
+	snprintf(path, sizeof(path), "%s/none", folder);
+	ck_assert_int_eq(cgroup_open_leaf(path, why), -ENOENT);
+	remove_folder();
+}
+END_TEST
+
+/* ---- tap_link ---- */
+
+static void make_link(void)
+{
+	make_folder();
+	ck_assert_int_eq(mkdirat(folder_fd, "statistics", 0755), 0);
+	put("operstate", "up\n");
+	put("carrier", "1\n");
+	put("statistics/rx_packets", "7\n");
+	put("statistics/tx_packets", "12\n");
+	put("statistics/rx_bytes", "840\n");
+	put("statistics/tx_bytes", "18446744073709551615\n");
+}
+
+static const char *read_link(void)
+{
+	static char why[PROBE_WHY_MAX];
+	struct probe_reading reading;
+	const char *text;
+
+	*why = '\0';
+	if (tap_link_read_at(folder_fd, "cfc-1", &reading, why) < 0)
+		return why;
+	ck_assert_str_eq(reading.inputs,
+			 "{\"iface\":\"cfc-1\",\"sysfs\":\"/sys/class/net/cfc-1\"}");
+	ck_assert_uint_eq(reading.packets, 7);
+	text = output_of(&reading, 0);
+	probe_reading_done(&reading);
+	return text;
+}
+
+START_TEST(tap_link_good)
+{
+	make_link();
+	ck_assert_str_eq(read_link(),
+			 "{\"carrier\":\"1\",\"operstate\":\"up\",\"rxBytes\":840,\"rxPackets\":7,"
+			 "\"txBytes\":18446744073709551615,\"txPackets\":12}");
+	remove_folder();
+}
+END_TEST
+
+START_TEST(tap_link_hostile)
+{
+	static const struct {
+		const char *name, *content, *want; /* content NULL: no such file */
+	} table[] = {
+		{"operstate", "", "operstate: not a word"},
+		{"operstate", "up down\n", "operstate: not a word"},
+		{"operstate", "\033[2J\n", "operstate: not a word"},
+		{"operstate", "abcdefghijklmnopqrstuvwxyz0123456789\n", "operstate: not a word"},
+		{"operstate", NULL, "operstate: No such file"},
+		{"carrier", "2\n", "carrier: neither 0 nor 1"},
+		{"carrier", "", "carrier: neither 0 nor 1"},
+		{"carrier", "10\n", "carrier: neither 0 nor 1"},
+		{"carrier", NULL, "carrier: No such file"},
+		{"statistics/rx_packets", "-1\n", "rx_packets:1: the value is not"},
+		{"statistics/rx_packets", "\n", "rx_packets:1: the value is not"},
+		{"statistics/tx_packets", "1 2\n", "tx_packets:1: the value is not"},
+		{"statistics/rx_bytes", "18446744073709551616\n", "rx_bytes:1: the value is not"},
+		{"statistics/tx_bytes", "x\n", "tx_bytes:1: the value is not"},
+		{"statistics/tx_bytes", NULL, "tx_bytes: No such file"},
+	};
+	_cleanup_free_ char *huge = malloc(1024 * 1024);
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		make_link();
+		if (table[i].content)
+			put(table[i].name, table[i].content);
+		else
+			unlinkat(folder_fd, table[i].name, 0);
+		ck_assert_msg(strstr(read_link(), table[i].want), "%s: %s", table[i].want,
+			      read_link());
+		remove_folder();
+	}
+	make_link();
+	memset(huge, '1', 1024 * 1024);
+	put_bytes("statistics/rx_bytes", huge, 1024 * 1024);
+	ck_assert_ptr_nonnull(strstr(read_link(), "rx_bytes: more than 64 KiB"));
+	remove_folder();
+}
+END_TEST
+
+/* ---- nftables ---- */
+
+START_TEST(nft_tables)
+{
+	static const char *const good[][3] = {
+		{"cell", "ip", "cell"},
+		{"inet/cell", "inet", "cell"},
+		{"ip6/a_b.c-1", "ip6", "a_b.c-1"},
+		{"netdev/x", "netdev", "x"},
+		{"bridge/x", "bridge", "x"},
+		{"arp/x", "arp", "x"},
+	};
+	static const char *const bad[] = {"",	"/",   "inet/",	 "x/y",	 "inet/a/b", "a b",
+					  "a;", "a\n", "ip/a;b", "IP/a", "inet /a"};
+	char family[8], table[NFT_TABLE_MAX + 1], name[NFT_TABLE_MAX + 2];
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		ck_assert(nft_table_parse(good[i][0], family, table));
+		ck_assert_str_eq(family, good[i][1]);
+		ck_assert_str_eq(table, good[i][2]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_msg(!nft_table_parse(bad[i], family, table), "%s", bad[i]);
+	for (int by = -1; by <= 1; by++) {
+		memset(name, 'x', sizeof(name));
+		name[(int)NFT_TABLE_MAX + by] = '\0';
+		ck_assert(nft_table_parse(name, family, table) == (by <= 0));
+	}
+}
+END_TEST
+
+static const char *format_rule(const char *json)
+{
+	static char text[NFT_RULE_MAX + 1];
+	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
+	const char *why = "";
+	size_t at;
+
+	ck_assert_msg(json_document_read(doc, json, strlen(json), &why, &at) == 0, "%s: %s", json,
+		      why);
+	text[nft_rule_format(doc, json_document_root(doc), text)] = '\0';
+	json_document_free(doc);
+	return text;
+}
+
+/* From `nft -j list ruleset` of 1.0.6. */
+START_TEST(nft_rules)
+{
+	static const char *const table[][2] = {
+		{"[]", ""},
+		{"[{\"counter\":{\"packets\":1,\"bytes\":2}},{\"accept\":null}]", "counter accept"},
+		{"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},"
+		 "\"right\":\"tap0\"}}]",
+		 "iifname tap0"},
+		{"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"l4proto\"}},"
+		 "\"right\":\"udp\"}},{\"drop\":null}]",
+		 "meta l4proto udp drop"},
+		{"[{\"match\":{\"op\":\"!=\",\"left\":{\"payload\":{\"protocol\":\"ip\","
+		 "\"field\":\"saddr\"}},\"right\":{\"prefix\":{\"addr\":\"10.0.0.0\",\"len\":8}}}}]",
+		 "ip saddr != 10.0.0.0/8"},
+		{"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"tcp\","
+		 "\"field\":\"dport\"}},\"right\":{\"set\":[80,{\"range\":[8000,9000]}]}}}]",
+		 "tcp dport { 80, 8000-9000 }"},
+		{"[{\"match\":{\"op\":\"in\",\"left\":{\"ct\":{\"key\":\"state\"}},"
+		 "\"right\":[\"established\",\"new\"]}}]",
+		 "ct state established,new"},
+		{"[{\"match\":{\"op\":\"==\",\"left\":{\"ct\":{\"key\":\"saddr\",\"dir\":"
+		 "\"original\"}},\"right\":\"@blocked\"}}]",
+		 "ct original saddr @blocked"},
+		{"[{\"counter\":\"named\"},{\"jump\":{\"target\":\"other\"}}]",
+		 "counter name named jump other"},
+		{"[{\"limit\":{\"rate\":5,\"burst\":5,\"per\":\"second\"}}]",
+		 "limit burst 5 per second rate 5"},
+		{"[{\"log\":null},{\"reject\":{\"type\":\"icmpx\",\"expr\":\"no-route\"}}]",
+		 "log reject expr no-route type icmpx"},
+		{"[{\"mangle\":{\"key\":{\"meta\":{\"key\":\"mark\"}},\"value\":5}}]",
+		 "meta mark set 5"},
+		{"[{\"match\":{\"op\":\"==\",\"left\":{\"&\":[{\"payload\":{\"protocol\":\"tcp\","
+		 "\"field\":\"flags\"}},[\"syn\",\"ack\"]]},\"right\":\"syn\"}}]",
+		 "(tcp flags & syn,ack) syn"},
+		/* What is not known is shown as it came. */
+		{"[{\"xyz\":{\"a\":[1]}}]", "xyz {\"a\":[1]}"},
+		{"[{\"match\":{\"op\":\"==\",\"left\":{\"socket\":{\"key\":\"mark\"}},\"right\":1}}]",
+		 "{\"socket\":{\"key\":\"mark\"}} 1"},
+		{"[{\"match\":7}]", "match 7"},
+		{"[7,{}]", "7 {}"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		ck_assert_str_eq(format_rule(table[i][0]), table[i][1]);
+}
+END_TEST
+
+START_TEST(nft_rule_limit)
+{
+	char json[2 * NFT_RULE_MAX];
+
+	for (int by = -1; by <= 1; by++) {
+		const size_t len = (size_t)((int)NFT_RULE_MAX + by);
+		const char *text;
+
+		/* A statement's name is as long as the rule is to be. */
+		strcpy(json, "[{\"");
+		memset(json + 3, 'n', len);
+		strcpy(json + 3 + len, "\":null}]");
+		text = format_rule(json);
+		ck_assert_uint_eq(strlen(text), by > 0 ? NFT_RULE_MAX : len);
+		ck_assert((strstr(text, "...") != NULL) == (by > 0));
+	}
+}
+END_TEST
+
+static const char *read_table(const char *json, const char *table, struct probe_reading *ret)
+{
+	static char why[PROBE_WHY_MAX];
+	const struct probe_options options = {.nft_table = table};
+	struct nft_ruleset *ruleset;
+	struct probe *probe = probe_nftables.open(&options);
+	int r;
+
+	*why = '\0';
+	r = nft_ruleset_parse(json, strlen(json), 5, &ruleset, why);
+	if (r == 0) {
+		r = nft_ruleset_reading(ruleset, probe, ret, why);
+		nft_ruleset_free(ruleset);
+	}
+	probe_nftables.close(probe);
+	return r > 0 ? NULL : why;
+}
+
+START_TEST(nft_rulesets)
+{
+	static const char json[] =
+		"{\"nftables\":[{\"metainfo\":{\"version\":\"1.0.6\"}},"
+		"{\"table\":{\"family\":\"ip\",\"name\":\"a\",\"handle\":1}},"
+		"{\"table\":{\"family\":\"inet\",\"name\":\"a\",\"handle\":2}},"
+		"{\"counter\":{\"family\":\"ip\",\"name\":\"n\",\"table\":\"a\",\"handle\":9,"
+		"\"packets\":1,\"bytes\":1}},"
+		"{\"counter\":{\"family\":\"inet\",\"name\":\"n\",\"table\":\"a\",\"handle\":3,"
+		"\"packets\":30,\"bytes\":99}},"
+		"{\"chain\":{\"family\":\"inet\",\"table\":\"a\",\"name\":\"c\",\"handle\":1}},"
+		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"c\",\"handle\":5,"
+		"\"expr\":[{\"counter\":{\"packets\":5,\"bytes\":-1}},{\"accept\":null}]}},"
+		"{\"rule\":{\"family\":\"ip\",\"table\":\"a\",\"chain\":\"c\",\"handle\":6,"
+		"\"expr\":[{\"counter\":{\"packets\":1000,\"bytes\":7}}]}},"
+		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"c\",\"handle\":7,"
+		"\"expr\":[{\"drop\":null}]}},"
+		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"d\",\"handle\":8,"
+		"\"expr\":[{\"counter\":\"n\"}]}},"
+		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"d\",\"handle\":10,"
+		"\"expr\":[{\"counter\":\"none\"}]}}]}";
+	struct probe_reading reading;
+
+	ck_assert_ptr_null(read_table(json, "inet/a", &reading));
+	/* Rules without a counter are no reading; libnftables writes 2^64-1 as -1. */
+	ck_assert_str_eq(
+		output_of(&reading, 0),
+		"{\"rows\":[{\"bytes\":18446744073709551615,\"chain\":\"c\",\"family\":\"inet\","
+		"\"handle\":5,\"packets\":5,\"ruleRepr\":\"counter accept\",\"table\":\"a\"},"
+		"{\"bytes\":99,\"chain\":\"d\",\"family\":\"inet\",\"handle\":8,\"packets\":30,"
+		"\"ruleRepr\":\"counter name n\",\"table\":\"a\"}]}");
+	ck_assert_uint_eq(reading.packets, 35);
+	ck_assert_uint_eq(reading.taken_ns, 5);
+	probe_reading_done(&reading);
+	ck_assert_str_eq(read_table(json, "inet/b", &reading),
+			 "nft table inet b: not in the ruleset");
+	ck_assert_str_eq(read_table("{\"nftables\":[", "inet/a", &reading),
+			 "nft list ruleset: its JSON is wrong at byte 13: expected a value");
+	/* Anything else in it is passed over. */
+	ck_assert_ptr_null(
+		read_table("{\"nftables\":[7,{},{\"table\":{\"family\":\"ip\",\"name\":"
+			   "\"a\"}},{\"rule\":7},{\"rule\":{\"expr\":[]}},{\"table\":[]}]}",
+			   "a", &reading));
+	ck_assert_str_eq(output_of(&reading, 0), "{\"rows\":[]}");
+	probe_reading_done(&reading);
+	ck_assert_str_eq(read_table("[]", "a", &reading), "nft table ip a: not in the ruleset");
+}
+END_TEST
+
+/* As many rules as PROBE_PARTS_MAX parts hold, and more. */
+START_TEST(nft_parts)
+{
+	static const unsigned counts[] = {100, 400, 5000, 40000};
+
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		_cleanup_free_ char *json = malloc(256 + 160 * (size_t)counts[i]);
+		struct probe_reading reading;
+		size_t rows = 0;
+		char *at = json;
+		const char *why;
+
+		at += sprintf(at, "{\"nftables\":[{\"table\":{\"family\":\"ip\",\"name\":\"a\"}}");
+		for (unsigned n = 0; n < counts[i]; n++)
+			at += sprintf(
+				at,
+				",{\"rule\":{\"family\":\"ip\",\"table\":\"a\",\"chain\":\"c\","
+				"\"handle\":%u,\"expr\":[{\"counter\":{\"packets\":1,"
+				"\"bytes\":2}}]}}",
+				n);
+		strcpy(at, "]}");
+		why = read_table(json, "a", &reading);
+		if (counts[i] == 40000) {
+			ck_assert_ptr_nonnull(why);
+			ck_assert_ptr_nonnull(
+				strstr(why, "its 40000 rules with counters are more"));
+			continue;
+		}
+		ck_assert_ptr_null(why);
+		for (size_t part = 0; part < reading.n_parts; part++) {
+			const char *output = output_of(&reading, part);
+			char want[64];
+
+			ck_assert_uint_le(strlen(output), PROBE_OUTPUT_MAX);
+			snprintf(want, sizeof(want), "{\"part\":%zu,\"parts\":%zu,\"rows\":[",
+				 part + 1, reading.n_parts);
+			ck_assert(strncmp(output, reading.n_parts > 1 ? want : "{\"rows\":[",
+					  strlen(reading.n_parts > 1 ? want : "{\"rows\":[")) == 0);
+			for (; (output = strstr(output, "\"handle\"")); output++)
+				rows++;
+		}
+		ck_assert_uint_eq(rows, counts[i]);
+		probe_reading_done(&reading);
+	}
+}
+END_TEST
+
+/* ---- the VMM's documents ---- */
+
+static const char *add_to(struct fc_totals *totals, const char *json)
+{
+	struct json_document *doc = json_document_new(FC_DOCUMENT_MAX);
+	struct json_document *scratch = json_document_new(FC_DOCUMENT_MAX);
+	const char *what = "";
+	static char text[FC_DOCUMENT_MAX + 1];
+	size_t at;
+	int r = json_document_read(doc, json, strlen(json), &what, &at);
+
+	if (r == 0)
+		r = fc_totals_add(totals, doc, scratch, &what);
+	json_document_free(doc);
+	json_document_free(scratch);
+	if (r < 0)
+		return what;
+	memcpy(text, totals->json, totals->len);
+	text[totals->len] = '\0';
+	return text;
+}
+
+START_TEST(fc_sums)
+{
+	struct fc_totals totals = {0};
+
+	ck_assert_str_eq(add_to(&totals, "{\"utc_timestamp_ms\":5,\"vsock\":{\"conns_added\":2},"
+					 "\"a\":{\"z\":1,\"agg\":{\"min_us\":1,\"max_us\":2,"
+					 "\"sum_us\":3}},\"id\":\"x\"}"),
+			 "{\"a\":{\"agg\":{\"sum_us\":3},\"z\":1},\"vsock\":{\"conns_added\":2}}");
+	/* A device that comes, one that goes; what is stored is no sum. */
+	ck_assert_str_eq(add_to(&totals,
+				"{\"b\":{\"y\":1},\"a\":{\"z\":18446744073709551615},"
+				"\"signals\":{\"sigbus\":1,\"sigpipe\":2},"
+				"\"seccomp\":{\"num_faults\":3},\"vmm\":{\"panic_count\":1},"
+				"\"latencies_us\":{\"x\":1},"
+				"\"api_server\":{\"process_startup_time_cpu_us\":9}}"),
+			 "{\"a\":{\"agg\":{\"sum_us\":3},\"z\":18446744073709551615},"
+			 "\"api_server\":{},\"b\":{\"y\":1},\"latencies_us\":{},\"seccomp\":{},"
+			 "\"signals\":{\"sigpipe\":2},\"vmm\":{},\"vsock\":{\"conns_added\":2}}");
+	ck_assert_str_eq(add_to(&totals, "{\"a\":{\"z\":-1}}"),
+			 "a counter is not an unsigned 64-bit number");
+	ck_assert_str_eq(add_to(&totals, "{\"a\":{\"z\":18446744073709551616}}"),
+			 "a counter is not an unsigned 64-bit number");
+	ck_assert_str_eq(add_to(&totals, "{\"a\":{\"z\":{}}}"), "a counter became an object");
+	/* None of those changed anything. */
+	ck_assert_ptr_nonnull(strstr(add_to(&totals, "{}"), "\"z\":18446744073709551615"));
+	fc_totals_done(&totals);
+}
+END_TEST
+
+/* New counters with every document: to a limit, and no further. */
+START_TEST(fc_sums_limit)
+{
+	struct fc_totals totals = {0};
+	char json[64];
+	unsigned n = 0;
+	size_t len;
+
+	do {
+		len = totals.len;
+		snprintf(json, sizeof(json), "{\"a\":{\"k%032u\":1}}", n++);
+		add_to(&totals, json);
+	} while (totals.len > len && n < 10000);
+	ck_assert_uint_lt(n, 10000);
+	ck_assert_uint_le(totals.len, FC_DOCUMENT_MAX);
+	ck_assert_uint_gt(totals.len, FC_DOCUMENT_MAX - 64);
+	fc_totals_done(&totals);
+}
+END_TEST
+
+/* ---- options ---- */
+
+START_TEST(options_paths)
+{
+	char path[PROBE_PATH_MAX + 3];
+	struct probe_options o = {0};
+	const char *expected;
+
+	for (int by = -1; by <= 1; by++) {
+		memset(path, 'x', sizeof(path));
+		path[0] = '/';
+		path[(int)PROBE_PATH_MAX + by] = '\0';
+		ck_assert_int_eq(probe_options_set(&o, "cgroup", path, &expected),
+				 by > 0 ? -EINVAL : 1);
+	}
+	ck_assert_int_eq(probe_options_set(&o, "rate", "1", &expected), 0);
+	ck_assert_int_eq(probe_options_set(&o, "probe-interval", "100", &expected), 1);
+	ck_assert_uint_eq(o.interval_ms, 100);
+	o = (struct probe_options){.fc_api = "/a"};
+	ck_assert_int_eq(probe_options_check(&o, &expected), -EINVAL);
+	o.fc_metrics = "/m";
+	ck_assert_int_eq(probe_options_check(&o, &expected), 0);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("probes");
+
+	tcase_add_test(tc, flat_keyed_good);
+	tcase_add_test(tc, flat_keyed_bad);
+	tcase_add_test(tc, flat_keyed_limit);
+	tcase_add_test(tc, cgroup_kernels);
+	tcase_add_test(tc, cgroup_hostile);
+	tcase_add_test(tc, file_limit);
+	tcase_add_test(tc, cgroup_leaf);
+	tcase_add_test(tc, tap_link_good);
+	tcase_add_test(tc, tap_link_hostile);
+	tcase_add_test(tc, nft_tables);
+	tcase_add_test(tc, nft_rules);
+	tcase_add_test(tc, nft_rule_limit);
+	tcase_add_test(tc, nft_rulesets);
+	tcase_add_test(tc, nft_parts);
+	tcase_add_test(tc, fc_sums);
+	tcase_add_test(tc, fc_sums_limit);
+	tcase_add_test(tc, options_paths);
+	return unit_run("probes", &tc, 1);
+}
