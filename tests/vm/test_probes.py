@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""The cgroup probe on a real cgroup v2 tree with all controllers: an OOM kill, CPU throttling and a
+pids.max that is hit, read by a receiver that runs inside the VM."""
+
+import json
+import unittest
+
+from vm import CGROUP2, EVENT_PREFIX, Vm, main, receiver_binary
+
+LEAF = "/sys/fs/cgroup/cell"
+RECEIVE = ("cellos-host-telemetry receive --uds /tmp/v --cell-id c --run-id r "
+           "--spec-hash sha256:" + "5" * 64)
+
+SCRIPT = CGROUP2 + f"""
+mkdir {LEAF}
+in_leaf() {{
+    sh -c 'echo $$ > {LEAF}/cgroup.procs; exec "$@"' sh "$@"
+}}
+{RECEIVE} --cgroup {LEAF} --probe-interval 200 > /tmp/evidence 2> /tmp/log &
+receiver=$!
+sleep 1
+vm say before $(wc -l < /tmp/evidence)
+
+echo 12M > {LEAF}/memory.max
+in_leaf sh -c 'head -c 80000000 /dev/zero | tail -c 70000000 > /dev/null'
+vm say oom $?
+echo max > {LEAF}/memory.max
+
+echo "10000 100000" > {LEAF}/cpu.max
+in_leaf timeout 1 sh -c 'while :; do :; done'
+echo max > {LEAF}/cpu.max
+
+echo 3 > {LEAF}/pids.max
+in_leaf sh -c 'for i in 1 2 3 4 5 6; do sleep 0.3 & done; wait' 2> /tmp/null
+echo max > {LEAF}/pids.max
+sleep 0.5
+
+# A leaf that goes and comes back counts from 0 again.
+vm put {LEAF}/memory.events memory.events
+vm put {LEAF}/pids.events pids.events
+vm put {LEAF}/cpu.stat cpu.stat
+sleep 1
+rmdir {LEAF}
+sleep 0.6
+mkdir {LEAF}
+sleep 0.6
+
+# A controller that is off.
+echo -memory > /sys/fs/cgroup/cgroup.subtree_control
+sleep 0.6
+kill -TERM $receiver
+wait $receiver
+vm say status $?
+vm put /tmp/evidence evidence
+vm put /tmp/log log
+
+ln -s {LEAF} /tmp/link
+{RECEIVE} --cgroup /tmp/link > /tmp/out 2> /tmp/err
+vm say link $? $(cat /tmp/err)
+mkdir /sys/fs/cgroup/upper
+ln -s / /tmp/root
+{RECEIVE} --cgroup /tmp/root/sys/fs/cgroup/upper > /tmp/out 2> /tmp/err
+vm say linked_folder $? $(cat /tmp/err)
+{RECEIVE} --cgroup {LEAF}/cgroup.procs > /tmp/out 2> /tmp/err
+vm say file $? $(cat /tmp/err)
+"""
+
+
+def flat(data):
+    return {key: int(value) for key, value in
+            (line.split() for line in data.decode().splitlines())}
+
+
+class Cgroup(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.vm = Vm(script=SCRIPT, programs=[receiver_binary()], agent=False).start().wait(120)
+        cls.vm.check()
+        events = [json.loads(line) for line in cls.vm.files["evidence"].splitlines()]
+        cls.events = events
+        cls.readings = [e["data"]["output"] for e in events
+                        if e["type"] == EVENT_PREFIX + "host.v1.cgroup"]
+
+    def first(self, condition):
+        return next(r for r in self.readings if condition(r))
+
+    def test_nothing_has_happened_yet(self):
+        first = self.readings[0]
+        self.assertEqual(first["memory_events"]["oom_kill"], 0)
+        self.assertEqual(first["pids_events"]["max"], 0)
+        self.assertEqual(first["cpu_stat"]["nr_throttled"], 0)
+        self.assertGreater(int(self.vm.mark("before")), 3)
+
+    def test_the_oom_kill(self):
+        killed = self.first(lambda r: r["memory_events"] and r["memory_events"]["oom_kill"])
+        self.assertGreaterEqual(killed["memory_events"]["oom"], 1)
+        self.assertGreater(killed["memory_events"]["max"], 0)
+
+    def test_the_throttling(self):
+        throttled = self.first(lambda r: r["cpu_stat"]["nr_throttled"] > 2)
+        self.assertGreater(throttled["cpu_stat"]["throttled_usec"], 0)
+
+    def test_the_pids(self):
+        self.first(lambda r: r["pids_events"] and r["pids_events"]["max"] > 0)
+
+    def test_every_number_is_the_kernels(self):
+        want = {name.replace(".", "_"): flat(self.vm.files[name])
+                for name in ("memory.events", "pids.events", "cpu.stat")}
+        self.assertIn(want, self.readings)
+
+    def test_the_leaf_goes_and_comes_back(self):
+        log = self.vm.files["log"].decode()
+        self.assertEqual(log.count("a probe cannot read"), 1, log)
+        self.assertIn(f"{LEAF}: the control group: No such file or directory", log)
+        self.assertEqual(log.count("the probe reads again"), 1, log)
+        self.assertEqual(self.readings[-1]["pids_events"]["max"], 0)
+
+    def test_a_controller_that_is_off_is_null(self):
+        self.assertIsNone(self.readings[-1]["memory_events"])
+        self.assertIn("usage_usec", self.readings[-1]["cpu_stat"])
+
+    def test_the_stream_is_whole(self):
+        self.assertEqual(self.vm.mark("status"), "0")
+        self.assertEqual([e["data"]["sequence"] for e in self.events],
+                         list(range(1, len(self.events) + 1)))
+        self.assertEqual(self.events[-1]["type"], EVENT_PREFIX + "stream.v1.sealed")
+        for event in self.events:
+            if event["type"] == EVENT_PREFIX + "host.v1.cgroup":
+                self.assertEqual(event["data"]["inputs"], {
+                    "cgroupLeaf": LEAF, "files": ["memory.events", "cpu.stat", "pids.events"]})
+
+    def test_links_and_files_are_refused(self):
+        for name, why in (("link", "symbolic link"), ("linked_folder", "symbolic link"),
+                          ("file", "Not a directory")):
+            said = self.vm.mark(name)
+            self.assertTrue(said.startswith("64 "), said)
+            self.assertIn("--cgroup", said)
+            self.assertIn(why, said)
+
+
+if __name__ == "__main__":
+    main()
