@@ -16,7 +16,7 @@ unset CFLAGS CPPFLAGS LDFLAGS DESTDIR MESON_TESTTHREADS
 
 PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkgconf python3
 	libcbor-dev libsodium-dev libuv1-dev libjansson-dev libinih-dev libmicrohttpd-dev
-	libnftables-dev libnats-dev libseccomp-dev)
+	libnftables-dev libnftnl-dev libmnl-dev libnats-dev libseccomp-dev)
 PACKAGES_GUEST=(musl-tools libseccomp-dev)
 PACKAGES_VM=(qemu-system-x86 busybox-static linux-image-cloud-amd64)
 PACKAGES_TEST=(check clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross

@@ -1,31 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * host.nftables: the counters of the cell's own table. The ruleset is read once for all cells, by
- * libnftables as JSON, and every cell's reading is taken from that.
+ * host.nftables: the counters of the cell's own table. The ruleset is dumped once for all cells
+ * (nft_dump.h), and every cell's reading is taken from that. How a rule reads is asked of
+ * libnftables, once in its life, table by table.
  *
- * Rows are the rules that count: with a counter of their own or with a named one. A ruleset belongs
- * to whoever read it; libnftables is used by one thread at a time.
+ * Rows are the rules that count: with a counter of their own or with a named one.
  */
 #pragma once
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/nft_dump.h"
 
-#define NFT_DUMP_MAX  (64u * 1024u * 1024u) /* bytes of JSON */
-#define NFT_TABLE_MAX 255u		    /* bytes of a table's name */
+#define NFT_TABLE_MAX	255u		      /* bytes of a table's name */
+#define NFT_ASK_MS	1000u		      /* for so long one tick asks how rules read */
+#define NFT_LISTING_MAX (16u * 1024u * 1024u) /* bytes of JSON of one table */
 
-struct nft_ruleset;
-
-/* Returns 0 or a negative errno. CAP_NET_ADMIN is needed. */
-int nft_ruleset_dump(struct nft_ruleset **ret, char why[PROBE_WHY_MAX]);
-
-/* The same from the text that libnftables wrote at taken_ns. */
-int nft_ruleset_parse(const char *json, size_t len, uint64_t taken_ns, struct nft_ruleset **ret,
-		      char why[PROBE_WHY_MAX]);
-void nft_ruleset_free(struct nft_ruleset *ruleset);
-
-/* The reading of one cell, whose probe was opened by probe_nftables. As read() in probe.h. */
-int nft_ruleset_reading(const struct nft_ruleset *ruleset, const struct probe *probe,
-			struct probe_reading *ret, char why[PROBE_WHY_MAX]);
+/*
+ * The reading of one cell, whose probe was opened by probe_nftables. Rules that nobody was asked
+ * about for want of time have null for a ruleRepr; the next tick goes on with them. As read() in
+ * probe.h.
+ */
+int nft_reading(const struct nft_dump *dump, struct probe *probe, struct probe_reading *ret,
+		char why[PROBE_WHY_MAX]);
 
 /* Split [FAMILY/]TABLE; without a family it is ip, as for nft(8). False: not one. */
 bool nft_table_parse(const char *text, char ret_family[8], char ret_table[NFT_TABLE_MAX + 1]);
+
+/* How the rules of a table read. */
+struct nft_listing {
+	size_t n;
+	struct nft_listed {
+		uint64_t handle;
+		char *text; /* owned */
+	} * rules;	    /* sorted by handle */
+};
+
+/* From what libnftables says of one table, `nft -j list table ..`. 0 or a negative errno. */
+int nft_listing_parse(const char *json, size_t len, struct nft_listing *ret,
+		      char why[PROBE_WHY_MAX]);
+void nft_listing_done(struct nft_listing *listing);
+/* NULL: it is not known. */
+const char *nft_listing_find(const struct nft_listing *listing, uint64_t handle);

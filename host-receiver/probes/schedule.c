@@ -225,9 +225,9 @@ static void on_timer(uv_timer_t *timer)
 static void run_nft(struct pool_job *job)
 {
 	struct nft_job *nft = (struct nft_job *)job;
-	struct nft_ruleset *ruleset = NULL;
 	char why[PROBE_WHY_MAX] = "";
-	const int r = nft_ruleset_dump(&ruleset, why);
+	struct nft_dump dump;
+	const int r = nft_dump_read(&dump, why);
 
 	for (size_t i = 0; i < nft->n; i++) {
 		struct read_job *read = &nft->reads[i];
@@ -235,11 +235,10 @@ static void run_nft(struct pool_job *job)
 		read->r = r;
 		memcpy(read->why, why, sizeof(why));
 		if (r == 0)
-			read->r =
-				nft_ruleset_reading(ruleset, read->set->slots[PROBE_NFTABLES].probe,
-						    &read->reading, read->why);
+			read->r = nft_reading(&dump, read->set->slots[PROBE_NFTABLES].probe,
+					      &read->reading, read->why);
 	}
-	nft_ruleset_free(ruleset);
+	nft_dump_done(&dump);
 }
 
 static void plan_nft(struct probe_host *host);

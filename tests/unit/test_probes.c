@@ -497,115 +497,118 @@ START_TEST(nft_rule_limit)
 }
 END_TEST
 
-static const char *read_table(const char *json, const char *table, struct probe_reading *ret)
+static const char *list(const char *json, struct nft_listing *ret)
 {
 	static char why[PROBE_WHY_MAX];
-	const struct probe_options options = {.nft_table = table};
-	struct nft_ruleset *ruleset;
-	struct probe *probe = probe_nftables.open(&options);
-	int r;
 
 	*why = '\0';
-	r = nft_ruleset_parse(json, strlen(json), 5, &ruleset, why);
-	if (r == 0) {
-		r = nft_ruleset_reading(ruleset, probe, ret, why);
-		nft_ruleset_free(ruleset);
-	}
-	probe_nftables.close(probe);
-	return r > 0 ? NULL : why;
+	return nft_listing_parse(json, strlen(json), ret, why) < 0 ? why : NULL;
 }
 
-START_TEST(nft_rulesets)
+START_TEST(nft_listings)
 {
-	static const char json[] =
-		"{\"nftables\":[{\"metainfo\":{\"version\":\"1.0.6\"}},"
-		"{\"table\":{\"family\":\"ip\",\"name\":\"a\",\"handle\":1}},"
-		"{\"table\":{\"family\":\"inet\",\"name\":\"a\",\"handle\":2}},"
-		"{\"counter\":{\"family\":\"ip\",\"name\":\"n\",\"table\":\"a\",\"handle\":9,"
-		"\"packets\":1,\"bytes\":1}},"
-		"{\"counter\":{\"family\":\"inet\",\"name\":\"n\",\"table\":\"a\",\"handle\":3,"
-		"\"packets\":30,\"bytes\":99}},"
-		"{\"chain\":{\"family\":\"inet\",\"table\":\"a\",\"name\":\"c\",\"handle\":1}},"
-		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"c\",\"handle\":5,"
-		"\"expr\":[{\"counter\":{\"packets\":5,\"bytes\":-1}},{\"accept\":null}]}},"
-		"{\"rule\":{\"family\":\"ip\",\"table\":\"a\",\"chain\":\"c\",\"handle\":6,"
-		"\"expr\":[{\"counter\":{\"packets\":1000,\"bytes\":7}}]}},"
-		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"c\",\"handle\":7,"
-		"\"expr\":[{\"drop\":null}]}},"
-		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"d\",\"handle\":8,"
-		"\"expr\":[{\"counter\":\"n\"}]}},"
-		"{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"d\",\"handle\":10,"
-		"\"expr\":[{\"counter\":\"none\"}]}}]}";
-	struct probe_reading reading;
+	struct nft_listing listing;
 
-	ck_assert_ptr_null(read_table(json, "inet/a", &reading));
-	/* Rules without a counter are no reading; libnftables writes 2^64-1 as -1. */
-	ck_assert_str_eq(
-		output_of(&reading, 0),
-		"{\"rows\":[{\"bytes\":18446744073709551615,\"chain\":\"c\",\"family\":\"inet\","
-		"\"handle\":5,\"packets\":5,\"ruleRepr\":\"counter accept\",\"table\":\"a\"},"
-		"{\"bytes\":99,\"chain\":\"d\",\"family\":\"inet\",\"handle\":8,\"packets\":30,"
-		"\"ruleRepr\":\"counter name n\",\"table\":\"a\"}]}");
-	ck_assert_uint_eq(reading.packets, 35);
-	ck_assert_uint_eq(reading.taken_ns, 5);
-	probe_reading_done(&reading);
-	ck_assert_str_eq(read_table(json, "inet/b", &reading),
-			 "nft table inet b: not in the ruleset");
-	ck_assert_str_eq(read_table("{\"nftables\":[", "inet/a", &reading),
-			 "nft list ruleset: its JSON is wrong at byte 13: expected a value");
-	/* Anything else in it is passed over. */
 	ck_assert_ptr_null(
-		read_table("{\"nftables\":[7,{},{\"table\":{\"family\":\"ip\",\"name\":"
-			   "\"a\"}},{\"rule\":7},{\"rule\":{\"expr\":[]}},{\"table\":[]}]}",
-			   "a", &reading));
-	ck_assert_str_eq(output_of(&reading, 0), "{\"rows\":[]}");
-	probe_reading_done(&reading);
-	ck_assert_str_eq(read_table("[]", "a", &reading), "nft table ip a: not in the ruleset");
+		list("{\"nftables\":[{\"metainfo\":{\"version\":\"1.0.6\"}},"
+		     "{\"table\":{\"family\":\"inet\",\"name\":\"a\",\"handle\":2}},"
+		     "{\"rule\":{\"family\":\"inet\",\"table\":\"a\",\"chain\":\"c\",\"handle\":7,"
+		     "\"expr\":[{\"counter\":{\"packets\":5,\"bytes\":-1}},{\"accept\":null}]}},"
+		     "{\"rule\":{\"handle\":5,\"comment\":\"x\",\"expr\":[{\"counter\":\"n\"}]}},"
+		     "7,{},{\"rule\":7},{\"rule\":{\"expr\":[]}},{\"rule\":{\"handle\":9}}]}",
+		     &listing));
+	ck_assert_uint_eq(listing.n, 3);
+	ck_assert_str_eq(nft_listing_find(&listing, 7), "counter accept");
+	ck_assert_str_eq(nft_listing_find(&listing, 5), "counter name n");
+	ck_assert_str_eq(nft_listing_find(&listing, 9), "");
+	ck_assert_ptr_null(nft_listing_find(&listing, 2));
+	nft_listing_done(&listing);
+	ck_assert_ptr_null(nft_listing_find(&listing, 5));
+	ck_assert_str_eq(list("{\"nftables\":[", &listing),
+			 "nft list table: its JSON is wrong at byte 13: expected a value");
+	ck_assert_ptr_null(list("[]", &listing));
+	ck_assert_uint_eq(listing.n, 0);
+	nft_listing_done(&listing);
 }
 END_TEST
 
-/* As many rules as PROBE_PARTS_MAX parts hold, and more. */
-START_TEST(nft_parts)
+/* ---- parts ---- */
+
+/* Items of a size, as a probe would write them. */
+struct items {
+	size_t next, n, size;
+};
+
+static void rewind_items(void *ctx)
 {
-	static const unsigned counts[] = {100, 400, 5000, 40000};
+	((struct items *)ctx)->next = 0;
+}
 
-	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-		_cleanup_free_ char *json = malloc(256 + 160 * (size_t)counts[i]);
-		struct probe_reading reading;
-		size_t rows = 0;
-		char *at = json;
-		const char *why;
+static enum probe_part put_items(void *ctx, size_t part, size_t parts, struct json_writer *w)
+{
+	struct items *items = ctx;
+	const size_t first = items->next;
 
-		at += sprintf(at, "{\"nftables\":[{\"table\":{\"family\":\"ip\",\"name\":\"a\"}}");
-		for (unsigned n = 0; n < counts[i]; n++)
-			at += sprintf(
-				at,
-				",{\"rule\":{\"family\":\"ip\",\"table\":\"a\",\"chain\":\"c\","
-				"\"handle\":%u,\"expr\":[{\"counter\":{\"packets\":1,"
-				"\"bytes\":2}}]}}",
-				n);
-		strcpy(at, "]}");
-		why = read_table(json, "a", &reading);
-		if (counts[i] == 40000) {
-			ck_assert_ptr_nonnull(why);
-			ck_assert_ptr_nonnull(
-				strstr(why, "its 40000 rules with counters are more"));
-			continue;
+	json_put_begin_object(w);
+	probe_part_number(w, part, parts);
+	json_put_key(w, "y");
+	json_put_begin_array(w);
+	for (; items->next < items->n; items->next++) {
+		_cleanup_free_ char *text = malloc(items->size);
+		const struct json_writer before = *w;
+
+		memset(text, 'x', items->size);
+		json_put_string(w, text, items->size);
+		if (probe_part_full(w)) {
+			*w = before;
+			break;
 		}
-		ck_assert_ptr_null(why);
-		for (size_t part = 0; part < reading.n_parts; part++) {
+	}
+	json_put_end_array(w);
+	json_put_end_object(w);
+	if (items->next == items->n)
+		return PROBE_PART_LAST;
+	return items->next > first ? PROBE_PART_MORE : PROBE_PART_STUCK;
+}
+
+START_TEST(parts)
+{
+	static const struct {
+		size_t n, size;
+		size_t parts; /* 0: more than there may be */
+	} table[] = {
+		{0, 2, 1},
+		{10, 100, 1},
+		{4, 16384, 2},
+		{64, 40000, 64},
+		{65, 40000, 0},
+		{1, PROBE_OUTPUT_MAX - 40, 1},
+		{2, PROBE_OUTPUT_MAX - 60, 2},
+		{1, PROBE_OUTPUT_MAX, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct items items = {.n = table[i].n, .size = table[i].size};
+		struct probe_reading reading = {0};
+		size_t found = 0;
+		const int r = probe_reading_put(&reading, put_items, rewind_items, &items);
+
+		ck_assert_int_eq(r, table[i].parts ? 0 : -EFBIG);
+		for (size_t part = 0; r == 0 && part < reading.n_parts; part++) {
 			const char *output = output_of(&reading, part);
-			char want[64];
+			char want[64] = "{\"y\":[";
 
-			ck_assert_uint_le(strlen(output), PROBE_OUTPUT_MAX);
-			snprintf(want, sizeof(want), "{\"part\":%zu,\"parts\":%zu,\"rows\":[",
-				 part + 1, reading.n_parts);
-			ck_assert(strncmp(output, reading.n_parts > 1 ? want : "{\"rows\":[",
-					  strlen(reading.n_parts > 1 ? want : "{\"rows\":[")) == 0);
-			for (; (output = strstr(output, "\"handle\"")); output++)
-				rows++;
+			if (reading.n_parts > 1)
+				snprintf(want, sizeof(want), "{\"part\":%zu,\"parts\":%zu,\"y\":[",
+					 part + 1, reading.n_parts);
+			ck_assert(strncmp(output, want, strlen(want)) == 0);
+			for (; (output = strstr(output, "\"xx")); output += 3)
+				found++;
 		}
-		ck_assert_uint_eq(rows, counts[i]);
+		if (r == 0) {
+			ck_assert_uint_eq(reading.n_parts, table[i].parts);
+			ck_assert_uint_eq(found, table[i].n);
+		}
 		probe_reading_done(&reading);
 	}
 }
@@ -723,8 +726,8 @@ int main(void)
 	tcase_add_test(tc, nft_tables);
 	tcase_add_test(tc, nft_rules);
 	tcase_add_test(tc, nft_rule_limit);
-	tcase_add_test(tc, nft_rulesets);
-	tcase_add_test(tc, nft_parts);
+	tcase_add_test(tc, nft_listings);
+	tcase_add_test(tc, parts);
 	tcase_add_test(tc, fc_sums);
 	tcase_add_test(tc, fc_sums_limit);
 	tcase_add_test(tc, options_paths);
