@@ -221,7 +221,11 @@ static void on_connection_ended(void *ctx)
 static int start_cell(struct receive *r)
 {
 	char why[CELL_WHY_MAX] = "no memory";
-	int error = cell_add(&r->host, &r->options, false, NULL, &r->cell, why);
+	uint8_t stream_id[UUID_SIZE];
+	int error;
+
+	cell_stream_id(stream_id);
+	error = cell_add(&r->host, &r->options, false, stream_id, NULL, &r->cell, why);
 
 	if (error < 0) {
 		log_error("msg=\"cannot serve the cell\" cell=%s why=\"%s\"", r->options.cell_id,

@@ -410,10 +410,10 @@ static void free_stream(void *arg)
 	free(stream);
 }
 
-static struct stream_identity *new_stream(const struct cell_options *o)
+static struct stream_identity *new_stream(const struct cell_options *o,
+					  const uint8_t stream_id[static UUID_SIZE])
 {
 	struct stream_identity *stream = calloc(1, sizeof(*stream));
-	struct uuid_source random = {0};
 
 	if (!stream)
 		return NULL;
@@ -424,8 +424,15 @@ static struct stream_identity *new_stream(const struct cell_options *o)
 		free_stream(stream);
 		return NULL;
 	}
-	uuid_generate(&random, stream->stream_id);
+	memcpy(stream->stream_id, stream_id, UUID_SIZE);
 	return stream;
+}
+
+void cell_stream_id(uint8_t ret[static UUID_SIZE])
+{
+	struct uuid_source random = {0};
+
+	uuid_generate(&random, ret);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -434,7 +441,8 @@ static void on_handle_closed(uv_handle_t *handle)
 }
 
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t *previous, struct cell **ret, char why[CELL_WHY_MAX])
+	     const uint8_t stream_id[static UUID_SIZE], const uint8_t *previous, struct cell **ret,
+	     char why[CELL_WHY_MAX])
 {
 	struct cell *cell = calloc(1, sizeof(*cell));
 	int r;
@@ -444,7 +452,7 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	cell->host = host;
 	cell->options = *options;
 	cell->uds_base = strdup(options->uds_base);
-	cell->stream = new_stream(options);
+	cell->stream = new_stream(options, stream_id);
 	r = cell->uds_base && cell->stream
 		    ? cell_socket_bind(&cell->socket, options, replace_socket, why)
 		    : -ENOMEM;
@@ -480,6 +488,12 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	return 0;
 }
 
+static bool may_drain(const struct cell_host *host)
+{
+	return host->drain_until_ns == 0 ||
+	       (!pipeline_full(host->pipeline) && monotonic_ns() < host->drain_until_ns);
+}
+
 void cell_remove(struct cell *cell, const char *reason)
 {
 	struct cell_host *host = cell->host;
@@ -488,7 +502,7 @@ void cell_remove(struct cell *cell, const char *reason)
 	uv_poll_stop(&cell->listen_poll);
 	/* Who has connected already is heard. */
 	on_listen(&cell->listen_poll, 0, UV_READABLE);
-	if (cell->active)
+	if (cell->active && may_drain(host))
 		connection_drain(cell->active);
 	if (cell->newcomer)
 		settle_newcomer(cell, false);

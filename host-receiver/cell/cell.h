@@ -36,6 +36,8 @@ struct cell_host {
 	char hostname[256], boot_id[64];
 	struct cell *cells; /* list */
 	bool paused;	    /* reading, because too much is in flight */
+	/* Not 0: all cells are to be removed; until then what has arrived is still read. */
+	uint64_t drain_until_ns;
 	struct cell_host_stats stats;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
@@ -88,15 +90,21 @@ void cell_host_done(struct cell_host *host);
 void cell_host_progress(struct cell_host *host);
 
 /*
- * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options is
- * copied. previous: the stream of the same cell before a restart, or NULL. Returns 0 or a negative
- * errno with a sentence in why (see cell_socket_bind()).
+ * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options and
+ * stream_id are copied. previous: the stream of the same cell before a restart, or NULL. Returns 0
+ * or a negative errno with a sentence in why (see cell_socket_bind()).
  */
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t *previous, struct cell **ret, char why[CELL_WHY_MAX]);
+	     const uint8_t stream_id[static UUID_SIZE], const uint8_t *previous, struct cell **ret,
+	     char why[CELL_WHY_MAX]);
+
+/* A new stream's name. */
+void cell_stream_id(uint8_t ret[static UUID_SIZE]);
 
 /*
- * Read what has arrived, end the connection, unlink the socket, seal the stream with this reason
- * (static: "removed", "shutdown", "once") and free the cell in its time.
+ * Read what has arrived (with drain_until_ns only until then, and only while there is room in
+ * flight: what is bounded by these is the time that the end of all cells takes), end the
+ * connection, unlink the socket, seal the stream with this reason (static: "removed", "shutdown",
+ * "once") and free the cell in its time.
  */
 void cell_remove(struct cell *cell, const char *reason);
