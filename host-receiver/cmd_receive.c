@@ -180,15 +180,14 @@ static void stop(struct receive *r, const char *reason)
 	r->stopping = true;
 	uv_timer_start(&r->stop_timer, on_stop_timer, STOP_WITHIN_MS, 0);
 	cell_remove(take_ptr(r->cell), reason);
-	pipeline_flush(r->pipeline);
 }
 
-/* With nobody to read the seal there is nothing to wait for but the probes. */
-static void on_ended(void *ctx)
+/* With nobody to read the seal there was nothing to wait for but the probes. */
+static void on_sealed(void *ctx)
 {
 	struct receive *r = ctx;
 
-	if (r->fatal && r->host.ending == 0)
+	if (r->fatal)
 		finish(r);
 }
 
@@ -201,8 +200,9 @@ static void on_progress(void *ctx, int error, bool fatal)
 			  r->options.cell_id, -error);
 		r->status = EXIT_FAILURE;
 		r->fatal = true;
+		if (r->stopping && r->host.ending == 0)
+			finish(r);
 		stop(r, "shutdown");
-		on_ended(r);
 		return;
 	}
 	if (error < 0)
@@ -234,7 +234,11 @@ static void on_connection_ended(void *ctx)
 static int start_cell(struct receive *r)
 {
 	char why[CELL_WHY_MAX] = "no memory";
-	int error = cell_add(&r->host, &r->options, false, NULL, &r->cell, why);
+	uint8_t stream_id[UUID_SIZE];
+	int error;
+
+	cell_stream_id(stream_id);
+	error = cell_add(&r->host, &r->options, false, stream_id, NULL, &r->cell, why);
 
 	if (error < 0) {
 		log_error("msg=\"cannot serve the cell\" cell=%s why=\"%s\"", r->options.cell_id,
@@ -243,6 +247,8 @@ static int start_cell(struct receive *r)
 	}
 	r->cell->on_connection_ended = on_connection_ended;
 	r->cell->ctx = r;
+	r->cell->on_sealed = on_sealed;
+	r->cell->sealed_ctx = r;
 	log_info("msg=\"listening\" cell=%s socket=%s_%u", r->options.cell_id, r->options.uds_base,
 		 WIRE_VSOCK_PORT);
 	return EX_OK;
@@ -262,8 +268,6 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
-	r->host.on_ended = on_ended;
-	r->host.ctx = r;
 	return EX_OK;
 }
 

@@ -13,12 +13,12 @@
 #include <sysexits.h>
 
 #include "common/log.h"
-#include "host-receiver/cell/state.h"
 #include "host-receiver/control/notify.h"
 #include "host-receiver/serve.h"
 #include "host-receiver/verbs.h"
 
 #define STOP_WITHIN_MS 4500u /* 5 s are promised */
+#define STOP_DRAIN_MS  1000u /* of which so many for reading what has arrived */
 
 static void print_help(void)
 {
@@ -52,6 +52,16 @@ static void finish(struct daemon *d)
 	uv_close((uv_handle_t *)&d->stop_timer, NULL);
 }
 
+void daemon_finish_if_done(struct daemon *d)
+{
+	if (!d->stopping || d->finished)
+		return;
+	/* What a task had to say on its way out. */
+	pipeline_flush(d->pipeline);
+	if (!d->tasks && !d->states_staged && d->host.ending == 0 && pipeline_idle(d->pipeline))
+		finish(d);
+}
+
 static void on_stop_timer(uv_timer_t *timer)
 {
 	(void)timer;
@@ -69,14 +79,14 @@ static void stop(struct daemon *d)
 	notify_manager("STOPPING=1");
 	log_info("msg=\"stopping\" cells=%u", d->host.stats.cells);
 	uv_timer_start(&d->stop_timer, on_stop_timer, STOP_WITHIN_MS, 0);
+	d->host.drain_until_ns = monotonic_ns() + STOP_DRAIN_MS * NSEC_PER_MSEC;
 	for (struct cell *cell = d->host.cells; cell; cell = next) {
 		next = cell->next;
 		daemon_forget_cell(d, cell);
+		daemon_forget_added(d, cell);
 		cell_remove(cell, "shutdown");
 	}
-	pipeline_flush(d->pipeline);
-	if (d->host.ending == 0 && pipeline_idle(d->pipeline))
-		finish(d);
+	daemon_finish_if_done(d);
 }
 
 static void tell_sink(struct daemon *d, int error)
@@ -100,8 +110,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 	(void)fatal;
 	tell_sink(d, error);
 	cell_host_progress(&d->host);
-	if (d->stopping && d->host.ending == 0 && pipeline_idle(d->pipeline))
-		finish(d);
+	daemon_finish_if_done(d);
 }
 
 /* ---- reload -------------------------------------------------------------------------------------
@@ -228,6 +237,47 @@ static void on_signal(uv_signal_t *handle, int number)
 /* ---- the beginning ------------------------------------------------------------------------------
  */
 
+static void work_floor(uv_work_t *work)
+{
+	struct daemon *d = work->data;
+
+	d->floor_error = evidence_cursor_floor(d->cursors_fd, &d->floor, d->floor_bad);
+}
+
+/* Retention waits for the slowest cursor; what cannot be read may be the slowest. */
+static void apply_floor(struct daemon *d)
+{
+	const bool bad = d->floor_error < 0 || *d->floor_bad;
+
+	evidence_log_set_floor(d->log, d->floor_error < 0 ? 0 : d->floor);
+	if (bad && !d->floor_told)
+		log_error("msg=\"a cursor cannot be understood; no evidence is deleted\" "
+			  "file=%s/cursors/%s why=\"%s\"",
+			  d->config.state_dir, d->floor_bad,
+			  d->floor_error < 0 ? strerror(-d->floor_error) : "not a cursor");
+	else if (!bad && d->floor_told)
+		log_notice("msg=\"the cursors are understood again\"");
+	d->floor_told = bad;
+}
+
+static void on_floor(uv_work_t *work, int status)
+{
+	struct daemon *d = work->data;
+
+	(void)status;
+	d->floor_busy = false;
+	if (!d->finished)
+		apply_floor(d);
+}
+
+static void update_floor(struct daemon *d)
+{
+	if (d->floor_busy)
+		return;
+	d->floor_work.data = d;
+	d->floor_busy = uv_queue_work(&d->loop, &d->floor_work, work_floor, on_floor) == 0;
+}
+
 static void on_second(uv_timer_t *timer)
 {
 	struct daemon *d = timer->data;
@@ -238,28 +288,40 @@ static void on_second(uv_timer_t *timer)
 	d->host.stats.probes_stuck = probe_host_stuck(d->host.probes);
 	metrics_server_publish(d->metrics, &d->host.stats);
 	tell_sink(d, pipeline_stats(d->pipeline)->sink_error);
+	daemon_check_tasks(d);
+	update_floor(d);
 	if (d->watchdog_ms == 0 || now_ns < d->watchdog_due_ns)
 		return;
 	notify_manager("WATCHDOG=1");
 	d->watchdog_due_ns = now_ns + d->watchdog_ms * NSEC_PER_MSEC / 2;
 }
 
+/* A folder of ours in the state_dir. */
+static int open_folder(const struct daemon *d, int fd, const char *name, int *ret)
+{
+	if ((mkdirat(fd, name, 0700) == 0 || errno == EEXIST) &&
+	    (*ret = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) >= 0)
+		return EX_OK;
+	log_error("msg=\"cannot open a folder of the state\" dir=%s/%s why=\"%s\"",
+		  d->config.state_dir, name, strerror(errno));
+	return EX_CANTCREAT;
+}
+
 static int open_state(struct daemon *d)
 {
 	_cleanup_close_ int fd = open(d->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int status;
 
 	if (fd < 0) {
 		log_error("msg=\"cannot open state_dir\" dir=%s why=\"%s\"", d->config.state_dir,
 			  strerror(errno));
 		return EX_CANTCREAT;
 	}
-	if ((mkdirat(fd, "cells", 0700) < 0 && errno != EEXIST) ||
-	    (d->state_fd = openat(fd, "cells", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) <
-		    0) {
-		log_error("msg=\"cannot open the folder of cells\" dir=%s/cells why=\"%s\"",
-			  d->config.state_dir, strerror(errno));
-		return EX_CANTCREAT;
-	}
+	status = open_folder(d, fd, "cells", &d->state_fd);
+	if (status == EX_OK)
+		status = open_folder(d, fd, "cursors", &d->cursors_fd);
+	if (status != EX_OK)
+		return status;
 	if (flock(d->state_fd, LOCK_EX | LOCK_NB) == 0)
 		return EX_OK;
 	log_error("msg=\"another daemon serves these cells\" dir=%s/cells", d->config.state_dir);
@@ -273,8 +335,8 @@ static int open_log(struct daemon *d)
 	char why[EVIDENCE_WHY_MAX];
 
 	config_limits(&d->config, &limits);
-	if (evidence_log_open(d->config.evidence_dir, &limits, UINT64_MAX, &d->log, &repair, why) <
-	    0) {
+	/* Until the cursors are read nothing is deleted. */
+	if (evidence_log_open(d->config.evidence_dir, &limits, 0, &d->log, &repair, why) < 0) {
 		log_error("msg=\"cannot open the evidence log\" why=\"%s\"", why);
 		return EX_CANTCREAT;
 	}
@@ -305,6 +367,8 @@ static int start_pipeline(struct daemon *d)
 		signer_free(options.signer);
 		return status;
 	}
+	d->floor_error = evidence_cursor_floor(d->cursors_fd, &d->floor, d->floor_bad);
+	apply_floor(d);
 	options.sink = evidence_log_sink(d->log);
 	if (pipeline_new(&d->loop, &options, &d->pipeline) < 0 ||
 	    cell_host_init(&d->host, &d->loop, d->pipeline, (unsigned)d->config.checkpoint_ms) <
@@ -312,66 +376,6 @@ static int start_pipeline(struct daemon *d)
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
-	return EX_OK;
-}
-
-/* A cell of before: its socket again, a new stream that names the last. */
-static void readopt(void *ctx, const char *file, const json_t *options,
-		    const uint8_t stream_id[UUID_SIZE], const char *problem)
-{
-	struct daemon *d = ctx;
-	struct cell_options o;
-	struct cell *cell;
-	char why[CELL_WHY_MAX] = "no memory";
-	int r = -EINVAL;
-
-	if (problem) {
-		log_error("msg=\"a cell's file cannot be understood; left alone\" "
-			  "file=%s/cells/%s why=\"%s\"",
-			  d->config.state_dir, file, problem);
-		return;
-	}
-	daemon_cell_defaults(d, &o);
-	if (cell_options_from_json(&o, options, why) == 0)
-		r = cell_add(&d->host, &o, true, stream_id, &cell, why);
-	if (r < 0) {
-		log_error("msg=\"cannot serve a cell again; its file stays\" file=%s/cells/%s "
-			  "why=\"%s\"",
-			  d->config.state_dir, file, why);
-		return;
-	}
-	if (!daemon_index_cell(d, cell))
-		abort();
-	r = cell_state_stage(d->state_fd, o.cell_id, options, cell->stream->stream_id);
-	if (r < 0)
-		log_error("msg=\"cannot remember a cell's new stream\" cell=%s why=\"%s\"",
-			  o.cell_id, strerror(-r));
-}
-
-static int readopt_all(struct daemon *d)
-{
-	int r = cell_state_each(d->state_fd, readopt, d);
-
-	if (r < 0) {
-		log_error("msg=\"cannot list the cells\" dir=%s/cells why=\"%s\"",
-			  d->config.state_dir, strerror(-r));
-		return EXIT_FAILURE;
-	}
-	if (d->host.stats.cells == 0)
-		return EX_OK;
-	r = cell_state_sync(d->state_fd);
-	for (struct cell *cell = d->host.cells; cell && r == 0; cell = cell->next) {
-		r = cell_state_publish(d->state_fd, cell->options.cell_id);
-		/* Told when it could not be staged. */
-		if (r == -ENOENT)
-			r = 0;
-	}
-	if (r == 0)
-		r = cell_state_sync(d->state_fd);
-	if (r < 0)
-		log_error("msg=\"cannot remember the cells' new streams\" why=\"%s\"",
-			  strerror(-r));
-	log_notice("msg=\"serving the cells of before\" cells=%u", d->host.stats.cells);
 	return EX_OK;
 }
 
@@ -409,7 +413,7 @@ static int start(struct daemon *d)
 	if (status == EX_OK)
 		status = start_pipeline(d);
 	if (status == EX_OK)
-		status = readopt_all(d);
+		status = daemon_readopt_cells(d);
 	if (status == EX_OK)
 		status = open_metrics(d, d->config.metrics_listen, &d->metrics) < 0 ? EX_CANTCREAT
 										    : EX_OK;
@@ -422,7 +426,7 @@ static int run(struct daemon *d)
 {
 	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
 
-	d->state_fd = -1;
+	d->state_fd = d->cursors_fd = -1;
 	d->started_ns = monotonic_ns();
 	d->watchdog_ms = notify_watchdog_ms();
 	uv_loop_init(&d->loop);
@@ -449,6 +453,7 @@ static int run(struct daemon *d)
 	uv_loop_close(&d->loop);
 	cell_host_done(&d->host);
 	close_fd(d->state_fd);
+	close_fd(d->cursors_fd);
 	config_free(&d->config);
 	return d->status;
 }

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon answers on its control socket: add, remove, list, show, status. The protocol is
- * in docs/control-protocol.md. Loop thread.
+ * What the daemon answers on its control socket: list, show, status; serve_cells.c: add, remove.
+ * The protocol is in docs/control-protocol.md. Loop thread.
  */
 #include <search.h>
 #include <sysexits.h>
 
-#include "common/log.h"
-#include "host-receiver/cell/state.h"
 #include "host-receiver/serve.h"
 
 static int compare_ids(const void *a, const void *b)
@@ -43,91 +41,10 @@ void daemon_cell_defaults(const struct daemon *d, struct cell_options *o)
 	o->rate = (unsigned)d->config.rate;
 }
 
-/* ---- add and remove -----------------------------------------------------------------------------
- */
-
-/* Until its file is durable the cell is not there. */
-static json_t *adopt(struct daemon *d, struct cell *cell, const json_t *options)
+json_t *daemon_no_cell(const char *id)
 {
-	int r = daemon_index_cell(d, cell) ? cell_state_store(d->state_fd, cell->options.cell_id,
-							      options, cell->stream->stream_id)
-					   : -ENOMEM;
-
-	if (r == 0) {
-		log_info("msg=\"cell added\" cell=%s socket=%s_%u", cell->options.cell_id,
-			 cell->uds_base, WIRE_VSOCK_PORT);
-		return json_pack("{s:b,s:o}", "ok", 1, "socket",
-				 json_sprintf("%s_%u", cell->uds_base, WIRE_VSOCK_PORT));
-	}
-	log_error("msg=\"cannot remember the cell\" cell=%s why=\"%s\"", cell->options.cell_id,
-		  strerror(-r));
-	daemon_forget_cell(d, cell);
-	cell_state_remove(d->state_fd, cell->options.cell_id);
-	cell_remove(cell, "removed");
-	return control_refusal(EXIT_FAILURE, "cannot remember the cell: %s", strerror(-r));
-}
-
-static json_t *answer_add(struct daemon *d, const json_t *request)
-{
-	const json_t *options = json_object_get(request, "options");
-	char why[CELL_WHY_MAX] = "no memory";
-	struct cell_options o;
-	struct cell *cell;
-	int r;
-
-	if (!json_is_object(options))
-		return control_refusal(EX_USAGE, "options: expected an object of strings");
-	daemon_cell_defaults(d, &o);
-	if (cell_options_from_json(&o, options, why) < 0)
-		return control_refusal(EX_USAGE, "%s", why);
-	if (*o.uds_base != '/')
-		return control_refusal(EX_USAGE, "--uds %.100s: expected an absolute path",
-				       o.uds_base);
-	if (cell_options_look(&o, why) < 0)
-		return control_refusal(EX_USAGE, "%s", why);
-	if (d->stopping)
-		return control_refusal(EXIT_FAILURE, "the daemon is stopping");
-	if (daemon_find_cell(d, o.cell_id))
-		return control_refusal(EX_CANTCREAT, "cell %s exists already", o.cell_id);
-	if (d->host.stats.cells >= d->config.max_cells)
-		return control_refusal(EX_CANTCREAT,
-				       "there are max_cells = %" PRIu64 " cells already",
-				       d->config.max_cells);
-	r = cell_add(&d->host, &o, false, NULL, &cell, why);
-	if (r < 0)
-		return control_refusal(r == -EPERM || r == -EACCES ? EX_NOPERM : EX_CANTCREAT, "%s",
-				       why);
-	return adopt(d, cell, options);
-}
-
-/* Returns the cell, or NULL and the refusal. */
-static struct cell *wanted_cell(struct daemon *d, const json_t *request, json_t **ret_refusal)
-{
-	const char *id = json_string_value(json_object_get(request, "cell"));
-	struct cell *cell = id ? daemon_find_cell(d, id) : NULL;
-
-	if (!cell)
-		*ret_refusal = id ? control_refusal(EXIT_FAILURE, "%.128s: no such cell", id)
-				  : control_refusal(EX_USAGE, "cell: expected a cell's id");
-	return cell;
-}
-
-static json_t *answer_remove(struct daemon *d, const json_t *request)
-{
-	json_t *refusal = NULL;
-	struct cell *cell = wanted_cell(d, request, &refusal);
-	int r;
-
-	if (!cell)
-		return refusal;
-	r = cell_state_remove(d->state_fd, cell->options.cell_id);
-	if (r < 0 && r != -ENOENT)
-		return control_refusal(EXIT_FAILURE, "cannot forget the cell: %s", strerror(-r));
-	log_info("msg=\"cell removed\" cell=%s", cell->options.cell_id);
-	daemon_forget_cell(d, cell);
-	cell_remove(cell, "removed");
-	pipeline_flush(d->pipeline);
-	return json_pack("{s:b}", "ok", 1);
+	return id ? control_refusal(EXIT_FAILURE, "%.128s: no such cell", id)
+		  : control_refusal(EX_USAGE, "cell: expected a cell's id");
 }
 
 /* ---- list, show, status -------------------------------------------------------------------------
@@ -207,10 +124,10 @@ static json_t *answer_list(struct daemon *d, const json_t *request)
 
 static json_t *answer_show(struct daemon *d, const json_t *request)
 {
-	json_t *refusal = NULL;
-	struct cell *cell = wanted_cell(d, request, &refusal);
+	const char *id = json_string_value(json_object_get(request, "cell"));
+	const struct cell *cell = id ? daemon_find_cell(d, id) : NULL;
 
-	return cell ? json_pack("{s:b,s:o}", "ok", 1, "cell", describe(cell)) : refusal;
+	return cell ? json_pack("{s:b,s:o}", "ok", 1, "cell", describe(cell)) : daemon_no_cell(id);
 }
 
 static json_t *describe_log(struct daemon *d)
@@ -255,8 +172,8 @@ json_t *daemon_answer(void *ctx, const json_t *request)
 		const char *verb;
 		json_t *(*answer)(struct daemon *d, const json_t *request);
 	} verbs[] = {
-		{"add", answer_add},   {"remove", answer_remove}, {"list", answer_list},
-		{"show", answer_show}, {"status", answer_status},
+		{"add", daemon_add_cell}, {"remove", daemon_remove_cell}, {"list", answer_list},
+		{"show", answer_show},	  {"status", answer_status},
 	};
 	const char *verb = json_string_value(json_object_get(request, "verb"));
 

@@ -431,10 +431,10 @@ static void free_stream(void *arg)
 	free(stream);
 }
 
-static struct stream_identity *new_stream(const struct cell_options *o)
+static struct stream_identity *new_stream(const struct cell_options *o,
+					  const uint8_t stream_id[static UUID_SIZE])
 {
 	struct stream_identity *stream = calloc(1, sizeof(*stream));
-	struct uuid_source random = {0};
 
 	if (!stream)
 		return NULL;
@@ -445,8 +445,15 @@ static struct stream_identity *new_stream(const struct cell_options *o)
 		free_stream(stream);
 		return NULL;
 	}
-	uuid_generate(&random, stream->stream_id);
+	memcpy(stream->stream_id, stream_id, UUID_SIZE);
 	return stream;
+}
+
+void cell_stream_id(uint8_t ret[static UUID_SIZE])
+{
+	struct uuid_source random = {0};
+
+	uuid_generate(&random, ret);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -455,7 +462,8 @@ static void on_handle_closed(uv_handle_t *handle)
 }
 
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t *previous, struct cell **ret, char why[CELL_WHY_MAX])
+	     const uint8_t stream_id[static UUID_SIZE], const uint8_t *previous, struct cell **ret,
+	     char why[CELL_WHY_MAX])
 {
 	struct cell *cell = calloc(1, sizeof(*cell));
 	int r;
@@ -465,7 +473,7 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	cell->host = host;
 	cell->options = *options;
 	cell->uds_base = strdup(options->uds_base);
-	cell->stream = new_stream(options);
+	cell->stream = new_stream(options, stream_id);
 	r = cell->uds_base && cell->stream
 		    ? cell_socket_bind(&cell->socket, options, replace_socket, why)
 		    : -ENOMEM;
@@ -497,6 +505,8 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	/* Evidence without the probes is better than none. */
 	if (observer_new(cell, previous != NULL, &cell->observer) < 0)
 		log_error("msg=\"no memory for the probes\" cell=%s", cell->options.cell_id);
+	/* These texts are the caller's still. */
+	cell->options.probes = (struct probe_options){0};
 	cell->checkpoint_at_ns = cell->added_ns + host->checkpoint_ms * NSEC_PER_MSEC;
 	uv_poll_start(&cell->listen_poll, UV_READABLE, on_listen);
 	arm_timer(cell, cell->added_ns);
@@ -508,6 +518,8 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 static void end_cell(struct cell *cell)
 {
 	struct cell_host *host = cell->host;
+	void (*on_sealed)(void *ctx) = cell->on_sealed;
+	void *ctx = cell->sealed_ctx;
 
 	flush_limited(cell, monotonic_ns(), true);
 	tell_sealed(cell, cell->end_reason);
@@ -516,8 +528,15 @@ static void end_cell(struct cell *cell)
 	observer_free(take_ptr(cell->observer));
 	host->ending--;
 	handle_closed(cell);
-	if (host->on_ended)
-		host->on_ended(host->ctx);
+	/* The last: it may be the end of everything. */
+	if (on_sealed)
+		on_sealed(ctx);
+}
+
+static bool may_drain(const struct cell_host *host)
+{
+	return host->drain_until_ns == 0 ||
+	       (!pipeline_full(host->pipeline) && monotonic_ns() < host->drain_until_ns);
 }
 
 void cell_remove(struct cell *cell, const char *reason)
@@ -528,7 +547,7 @@ void cell_remove(struct cell *cell, const char *reason)
 	uv_poll_stop(&cell->listen_poll);
 	/* Who has connected already is heard. */
 	on_listen(&cell->listen_poll, 0, UV_READABLE);
-	if (cell->active)
+	if (cell->active && may_drain(host))
 		connection_drain(cell->active);
 	if (cell->newcomer)
 		settle_newcomer(cell, false);

@@ -38,11 +38,11 @@ struct cell_host {
 	struct probe_host *probes; /* owned */
 	unsigned checkpoint_ms;
 	char hostname[256], boot_id[64];
-	struct cell *cells;	     /* list */
-	unsigned ending;	     /* removed, and not sealed yet */
-	void (*on_ended)(void *ctx); /* optional: one of those was sealed */
-	void *ctx;
-	bool paused; /* reading, because too much is in flight */
+	struct cell *cells; /* list */
+	unsigned ending;    /* removed, and not sealed yet */
+	bool paused;	    /* reading, because too much is in flight */
+	/* Not 0: all cells are to be removed; until then what has arrived is still read. */
+	uint64_t drain_until_ns;
 	struct cell_host_stats stats;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
@@ -67,6 +67,8 @@ struct cell {
 	uint64_t n_connections, n_accepted; /* that became active; all */
 	struct observer *observer;	    /* NULL: no probes */
 	const char *end_reason;
+	void (*on_sealed)(void *ctx); /* optional */
+	void *sealed_ctx;
 
 	uint64_t sequence; /* of the last event */
 	uint64_t checkpoint_sequence, checkpoint_at_ns;
@@ -100,17 +102,24 @@ void cell_host_done(struct cell_host *host);
 void cell_host_progress(struct cell_host *host);
 
 /*
- * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options is
- * copied. previous: the stream of the same cell before a restart, or NULL. Returns 0 or a negative
- * errno with a sentence in why (see cell_socket_bind()).
+ * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options and
+ * stream_id are copied. previous: the stream of the same cell before a restart, or NULL. Returns 0
+ * or a negative errno with a sentence in why (see cell_socket_bind()).
  */
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t *previous, struct cell **ret, char why[CELL_WHY_MAX]);
+	     const uint8_t stream_id[static UUID_SIZE], const uint8_t *previous, struct cell **ret,
+	     char why[CELL_WHY_MAX]);
+
+/* A new stream's name. */
+void cell_stream_id(uint8_t ret[static UUID_SIZE]);
 
 /*
- * Read what has arrived, end the connection, unlink the socket, seal the stream with this reason
- * (static: "removed", "shutdown", "once") and free the cell in its time. With probes the seal comes
- * behind their last readings, at most POOL_GIVE_UP_MS later: until then host->ending counts it.
+ * Read what has arrived (with drain_until_ns only until then, and only while there is room in
+ * flight: what is bounded by these is the time that the end of all cells takes), end the
+ * connection, unlink the socket, seal the stream with this reason (static: "removed", "shutdown",
+ * "once") and free the cell in its time. With probes the seal comes behind their last readings, at
+ * most POOL_GIVE_UP_MS later: until then host->ending counts it. on_sealed, once the seal is told,
+ * may be called from within.
  */
 void cell_remove(struct cell *cell, const char *reason);
 

@@ -106,6 +106,7 @@ int observer_new(struct cell *cell, bool taken_over, struct observer **ret)
 		return -ENOMEM;
 	o->cell = cell;
 	o->vmm_known = !taken_over;
+	o->reads_vmm = options->probes.fc_metrics != NULL;
 	witness_init(&o->witness, interval_ms,
 		     options->witness_before_ms ? options->witness_before_ms : interval_ms,
 		     options->witness_after_ms ? options->witness_after_ms : 2 * interval_ms);

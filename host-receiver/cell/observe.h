@@ -16,7 +16,7 @@ struct observer {
 	struct witness witness;
 	/* Connections that the VMM counted before this receiver served the cell, and those that
 	 * were told to be too many. */
-	bool vmm_known;
+	bool reads_vmm, vmm_known;
 	uint64_t vmm_before, vmm_told, vmm_bytes;
 	void (*finished)(struct cell *cell);
 };

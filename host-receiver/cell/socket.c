@@ -164,6 +164,18 @@ fail:
 	return r;
 }
 
+void cell_socket_remove_stale(const struct cell_options *o)
+{
+	struct cell_socket s = {.fd = -1, .dir_fd = -1};
+	struct sockaddr_un address;
+	char why[CELL_WHY_MAX];
+
+	if (open_folder(&s, o->uds_base, why) == 0 &&
+	    make_address(&s, &address, o->uds_base, why) == 0)
+		clear_path(&s, &address, o->uds_base, true, why);
+	close_fd(s.dir_fd);
+}
+
 void cell_socket_close(struct cell_socket *s)
 {
 	struct stat st;

@@ -30,5 +30,11 @@ struct cell_socket {
 int cell_socket_bind(struct cell_socket *s, const struct cell_options *options, bool replace,
 		     char why[CELL_WHY_MAX]);
 
+/*
+ * Remove what a receiver that died has left at the path: the caller's own records say that it was
+ * about to bind there. Anything but a socket that nobody listens on is left alone.
+ */
+void cell_socket_remove_stale(const struct cell_options *options);
+
 /* Close the listener, then unlink the path if it still is our socket. */
 void cell_socket_close(struct cell_socket *s);

@@ -18,38 +18,34 @@ static void file_name(const char *id, char out[static NAME_MAX + 1])
 	snprintf(out, NAME_MAX + 1, "%.*s" SUFFIX, (int)CELL_ID_MAX, id);
 }
 
-static int store(int dir_fd, const char *id, const json_t *options, const uint8_t *stream_id,
-		 int (*put)(int, const char *, const void *, size_t, mode_t))
+char *cell_state_format(const json_t *options, const uint8_t stream_id[static UUID_SIZE],
+			const struct evidence_position *since)
 {
-	char name[NAME_MAX + 1], stream[UUID_STRING_MAX];
-	_cleanup_free_ char *text = NULL;
+	char stream[UUID_STRING_MAX], *text;
 	json_t *object;
 
 	uuid_format(stream_id, stream);
-	object = json_pack("{s:O,s:s}", "options", options, "streamId", stream);
+	object = json_pack("{s:O,s:s,s:[I,I]}", "options", options, "streamId", stream, "since",
+			   (json_int_t)since->segment, (json_int_t)since->offset);
 	text = object ? json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 	json_decref(object);
-	if (!text)
-		return -ENOMEM;
+	return text;
+}
+
+int cell_state_stage(int dir_fd, const char *id, const char *text)
+{
+	char name[NAME_MAX + 1];
+
 	file_name(id, name);
-	return put(dir_fd, name, text, strlen(text), STATE_MODE);
+	return durable_stage(dir_fd, name, text, strlen(text), STATE_MODE);
 }
 
-int cell_state_store(int dir_fd, const char *id, const json_t *options,
-		     const uint8_t stream_id[static UUID_SIZE])
+int cell_state_commit(int dir_fd, const char *id)
 {
-	return store(dir_fd, id, options, stream_id, durable_write);
-}
+	char name[NAME_MAX + 1];
 
-int cell_state_stage(int dir_fd, const char *id, const json_t *options,
-		     const uint8_t stream_id[static UUID_SIZE])
-{
-	return store(dir_fd, id, options, stream_id, durable_stage);
-}
-
-int cell_state_sync(int dir_fd)
-{
-	return syncfs(dir_fd) < 0 ? -errno : 0;
+	file_name(id, name);
+	return durable_commit(dir_fd, name);
 }
 
 int cell_state_publish(int dir_fd, const char *id)
@@ -60,6 +56,14 @@ int cell_state_publish(int dir_fd, const char *id)
 	return durable_publish(dir_fd, name);
 }
 
+int cell_state_discard(int dir_fd, const char *id)
+{
+	char name[NAME_MAX + 1];
+
+	file_name(id, name);
+	return durable_discard(dir_fd, name);
+}
+
 int cell_state_remove(int dir_fd, const char *id)
 {
 	char name[NAME_MAX + 1];
@@ -68,29 +72,17 @@ int cell_state_remove(int dir_fd, const char *id)
 	return durable_remove(dir_fd, name);
 }
 
-static bool parse_uuid(const char *s, uint8_t ret[static UUID_SIZE])
+int cell_state_sync(int dir_fd)
 {
-	char again[UUID_STRING_MAX];
-	unsigned byte;
-
-	if (strlen(s) != UUID_STRING_MAX - 1)
-		return false;
-	for (size_t i = 0; i < UUID_SIZE; i++) {
-		s += *s == '-';
-		if (sscanf(s, "%2x", &byte) != 1)
-			return false;
-		ret[i] = (uint8_t)byte;
-		s += 2;
-	}
-	uuid_format(ret, again);
-	return strcmp(again, s - (UUID_STRING_MAX - 1)) == 0;
+	return syncfs(dir_fd) < 0 ? -errno : 0;
 }
 
 /* Returns NULL, or what is wrong with the file. */
-static const char *load(int dir_fd, const char *name, json_t **ret, uint8_t *stream_id)
+static const char *load(int dir_fd, const char *name, json_t **ret, struct cell_state *state)
 {
 	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	char text[CELL_STATE_FILE_MAX];
+	const json_t *since;
 	const char *stream;
 	ssize_t n;
 
@@ -101,38 +93,71 @@ static const char *load(int dir_fd, const char *name, json_t **ret, uint8_t *str
 		return n < 0 ? strerror(errno) : "longer than any of these files";
 	*ret = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, NULL);
 	stream = json_string_value(json_object_get(*ret, "streamId"));
-	if (!stream || !parse_uuid(stream, stream_id) ||
-	    !json_is_object(json_object_get(*ret, "options")))
+	state->options = json_object_get(*ret, "options");
+	if (!stream || !uuid_parse(stream, state->stream_id) || !json_is_object(state->options))
 		return "expected an object with options and streamId";
+	/* Without it: from the log's beginning. */
+	since = json_object_get(*ret, "since");
+	state->since = (struct evidence_position){
+		.segment = (uint64_t)json_integer_value(json_array_get(since, 0)),
+		.offset = (uint64_t)json_integer_value(json_array_get(since, 1)),
+	};
 	return NULL;
 }
 
-static int is_state(const struct dirent *entry)
+json_t *cell_state_load(int dir_fd, const char *id, struct cell_state *ret)
 {
-	const size_t len = strlen(entry->d_name);
+	char name[NAME_MAX + 1];
+	json_t *object = NULL;
 
-	return len > sizeof(SUFFIX) - 1 &&
-	       strcmp(entry->d_name + len - (sizeof(SUFFIX) - 1), SUFFIX) == 0;
+	file_name(id, name);
+	*ret = (struct cell_state){.file = id, .id = id, .has_file = true};
+	ret->why = load(dir_fd, name, &object, ret);
+	if (!ret->why)
+		return object;
+	json_decref(object);
+	return NULL;
 }
 
-int cell_state_each(int dir_fd,
-		    void (*fn)(void *ctx, const char *file, const json_t *options,
-			       const uint8_t stream_id[UUID_SIZE], const char *why),
+static bool ends_with(const char *s, const char *end)
+{
+	const size_t len = strlen(s), n = strlen(end);
+
+	return len > n && strcmp(s + len - n, end) == 0;
+}
+
+static int is_file(const struct dirent *entry)
+{
+	return ends_with(entry->d_name, SUFFIX);
+}
+
+static int is_staged(const struct dirent *entry)
+{
+	return ends_with(entry->d_name, SUFFIX DURABLE_STAGED_SUFFIX);
+}
+
+int cell_state_each(int dir_fd, bool staged, void (*fn)(void *ctx, const struct cell_state *state),
 		    void *ctx)
 {
 	struct dirent **entries;
-	int n = scandirat(dir_fd, ".", &entries, is_state, alphasort);
+	int n = scandirat(dir_fd, ".", &entries, staged ? is_staged : is_file, alphasort);
 
 	if (n < 0)
 		return -errno;
 	for (int i = 0; i < n; i++) {
-		uint8_t stream_id[UUID_SIZE];
-		json_t *state = NULL;
-		const char *why = load(dir_fd, entries[i]->d_name, &state, stream_id);
+		const char *file = entries[i]->d_name;
+		char id[NAME_MAX + 1], name[NAME_MAX + 1];
+		struct cell_state state = {.file = file, .id = id};
+		json_t *object = NULL;
 
-		fn(ctx, entries[i]->d_name, why ? NULL : json_object_get(state, "options"),
-		   stream_id, why);
-		json_decref(state);
+		snprintf(id, sizeof(id), "%.*s", (int)(strrchr(file, '.') - file), file);
+		file_name(id, name);
+		state.has_file = faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+		state.why = load(dir_fd, file, &object, &state);
+		if (state.why)
+			state.options = NULL;
+		fn(ctx, &state);
+		json_decref(object);
 		free(entries[i]);
 	}
 	free(entries);

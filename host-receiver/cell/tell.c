@@ -55,7 +55,7 @@ static void add_totals(const struct cell *cell, struct event *e, uint64_t now_ns
 			       age_ms(cell->heartbeat_ns, now_ns));
 	else
 		event_add_null(e, EVENT_KEY_LAST_HEARTBEAT_AGE_MS);
-	if (cell->observer && cell->options.probes.fc_metrics)
+	if (cell->observer && cell->observer->reads_vmm)
 		event_add_uint(e, EVENT_KEY_VMM_BYTES, cell->observer->vmm_bytes);
 }
 

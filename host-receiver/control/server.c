@@ -23,8 +23,12 @@ struct control_server {
 	gid_t gid;
 	json_t *(*handle)(void *ctx, const json_t *request);
 	void *ctx;
-	struct client *clients;
+	struct client *clients, *asking; /* asking: within handle() */
 	unsigned n_clients;
+};
+
+struct control_reply {
+	struct client *client; /* NULL: gone */
 };
 
 struct client {
@@ -36,7 +40,8 @@ struct client {
 	uv_shutdown_t shutdown;
 	unsigned open_handles;
 	bool closing, answered, written, ended;
-	char *answer; /* owned */
+	struct control_reply *reply; /* of an answer that comes later */
+	char *answer;		     /* owned */
 	size_t len;
 	char request[CONTROL_REQUEST_MAX];
 	char read_buffer[READ_SIZE];
@@ -87,6 +92,8 @@ static void close_client(struct client *c)
 	if (c->closing)
 		return;
 	c->closing = true;
+	if (c->reply)
+		c->reply->client = NULL;
 	uv_close((uv_handle_t *)&c->pipe, on_client_closed);
 	uv_close((uv_handle_t *)&c->stall, on_client_closed);
 }
@@ -135,17 +142,47 @@ static void respond(struct client *c, json_t *answer)
 static void serve_request(struct client *c, size_t len)
 {
 	json_error_t error;
-	json_t *request = json_loadb(c->request, len, JSON_REJECT_DUPLICATES, &error);
+	json_t *request = json_loadb(c->request, len, JSON_REJECT_DUPLICATES, &error), *answer;
 
 	if (!request) {
 		respond(c, control_refusal(EX_USAGE, "the request is not JSON: column %d: %s",
 					   error.column, error.text));
 		return;
 	}
-	respond(c, json_is_object(request)
-			   ? c->server->handle(c->server->ctx, request)
-			   : control_refusal(EX_USAGE, "the request is no JSON object"));
+	c->server->asking = c;
+	answer = json_is_object(request)
+			 ? c->server->handle(c->server->ctx, request)
+			 : control_refusal(EX_USAGE, "the request is no JSON object");
+	c->server->asking = NULL;
+	if (!c->reply)
+		respond(c, answer);
 	json_decref(request);
+}
+
+struct control_reply *control_defer(struct control_server *server)
+{
+	struct control_reply *reply = malloc(sizeof(*reply));
+
+	if (!reply)
+		return NULL;
+	reply->client = server->asking;
+	reply->client->reply = reply;
+	uv_timer_stop(&reply->client->stall);
+	return reply;
+}
+
+void control_answer(struct control_reply *reply, json_t *answer)
+{
+	struct client *c = reply->client;
+
+	free(reply);
+	if (!c) {
+		json_decref(answer);
+		return;
+	}
+	c->reply = NULL;
+	uv_timer_start(&c->stall, on_stall, CONTROL_STALL_MS, 0);
+	respond(c, answer);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -161,7 +198,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	struct client *c = stream->data;
 	const char *end;
 
-	if (c->answered) {
+	if (c->answered || c->reply) {
 		c->ended |= n < 0;
 		if (c->ended && c->written)
 			close_client(c);

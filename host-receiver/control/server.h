@@ -17,11 +17,13 @@
 #define CONTROL_WHY_MAX	    512u
 
 struct control_server;
+struct control_reply;
 
 struct control_server_options {
 	const char *path;
 	const char *group; /* "": none */
-	/* Answers an object; NULL: no memory. The answer is taken. */
+	/* Answers an object; NULL: no memory, or control_defer() was called. The answer is taken.
+	 */
 	json_t *(*handle)(void *ctx, const json_t *request);
 	void *ctx;
 };
@@ -30,6 +32,14 @@ struct control_server_options {
  * with a sentence in why. */
 int control_server_new(uv_loop_t *loop, const struct control_server_options *options,
 		       struct control_server **ret, char why[CONTROL_WHY_MAX]);
+
+/*
+ * Within handle(): the answer comes later, by control_answer(). The client is not cut meanwhile.
+ * NULL: no memory. Good until it is answered, whatever becomes of the client or the server.
+ */
+struct control_reply *control_defer(struct control_server *server);
+/* Takes both. answer NULL: no memory. */
+void control_answer(struct control_reply *reply, json_t *answer);
 
 /* Close everything and unlink the socket; freed in the loop's time. */
 void control_server_free(struct control_server *server);

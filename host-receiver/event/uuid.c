@@ -31,3 +31,27 @@ void uuid_format(const uint8_t uuid[static UUID_SIZE], char ret[static UUID_STRI
 	}
 	*out = '\0';
 }
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool uuid_parse(const char *s, uint8_t ret[static UUID_SIZE])
+{
+	for (size_t i = 0; i < UUID_SIZE; i++) {
+		int high, low;
+
+		if ((i == 4 || i == 6 || i == 8 || i == 10) && *s++ != '-')
+			return false;
+		high = hex_value(*s);
+		low = high < 0 ? -1 : hex_value(s[1]);
+		if (low < 0)
+			return false;
+		ret[i] = (uint8_t)(high << 4 | low);
+		s += 2;
+	}
+	return *s == '\0';
+}

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,3 +18,5 @@ struct uuid_source {
 
 void uuid_generate(struct uuid_source *source, uint8_t ret[static UUID_SIZE]);
 void uuid_format(const uint8_t uuid[static UUID_SIZE], char ret[static UUID_STRING_MAX]);
+/* Exactly what uuid_format() writes; false, and *ret undefined, for anything else. */
+bool uuid_parse(const char *s, uint8_t ret[static UUID_SIZE]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/evidence/cursor.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 
 #include "common/util.h"
@@ -43,4 +44,45 @@ int evidence_cursor_store(int dir_fd, const char *name, const struct evidence_po
 
 	format(at, text);
 	return durable_write(dir_fd, name, text, strlen(text), 0640);
+}
+
+static void closedirp(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+int evidence_cursor_floor(int dir_fd, uint64_t *ret, char bad[CURSOR_NAME_MAX])
+{
+	_cleanup_(closedirp) DIR *dir = NULL;
+	uint64_t floor = UINT64_MAX;
+	struct dirent *entry;
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	dir = fdopendir(fd);
+	if (!dir) {
+		close_fd(fd);
+		return -ENOMEM;
+	}
+	bad[0] = '\0';
+	while ((errno = 0, entry = readdir(dir))) {
+		struct evidence_position at = {0};
+		int r;
+
+		/* What is being written stands beside what it will replace. */
+		if (entry->d_name[0] == '.' || strchr(entry->d_name, '#'))
+			continue;
+		r = evidence_cursor_load(dir_fd, entry->d_name, &at);
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			snprintf(bad, CURSOR_NAME_MAX, "%s", entry->d_name);
+		floor = MIN(floor, at.segment);
+	}
+	if (errno != 0)
+		return -errno;
+	*ret = floor;
+	return 0;
 }

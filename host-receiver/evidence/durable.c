@@ -30,7 +30,7 @@ static int staged_name(const char *name, char out[static NAME_MAX + 1])
 		       : 0;
 }
 
-static int stage(int dir_fd, const char *name, const void *data, size_t len, mode_t mode, bool sync)
+int durable_stage(int dir_fd, const char *name, const void *data, size_t len, mode_t mode)
 {
 	char staged[NAME_MAX + 1];
 	_cleanup_close_ int fd = -1;
@@ -42,16 +42,9 @@ static int stage(int dir_fd, const char *name, const void *data, size_t len, mod
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, data, len);
-	if (r == 0 && sync && fsync(fd) < 0)
-		r = -errno;
 	if (r < 0)
 		unlinkat(dir_fd, staged, 0);
 	return r;
-}
-
-int durable_stage(int dir_fd, const char *name, const void *data, size_t len, mode_t mode)
-{
-	return stage(dir_fd, name, data, len, mode, false);
 }
 
 int durable_publish(int dir_fd, const char *name)
@@ -64,14 +57,42 @@ int durable_publish(int dir_fd, const char *name)
 	return renameat(dir_fd, staged, dir_fd, name) < 0 ? -errno : 0;
 }
 
-int durable_write(int dir_fd, const char *name, const void *data, size_t len, mode_t mode)
+int durable_commit(int dir_fd, const char *name)
 {
-	int r = stage(dir_fd, name, data, len, mode, true);
+	char staged[NAME_MAX + 1];
+	_cleanup_close_ int fd = -1;
+	int r = staged_name(name, staged);
 
-	if (r == 0)
-		r = durable_publish(dir_fd, name);
+	if (r < 0)
+		return r;
+	fd = openat(dir_fd, staged, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) < 0)
+		return -errno;
+	r = durable_publish(dir_fd, name);
 	if (r == 0 && fsync(dir_fd) < 0)
 		r = -errno;
+	return r;
+}
+
+int durable_discard(int dir_fd, const char *name)
+{
+	char staged[NAME_MAX + 1];
+	int r = staged_name(name, staged);
+
+	if (r < 0)
+		return r;
+	return unlinkat(dir_fd, staged, 0) < 0 ? -errno : 0;
+}
+
+int durable_write(int dir_fd, const char *name, const void *data, size_t len, mode_t mode)
+{
+	int r = durable_stage(dir_fd, name, data, len, mode);
+
+	if (r < 0)
+		return r;
+	r = durable_commit(dir_fd, name);
+	if (r < 0)
+		durable_discard(dir_fd, name);
 	return r;
 }
 

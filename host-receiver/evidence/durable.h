@@ -16,11 +16,13 @@
 int durable_write(int dir_fd, const char *name, const void *data, size_t len, mode_t mode);
 
 /*
- * The same in steps, for many files at once: stage each, syncfs(2) the folder, publish each, and
- * fsync(2) the folder.
+ * The same in steps. For one file: stage it, commit it. For many at once: stage each, syncfs(2) the
+ * folder, publish each, and fsync(2) the folder. What is staged can be discarded instead.
  */
 int durable_stage(int dir_fd, const char *name, const void *data, size_t len, mode_t mode);
+int durable_commit(int dir_fd, const char *name);
 int durable_publish(int dir_fd, const char *name);
+int durable_discard(int dir_fd, const char *name);
 
 /* Remove name for good. 0 or a negative errno. */
 int durable_remove(int dir_fd, const char *name);

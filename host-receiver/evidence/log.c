@@ -32,14 +32,18 @@ struct evidence_log {
 
 	/* Read and written by anybody, without waiting for a disk. */
 	_Atomic uint64_t floor, shown_segments, shown_bytes, deleted;
-	_Atomic int background_error;
-	_Atomic bool unsynced;
+	_Atomic int retain_error;
+	_Atomic int sync_error; /* of the newest segment; 0 once a sync behind it was fine */
 
 	/* Under the lock, which nobody holds during I/O. */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct evidence_limits next_limits;
 	int fd; /* the newest segment; -1: none yet. Only the committer changes it */
+	/* The end of the committed lines, and of those that a crash cannot take back. Both are in
+	 * the newest segment: it is synced before another begins. */
+	struct evidence_position written, durable;
+	bool syncing; /* one at a time: an error is reported to one fdatasync(2) only */
 	bool stop;
 
 	bool has_syncer;
@@ -208,6 +212,10 @@ static int resume(struct evidence_log *log, struct evidence_repair *ret)
 	if (r < 0)
 		return r;
 	if (end == last->size) {
+		/* Whole lines that a process wrote and died are evidence: no crash takes them now.
+		 */
+		if (fdatasync(fd) < 0)
+			return -errno;
 		log->begun_ms = birth_ms(fd);
 		log->fd = take_fd(&fd);
 		return 0;
@@ -218,6 +226,80 @@ static int resume(struct evidence_log *log, struct evidence_repair *ret)
 	*ret = (struct evidence_repair){.segment = last->number, .bytes = last->size - end};
 	last->size = end;
 	return 0;
+}
+
+/* ---- sync ---------------------------------------------------------------------------------------
+ */
+
+/*
+ * After a sync that failed the kernel takes the pages for clean, and a next sync would succeed
+ * without a write: only writing them again makes it say something.
+ */
+static int write_again(int fd, uint64_t from, uint64_t to)
+{
+	_cleanup_free_ char *buf = malloc(SCAN_SIZE);
+
+	if (!buf)
+		return -ENOMEM;
+	while (from < to) {
+		const size_t want = (size_t)MIN(to - from, (uint64_t)SCAN_SIZE);
+		ssize_t n = pread(fd, buf, want, (off_t)from);
+
+		if (n > 0)
+			n = pwrite(fd, buf, (size_t)n, (off_t)from);
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		from += (uint64_t)n;
+	}
+	return 0;
+}
+
+static bool is_behind(const struct evidence_position *a, const struct evidence_position *b)
+{
+	return a->segment < b->segment || (a->segment == b->segment && a->offset < b->offset);
+}
+
+/* Make what is committed durable. Under the lock, which is given up meanwhile. */
+static int sync_written(struct evidence_log *log)
+{
+	struct evidence_position from, to;
+	int fd, r = 0;
+
+	while (log->syncing)
+		pthread_cond_wait(&log->wake, &log->lock);
+	from = log->durable;
+	to = log->written;
+	if (!is_behind(&from, &to))
+		return 0;
+	fd = fcntl(log->fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return -errno;
+	log->syncing = true;
+	pthread_mutex_unlock(&log->lock);
+	if (log->sync_error != 0)
+		r = write_again(fd, from.offset, to.offset);
+	if (r == 0 && fdatasync(fd) < 0)
+		r = -errno;
+	close_fd(fd);
+	pthread_mutex_lock(&log->lock);
+	log->syncing = false;
+	log->sync_error = r;
+	if (r == 0)
+		log->durable = to;
+	pthread_cond_broadcast(&log->wake);
+	return r;
+}
+
+static void set_written(struct evidence_log *log, bool durable)
+{
+	pthread_mutex_lock(&log->lock);
+	log->written = (struct evidence_position){
+		.segment = newest(log)->number,
+		.offset = newest(log)->size,
+	};
+	if (durable)
+		log->durable = log->written;
+	pthread_mutex_unlock(&log->lock);
 }
 
 /* ---- segments -----------------------------------------------------------------------------------
@@ -232,8 +314,13 @@ static int begin_segment(struct evidence_log *log)
 	int r;
 
 	/* What the other sync modes have left is not left for ever. */
-	if (log->fd >= 0 && log->unsynced && fdatasync(log->fd) < 0)
-		return -errno;
+	if (log->fd >= 0 && log->limits.sync != EVIDENCE_SYNC_BATCH) {
+		pthread_mutex_lock(&log->lock);
+		r = sync_written(log);
+		pthread_mutex_unlock(&log->lock);
+		if (r < 0)
+			return r;
+	}
 	segment_format_name(number, name);
 	fd = openat(log->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
 		    EVIDENCE_SEGMENT_MODE);
@@ -252,8 +339,8 @@ static int begin_segment(struct evidence_log *log)
 	close_fd(log->fd);
 	log->fd = take_fd(&fd);
 	pthread_mutex_unlock(&log->lock);
+	set_written(log, true);
 	log->begun_ms = realtime_ms();
-	log->unsynced = false;
 	return 0;
 }
 
@@ -291,6 +378,7 @@ static void retain(struct evidence_log *log)
 {
 	uint64_t total = total_size(log);
 	size_t n = 0;
+	int error = 0;
 
 	if (log->limits.retain_size == 0)
 		return;
@@ -300,18 +388,19 @@ static void retain(struct evidence_log *log)
 
 		segment_format_name(log->segments[n].number, name);
 		if (unlinkat(log->dir_fd, name, 0) < 0 && errno != ENOENT) {
-			log->background_error = -errno;
+			error = -errno;
 			break;
 		}
 		total -= log->segments[n++].size;
 	}
+	if (n > 0 && fsync(log->dir_fd) < 0)
+		error = -errno;
+	log->retain_error = error;
 	if (n == 0)
 		return;
 	log->n_segments -= n;
 	log->deleted += n;
 	memmove(log->segments, log->segments + n, log->n_segments * sizeof(*log->segments));
-	if (fsync(log->dir_fd) < 0)
-		log->background_error = -errno;
 }
 
 /* ---- commit -------------------------------------------------------------------------------------
@@ -365,10 +454,7 @@ static int append(struct evidence_log *log, const struct iovec *lines, size_t n,
 
 	log->torn = true;
 	r = write_lines(log->fd, lines, n, last->size);
-	/*
-	 * After a sync that failed the kernel takes the pages for clean: only writing them again,
-	 * as the next try does, makes another sync say something.
-	 */
+	/* When this fails the next try writes all of them again: see write_again(). */
 	if (r == 0 && sync && fdatasync(log->fd) < 0)
 		r = -errno;
 	if (r < 0) {
@@ -403,8 +489,8 @@ static int log_commit(struct evidence_sink *sink, const struct iovec *lines, siz
 	}
 	if (r == 0)
 		r = append(log, lines, n, bytes, log->limits.sync == EVIDENCE_SYNC_BATCH);
-	if (r == 0 && log->limits.sync != EVIDENCE_SYNC_BATCH)
-		log->unsynced = true;
+	if (r == 0)
+		set_written(log, log->limits.sync == EVIDENCE_SYNC_BATCH);
 	show(log);
 	return r;
 }
@@ -421,21 +507,12 @@ static void *syncer_main(void *arg)
 			.tv_sec = (time_t)(until / NSEC_PER_SEC),
 			.tv_nsec = (long)(until % NSEC_PER_SEC),
 		};
-		int fd, error = 0;
 
-		pthread_cond_timedwait(&log->wake, &log->lock, &ts);
-		if (log->stop || !log->unsynced)
-			continue;
-		fd = fcntl(log->fd, F_DUPFD_CLOEXEC, 3);
-		log->unsynced = false;
-		pthread_mutex_unlock(&log->lock);
-		if (fd < 0 || fdatasync(fd) < 0)
-			error = -errno;
-		close_fd(fd);
-		pthread_mutex_lock(&log->lock);
-		/* Nothing takes it back: what was not synced then may be lost. */
-		if (error < 0)
-			log->background_error = error;
+		while (!log->stop &&
+		       pthread_cond_timedwait(&log->wake, &log->lock, &ts) != ETIMEDOUT)
+			;
+		if (!log->stop && log->fd >= 0)
+			sync_written(log);
 	}
 	pthread_mutex_unlock(&log->lock);
 	return NULL;
@@ -458,13 +535,15 @@ static void log_close(struct evidence_sink *sink)
 	if (log->has_syncer) {
 		pthread_mutex_lock(&log->lock);
 		log->stop = true;
-		pthread_cond_signal(&log->wake);
+		pthread_cond_broadcast(&log->wake);
 		pthread_mutex_unlock(&log->lock);
 		pthread_join(log->syncer, NULL);
 	}
 	if (log->fd >= 0) {
 		cut_torn(log);
-		fdatasync(log->fd);
+		pthread_mutex_lock(&log->lock);
+		sync_written(log);
+		pthread_mutex_unlock(&log->lock);
 	}
 	free_log(log);
 }
@@ -536,6 +615,8 @@ int evidence_log_open(const char *dir, const struct evidence_limits *limits, uin
 		explain(why, r, dir, "cannot repair the newest segment");
 		goto fail;
 	}
+	if (log->n_segments > 0)
+		set_written(log, true);
 	if (limits->sync == EVIDENCE_SYNC_INTERVAL) {
 		r = -pthread_create(&log->syncer, NULL, syncer_main, log);
 		if (r < 0) {
@@ -589,5 +670,17 @@ uint64_t evidence_log_deleted(struct evidence_log *log)
 
 int evidence_log_background_error(struct evidence_log *log)
 {
-	return log->background_error;
+	const int error = log->sync_error;
+
+	return error ? error : log->retain_error;
+}
+
+struct evidence_position evidence_log_end(struct evidence_log *log)
+{
+	struct evidence_position end;
+
+	pthread_mutex_lock(&log->lock);
+	end = log->next_limits.sync == EVIDENCE_SYNC_OFF ? log->written : log->durable;
+	pthread_mutex_unlock(&log->lock);
+	return end;
 }

@@ -36,6 +36,11 @@ struct evidence_limits {
 	enum evidence_sync sync;
 };
 
+/* The beginning of a line, or the end of the last one. segment 0: before the oldest there is. */
+struct evidence_position {
+	uint64_t segment, offset;
+};
+
 /* What the start had to cut off. */
 struct evidence_repair {
 	uint64_t segment, bytes; /* bytes 0: nothing was torn */
@@ -63,5 +68,12 @@ void evidence_log_set_floor(struct evidence_log *log, uint64_t floor);
 uint64_t evidence_log_segments(struct evidence_log *log);
 uint64_t evidence_log_bytes(struct evidence_log *log);	 /* of all segments */
 uint64_t evidence_log_deleted(struct evidence_log *log); /* segments, by retention */
-/* A failure that stopped no commit: of retention or of the interval's sync. 0: none. */
+/* A failure that stopped no commit: of retention or of the interval's sync, until either was fine
+ * again. 0: none. */
 int evidence_log_background_error(struct evidence_log *log);
+
+/*
+ * Where the lines end that no crash can take back any more. With EVIDENCE_SYNC_OFF nobody knows
+ * where that is: then it is where the committed lines end.
+ */
+struct evidence_position evidence_log_end(struct evidence_log *log);

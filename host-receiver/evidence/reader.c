@@ -12,7 +12,7 @@
 
 struct evidence_reader {
 	int dir_fd, fd; /* fd -1: the segment of `at` is not open */
-	struct evidence_position at;
+	struct evidence_position at, end;
 	/* Bytes of the segment from at.offset on; dropped when they do not hold a whole line, for
 	 * the writer may take back what it has not committed. */
 	size_t first, len;
@@ -29,6 +29,7 @@ int evidence_reader_open(const char *dir, const struct evidence_position *from,
 		return -ENOMEM;
 	reader->fd = -1;
 	reader->at = from ? *from : (struct evidence_position){0};
+	reader->end = (struct evidence_position){.segment = UINT64_MAX, .offset = UINT64_MAX};
 	reader->first = reader->len = 0;
 	reader->skipping = false;
 	reader->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,7 +111,7 @@ static int open_current(struct evidence_reader *reader)
 	r = find_segments(reader, wanted, &next, &last);
 	if (r < 0)
 		return r;
-	if (next == 0)
+	if (next == 0 || next > reader->end.segment)
 		return 0;
 	r = open_segment(reader, next, next == wanted ? reader->at.offset : 0);
 	if (r < 0)
@@ -118,9 +119,20 @@ static int open_current(struct evidence_reader *reader)
 	return reader->at.segment != wanted && wanted > 1 ? -ENODATA : 1;
 }
 
+/* How many bytes from this offset of the current segment may be read. */
+static uint64_t allowed(const struct evidence_reader *reader, uint64_t offset)
+{
+	if (reader->at.segment != reader->end.segment)
+		return reader->at.segment < reader->end.segment ? UINT64_MAX : 0;
+	return reader->end.offset > offset ? reader->end.offset - offset : 0;
+}
+
 /* More bytes behind those in the buffer. Returns how many. */
 static ssize_t fill(struct evidence_reader *reader)
 {
+	const uint64_t offset = reader->at.offset + reader->len;
+	const size_t size =
+		(size_t)MIN((uint64_t)(BUFFER_SIZE - reader->len), allowed(reader, offset));
 	ssize_t n;
 
 	if (reader->first > 0) {
@@ -128,8 +140,7 @@ static ssize_t fill(struct evidence_reader *reader)
 		reader->first = 0;
 	}
 	do
-		n = pread(reader->fd, reader->buf + reader->len, BUFFER_SIZE - reader->len,
-			  (off_t)(reader->at.offset + reader->len));
+		n = pread(reader->fd, reader->buf + reader->len, size, (off_t)offset);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
@@ -177,7 +188,7 @@ static int follow(struct evidence_reader *reader, bool *seen_next)
 	uint64_t next, last;
 	int r = find_segments(reader, reader->at.segment + 1, &next, &last);
 
-	if (r < 0 || next == 0)
+	if (r < 0 || next == 0 || next > reader->end.segment)
 		return r;
 	if (!*seen_next) {
 		*seen_next = true;
@@ -222,6 +233,11 @@ int evidence_reader_next(struct evidence_reader *reader, const char **ret_line, 
 struct evidence_position evidence_reader_position(const struct evidence_reader *reader)
 {
 	return reader->at;
+}
+
+void evidence_reader_set_end(struct evidence_reader *reader, const struct evidence_position *end)
+{
+	reader->end = *end;
 }
 
 int evidence_reader_seek_end(struct evidence_reader *reader)

@@ -2,6 +2,10 @@
 /*
  * Reads the lines of an evidence log in their order, from one segment to the next, while it is
  * being written: tail and the forwarders. It never changes the log. One thread a reader.
+ *
+ * It gives lines as soon as they are whole in the file, which is a moment before they are on disk:
+ * right for people. Who passes lines on to another machine must not pass on what a crash could
+ * still take back, and so sets the end with evidence_reader_set_end() to evidence_log_end().
  */
 #pragma once
 
@@ -9,11 +13,6 @@
 #include <stdint.h>
 
 #include "host-receiver/evidence/log.h"
-
-/* The beginning of a line. segment 0: the oldest there is. */
-struct evidence_position {
-	uint64_t segment, offset;
-};
 
 struct evidence_reader;
 
@@ -32,6 +31,9 @@ int evidence_reader_next(struct evidence_reader *reader, const char **ret_line, 
 
 /* Behind the line last given: where a reader that has dealt with it goes on. */
 struct evidence_position evidence_reader_position(const struct evidence_reader *reader);
+
+/* From now on no line behind this position is given. */
+void evidence_reader_set_end(struct evidence_reader *reader, const struct evidence_position *end);
 
 /* Pass to the end of the newest segment, as if all lines so far had been read. */
 int evidence_reader_seek_end(struct evidence_reader *reader);

@@ -15,6 +15,37 @@ import oracle
 from receiver import HASH, RECEIVER
 
 
+class BadDisk:
+    """A disk as tests/integration/bad_disk.c makes it, for Daemon(env=disk.env)."""
+
+    def __init__(self):
+        self.path = f"/tmp/cellos-bad-disk.{os.getpid()}"
+        self.env = {"LD_PRELOAD": os.environ["CELLOS_BAD_DISK"], "BAD_DISK": self.path}
+
+    def set(self, words):
+        with open(self.path + "#", "w") as f:
+            f.write(words)
+        os.rename(self.path + "#", self.path)
+
+    def good(self):
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.good()
+
+
+def no_preload():
+    """True, and the reason printed, where a library cannot be preloaded."""
+    if "address" in os.environ.get("CELLOS_SANITIZE", ""):
+        print("skipped: a preloaded library and AddressSanitizer do not go together", flush=True)
+        return True
+    return False
+
+
 class Daemon:
     def __init__(self, config="", sign=True, env=None, evidence=None, start=True):
         self.tmp = tempfile.TemporaryDirectory(prefix="cellos-serve-")

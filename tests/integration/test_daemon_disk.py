@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The daemon and a disk that is full or fails: nothing that was read is lost, and it says so."""
 
+import concurrent.futures
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
-from daemon import Daemon
+from daemon import BadDisk, Daemon, no_preload
+from oracle import named
 from receiver import spawned
 from runner import main
 
@@ -63,51 +67,120 @@ def a_full_disk():
 
 
 def syncs_that_fail():
-    if "address" in os.environ.get("CELLOS_SANITIZE", ""):
-        print("skipped: a preloaded library and AddressSanitizer do not go together")
+    if no_preload():
         return
-    flag = f"/tmp/cellos-fail-fdatasync.{os.getpid()}"
-    with Daemon(env={"LD_PRELOAD": os.environ["CELLOS_FAIL_FDATASYNC"],
-                     "FAIL_FDATASYNC": flag}) as d:
+    with BadDisk() as disk, Daemon(env=disk.env) as d:
         d.add("a")
         sock = d.connect("a")
         sock.sendall(spawned(1))
         d.wait_for("guest.v1.process_spawned")
-        try:
-            with open(flag, "w"):
-                pass
-            sock.sendall(spawned(2))
-            assert "Input/output error" in wait_ready(d, 503)
-            assert len([e for e in d.events() if e["data"].get("seq") == 2]) == 0, \
-                "what is not synced does not count as written"
-        finally:
-            os.unlink(flag)
+        disk.set("fdatasync=fail")
+        sock.sendall(spawned(2))
+        assert "Input/output error" in wait_ready(d, 503)
+        assert len([e for e in d.events() if e["data"].get("seq") == 2]) == 0, \
+            "what is not synced does not count as written"
+        assert "cannot be written: Input/output error" in d.add("b", want=1)
+        disk.good()
         wait_ready(d, 200)
         d.wait_for("guest.v1.process_spawned", 2)
+        d.add("b")
+        d.stop()
+        d.verify()
+
+
+def syncs_of_the_interval_that_fail():
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon("[evidence]\nsync = interval\n", env=disk.env) as d:
+        d.add("a")
+        sock = d.connect("a")
+        disk.set("fdatasync=fail")
+        sock.sendall(spawned(1))
+        assert "Input/output error" in wait_ready(d, 503)
+        sock.sendall(spawned(2))
+        d.wait_for("guest.v1.process_spawned", 2)
+        disk.good()
+        wait_ready(d, 200)
         d.stop()
         d.verify()
 
 
 def stopping_with_a_disk_that_fails():
-    if "address" in os.environ.get("CELLOS_SANITIZE", ""):
+    if no_preload():
         return
-    flag = f"/tmp/cellos-fail-fdatasync.{os.getpid()}"
-    with Daemon(env={"LD_PRELOAD": os.environ["CELLOS_FAIL_FDATASYNC"],
-                     "FAIL_FDATASYNC": flag}) as d:
+    with BadDisk() as disk, Daemon(env=disk.env) as d:
         d.add("a")
         d.wait_for("stream.v1.opened")
-        try:
-            with open(flag, "w"):
-                pass
-            # A sanitizer takes some seconds of its own to end.
-            limit = 5 if os.environ.get("CELLOS_SANITIZE", "none") == "none" else 10
-            assert d.stop(want=1) < limit, "it ends in its time all the same, and says what is missing"
-        finally:
-            os.unlink(flag)
+        disk.set("fdatasync=fail")
+        # A sanitizer takes some seconds of its own to end.
+        limit = 5 if os.environ.get("CELLOS_SANITIZE", "none") == "none" else 10
+        assert d.stop(want=1) < limit, "it ends in its time all the same, and says what is missing"
+        disk.good()
         assert "not all is sealed" in d.log()
         d.start()
         d.stop()
         d.streams()
+
+
+def a_slow_disk():
+    """Reading pauses when so much waits for the disk; nothing is lost, and all else is answered."""
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon("[receiver]\nmax_inflight = 1M\n", env=disk.env) as d:
+        for cell in "abc":
+            d.add(cell)
+        socks = {cell: d.connect(cell) for cell in "abc"}
+        disk.set("fdatasync=1500")
+        n = 4000
+        senders = [threading.Thread(target=sock.sendall,
+                                    args=(b"".join(spawned(i) for i in range(1, n + 1)),))
+                   for sock in socks.values()]
+        for thread in senders:
+            thread.start()
+        until = time.monotonic() + 20
+        while not json.loads(d.run("status", "--json"))["log"]["readsPaused"]:
+            assert time.monotonic() < until, "never paused"
+        assert d.http("/healthz") == (200, "ok\n"), "the loop turns all the same"
+        inflight = json.loads(d.run("status", "--json"))["log"]["inflightBytes"]
+        # What one turn may read beyond the bound: 64 KiB of frames.
+        assert inflight < 5 * 1024 * 1024, inflight
+        disk.good()
+        for thread in senders:
+            thread.join()
+        d.wait_for("guest.v1.process_spawned", 3 * n, timeout=60)
+        d.stop()
+        for events in d.streams().values():
+            seqs = [e["data"]["seq"] for e in named(events, "guest.v1.process_spawned")]
+            assert seqs == list(range(1, n + 1))
+        d.verify()
+
+
+def a_disk_that_takes_too_long():
+    """Who adds or removes a cell is told in time what it waits for."""
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon(env=disk.env) as d, \
+            concurrent.futures.ThreadPoolExecutor(2) as pool:
+        d.add("a")
+        disk.set("fdatasync=14000")
+        d.connect("a").sendall(spawned(1))
+        time.sleep(0.5)
+        added, removed = pool.submit(d.add, "b", want=1), \
+            pool.submit(d.run, "cell", "remove", "a", want=1)
+        time.sleep(0.5)
+        assert "is being added or removed" in d.add("a", want=73)
+        assert "the disk is slow" in added.result()
+        assert not os.path.exists(d.file("b") + "_9001"), "it is as if it was never asked for"
+        assert "seal is not in the log yet" in removed.result()
+        disk.good()
+        until = time.monotonic() + 30
+        while os.listdir(d.file("state/cells")):
+            assert time.monotonic() < until, os.listdir(d.file("state/cells"))
+            time.sleep(0.1)
+        d.add("a")
+        d.add("b")
+        d.stop()
+        d.verify()
 
 
 if __name__ == "__main__":
@@ -117,4 +190,5 @@ if __name__ == "__main__":
     if "CELLOS_IN_NAMESPACE" not in os.environ:
         os.environ["CELLOS_IN_NAMESPACE"] = "1"
         os.execvp("unshare", ["unshare", "--mount", sys.executable] + sys.argv)
-    main([a_full_disk, syncs_that_fail, stopping_with_a_disk_that_fails])
+    main([a_full_disk, syncs_that_fail, syncs_of_the_interval_that_fail,
+          stopping_with_a_disk_that_fails, a_slow_disk, a_disk_that_takes_too_long])

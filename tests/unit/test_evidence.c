@@ -2,7 +2,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "common/util.h"
 #include "host-receiver/evidence/cursor.h"
@@ -11,6 +13,18 @@
 #include "tests/unit/unit.h"
 
 static char dir[64];
+static atomic_bool syncs_fail;
+
+/* In the place of libc's, for the log as well: a disk that dies and comes back. */
+int fdatasync(int fd)
+{
+	if (syncs_fail) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
 static const struct evidence_limits usual = {.rotate_size = EVIDENCE_ROTATE_SIZE_DEFAULT};
 
 static void make_folder(void)
@@ -310,6 +324,101 @@ START_TEST(a_reader_follows_the_writer)
 }
 END_TEST
 
+static void end_is(struct evidence_log *log, uint64_t segment_number, uint64_t offset)
+{
+	const struct evidence_position end = evidence_log_end(log);
+
+	ck_assert_uint_eq(end.segment, segment_number);
+	ck_assert_uint_eq(end.offset, offset);
+}
+
+START_TEST(a_forwarder_sees_only_what_is_on_disk)
+{
+	struct evidence_limits limits = {.rotate_size = 8};
+	struct evidence_position end;
+	struct evidence_reader *reader;
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&limits, UINT64_MAX);
+	end_is(log, 0, 0);
+	ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+	end = evidence_log_end(log);
+	evidence_reader_set_end(reader, &end);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	end_is(log, 1, 4);
+	next_is(reader, NULL);
+	end = evidence_log_end(log);
+	evidence_reader_set_end(reader, &end);
+	next_is(reader, "{1}");
+	next_is(reader, NULL);
+	/* In the file, whole, but the sync says no: it does not count. */
+	syncs_fail = true;
+	ck_assert_int_eq(commit(log, "{2}\n", ""), -EIO);
+	end_is(log, 1, 4);
+	syncs_fail = false;
+	ck_assert_int_eq(commit(log, "{2}\n", ""), 0);
+	next_is(reader, NULL);
+	ck_assert_int_eq(commit(log, "{3}\n", ""), 0); /* the next segment */
+	next_is(reader, NULL);
+	end = evidence_log_end(log);
+	ck_assert_uint_eq(end.segment, 2);
+	evidence_reader_set_end(reader, &(struct evidence_position){.segment = 2, .offset = 0});
+	next_is(reader, "{2}");
+	next_is(reader, NULL);
+	evidence_reader_set_end(reader, &end);
+	next_is(reader, "{3}");
+	next_is(reader, NULL);
+	evidence_reader_close(reader);
+	close_log(log);
+	remove_folder();
+}
+END_TEST
+
+/* Waits until the log's background error is this. */
+static void wait_error(struct evidence_log *log, int want)
+{
+	for (int i = 0; i < 1000 && evidence_log_background_error(log) != want; i++)
+		usleep(10 * 1000);
+	ck_assert_int_eq(evidence_log_background_error(log), want);
+}
+
+START_TEST(the_interval_recovers_by_itself)
+{
+	const struct evidence_limits limits = {
+		.rotate_size = 8,
+		.sync = EVIDENCE_SYNC_INTERVAL,
+	};
+	struct evidence_log *log;
+	struct stat before, after;
+
+	make_folder();
+	log = open_log(&limits, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	end_is(log, 1, 0);
+	syncs_fail = true;
+	wait_error(log, -EIO);
+	end_is(log, 1, 0);
+	/* Rotation may not leave it behind either, and a commit goes on meanwhile. */
+	ck_assert_int_eq(commit(log, "{2}\n", ""), 0);
+	ck_assert_int_eq(commit(log, "{3}\n", ""), -EIO);
+	ck_assert_uint_eq(evidence_log_segments(log), 1);
+	ck_assert_int_eq(stat(segment(1), &before), 0);
+	syncs_fail = false;
+	wait_error(log, 0);
+	end_is(log, 1, 8);
+	/* The kernel took the pages for clean: they were written again. */
+	ck_assert_int_eq(stat(segment(1), &after), 0);
+	ck_assert(after.st_mtim.tv_sec != before.st_mtim.tv_sec ||
+		  after.st_mtim.tv_nsec != before.st_mtim.tv_nsec);
+	ck_assert_int_eq(commit(log, "{3}\n", ""), 0);
+	close_log(log);
+	file_is(segment(1), "{1}\n{2}\n");
+	file_is(segment(2), "{3}\n");
+	remove_folder();
+}
+END_TEST
+
 START_TEST(a_reader_takes_whole_lines_only)
 {
 	struct evidence_reader *reader;
@@ -406,10 +515,45 @@ START_TEST(a_cursor_is_whole_or_refused)
 }
 END_TEST
 
+START_TEST(the_slowest_cursor_is_the_floor)
+{
+	const struct evidence_position at[] = {
+		{.segment = 9, .offset = 1},
+		{.segment = 4, .offset = 100},
+		{.segment = 5, .offset = 0},
+	};
+	static const char *const names[] = {"a", "b", "c"};
+	char bad[CURSOR_NAME_MAX];
+	uint64_t floor = 0;
+	int fd;
+
+	make_folder();
+	fd = open(dir, O_RDONLY | O_DIRECTORY);
+	ck_assert_int_eq(evidence_cursor_floor(fd, &floor, bad), 0);
+	ck_assert_uint_eq(floor, UINT64_MAX);
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++)
+		ck_assert_int_eq(evidence_cursor_store(fd, names[i], &at[i]), 0);
+	put_file(in_folder("b#new"), "cut", 3);
+	ck_assert_int_eq(evidence_cursor_floor(fd, &floor, bad), 0);
+	ck_assert_uint_eq(floor, 4);
+	ck_assert_str_eq(bad, "");
+	ck_assert_int_eq(unlink(in_folder("b")), 0);
+	ck_assert_int_eq(evidence_cursor_floor(fd, &floor, bad), 0);
+	ck_assert_uint_eq(floor, 5);
+	put_file(in_folder("d"), "nonsense", 8);
+	ck_assert_int_eq(evidence_cursor_floor(fd, &floor, bad), 0);
+	ck_assert_uint_eq(floor, 0);
+	ck_assert_str_eq(bad, "d");
+	close(fd);
+	remove_folder();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("evidence");
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, appends_and_goes_on_after_a_restart);
 	tcase_add_test(tc, has_one_writer);
 	tcase_add_test(tc, moves_a_torn_end_aside);
@@ -418,6 +562,9 @@ int main(void)
 	tcase_add_test(tc, keeps_what_a_reader_needs);
 	tcase_add_test(tc, a_short_write_leaves_nothing);
 	tcase_add_test(tc, a_reader_follows_the_writer);
+	tcase_add_test(tc, a_forwarder_sees_only_what_is_on_disk);
+	tcase_add_test(tc, the_interval_recovers_by_itself);
+	tcase_add_test(tc, the_slowest_cursor_is_the_floor);
 	tcase_add_test(tc, a_reader_takes_whole_lines_only);
 	tcase_add_test(tc, a_reader_passes_lines_that_are_too_long);
 	tcase_add_test(tc, a_reader_tells_of_segments_that_are_gone);

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Cells that come, go and come again, each in steps between which the loop serves the others: what
+ * a disk may delay is done by a worker (libuv's), and a stream's first and last record are waited
+ * for.
+ *
+ *	add:     state staged | bound, opened ... in the log | state on disk | answered
+ *	remove:  sealed ... in the log | state gone | answered
+ *	restart: all states staged | bound, opened ... in the log | all states on disk
+ *
+ * So the state on disk always names the last stream that is in the log; only after a crash within
+ * these steps the log is read to see how far they came. All is the loop thread's but the functions
+ * that are called work_*.
+ */
+#include <fcntl.h>
+#include <sysexits.h>
+
+#include "common/log.h"
+#include "host-receiver/cell/state.h"
+#include "host-receiver/evidence/reader.h"
+#include "host-receiver/serve.h"
+
+enum task_step {
+	TASK_STAGING, /* the worker has it */
+	TASK_LOGGING, /* opened or sealed is on its way */
+	TASK_WAITING, /* for the states of the restart */
+	TASK_STORING, /* the worker has it */
+};
+
+struct cell_task {
+	struct cell_task *next, **link;
+	struct daemon *d;
+	uv_work_t work;
+	bool adds; /* or removes */
+	enum task_step step;
+	struct control_reply *reply; /* NULL: it had its answer */
+	uint64_t due_ns;
+	char id[CELL_ID_MAX + 1];
+	/* Of an add: */
+	struct cell_options options;
+	json_t *json; /* owned; the options' texts are its */
+	uint8_t stream_id[UUID_SIZE];
+	struct cell *cell; /* NULL: not yet, or it was given up */
+	/* The worker's while it has the task. */
+	char *state;
+	int error;
+	char why[CELL_WHY_MAX]; /* of a bad option */
+};
+
+/* ---- tasks --------------------------------------------------------------------------------------
+ */
+
+static struct cell_task *find_task(struct daemon *d, const char *id)
+{
+	for (struct cell_task *t = d->tasks; t; t = t->next)
+		if (strcmp(t->id, id) == 0)
+			return t;
+	return NULL;
+}
+
+static struct cell_task *new_task(struct daemon *d, const char *id)
+{
+	struct cell_task *t = calloc(1, sizeof(*t));
+
+	if (!t || !(t->reply = control_defer(d->control))) {
+		free(t);
+		return NULL;
+	}
+	t->d = d;
+	t->work.data = t;
+	t->due_ns = monotonic_ns() + DAEMON_TASK_MS * NSEC_PER_MSEC;
+	snprintf(t->id, sizeof(t->id), "%s", id);
+	t->next = d->tasks;
+	t->link = &d->tasks;
+	if (t->next)
+		t->next->link = &t->next;
+	d->tasks = t;
+	return t;
+}
+
+/* Takes answer. */
+static void answer(struct cell_task *t, json_t *answer)
+{
+	if (t->reply)
+		control_answer(take_ptr(t->reply), answer);
+	else
+		json_decref(answer);
+}
+
+static void end_task(struct cell_task *t)
+{
+	struct daemon *d = t->d;
+
+	*t->link = t->next;
+	if (t->next)
+		t->next->link = t->link;
+	if (t->reply)
+		answer(t, NULL);
+	json_decref(t->json);
+	free(t->state);
+	free(t);
+	daemon_finish_if_done(d);
+}
+
+static void give_to_worker(struct cell_task *t, enum task_step step, uv_work_cb work,
+			   uv_after_work_cb done)
+{
+	t->step = step;
+	/* It fails for a missing callback only. */
+	if (uv_queue_work(&t->d->loop, &t->work, work, done) < 0)
+		abort();
+}
+
+/* fn(t) once all that was submitted so far is in the log. */
+static void wait_for_log(struct cell_task *t, void (*fn)(void *task))
+{
+	t->step = TASK_LOGGING;
+	pipeline_defer(t->d->pipeline, fn, t);
+	pipeline_flush(t->d->pipeline);
+}
+
+static const char *why_log(const struct daemon *d)
+{
+	const int error = pipeline_stats(d->pipeline)->sink_error;
+
+	return error ? strerror(-error) : "the disk is slow";
+}
+
+/* ---- add ----------------------------------------------------------------------------------------
+ */
+
+static void work_discard(uv_work_t *work)
+{
+	struct cell_task *t = work->data;
+
+	cell_state_discard(t->d->state_fd, t->id);
+}
+
+static void on_task_over(uv_work_t *work, int status)
+{
+	(void)status;
+	end_task(work->data);
+}
+
+/* The cell does not come, and leaves no state. Takes refusal. */
+static void give_up(struct cell_task *t, json_t *refusal)
+{
+	answer(t, refusal);
+	if (t->cell) {
+		cell_remove(take_ptr(t->cell), "removed");
+		pipeline_flush(t->d->pipeline);
+	}
+}
+
+static void work_commit(uv_work_t *work)
+{
+	struct cell_task *t = work->data;
+
+	t->error = cell_state_commit(t->d->state_fd, t->id);
+}
+
+/* In these steps the daemon may have begun to stop, and then has removed the cell. */
+static json_t *stopping(void)
+{
+	return control_refusal(EXIT_FAILURE, "the daemon is stopping");
+}
+
+static void on_committed(uv_work_t *work, int status)
+{
+	struct cell_task *t = work->data;
+	struct daemon *d = t->d;
+	int r = t->error;
+
+	(void)status;
+	if (r == 0 && t->cell && !daemon_index_cell(d, t->cell))
+		r = -ENOMEM;
+	if (r == 0 && t->cell) {
+		log_info("msg=\"cell added\" cell=%s socket=%s_%u", t->id, t->cell->uds_base,
+			 WIRE_VSOCK_PORT);
+		answer(t, json_pack("{s:b,s:o}", "ok", 1, "socket",
+				    json_sprintf("%s_%u", t->cell->uds_base, WIRE_VSOCK_PORT)));
+		end_task(t);
+		return;
+	}
+	if (r < 0)
+		log_error("msg=\"cannot remember the cell\" cell=%s why=\"%s\"", t->id,
+			  strerror(-r));
+	give_up(t,
+		r < 0 ? control_refusal(EXIT_FAILURE, "cannot remember the cell: %s", strerror(-r))
+		      : stopping());
+	cell_state_remove(d->state_fd, t->id);
+	give_to_worker(t, TASK_STORING, work_discard, on_task_over);
+}
+
+static void on_opened(void *task)
+{
+	struct cell_task *t = task;
+
+	if (t->d->finished) {
+		end_task(t);
+		return;
+	}
+	if (!t->cell) {
+		answer(t, stopping());
+		give_to_worker(t, TASK_STORING, work_discard, on_task_over);
+		return;
+	}
+	give_to_worker(t, TASK_STORING, work_commit, on_committed);
+}
+
+static void on_staged(uv_work_t *work, int status)
+{
+	struct cell_task *t = work->data;
+	struct daemon *d = t->d;
+	char why[CELL_WHY_MAX] = "no memory";
+	int r;
+
+	(void)status;
+	if (t->error < 0) {
+		answer(t, *t->why ? control_refusal(EX_USAGE, "%s", t->why)
+				  : control_refusal(EXIT_FAILURE, "cannot remember the cell: %s",
+						    strerror(-t->error)));
+		end_task(t);
+		return;
+	}
+	if (d->stopping) {
+		answer(t, stopping());
+		give_to_worker(t, TASK_STORING, work_discard, on_task_over);
+		return;
+	}
+	r = cell_add(&d->host, &t->options, false, t->stream_id, NULL, &t->cell, why);
+	if (r < 0) {
+		answer(t, control_refusal(r == -EPERM || r == -EACCES ? EX_NOPERM : EX_CANTCREAT,
+					  "%s", why));
+		give_to_worker(t, TASK_STORING, work_discard, on_task_over);
+		return;
+	}
+	wait_for_log(t, on_opened);
+}
+
+static void work_stage(uv_work_t *work)
+{
+	struct cell_task *t = work->data;
+
+	t->error = cell_options_look(&t->options, t->why);
+	if (t->error == 0)
+		t->error = cell_state_stage(t->d->state_fd, t->id, t->state);
+}
+
+static unsigned cells_and_those_to_come(const struct daemon *d)
+{
+	unsigned n = d->host.stats.cells;
+
+	for (const struct cell_task *t = d->tasks; t; t = t->next)
+		n += t->adds && t->step == TASK_STAGING;
+	return n;
+}
+
+static json_t *refuse_add(struct daemon *d, const struct cell_options *o)
+{
+	const int error = pipeline_stats(d->pipeline)->sink_error;
+
+	if (*o->uds_base != '/')
+		return control_refusal(EX_USAGE, "--uds %.100s: expected an absolute path",
+				       o->uds_base);
+	if (d->stopping)
+		return stopping();
+	if (daemon_find_cell(d, o->cell_id))
+		return control_refusal(EX_CANTCREAT, "cell %s exists already", o->cell_id);
+	if (find_task(d, o->cell_id))
+		return control_refusal(EX_CANTCREAT, "cell %s is being added or removed",
+				       o->cell_id);
+	if (cells_and_those_to_come(d) >= d->config.max_cells)
+		return control_refusal(EX_CANTCREAT,
+				       "there are max_cells = %" PRIu64 " cells already",
+				       d->config.max_cells);
+	if (error < 0)
+		return control_refusal(EXIT_FAILURE, "the evidence log cannot be written: %s",
+				       strerror(-error));
+	return NULL;
+}
+
+json_t *daemon_add_cell(struct daemon *d, const json_t *request)
+{
+	json_t *json = json_object_get(request, "options"), *refusal;
+	char why[CELL_WHY_MAX] = "no memory";
+	struct evidence_position since;
+	struct cell_options o;
+	struct cell_task *t;
+
+	if (!json_is_object(json))
+		return control_refusal(EX_USAGE, "options: expected an object of strings");
+	daemon_cell_defaults(d, &o);
+	if (cell_options_from_json(&o, json, why) < 0)
+		return control_refusal(EX_USAGE, "%s", why);
+	refusal = refuse_add(d, &o);
+	if (refusal)
+		return refusal;
+	t = new_task(d, o.cell_id);
+	if (!t)
+		return NULL;
+	t->adds = true;
+	t->options = o;
+	t->json = json_incref(json);
+	cell_stream_id(t->stream_id);
+	since = evidence_log_end(d->log);
+	t->state = cell_state_format(json, t->stream_id, &since);
+	if (!t->state) {
+		end_task(t);
+		return NULL;
+	}
+	give_to_worker(t, TASK_STAGING, work_stage, on_staged);
+	return NULL;
+}
+
+/* ---- remove -------------------------------------------------------------------------------------
+ */
+
+static void work_remove(uv_work_t *work)
+{
+	struct cell_task *t = work->data;
+
+	t->error = cell_state_remove(t->d->state_fd, t->id);
+}
+
+static void on_removed(uv_work_t *work, int status)
+{
+	struct cell_task *t = work->data;
+
+	(void)status;
+	if (t->error < 0 && t->error != -ENOENT) {
+		log_error("msg=\"cannot forget the cell; it will be served again after a restart\" "
+			  "cell=%s why=\"%s\"",
+			  t->id, strerror(-t->error));
+		answer(t, control_refusal(EXIT_FAILURE, "cannot forget the cell: %s",
+					  strerror(-t->error)));
+	} else {
+		log_info("msg=\"cell removed\" cell=%s", t->id);
+		answer(t, json_pack("{s:b}", "ok", 1));
+	}
+	end_task(t);
+}
+
+static void on_sealed(void *task)
+{
+	struct cell_task *t = task;
+
+	if (t->d->finished)
+		end_task(t);
+	else if (t->d->states_staged)
+		t->step = TASK_WAITING;
+	else
+		give_to_worker(t, TASK_STORING, work_remove, on_removed);
+}
+
+static void on_seal_told(void *task)
+{
+	wait_for_log(task, on_sealed);
+}
+
+json_t *daemon_remove_cell(struct daemon *d, const json_t *request)
+{
+	const char *id = json_string_value(json_object_get(request, "cell"));
+	struct cell *cell = id ? daemon_find_cell(d, id) : NULL;
+	struct cell_task *t;
+
+	if (!cell && id && find_task(d, id))
+		return control_refusal(EXIT_FAILURE, "cell %.128s is being added or removed", id);
+	if (!cell)
+		return daemon_no_cell(id);
+	t = new_task(d, id);
+	if (!t)
+		return NULL;
+	daemon_forget_cell(d, cell);
+	t->step = TASK_LOGGING;
+	cell->on_sealed = on_seal_told;
+	cell->sealed_ctx = t;
+	cell_remove(cell, "removed");
+	return NULL;
+}
+
+/* ---- when it takes too long, and at the end -----------------------------------------------------
+ */
+
+void daemon_check_tasks(struct daemon *d)
+{
+	const uint64_t now_ns = monotonic_ns();
+
+	for (struct cell_task *t = d->tasks; t; t = t->next) {
+		if (!t->reply || now_ns < t->due_ns || t->step != TASK_LOGGING)
+			continue;
+		if (t->adds)
+			give_up(t, control_refusal(EXIT_FAILURE,
+						   "the evidence log does not take it: %s",
+						   why_log(d)));
+		else
+			answer(t, control_refusal(EXIT_FAILURE,
+						  "the cell is closed, but its seal is not in the "
+						  "log yet: %s",
+						  why_log(d)));
+	}
+}
+
+void daemon_forget_added(struct daemon *d, const struct cell *cell)
+{
+	for (struct cell_task *t = d->tasks; t; t = t->next)
+		if (t->cell == cell)
+			t->cell = NULL;
+}
+
+/* ---- restart ------------------------------------------------------------------------------------
+ */
+
+/* A stream of which nobody knows whether it has begun. */
+struct unsettled {
+	char *id;
+	uint8_t stream_id[UUID_SIZE];
+	bool begun;
+};
+
+struct restart {
+	struct daemon *d;
+	struct unsettled *unsettled; /* by stream */
+	size_t n;
+	struct evidence_position since; /* of the oldest of them */
+	int error;
+
+	/* Those that are served again: one uv_work_t for all. */
+	uv_work_t work;
+	char **ids;
+	size_t n_ids;
+};
+
+static int grow(void *array, size_t n, size_t size)
+{
+	void **p = array, *grown;
+
+	if ((n & (n - 1)) != 0)
+		return 0;
+	grown = reallocarray(*p, n ? n * 2 : 1, size);
+	if (!grown)
+		return -ENOMEM;
+	*p = grown;
+	return 0;
+}
+
+static void note_staged(void *ctx, const struct cell_state *s)
+{
+	struct restart *restart = ctx;
+	struct daemon *d = restart->d;
+	struct cell_options o;
+	char why[CELL_WHY_MAX];
+
+	if (s->has_file && !s->why) {
+		struct unsettled *u;
+
+		if (grow(&restart->unsettled, restart->n, sizeof(*u)) < 0) {
+			restart->error = -ENOMEM;
+			return;
+		}
+		if (restart->n == 0 || s->since.segment < restart->since.segment ||
+		    (s->since.segment == restart->since.segment &&
+		     s->since.offset < restart->since.offset))
+			restart->since = s->since;
+		u = &restart->unsettled[restart->n++];
+		*u = (struct unsettled){.id = strdup(s->id)};
+		memcpy(u->stream_id, s->stream_id, UUID_SIZE);
+		if (!u->id)
+			restart->error = -ENOMEM;
+		return;
+	}
+	/* Cut before anything was done with it, or an add that nobody had an answer to. */
+	daemon_cell_defaults(d, &o);
+	if (!s->has_file && !s->why && cell_options_from_json(&o, s->options, why) == 0) {
+		cell_socket_remove_stale(&o);
+		log_notice("msg=\"forgot a cell whose add was cut short\" cell=%s", s->id);
+	}
+	cell_state_discard(d->state_fd, s->id);
+}
+
+static int compare_unsettled(const void *a, const void *b)
+{
+	const struct unsettled *x = a, *y = b;
+
+	return memcmp(x->stream_id, y->stream_id, UUID_SIZE);
+}
+
+/* The bytes cannot be of a guest: in a text its quotes would be escaped. */
+static void note_line(struct restart *restart, const char *line, size_t len)
+{
+	static const char key[] = "\"streamId\":\"";
+	const char *at = memmem(line, len, key, sizeof(key) - 1);
+	struct unsettled wanted, *found;
+	char text[UUID_STRING_MAX];
+
+	if (!at || len - (size_t)(at - line) < sizeof(key) - 1 + UUID_STRING_MAX)
+		return;
+	memcpy(text, at + sizeof(key) - 1, UUID_STRING_MAX - 1);
+	text[UUID_STRING_MAX - 1] = '\0';
+	if (!uuid_parse(text, wanted.stream_id))
+		return;
+	found = bsearch(&wanted, restart->unsettled, restart->n, sizeof(wanted), compare_unsettled);
+	if (found)
+		found->begun = true;
+}
+
+static int read_log(struct restart *restart)
+{
+	struct evidence_reader *reader;
+	const char *line;
+	size_t len;
+	int r = evidence_reader_open(restart->d->config.evidence_dir, &restart->since, &reader);
+
+	if (r < 0)
+		return r;
+	while ((r = evidence_reader_next(reader, &line, &len)) != 0) {
+		if (r > 0)
+			note_line(restart, line, len);
+		else if (r != -EMSGSIZE && r != -ENODATA)
+			break;
+	}
+	evidence_reader_close(reader);
+	return r;
+}
+
+/* After this the states are what they would be had the last daemon not been cut short. */
+static int settle(struct restart *restart)
+{
+	struct daemon *d = restart->d;
+	int r = cell_state_each(d->state_fd, true, note_staged, restart);
+
+	if (r == 0)
+		r = restart->error;
+	if (r == 0 && restart->n > 0) {
+		qsort(restart->unsettled, restart->n, sizeof(*restart->unsettled),
+		      compare_unsettled);
+		r = read_log(restart);
+	}
+	for (size_t i = 0; i < restart->n; i++) {
+		const struct unsettled *u = &restart->unsettled[i];
+
+		if (r == 0)
+			r = u->begun ? cell_state_publish(d->state_fd, u->id)
+				     : cell_state_discard(d->state_fd, u->id);
+		free(u->id);
+	}
+	free(restart->unsettled);
+	restart->unsettled = NULL;
+	return r;
+}
+
+static void tell_unreadable(const struct daemon *d, const struct cell_state *s, const char *msg,
+			    const char *why)
+{
+	log_error("msg=\"%s\" file=%s/cells/%s why=\"%s\"", msg, d->config.state_dir, s->file, why);
+}
+
+/* A cell of before: its socket again, a new stream that names the last. First what it will be. */
+static void stage_again(void *ctx, const struct cell_state *s)
+{
+	struct restart *restart = ctx;
+	struct daemon *d = restart->d;
+	const struct evidence_position since = evidence_log_end(d->log);
+	_cleanup_free_ char *text = NULL;
+	uint8_t stream_id[UUID_SIZE];
+	int r;
+
+	if (s->why) {
+		tell_unreadable(d, s, "a cell's file cannot be understood; left alone", s->why);
+		return;
+	}
+	cell_stream_id(stream_id);
+	text = cell_state_format(s->options, stream_id, &since);
+	r = text ? cell_state_stage(d->state_fd, s->id, text) : -ENOMEM;
+	if (r < 0)
+		restart->error = r;
+}
+
+static void serve_again(struct restart *restart, const struct cell_state *was,
+			const uint8_t *stream_id)
+{
+	struct daemon *d = restart->d;
+	struct cell_options o;
+	struct cell *cell;
+	char why[CELL_WHY_MAX] = "no memory";
+	int r = -EINVAL;
+
+	daemon_cell_defaults(d, &o);
+	if (cell_options_from_json(&o, was->options, why) == 0)
+		r = cell_add(&d->host, &o, true, stream_id, was->stream_id, &cell, why);
+	if (r < 0) {
+		tell_unreadable(d, was, "cannot serve a cell again; its file stays", why);
+		cell_state_discard(d->state_fd, was->id);
+		return;
+	}
+	if (!daemon_index_cell(d, cell) ||
+	    grow(&restart->ids, restart->n_ids, sizeof(*restart->ids)) < 0 ||
+	    !(restart->ids[restart->n_ids] = strdup(was->id)))
+		abort();
+	restart->n_ids++;
+}
+
+/* The staged file names the new stream, the other one the last. */
+static void serve_staged(void *ctx, const struct cell_state *staged)
+{
+	struct restart *restart = ctx;
+	struct cell_state was;
+	json_t *options;
+
+	if (staged->why || !staged->has_file) {
+		cell_state_discard(restart->d->state_fd, staged->id);
+		return;
+	}
+	options = cell_state_load(restart->d->state_fd, staged->id, &was);
+	if (options)
+		serve_again(restart, &was, staged->stream_id);
+	json_decref(options);
+}
+
+static void free_restart(struct restart *restart)
+{
+	for (size_t i = 0; i < restart->n_ids; i++)
+		free(restart->ids[i]);
+	free(restart->ids);
+	free(restart);
+}
+
+static void work_publish(uv_work_t *work)
+{
+	struct restart *restart = work->data;
+	const int fd = restart->d->state_fd;
+
+	restart->error = 0;
+	for (size_t i = 0; i < restart->n_ids; i++) {
+		int r = cell_state_publish(fd, restart->ids[i]);
+
+		if (r < 0)
+			restart->error = r;
+	}
+	if (restart->error == 0)
+		restart->error = cell_state_sync(fd);
+}
+
+static void on_published(uv_work_t *work, int status)
+{
+	struct restart *restart = work->data;
+	struct daemon *d = restart->d;
+
+	(void)status;
+	if (restart->error < 0)
+		log_error("msg=\"cannot remember the cells' new streams\" why=\"%s\"",
+			  strerror(-restart->error));
+	free_restart(restart);
+	d->states_staged = false;
+	for (struct cell_task *t = d->tasks; t; t = t->next)
+		if (t->step == TASK_WAITING)
+			give_to_worker(t, TASK_STORING, work_remove, on_removed);
+	daemon_finish_if_done(d);
+}
+
+static void on_all_opened(void *arg)
+{
+	struct restart *restart = arg;
+
+	if (restart->d->finished) {
+		free_restart(restart);
+		return;
+	}
+	restart->work.data = restart;
+	if (uv_queue_work(&restart->d->loop, &restart->work, work_publish, on_published) < 0)
+		abort();
+}
+
+static int fail_restart(struct restart *restart, const char *what, int error)
+{
+	log_error("msg=\"%s\" dir=%s/cells why=\"%s\"", what, restart->d->config.state_dir,
+		  strerror(-error));
+	free_restart(restart);
+	return EXIT_FAILURE;
+}
+
+int daemon_readopt_cells(struct daemon *d)
+{
+	struct restart *restart = calloc(1, sizeof(*restart));
+	int r;
+
+	if (!restart)
+		return EX_OSERR;
+	restart->d = d;
+	r = settle(restart);
+	if (r < 0)
+		return fail_restart(restart, "cannot read what the last daemon left", r);
+	r = cell_state_each(d->state_fd, false, stage_again, restart);
+	if (r == 0)
+		r = restart->error;
+	if (r == 0)
+		r = cell_state_sync(d->state_fd);
+	if (r == 0)
+		r = cell_state_each(d->state_fd, true, serve_staged, restart);
+	if (r < 0)
+		return fail_restart(restart, "cannot remember the cells' new streams", r);
+	if (restart->n_ids == 0) {
+		free_restart(restart);
+		return EX_OK;
+	}
+	log_notice("msg=\"serving the cells of before\" cells=%u", d->host.stats.cells);
+	d->states_staged = true;
+	pipeline_defer(d->pipeline, on_all_opened, restart);
+	pipeline_flush(d->pipeline);
+	return EX_OK;
+}

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Cells that are added and removed while disks are slow and daemons are killed."""
+
+import concurrent.futures
+import json
+import os
+import random
+import socket
+import time
+
+import oracle
+from daemon import BadDisk, Daemon, no_preload
+from oracle import named
+from receiver import HASH, spawned
+from runner import main
+
+
+def wait(condition, timeout=20):
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def request(d, cell):
+    return {"verb": "add", "options": {"cell-id": cell, "run-id": "r", "spec-hash": HASH,
+                                       "uds": d.file(cell)}}
+
+
+def links(d):
+    """Each stream but a cell's first names the one before it; how many do."""
+    n, last = 0, {}
+    for events in d.streams().values():
+        data = events[0]["data"]
+        assert data.get("previousStreamId") == last.get(data["cellId"]), data
+        n += "previousStreamId" in data
+        last[data["cellId"]] = data["streamId"]
+    return n
+
+
+def an_add_cut_short_can_be_tried_again():
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon(env=disk.env) as d, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        path = d.file("c") + "_9001"
+        disk.set("fdatasync=30000")
+        pool.submit(d.ask, request(d, "c"), 60)
+        wait(lambda: os.path.exists(path))
+        d.kill()
+        disk.good()
+        assert os.path.exists(path) and os.listdir(d.file("state/cells")) == ["c.json#new"]
+        # One more, whose socket somebody else has taken over meanwhile: it is left alone.
+        with open(d.file("state/cells/c.json#new")) as f:
+            text = f.read().replace('"c"', '"f"').replace(d.file("c"), d.file("f"))
+        with open(d.file("state/cells/f.json#new"), "w") as f:
+            f.write(text)
+        with open(d.file("state/cells/g.json#new"), "w") as f:
+            f.write(text[:20])
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(d.file("f") + "_9001")
+            sock.listen()
+            d.start()
+            assert os.path.exists(d.file("f") + "_9001")
+        assert not os.path.exists(path) and os.listdir(d.file("state/cells")) == []
+        assert "cut short" in d.log() and json.loads(d.run("cell", "list", "--json"))["cells"] == []
+        assert d.add("c") == path
+        d.connect("c").sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        d.stop()
+        # Was the first try's record in the file, it stays.
+        *first, second = d.streams().values()
+        assert second[-1]["type"] == oracle.PREFIX + "stream.v1.sealed"
+        d.verify(want=4 if first else 0)
+
+
+def restarts_cut_short_lose_no_link():
+    """Killed while the new streams begin: before their first record is in the file, and after."""
+    if no_preload():
+        return
+    cells = 8
+    with BadDisk() as disk, Daemon(env=disk.env) as d:
+        for i in range(cells):
+            d.add(f"c{i}")
+        for call in ("pwritev", "fdatasync", "pwritev", "fdatasync", "syncfs"):
+            d.kill()
+            before = len(d.lines())
+            # The first sync is that of what the last daemon wrote.
+            disk.set(f"{call}=20000" + (":1" if call == "fdatasync" else ""))
+            d.start(wait=call != "syncfs")
+            staged = [f"c{i}.json#new" for i in range(cells)]
+            wait(lambda: set(staged) <= set(os.listdir(d.file("state/cells"))))
+            if call == "fdatasync":
+                wait(lambda: len(d.lines()) >= before + cells)
+            d.kill()
+            disk.good()
+            d.start()
+        wait(lambda: len(os.listdir(d.file("state/cells"))) == cells)
+        assert len(d.ask({"verb": "list"})["cells"]) == cells
+        d.stop()
+        # 5 restarts that came through, and the 2 that were killed with their records written.
+        assert links(d) == 7 * cells, links(d)
+        d.verify(want=4)
+
+
+def killed_at_random_while_adding_and_removing():
+    with Daemon() as d:
+        for _ in range(25):
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                for cell in random.sample(range(8), 4):
+                    pool.submit(d.ask, random.choice([request(d, f"c{cell}"),
+                                                      {"verb": "remove", "cell": f"c{cell}"}]))
+                time.sleep(random.uniform(0, 0.02))
+                d.kill()
+            d.start()
+        listed = {c["cellId"] for c in d.ask({"verb": "list"})["cells"]}
+        for i in range(8):
+            if f"c{i}" in listed:
+                d.run("cell", "remove", f"c{i}")
+            assert not os.path.exists(d.file(f"c{i}") + "_9001")
+            d.add(f"c{i}")
+        d.stop()
+        for events in d.streams().values():
+            previous = events[0]["data"].get("previousStreamId")
+            assert previous is None or previous in d.streams(), "a link to nothing"
+
+
+def a_slow_disk_of_the_state_delays_nobody():
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon(env=disk.env) as d, \
+            concurrent.futures.ThreadPoolExecutor(16) as pool:
+        d.add("a")
+        sock = d.connect("a")
+        disk.set("fsync=3000")
+        adds = [pool.submit(d.ask, request(d, "b"), 60) for _ in range(16)]
+        wait(lambda: os.path.exists(d.file("b") + "_9001"))
+        sock.sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        assert d.ask({"verb": "list"})["cells"][0]["cellId"] == "a"
+        assert d.http("/healthz")[0] == 200
+        assert len([a for a in adds if not a.done()]) == 1, "all but one are refused at once"
+        answers = [a.result() for a in adds]
+        assert sorted(a["ok"] for a in answers) == [False] * 15 + [True]
+        assert all(a["ok"] or a["status"] == 73 for a in answers)
+        disk.good()
+        d.stop()
+        d.verify()
+
+
+def who_leaves_does_not_take_the_cell_along():
+    """An add goes on when its client has gone, and stopping waits for those under way."""
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon(env=disk.env) as d:
+        disk.set("fsync=700")
+        for cell in "ab":
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(d.control)
+                sock.sendall(json.dumps(request(d, cell)).encode() + b"\n")
+                wait(lambda: os.path.exists(d.file(cell) + "_9001"))
+            if cell == "a":
+                wait(lambda: "cell added" in d.log())
+        d.stop()
+        d.verify()
+        assert not os.path.exists(d.file("b") + "_9001")
+        assert os.listdir(d.file("state/cells")) == ["a.json"], os.listdir(d.file("state/cells"))
+
+
+def a_cursor_holds_what_it_needs():
+    with Daemon("[evidence]\nrotate_size = 64K\nretain_size = 128K\n") as d:
+        cursor = d.file("state/cursors/nats")
+
+        def point_at(segment):
+            with open(cursor + "#new", "w") as f:
+                f.write(f"cellos-evidence-cursor 1 {segment:020} {0:020}\n")
+            os.rename(cursor + "#new", cursor)
+            time.sleep(2.2)
+
+        def numbers():
+            return [int(os.path.basename(p)[9:29]) for p in d.segments()]
+
+        d.add("a")
+        sock = d.connect("a")
+        seq = 0
+
+        def write_some():
+            nonlocal seq
+            for _ in range(20):
+                seq += 50
+                sock.sendall(b"".join(spawned(seq - 50 + i) for i in range(1, 51)))
+                wait(lambda: json.loads(d.run("cell", "show", "a", "--json"))["cell"]["frames"]
+                     == seq)
+                time.sleep(0.01)
+
+        point_at(1)
+        write_some()
+        assert numbers()[0] == 1 and len(numbers()) > 4, numbers()
+        point_at(3)
+        write_some()
+        assert numbers()[0] == 3, numbers()
+        with open(cursor, "w") as f:
+            f.write("nonsense")
+        d.wait_log("a cursor cannot be understood")
+        write_some()
+        assert numbers()[0] == 3, "nothing is deleted while a cursor may be anywhere"
+        d.kill()
+        d.start()
+        sock = d.connect("a")
+        write_some_again = b"".join(spawned(i) for i in range(1, 1001))
+        sock.sendall(write_some_again)
+        d.wait_log("a cursor cannot be understood", 2)
+        assert numbers()[0] == 3, "nor after a restart"
+        os.unlink(cursor)
+        d.wait_log("understood again")
+        for _ in range(5):
+            sock.sendall(write_some_again)
+            time.sleep(0.1)
+        wait(lambda: numbers()[0] > 3)
+        assert sum(os.path.getsize(p) for p in d.segments()) < 400 * 1024
+        assert d.stop() < 5
+
+
+if __name__ == "__main__":
+    main([an_add_cut_short_can_be_tried_again, restarts_cut_short_lose_no_link,
+          killed_at_random_while_adding_and_removing, a_slow_disk_of_the_state_delays_nobody,
+          who_leaves_does_not_take_the_cell_along, a_cursor_holds_what_it_needs])
