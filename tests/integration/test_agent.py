@@ -10,7 +10,7 @@ import time
 from agent import AGENT, Agent, Host, of, source
 from runner import main
 
-WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat", "200")
+WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat=200")
 
 
 def hello_is_first():
@@ -264,6 +264,10 @@ def usage_errors_name_the_option():
             (["--log-level", "loud"], ["--log-level loud", "debug"]),
             (["--nonsense"], ["--nonsense", "--help"]),
             (["--queue"], ["--queue", "value"]),
+            (["--queue=15"], ["--queue 15", "16..65536"]),
+            (["--queu", "64"], ["--queu", "--help"]),
+            (["--foreground=1"], ["--foreground=1", "no value"]),
+            (["-q"], ["-q", "--help"]),
             (["stray"], ["stray", "--"]),
             (["--"], ["command"]),
             (["--foreground", "--", "true"], ["--foreground"])):
