@@ -568,7 +568,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *ctx)
 {
 	struct agent a;
-	const char *step = NULL;
+	char why[HARDEN_WHY_MAX];
 	int r = agent_init(&a, options), status = -1;
 
 	if (r < 0) {
@@ -582,10 +582,9 @@ int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *
 		agent_done(&a);
 		return EXIT_NOT_READY;
 	}
-	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX, &step);
+	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX, why);
 	if (r < 0)
-		log_warning("msg=\"cannot harden the agent wholly\" step=%s errno=%d why=\"%s\"",
-			    step, -r, strerror(-r));
+		log_warning("msg=\"cannot harden the agent wholly\" why=\"%s\"", why);
 	a.give_up_at_ns = monotonic_ns() + options->ready_timeout_ms * NSEC_PER_MSEC;
 	/* The first turn connects: nothing else would wake it. */
 	arm_timer_for(&a, 1);
