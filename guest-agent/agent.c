@@ -3,12 +3,13 @@
  * The loop. The order of a turn:
  *
  *   1. sleep until a source, the channel, a signal or the next deadline
- *   2. drain the sources, each within its budget; callers wait for the capability source's
- *      answers, so it is first
+ *   2. drain the sources that have something, each within its budget; callers wait for the
+ *      capability source's answers, so it is first
  *   3. what is due by the clock: heartbeat, loss receipt
  *   4. the channel: connect, greet, send what the queue holds
  *
- * A source that has more left keeps the loop from sleeping, so none starves another.
+ * A source that has more left keeps the loop from sleeping, so none starves another. A turn makes
+ * no system call for what epoll did not name.
  */
 #include "guest-agent/agent.h"
 
@@ -43,8 +44,10 @@ struct agent {
 	char session[SESSION_SIZE + 1];
 	char boot_id[BOOT_ID_SIZE + 1];
 	struct utsname uts;
-	bool ready, more_left, new_hello_due, process_ok, terminated;
+	bool due[_PROBE_FAMILY_MAX]; /* to be drained this turn */
+	bool ready, new_hello_due, process_ok, terminated, broken;
 	uint64_t heartbeat_at_ns, give_up_at_ns;
+	uint64_t timer_at_ns; /* what the timer is armed for; 0: it is not */
 };
 
 /* The order in which a turn drains them. */
@@ -57,11 +60,25 @@ static const enum probe_family drain_order[_PROBE_FAMILY_MAX] = {
 
 /* ---- sources ---- */
 
-static int watch(struct agent *a, int fd, void *tag)
+static int watch(struct agent *a, int op, int fd, uint32_t events, void *tag)
 {
-	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = tag};
+	struct epoll_event ev = {.events = events, .data.ptr = tag};
 
-	return epoll_ctl(a->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+	return epoll_ctl(a->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
+}
+
+static void all_due(struct agent *a)
+{
+	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
+		a->due[f] = true;
+}
+
+static bool any_due(const struct agent *a)
+{
+	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
+		if (a->due[f])
+			return true;
+	return false;
 }
 
 static bool chosen(const struct options *o, const struct probe_ops *ops)
@@ -93,8 +110,10 @@ static int open_family(struct agent *a, enum probe_family family,
 		if ((*table)->family != family || !chosen(o, *table))
 			continue;
 		r = (*table)->open(&o->probes, &a->probes[family], why);
+		/* Before the agent is ready nothing is drained, and must not keep it awake. */
 		if (r == 0)
-			r = watch(a, a->probes[family]->fd, a->probes[family]);
+			r = watch(a, EPOLL_CTL_ADD, a->probes[family]->fd, a->ready ? EPOLLIN : 0,
+				  a->probes[family]);
 		if (r == 0)
 			return 0;
 		if (a->probes[family]) {
@@ -106,8 +125,9 @@ static int open_family(struct agent *a, enum probe_family family,
 			 options_family_name(family), (*table)->via, -r, why);
 	}
 	if (!automatic) {
-		log_error("msg=\"the source that was asked for is not available\" option=%s source=%s",
-			  options_family_name(family), o->source[family]);
+		log_error(
+			"msg=\"the source that was asked for is not available\" option=%s source=%s",
+			options_family_name(family), o->source[family]);
 		return -ENODEV;
 	}
 	return 0;
@@ -150,25 +170,42 @@ static void replace_source(struct agent *a, enum probe_family family, int error)
 	while (*next != dead)
 		next++;
 	open_family(a, family, next + 1);
+	/* Two sources can share what has died. */
+	all_due(a);
 }
 
 static void drain_sources(struct agent *a)
 {
-	a->more_left = false;
+	bool drained = false;
+
 	for (size_t i = 0; i < ARRAY_SIZE(drain_order); i++) {
-		struct probe *p = a->probes[drain_order[i]];
+		const enum probe_family family = drain_order[i];
+		struct probe *p = a->probes[family];
 		int r;
 
+		if (!a->due[family])
+			continue;
+		a->due[family] = false;
 		if (!p)
 			continue;
+		drained = true;
 		r = p->ops->drain(p, a->queue, DRAIN_BUDGET);
 		if (r > 0)
-			a->more_left = true;
+			a->due[family] = true;
 		else if (r < 0)
-			replace_source(a, drain_order[i], r);
+			replace_source(a, family, r);
 	}
-	if (a->ready && announcement_changed(a))
+	if (drained && a->ready && announcement_changed(a))
 		a->new_hello_due = true;
+}
+
+/* From now on the sources wake the loop, and what has queued up in them is drained. */
+static void begin_observing(struct agent *a)
+{
+	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
+		if (a->probes[f])
+			watch(a, EPOLL_CTL_MOD, a->probes[f]->fd, EPOLLIN, a->probes[f]);
+	all_due(a);
 }
 
 /* ---- telemetry frames ---- */
@@ -226,7 +263,8 @@ static void greet(struct agent *a)
 	channel_greet(&a->channel, frame, n > 0 ? (size_t)n : 0);
 }
 
-/* A source changed while connected: another hello of the same session, in its place in the queue. */
+/* A source changed while connected: another hello of the same session, in its place in the queue.
+ */
 static void greet_again(struct agent *a)
 {
 	struct declaration d = telemetry(a, WIRE_TELEMETRY_HELLO);
@@ -265,6 +303,8 @@ static void heartbeat(struct agent *a)
 		if (f == PROBE_PROCESS)
 			a->process_ok = ok;
 	}
+	/* What a check found out or began, a drain goes on with. */
+	all_due(a);
 	/* Without a connection nobody hears it, and it would only take room in the queue. */
 	if (!channel_connected(&a->channel))
 		return;
@@ -298,21 +338,32 @@ static void tick(struct agent *a, uint64_t now_ns)
 		greet_again(a);
 }
 
+static void arm_timer_for(struct agent *a, uint64_t at_ns)
+{
+	/* Zero would disarm it; the past fires at once. */
+	const uint64_t at = MAX(at_ns, UINT64_C(1));
+	const struct itimerspec spec = {
+		.it_value = {.tv_sec = (time_t)(at / NSEC_PER_SEC),
+			     .tv_nsec = (long)(at % NSEC_PER_SEC)},
+	};
+
+	/* Too early once costs a turn; set anew at each turn it costs a system call each. */
+	if (a->timer_at_ns > 0 && a->timer_at_ns <= at)
+		return;
+	if (timerfd_settime(a->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL) == 0)
+		a->timer_at_ns = at;
+}
+
 /* The timer is armed for the next thing due, so that an idle agent wakes for heartbeats only. */
 static void arm_timer(struct agent *a, uint64_t now_ns)
 {
 	uint64_t next = a->ready ? a->heartbeat_at_ns : a->give_up_at_ns;
-	struct itimerspec spec = {0};
 
 	if (a->channel.deadline_ns > 0)
 		next = MIN(next, a->channel.deadline_ns);
 	if (event_queue_receipt_pending(a->queue))
 		next = MIN(next, now_ns + EVENT_QUEUE_RECEIPT_MS * NSEC_PER_MSEC);
-	/* Zero would disarm it; the past fires at once. */
-	next = MAX(next, UINT64_C(1));
-	spec.it_value.tv_sec = (time_t)(next / NSEC_PER_SEC);
-	spec.it_value.tv_nsec = (long)(next % NSEC_PER_SEC);
-	timerfd_settime(a->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
+	arm_timer_for(a, next);
 }
 
 /* ---- the channel ---- */
@@ -330,16 +381,15 @@ static void turn_channel(struct agent *a, uint64_t now_ns, void (*on_ready)(void
 	for (;;) {
 		switch (channel_turn(&a->channel, a->queue, now_ns)) {
 		case CHANNEL_NOTHING: return;
-		case CHANNEL_CONNECTED:
-			greet(a);
-			break;
+		case CHANNEL_CONNECTED: greet(a); break;
 		case CHANNEL_READY:
-			log_info("msg=\"connected\" address=%s session=%s", a->options->address_text,
-				 a->session);
+			log_info("msg=\"connected\" address=%s session=%s",
+				 a->options->address_text, a->session);
 			if (!a->ready) {
 				a->ready = true;
 				a->heartbeat_at_ns =
 					now_ns + a->options->heartbeat_ms * NSEC_PER_MSEC;
+				begin_observing(a);
 				on_ready(ctx);
 			}
 			break;
@@ -357,6 +407,46 @@ static void turn_channel(struct agent *a, uint64_t now_ns, void (*on_ready)(void
 	}
 }
 
+/* ---- what epoll names ---- */
+
+static void take_signal(struct agent *a)
+{
+	struct signalfd_siginfo signal;
+
+	while (read(a->signal_fd, &signal, sizeof(signal)) == sizeof(signal))
+		a->terminated = true;
+}
+
+static void take_timer(struct agent *a)
+{
+	uint64_t expirations;
+
+	a->timer_at_ns = 0;
+	if (read(a->timer_fd, &expirations, sizeof(expirations)) < 0 && errno != EAGAIN)
+		a->broken = true;
+}
+
+/* timeout in milliseconds; -1: for ever. */
+static void sleep_until_something(struct agent *a, int timeout)
+{
+	struct epoll_event events[EPOLL_EVENTS];
+	const int n = epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, timeout);
+
+	for (int i = 0; i < n; i++) {
+		const void *tag = events[i].data.ptr;
+
+		if (tag == &a->signal_fd)
+			take_signal(a);
+		else if (tag == &a->timer_fd)
+			take_timer(a);
+		else if (tag == &a->channel)
+			a->channel.readable = events[i].events & ~(uint32_t)EPOLLOUT;
+		for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
+			if (tag == a->probes[f])
+				a->due[f] = true;
+	}
+}
+
 /* ---- start and end ---- */
 
 /* Sends what is queued, until then at the latest. */
@@ -366,12 +456,10 @@ static void flush_queue(struct agent *a, uint64_t until_ns)
 
 	while (a->channel.state == CHANNEL_OPEN && !event_queue_empty(a->queue) &&
 	       (now_ns = monotonic_ns()) < until_ns) {
-		struct epoll_event events[EPOLL_EVENTS];
-
 		if (channel_turn(&a->channel, a->queue, now_ns) == CHANNEL_LOST)
 			break;
 		if (!event_queue_empty(a->queue))
-			epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, 10);
+			sleep_until_something(a, 10);
 	}
 }
 
@@ -381,6 +469,7 @@ static void say_bye(struct agent *a)
 	const uint64_t until_ns = monotonic_ns() + BYE_FLUSH_MS * NSEC_PER_MSEC;
 
 	/* What the sources hold still counts as observed, and as sent once it is. */
+	all_due(a);
 	drain_sources(a);
 	if (event_queue_receipt_pending(a->queue))
 		receipt(a);
@@ -422,9 +511,9 @@ static int agent_init(struct agent *a, const struct options *options)
 	a->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (a->epoll_fd < 0 || a->timer_fd < 0 || a->signal_fd < 0)
 		return -errno;
-	r = watch(a, a->timer_fd, &a->timer_fd);
+	r = watch(a, EPOLL_CTL_ADD, a->timer_fd, EPOLLIN, &a->timer_fd);
 	if (r == 0)
-		r = watch(a, a->signal_fd, &a->signal_fd);
+		r = watch(a, EPOLL_CTL_ADD, a->signal_fd, EPOLLIN, &a->signal_fd);
 	if (r < 0)
 		return r;
 	a->queue = event_queue_new(options->queue, options->content_version);
@@ -445,22 +534,18 @@ static void log_not_ready(const struct agent *a)
 	log_error("msg=\"not ready in time: no channel to the host\" address=%s timeout_ms=%u "
 		  "why=\"%s\"",
 		  a->options->address_text, a->options->ready_timeout_ms,
-		  a->channel.state == CHANNEL_CONNECTING ? "the connect was not answered" :
-		  error					 ? strerror(error) :
-							   "the host closed the connection");
+		  a->channel.state == CHANNEL_CONNECTING ? "the connect was not answered"
+		  : error				 ? strerror(error)
+							 : "the host closed the connection");
 }
 
 /* Returns the exit status, or -1 to go on. */
 static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 {
-	struct epoll_event events[EPOLL_EVENTS];
-	struct signalfd_siginfo signal;
-	uint64_t now_ns, expirations;
+	uint64_t now_ns;
 
-	epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, a->more_left ? 0 : -1);
-	while (read(a->signal_fd, &signal, sizeof(signal)) == sizeof(signal))
-		a->terminated = true;
-	if (read(a->timer_fd, &expirations, sizeof(expirations)) < 0 && errno != EAGAIN)
+	sleep_until_something(a, any_due(a) ? 0 : -1);
+	if (a->broken)
 		return EXIT_NOT_READY;
 	if (a->terminated) {
 		say_bye(a);
@@ -483,7 +568,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *ctx)
 {
 	struct agent a;
-	const char *step = NULL;
+	char why[HARDEN_WHY_MAX];
 	int r = agent_init(&a, options), status = -1;
 
 	if (r < 0) {
@@ -497,18 +582,14 @@ int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *
 		agent_done(&a);
 		return EXIT_NOT_READY;
 	}
-	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX, &step);
+	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX, why);
 	if (r < 0)
-		log_warning("msg=\"cannot harden the agent wholly\" step=%s errno=%d why=\"%s\"", step,
-			    -r, strerror(-r));
+		log_warning("msg=\"cannot harden the agent wholly\" why=\"%s\"", why);
 	a.give_up_at_ns = monotonic_ns() + options->ready_timeout_ms * NSEC_PER_MSEC;
-	/* The first turn connects: nothing would wake it. */
-	a.more_left = true;
-	while (status < 0) {
+	/* The first turn connects: nothing else would wake it. */
+	arm_timer_for(&a, 1);
+	while (status < 0)
 		status = turn(&a, on_ready, ctx);
-		if (!a.ready)
-			a.more_left = false;
-	}
 	agent_done(&a);
 	return status;
 }

@@ -7,7 +7,7 @@
 
 #include "common/util.h"
 
-#define SEND_IOV_MAX  64u
+#define SEND_IOV_MAX   64u
 #define SEND_CALLS_MAX 16u /* sendmsg calls a turn: the sources want their turn too */
 #define READ_CALLS_MAX 16u
 
@@ -31,7 +31,9 @@ static int parse_vsock(const char *s, struct channel_address *ret, char why[CHAN
 	}
 	*ret = (struct channel_address){
 		.len = sizeof(ret->vm),
-		.vm = {.svm_family = AF_VSOCK, .svm_cid = (unsigned)cid, .svm_port = (unsigned)port},
+		.vm = {.svm_family = AF_VSOCK,
+		       .svm_cid = (unsigned)cid,
+		       .svm_port = (unsigned)port},
 	};
 	return 0;
 }
@@ -88,7 +90,7 @@ void channel_close(struct channel *ch)
 {
 	/* Closing takes the descriptor out of the epoll set. */
 	close_fd(take_fd(&ch->fd));
-	ch->wants_out = false;
+	ch->wants_out = ch->readable = false;
 	ch->state = CHANNEL_WAITING;
 }
 
@@ -253,13 +255,15 @@ static enum channel_event send_queue(struct channel *ch, struct event_queue *q, 
 
 enum channel_event channel_turn(struct channel *ch, struct event_queue *q, uint64_t now_ns)
 {
-	int r;
+	int r = 0;
 
 	if (ch->state == CHANNEL_WAITING)
 		return now_ns >= ch->deadline_ns ? begin_connect(ch, now_ns) : CHANNEL_NOTHING;
 	if (ch->state == CHANNEL_CONNECTING)
 		return finish_connect(ch, now_ns);
-	r = discard_input(ch);
+	if (ch->readable)
+		r = discard_input(ch);
+	ch->readable = false;
 	if (r != 0)
 		return give_up(ch, r < 0 ? -r : 0, now_ns);
 	return ch->state == CHANNEL_GREETING ? send_hello(ch, now_ns) : send_queue(ch, q, now_ns);

@@ -63,8 +63,9 @@ struct channel {
 	uint32_t backoff_ms;
 	uint64_t random; /* for the jitter */
 	bool reset; /* the last connection ended as a VM snapshot ends it: ECONNRESET when open */
-	bool wants_out;	 /* EPOLLOUT is armed */
-	int last_errno;	 /* why the last attempt or connection ended; 0: the host closed it */
+	bool wants_out; /* EPOLLOUT is armed */
+	bool readable;	/* the loop's: epoll named it, so there is something to read, or its end */
+	int last_errno; /* why the last attempt or connection ended; 0: the host closed it */
 	size_t hello_len, hello_sent;
 	uint8_t hello[WIRE_FRAME_SEND_MAX];
 };

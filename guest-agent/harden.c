@@ -5,14 +5,14 @@
 #include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "common/util.h"
 #include "seccomp/agent_filter.h"
 
 /* To read /proc of processes that other users run. */
-#define CAPABILITIES_ALWAYS                                                                        \
-	(UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH)
+#define CAPABILITIES_ALWAYS (UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH)
 
 static bool kept(const int *keep, size_t n, int fd)
 {
@@ -61,8 +61,14 @@ static int protect_from_oom(void)
 
 static int lock_memory(void)
 {
+	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+	/* CAP_IPC_LOCK goes next: what a source that takes over will map must not run into the
+	 * limit, which is 64 KiB before Linux 5.16. Where it stays, the later rather is not locked.
+	 */
+	const int later = prlimit(0, RLIMIT_MEMLOCK, &unlimited, NULL) == 0 ? MCL_FUTURE : 0;
+
 	/* Pages are locked as they are touched, so that what is never used costs nothing. */
-	return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0 ? -errno : 0;
+	return mlockall(MCL_CURRENT | MCL_ONFAULT | later) < 0 ? -errno : 0;
 }
 
 /* capabilities(7): raw, because a static binary links no libcap. */
@@ -70,10 +76,12 @@ static int cut_capabilities(uint64_t mask)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	int r = 0;
 
 	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-		if (!(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1)
-			prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+		if (!(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1 &&
+		    prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			r = -errno;
 	if (syscall(SYS_capget, &header, data) < 0)
 		return -errno;
 	for (size_t i = 0; i < ARRAY_SIZE(data); i++) {
@@ -83,7 +91,7 @@ static int cut_capabilities(uint64_t mask)
 		data[i].effective = data[i].permitted;
 		data[i].inheritable = 0;
 	}
-	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+	return syscall(SYS_capset, &header, data) < 0 ? -errno : r;
 }
 
 static int no_new_privileges(void)
@@ -96,9 +104,10 @@ static int not_dumpable(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int harden(const struct probe *const *probes, size_t n, const char **ret_step)
+int harden(const struct probe *const *probes, size_t n, char ret_why[HARDEN_WHY_MAX])
 {
 	uint64_t capabilities = CAPABILITIES_ALWAYS;
+	size_t used = 0;
 	int first = 0;
 
 	for (size_t i = 0; i < n; i++)
@@ -117,10 +126,15 @@ int harden(const struct probe *const *probes, size_t n, const char **ret_step)
 		{"seccomp", agent_filter_install()},
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(steps) && first == 0; i++) {
-		first = steps[i].result;
-		if (first < 0)
-			*ret_step = steps[i].name;
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		const int r = steps[i].result;
+
+		if (r == 0)
+			continue;
+		first = first ? first : r;
+		used += (size_t)snprintf(ret_why + used, HARDEN_WHY_MAX - used, "%s%s: %s",
+					 used ? ", " : "", steps[i].name, strerror(-r));
+		used = MIN(used, (size_t)HARDEN_WHY_MAX - 1);
 	}
 	return first;
 }

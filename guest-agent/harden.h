@@ -9,6 +9,8 @@
 
 #include "guest-agent/probes/probe.h"
 
+#define HARDEN_WHY_MAX 256u
+
 /*
  * Close every descriptor that was inherited, but for those named. Called before anything is
  * opened. keep may hold -1s.
@@ -19,6 +21,6 @@ void harden_close_inherited(const int *keep, size_t n);
  * Not dumpable, last to be killed for memory, memory locked, capabilities cut to what the open
  * sources need, no new privileges, no system call but those of
  * seccomp/agent.policy. Goes through all of it whatever fails; returns 0, or the first
- * negative errno with the name of its step (static) in *ret_step.
+ * negative errno with each step that failed and why in ret_why.
  */
-int harden(const struct probe *const *probes, size_t n, const char **ret_step);
+int harden(const struct probe *const *probes, size_t n, char ret_why[HARDEN_WHY_MAX]);

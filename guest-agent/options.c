@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "guest-agent/options.h"
 
-#include <getopt.h>
 #include <syslog.h>
 
 #include "common/listener.h"
@@ -11,7 +10,7 @@
 #define PROGRAM "cellos-telemetry"
 
 enum option_id {
-	OPT_CONNECT = 256,
+	OPT_CONNECT,
 	OPT_INOTIFY,
 	OPT_HEARTBEAT,
 	OPT_QUEUE,
@@ -59,7 +58,8 @@ static const struct {
 	AT(OPT_POLL) = {"poll", "MS", "period of the polling sources (default 100)", 10, 60000},
 	AT(OPT_EXCLUDE_PID) = {"exclude-pid", "PID", "do not report it; up to 64 times", 1,
 			       INT32_MAX},
-	AT(OPT_LOCK_AUDIT) = {"lock-audit", NULL, "with an audit source: lock its rules until reboot"},
+	AT(OPT_LOCK_AUDIT) = {"lock-audit", NULL,
+			      "with an audit source: lock its rules until reboot"},
 	AT(OPT_PROBE) = {"probe", NULL, "tell what each source can do on this kernel, then exit"},
 	AT(OPT_NO_WAIT) = {"no-wait", NULL, "the parent exits at once"},
 	AT(OPT_FOREGROUND) = {"foreground", NULL, "do not fork"},
@@ -126,7 +126,8 @@ static int choose_source(struct options *o, enum probe_family family, const char
 {
 	char expected[96] = "one of";
 
-	for (size_t i = 0; i < ARRAY_SIZE(family_sources[family]) && family_sources[family][i]; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(family_sources[family]) && family_sources[family][i];
+	     i++) {
 		size_t len = strlen(expected);
 
 		if (strcmp(value, family_sources[family][i]) == 0) {
@@ -197,8 +198,8 @@ static int apply(struct options *o, int id, const char *value)
 		o->log_level = log_level_from_string(value);
 		return o->log_level < 0 ? usage_error("log-level", value,
 						      "emerg, alert, crit, err, warning, notice, "
-						      "info, debug or 0..7") :
-					  0;
+						      "info, debug or 0..7")
+					: 0;
 	case OPT_HELP: print_help(); return 1;
 	case OPT_VERSION: printf(PROGRAM " " CELLOS_VERSION "\n"); return 1;
 	default: break;
@@ -239,17 +240,18 @@ static void set_defaults(struct options *o)
 	};
 }
 
-static int check_whole(struct options *o, int argc, char **argv, bool dashes)
+/* argv[at] is the first argument behind the options, or behind the -- that ended them. */
+static int check_whole(struct options *o, int at, int argc, char **argv, bool dashes)
 {
 	const char *path = getenv("CELLOS_TELEMETRY_INOTIFY_PATH");
 
-	if (optind < argc && !dashes) {
+	if (at < argc && !dashes) {
 		fprintf(stderr,
 			PROGRAM ": %s: unexpected argument; a command to become stands behind --\n",
-			argv[optind]);
+			argv[at]);
 		return -EINVAL;
 	}
-	if (dashes && optind == argc) {
+	if (dashes && at == argc) {
 		fprintf(stderr, PROGRAM ": --: expected a command behind it\n");
 		return -EINVAL;
 	}
@@ -259,46 +261,62 @@ static int check_whole(struct options *o, int argc, char **argv, bool dashes)
 	}
 	if (dashes) {
 		o->form = START_COMMAND;
-		o->command = argv + optind;
+		o->command = argv + at;
 	}
 	if (o->probes.n_inotify_paths == 0 && path && *path)
 		return add_inotify(o, path);
 	return 0;
 }
 
+/*
+ * The option at *at as --NAME VALUE or --NAME=VALUE; *at goes on behind it. Names are spelt out.
+ * getopt_long(3) would be more code than all of this file.
+ */
+static int parse_option(struct options *o, int *at, int argc, char **argv)
+{
+	const char *arg = argv[(*at)++], *equals = strchr(arg, '='), *value = NULL;
+	const size_t len = equals ? (size_t)(equals - arg) : strlen(arg);
+	size_t i = 0;
+
+	while (i < ARRAY_SIZE(table) &&
+	       (strncmp(arg, "--", 2) != 0 || strlen(table[i].name) != len - 2 ||
+		memcmp(arg + 2, table[i].name, len - 2) != 0))
+		i++;
+	if (i == ARRAY_SIZE(table)) {
+		fprintf(stderr, PROGRAM ": %s: no such option; --help lists them\n", arg);
+		return -EINVAL;
+	}
+	if (!table[i].argument && equals) {
+		fprintf(stderr, PROGRAM ": %s: takes no value\n", arg);
+		return -EINVAL;
+	}
+	if (table[i].argument)
+		value = equals ? equals + 1 : *at < argc ? argv[(*at)++] : NULL;
+	if (table[i].argument && !value) {
+		fprintf(stderr, PROGRAM ": %s: expected a value behind it\n", arg);
+		return -EINVAL;
+	}
+	return apply(o, OPT_CONNECT + (int)i, value);
+}
+
 int options_parse(int argc, char **argv, struct options *ret)
 {
-	struct option longs[ARRAY_SIZE(table) + 1] = {0};
 	struct options o;
-	bool dashes;
-	int id, r;
+	bool dashes = false;
+	int at = 1, r;
 
-	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-		longs[i] = (struct option){
-			.name = table[i].name,
-			.has_arg = table[i].argument ? required_argument : no_argument,
-			.val = OPT_CONNECT + (int)i,
-		};
 	set_defaults(&o);
-	optind = 1;
-	opterr = 0;
-	while ((id = getopt_long(argc, argv, "+:", longs, NULL)) != -1) {
-		if (id == ':') {
-			fprintf(stderr, PROGRAM ": %s: expected a value behind it\n",
-				argv[optind - 1]);
-			return -EINVAL;
+	while (at < argc && argv[at][0] == '-') {
+		if (strcmp(argv[at], "--") == 0) {
+			dashes = true;
+			at++;
+			break;
 		}
-		if (id == '?') {
-			fprintf(stderr, PROGRAM ": %s: no such option; --help lists them\n",
-				argv[optind - 1]);
-			return -EINVAL;
-		}
-		r = apply(&o, id, optarg);
+		r = parse_option(&o, &at, argc, argv);
 		if (r != 0)
 			return r;
 	}
-	dashes = optind > 1 && strcmp(argv[optind - 1], "--") == 0;
-	r = check_whole(&o, argc, argv, dashes);
+	r = check_whole(&o, at, argc, argv, dashes);
 	if (r < 0)
 		return r;
 	*ret = o;

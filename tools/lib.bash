@@ -22,6 +22,9 @@ PACKAGES_VM=(qemu-system-x86 busybox-static linux-image-cloud-amd64)
 PACKAGES_TEST=(check clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	qemu-user-static nats-server nftables iproute2 python3-nacl python3-cbor2 scdoc)
 
+# What the tests of a build for aarch64 link and run with: unpacked into a folder, not installed.
+PACKAGES_ARM64=(check libsubunit0 libsubunit-dev libcbor0.8 libcbor-dev libjansson4 libjansson-dev)
+
 say()
 {
 	printf '==> %s\n' "$*"
@@ -58,6 +61,31 @@ need_packages()
 	"${apt[@]}" install "${missing[@]}" < /dev/null &>> "$log" && return 0
 	tail -n 20 "$log" >&2
 	die "cannot install ${missing[*]}: all of it in $log"
+}
+
+# unpack_packages ARCHITECTURE FOLDER PACKAGE...: Debian packages of another architecture, unpacked
+# into FOLDER. This machine's own lists and architectures stay as they are.
+unpack_packages()
+{
+	local arch=$1 folder=$2 apt=$2.apt log=$LOGS/apt-$1.log package options
+	shift 2
+	[[ $(cat "$folder/.packages" 2> /dev/null) == "$*" ]] && return 0
+	command -v apt-get > /dev/null || die "needs these Debian packages of $arch: $*"
+	say "unpacking $# packages of $arch: $*"
+	rm -rf "$folder" "$apt"
+	mkdir -p "$folder" "$apt/lists/partial" "$apt/cache/archives/partial"
+	options=(-q -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache"
+		-o "APT::Architectures::=$arch" -o APT::Sandbox::User=root)
+	apt-get "${options[@]}" update < /dev/null &> "$log" &&
+		(cd "$apt" && apt-get "${options[@]}" download "${@/%/:$arch}" < /dev/null &>> "$log") || {
+		tail -n 20 "$log" >&2
+		return 1
+	}
+	for package in "$apt"/*.deb; do
+		dpkg-deb -x "$package" "$folder" || return 1
+	done
+	rm -rf "$apt"
+	printf '%s\n' "$*" > "$folder/.packages"
 }
 
 # build DIR [MESON OPTION...]: configures DIR if it is not, or not with these options, and builds

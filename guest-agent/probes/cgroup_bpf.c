@@ -382,7 +382,7 @@ static int cgroup_bpf_open(const struct probe_config *config, struct probe **ret
 				 .dead_fd = -1,
 				 .links = {-1, -1},
 				 .test_fd = -1,
-				 .page = sysconf(_SC_PAGESIZE)};
+				 .page = getpagesize()};
 
 	step = "BPF tells pids of the first pid namespace, and this is another";
 	r = stat("/proc/self/ns/pid", &st) < 0 ? -errno : 0;
@@ -391,7 +391,7 @@ static int cgroup_bpf_open(const struct probe_config *config, struct probe **ret
 	if (r < 0)
 		goto fail;
 	/* Before 5.11 maps count against it. */
-	(void)!setrlimit(RLIMIT_MEMLOCK, &unlimited);
+	(void)!prlimit(0, RLIMIT_MEMLOCK, &unlimited, NULL);
 	r = prepare(b, &step);
 	if (r < 0)
 		goto fail;

@@ -123,7 +123,8 @@ static int read_pid_file(pid_t pid, const char *name, char *ret_data, size_t siz
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	/* Not open(3): musl's follows it by an fcntl(2) for O_CLOEXEC's sake. */
+	fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
 	n = read(fd, ret_data, size);

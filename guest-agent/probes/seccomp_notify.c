@@ -323,7 +323,7 @@ static void read_caller(pid_t tid, struct caller *c)
  */
 static size_t read_memory(pid_t tid, uint64_t address, void *ret, size_t len)
 {
-	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), present = UINT64_C(1) << 63;
+	const uint64_t page = (uint64_t)getpagesize(), present = UINT64_C(1) << 63;
 	struct iovec local = {.iov_base = ret, .iov_len = len};
 	struct iovec remote = {.iov_base = (void *)(uintptr_t)address, .iov_len = len};
 	_cleanup_close_ int fd = -1;

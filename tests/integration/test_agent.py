@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from agent import AGENT, Agent, Host, of, source
 from runner import main
 
-WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat", "200")
+WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat=200")
 
 
 def hello_is_first():
@@ -97,6 +98,44 @@ def inotify_on_two_paths():
                 f.write("and watched")
             conn.until(lambda f: f["detail"].get("path") == two
                        and f["detail"]["event"] == "modify")
+
+
+def the_environment_names_a_path():
+    with Host() as host:
+        path = host.file("watched")
+        os.mkdir(path)
+        with Agent(host, "--process", "off",
+                   env={**os.environ, "CELLOS_TELEMETRY_INOTIFY_PATH": path}):
+            conn = host.accept()
+            assert conn.frame()["detail"]["fs_via"] == "inotify"
+            os.mkdir(os.path.join(path, "new"))
+            got = conn.until(source("fs.inotify_fired"))[-1]
+            assert got["detail"] == {"path": path, "event": "create", "name": "new"}, got
+
+
+def what_inotify_lost_is_told():
+    with open("/proc/sys/fs/inotify/max_queued_events") as f:
+        most = int(f.read())
+    if most > 100000:
+        print(f"not with a queue of {most} events")
+        return
+    with Host() as host, tempfile.TemporaryDirectory(prefix="cellos-agent-") as watched:
+        with Agent(host, "--process", "off", "--queue", "65536", "--inotify", watched) as agent:
+            conn = host.accept()
+            conn.frame()
+            agent.process.send_signal(signal.SIGSTOP)
+            for i in range(most + 10):
+                os.mkdir(os.path.join(watched, str(i)))
+            agent.process.send_signal(signal.SIGCONT)
+            told = conn.until(source("telemetry.dropped"), 30)
+            detail = told[-1]["detail"]
+            # The kernel does not say how many: one is the least.
+            assert detail["kernel_overrun"] == 1 and detail["queue_full"] == 0, detail
+            # The rest is there, and it still watches.
+            while len(of(told, "fs.inotify_fired")) < most:
+                told += conn.until(source("fs.inotify_fired"))
+            os.mkdir(os.path.join(watched, "after"))
+            conn.until(lambda f: f["detail"].get("name") == "after")
 
 
 def heartbeats_tell_totals():
@@ -264,6 +303,10 @@ def usage_errors_name_the_option():
             (["--log-level", "loud"], ["--log-level loud", "debug"]),
             (["--nonsense"], ["--nonsense", "--help"]),
             (["--queue"], ["--queue", "value"]),
+            (["--queue=15"], ["--queue 15", "16..65536"]),
+            (["--queu", "64"], ["--queu", "--help"]),
+            (["--foreground=1"], ["--foreground=1", "no value"]),
+            (["-q"], ["-q", "--help"]),
             (["stray"], ["stray", "--"]),
             (["--"], ["command"]),
             (["--foreground", "--", "true"], ["--foreground"])):
@@ -339,7 +382,9 @@ def excluded_pids_are_not_told():
 
 if __name__ == "__main__":
     sys.exit(main([hello_is_first, a_process_is_spawned_and_exits, a_changed_comm_is_an_exec,
-                   what_was_there_is_not_told, inotify_on_two_paths, heartbeats_tell_totals,
+                   what_was_there_is_not_told, inotify_on_two_paths,
+                   the_environment_names_a_path, what_inotify_lost_is_told,
+                   heartbeats_tell_totals,
                    sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,
                    no_wait_returns_at_once, the_parent_becomes_the_command,
                    a_command_that_cannot_run, a_fork_that_fails_is_exit_2,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "common/util.h"
 #include "guest-agent/probes/proc_file.h"
@@ -112,24 +114,40 @@ START_TEST(test_status)
 }
 END_TEST
 
-START_TEST(test_self)
+/* Of a child: an emulator of user programs makes up what a process reads of itself. */
+START_TEST(test_process)
 {
-	char comm[PROC_COMM_MAX], exe[4096], path[4096], small[4];
+	char comm[PROC_COMM_MAX], exe[4096], path[4096], link[64], small[4];
 	struct proc_stat st;
+	int ready[2];
+	pid_t child;
 	ssize_t n;
 
-	prctl(PR_SET_NAME, "a\n) b\n");
-	ck_assert_int_eq(proc_read_comm(getpid(), comm), 6);
+	ck_assert_int_eq(pipe(ready), 0);
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_NAME, "a\n) b\n");
+		n = write(ready[1], "", 1);
+		pause();
+		_exit((int)n);
+	}
+	ck_assert_int_eq(read(ready[0], small, 1), 1);
+	ck_assert_int_eq(proc_read_comm(child, comm), 6);
 	ck_assert_mem_eq(comm, "a\n) b\n", 6);
-	ck_assert_int_eq(proc_read_stat(getpid(), &st), 0);
-	ck_assert_int_eq(st.pid, getpid());
-	ck_assert_int_eq(st.ppid, getppid());
+	ck_assert_int_eq(proc_read_stat(child, &st), 0);
+	ck_assert_int_eq(st.pid, child);
+	ck_assert_int_eq(st.ppid, getpid());
 	ck_assert_uint_eq(st.comm_len, 6);
 
-	n = readlink("/proc/self/exe", path, sizeof(path));
-	ck_assert_int_eq(proc_read_exe(getpid(), exe, sizeof(exe)), n);
+	snprintf(link, sizeof(link), "/proc/%d/exe", child);
+	n = readlink(link, path, sizeof(path));
+	ck_assert_int_eq(proc_read_exe(child, exe, sizeof(exe)), n);
 	ck_assert_mem_eq(exe, path, (size_t)n);
-	ck_assert_int_eq(proc_read_exe(getpid(), small, sizeof(small)), 4);
+	ck_assert_int_eq(proc_read_exe(child, small, sizeof(small)), 4);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	close(ready[0]);
+	close(ready[1]);
 	ck_assert_int_eq(proc_read_file("/proc/version", small, sizeof(small)), 4);
 	ck_assert_mem_eq(small, "Linu", 4);
 }
@@ -187,7 +205,7 @@ int main(void)
 	tcase_add_test(tc, test_stat_kernel_thread);
 	tcase_add_test(tc, test_stat_malformed);
 	tcase_add_test(tc, test_status);
-	tcase_add_test(tc, test_self);
+	tcase_add_test(tc, test_process);
 	tcase_add_test(tc, test_gone);
 	tcase_add_test(tc, test_dir);
 	return unit_run("proc_file", &tc, 1);

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""Whatever the kernel refuses the agent with EPERM, one call at a time: it starts, says in hello
+what it has instead and in its log what it lacks, goes on reporting, and ends in order."""
+
+import unittest
+
+from vm import Receiver, Vm, find, main, test_program
+
+BEST = {"processVia": "proc-connector", "netVia": "cgroup-bpf", "fsVia": "inotify"}
+WALK = {"processVia": "proc-walk"}
+POLL = {"netVia": "proc-net"}
+
+# What is refused: what the last hello says otherwise, words of the log.
+EXPECTED = {
+    "bpf": (POLL, ["source=cgroup-bpf"]),
+    "fsopen": (POLL, ["source=cgroup-bpf"]),
+    "fsconfig": (POLL, ["source=cgroup-bpf"]),
+    "fsmount": (POLL, ["source=cgroup-bpf"]),
+    "socket-netlink": (WALK, ["source=proc-connector", "socket(AF_NETLINK)"]),
+    "socket-inet": ({}, []),
+    "socket-unix": ({}, ["source=seccomp-notify"]),
+    "bind": (WALK, ["source=proc-connector", "source=seccomp-notify"]),
+    "listen": ({}, ["source=seccomp-notify"]),
+    "setsockopt-rcvbufforce": ({}, []),
+    "getsockopt-meminfo": ({}, []),
+    "sendto": (WALK, ["source=proc-connector", "LISTEN"]),
+    "recvmmsg": ({**WALK, "netVia": "none"}, ["source failed", "source=proc-connector"]),
+    "clone": (WALK, ["source=proc-connector", "self-test"]),
+    "prlimit64": ({}, []),
+    "mlockall": ({}, ["cannot harden", "mlockall: "]),
+    "prctl-capbset": ({}, ["cannot harden", "capset: "]),
+    "prctl-dumpable": ({}, ["cannot harden", "dumpable: "]),
+    # Without it, and without CAP_SYS_ADMIN by then, there is no filter either.
+    "prctl-no-new-privs": ({}, ["cannot harden", "no_new_privs: ", "seccomp: "]),
+    "capget": ({}, ["cannot harden", "capset: "]),
+    "capset": ({}, ["cannot harden", "capset: "]),
+    "seccomp-filter": ({}, ["cannot harden", "seccomp: "]),
+    "seccomp-sizes": ({}, ["source=seccomp-notify", "SECCOMP_GET_NOTIF_SIZES"]),
+    "inotify_init1": ({"fsVia": "none"}, ["source=inotify"]),
+    "inotify_add_watch": ({}, []),
+    "readlink": ({}, ["source=seccomp-notify"]),
+    "close_range": ({}, []),
+    "chdir": ({}, ["cannot change to /"]),
+    "getrandom": ({}, []),
+    "open-write": ({}, ["cannot harden", "oom_score_adj: "]),
+}
+
+SCRIPT = """
+mkdir /tmp/watched
+# The limit of kernels before 5.16: a source that takes over must not run into it.
+ulimit -l 64
+for call in $(refuse list); do
+    net=auto
+    # The BPF source would raise the limit for itself.
+    [ $call = recvmmsg ] && net=off
+    refuse $call cellos-telemetry --heartbeat 300 --poll 30 --inotify /tmp/watched --net $net \\
+        --ready-fd 5 5> /tmp/ready 2> /tmp/log || vm say failed $call $?
+    agent=$(cat /tmp/ready)
+    vm put /tmp/log log_$call
+    [ -n "$agent" ] || continue
+    vm say agent_$call $agent
+    sleep 0.4
+    spawn 1 /bin/sleep 0.3 > /tmp/null & vm say spawn_$call $!
+    wait $!
+    sleep 0.2
+    kill -TERM $agent || vm say dead $call
+    while [ -d /proc/$agent ]; do sleep 0.05; done
+    vm put /tmp/log log_$call
+done
+vm say calls $(refuse list)
+"""
+
+
+class Refused(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        programs = [test_program("refuse"), test_program("spawn")]
+        with Receiver("--keepalive", "0", signed=True) as receiver:
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(200).check()
+            events = receiver.finish()
+            cls.verdict = receiver.verify()
+        cls.sessions = {}
+        for event in events:
+            if event["type"].endswith("agent_connected"):
+                session = []
+            elif event["data"].get("probeSource") == "telemetry.hello":
+                cls.sessions[event["data"]["guestPid"]] = session
+            if "guestPid" in event["data"]:
+                session.append(event)
+
+    def session(self, call):
+        return self.sessions[int(self.result.mark(f"agent_{call}"))]
+
+    def test_all_calls_are_here(self):
+        self.assertEqual(self.result.mark("calls").split(), list(EXPECTED))
+        self.assertNotIn("failed", self.result.marks)
+        self.assertNotIn("dead", self.result.marks)
+        self.assertEqual(self.verdict.returncode, 0, self.verdict.stderr)
+
+    def test_hello_and_log_say_so(self):
+        for call, (instead, words) in EXPECTED.items():
+            with self.subTest(call):
+                hello = find(self.session(call), "telemetry.hello")[-1]["data"]["detail"]
+                self.assertEqual({key: hello[key] for key in BEST}, {**BEST, **instead})
+                log = self.result.files[f"log_{call}"].decode()
+                for word in words:
+                    self.assertIn(word, log)
+                # And nothing is said that is not so.
+                for word in ("cannot harden", "source not available", "source failed"):
+                    if word in log:
+                        self.assertTrue(any(word == w or (word.startswith("source")
+                                                          and w.startswith("source"))
+                                            for w in words), log)
+
+    def test_it_goes_on(self):
+        for call in EXPECTED:
+            with self.subTest(call):
+                session = self.session(call)
+                parent = int(self.result.mark(f"spawn_{call}"))
+                born = find(session, "process.spawned", ppid=parent)
+                self.assertEqual(len(born), 1)
+                pid = born[0]["data"]["guestPid"]
+                self.assertEqual([e["data"]["guestComm"] for e in
+                                  find(session, "process.exited", guestPid=pid)], ["sleep"])
+                self.assertEqual(len(find(session, "telemetry.bye")), 1)
+                for e in find(session, "process.executed", guestPid=pid):
+                    self.assertEqual(e["data"]["detail"]["resolved"], call != "readlink")
+
+
+if __name__ == "__main__":
+    main()
