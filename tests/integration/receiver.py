@@ -75,7 +75,8 @@ class Receiver:
             args + list(options), stdin=subprocess.DEVNULL, stdout=stdout or self.out,
             stderr=self.err, env={**os.environ, **(env or {})})
         until = time.monotonic() + 20
-        while wait and not os.path.exists(self.path):
+        # The path is there an instant before it listens.
+        while wait and 'msg="listening"' not in self.log():
             assert self.process.poll() is None and time.monotonic() < until, self.log()
             time.sleep(0.005)
 

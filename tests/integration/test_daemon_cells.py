@@ -217,7 +217,7 @@ def a_cursor_holds_what_it_needs():
             sock.sendall(write_some_again)
             time.sleep(0.1)
         wait(lambda: numbers()[0] > 3)
-        assert sum(os.path.getsize(p) for p in d.segments()) < 400 * 1024
+        wait(lambda: sum(os.path.getsize(p) for p in d.segments()) < 400 * 1024)
         assert d.stop() < 5
 
 
