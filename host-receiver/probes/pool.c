@@ -279,36 +279,53 @@ static void on_closed(uv_handle_t *handle)
 	free(pool);
 }
 
-/* Whether the thread has ended; one that does not in this time is left behind. */
-static bool join(const struct thread *thread, bool stuck)
+/* Whether all threads but those that hang have ended. */
+static bool all_ended(struct pool *pool)
 {
-	const uint64_t until_ns = monotonic_ns() + (stuck ? 0 : JOIN_MS * NSEC_PER_MSEC);
-	const struct timespec until = {
-		.tv_sec = (time_t)(until_ns / NSEC_PER_SEC),
-		.tv_nsec = (long)(until_ns % NSEC_PER_SEC),
-	};
+	bool ended = true;
 
-	if (pthread_clockjoin_np(thread->id, NULL, CLOCK_MONOTONIC, &until) == 0)
-		return true;
-	pthread_detach(thread->id);
-	return false;
+	pthread_mutex_lock(&pool->lock);
+	for (size_t i = 0; i < ARRAY_SIZE(pool->threads); i++) {
+		const struct thread *thread = &pool->threads[i];
+
+		if (thread->used && !thread->ended && !(thread->job && thread->job->given_up))
+			ended = false;
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return ended;
+}
+
+/* One that has not ended by now is left behind. */
+static void join(struct pool *pool, const struct thread *thread)
+{
+	bool ended;
+
+	pthread_mutex_lock(&pool->lock);
+	ended = thread->ended;
+	pool->abandoned |= !ended;
+	pthread_mutex_unlock(&pool->lock);
+	if (ended)
+		pthread_join(thread->id, NULL);
+	else
+		pthread_detach(thread->id);
 }
 
 void pool_free(struct pool *pool)
 {
-	bool stuck[ARRAY_SIZE(((struct pool *)0)->threads)];
+	uint64_t deadline_ns;
 
 	if (!pool)
 		return;
 	pthread_mutex_lock(&pool->lock);
 	pool->closing = true;
 	pthread_cond_broadcast(&pool->work);
-	for (size_t i = 0; i < ARRAY_SIZE(stuck); i++)
-		stuck[i] = pool->threads[i].job && pool->threads[i].job->given_up;
 	pthread_mutex_unlock(&pool->lock);
-	for (size_t i = 0; i < ARRAY_SIZE(stuck); i++)
-		if (pool->threads[i].used && !join(&pool->threads[i], stuck[i]))
-			pool->abandoned = true;
+	deadline_ns = monotonic_ns() + JOIN_MS * NSEC_PER_MSEC;
+	while (!all_ended(pool) && monotonic_ns() < deadline_ns)
+		usleep(1000);
+	for (size_t i = 0; i < ARRAY_SIZE(pool->threads); i++)
+		if (pool->threads[i].used)
+			join(pool, &pool->threads[i]);
 	uv_close((uv_handle_t *)&pool->async, on_closed);
 	uv_close((uv_handle_t *)&pool->check, on_closed);
 }
