@@ -284,7 +284,7 @@ static void on_second(uv_timer_t *timer)
 
 	if (d->finished)
 		return;
-	metrics_server_publish(d->metrics, &d->host.stats);
+	metrics_server_publish(d->metrics, &d->host, d->config.metrics_per_cell);
 	tell_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	daemon_check_tasks(d);
 	update_floor(d);

@@ -48,6 +48,21 @@ def a_cell_is_added_heard_and_removed():
 def without_a_daemon():
     with Daemon(start=False) as d:
         assert "is it running" in d.run("cell", "list", want=69)
+        run = subprocess.run([RECEIVER, "cell", "list", "--config", d.file("none")],
+                             capture_output=True, text=True)
+        assert run.returncode == 78 and d.file("none") in run.stderr, run
+
+
+def the_configuration_names_the_socket():
+    with Daemon() as d:
+        d.add("a")
+        for verb in (["cell", "list"], ["cell", "show", "a"], ["status"], ["tail"]):
+            run = subprocess.run([RECEIVER, *verb, "--config", d.file("conf"), "--json"],
+                                 capture_output=True, text=True)
+            assert run.returncode == 0 and '"a"' in run.stdout, run
+        run = subprocess.run([RECEIVER, "status", "--config", d.file("conf"), "--control",
+                              d.file("nobody")], capture_output=True, text=True)
+        assert run.returncode == 69, "--control is stronger"
 
 
 def what_add_refuses():
@@ -122,6 +137,7 @@ def control_socket_abuse():
 
 def a_stranger_is_refused():
     if os.getuid() != 0:
+        print("skipped: needs root, to ask as another user", flush=True)
         return
     with Daemon() as d:
         os.chmod(d.dir, 0o755)
@@ -207,8 +223,9 @@ def bad_configuration_is_told_whole():
 
 
 def metrics_and_health():
-    with Daemon() as d:
+    with Daemon("[metrics]\nper_cell = yes\n") as d:
         d.add("a")
+        d.add("b.2:x")
         d.connect("a").sendall(hello() + spawned(1) + b"\0\0\0\0")
         d.wait_for("guest.v1.channel_violation")
         # Clients that never speak, or never read, hold up nobody.
@@ -223,9 +240,11 @@ def metrics_and_health():
             time.sleep(0.1)
         status, text = d.http("/metrics")
         assert status == 200
-        for line in ('frames_rejected_total{reason="frame_length"} 1', "cells 1",
+        for line in ('frames_rejected_total{reason="frame_length"} 1', "cells 2",
                      'events_total{type="guest.v1.process_spawned"} 1', "log_segments 1",
-                     'build_info{version="'):
+                     'build_info{version="', 'cell_frames_received_total{cell="a"} 2',
+                     'cell_frames_rejected_total{cell="a"} 1', 'cell_connected{cell="b.2:x"} 0',
+                     'cell_events_total{cell="b.2:x"} 1'):
             assert f"cellos_host_telemetry_{line}" in text, line
         assert d.http("/healthz") == (200, "ok\n") and d.http("/readyz") == (200, "ok\n")
         assert d.http("/x")[0] == 404
@@ -233,9 +252,16 @@ def metrics_and_health():
         if promtool:
             run = subprocess.run([promtool, "check", "metrics"], input=text, text=True,
                                  capture_output=True)
-            assert run.returncode == 0, run
+            assert run.returncode == 0 and not run.stdout + run.stderr, run
         else:
-            print("skipped: promtool (package prometheus) is not installed")
+            print("skipped: promtool (package prometheus) is not installed", flush=True)
+        d.base_config = d.base_config.replace("metrics\n", "metrics\nper_cell = no\n")
+        d.configure("")
+        d.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 5
+        while "{cell=" in d.http("/metrics")[1]:
+            assert time.monotonic() < until, "no series for each cell unless they are wanted"
+            time.sleep(0.1)
         d.stop()
         assert not os.path.exists(d.file("metrics"))
 
@@ -333,7 +359,8 @@ def killed_at_any_instant():
 
 
 if __name__ == "__main__":
-    main([a_cell_is_added_heard_and_removed, without_a_daemon, what_add_refuses,
+    main([a_cell_is_added_heard_and_removed, without_a_daemon,
+          the_configuration_names_the_socket, what_add_refuses,
           concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
           a_refused_reload_changes_nothing, a_restart_serves_the_same_cells, two_daemons,
           bad_configuration_is_told_whole, metrics_and_health,
