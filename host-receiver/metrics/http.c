@@ -315,7 +315,8 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 		metrics_server_free(m);
 		return r;
 	}
-	m->http = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, on_request, m,
+	/* Not select(2): with thousands of cells descriptors are above FD_SETSIZE. */
+	m->http = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, m,
 				   MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
 				   METRICS_CLIENTS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
 				   METRICS_IDLE_S, MHD_OPTION_END);
