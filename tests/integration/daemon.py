@@ -187,9 +187,9 @@ class Daemon:
         assert self.process.wait(15) == want, self.log()
         return time.monotonic() - begin
 
-    def verify(self, want=0):
+    def verify(self, want=0, *options):
         args = ["--require-signed", "--keys", self.file("keyring.json")] if self.keys else []
-        run = subprocess.run([RECEIVER, "verify", *args, self.evidence], capture_output=True,
+        run = subprocess.run([RECEIVER, "verify", *args, *options, self.evidence], capture_output=True,
                              text=True)
         assert run.returncode == want, run.stdout + run.stderr
         return run.stdout
