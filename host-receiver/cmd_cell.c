@@ -16,6 +16,7 @@
 
 enum option_id {
 	OPT_CONTROL = 256,
+	OPT_CONFIG,
 	OPT_JSON,
 	OPT_HELP,
 	OPT_CELL, /* the cell options follow, in their order */
@@ -23,7 +24,8 @@ enum option_id {
 
 struct asking {
 	const char *verb;
-	const char *socket_path;
+	const char *socket_path; /* NULL: as the configuration says */
+	const char *config_path; /* NULL: the usual one, if it is there */
 	bool json;
 	json_t *options; /* of a cell; owned */
 	const char *argument;
@@ -32,7 +34,7 @@ struct asking {
 static void print_help(const char *verb)
 {
 	if (strcmp(verb, "status") == 0)
-		printf("Usage: cellos-host-telemetry status [--json] [--control SOCKET]\n"
+		printf("Usage: cellos-host-telemetry status [--json] [--config FILE]\n"
 		       "The daemon, its log, and each cell.\n\n");
 	else
 		printf("Usage: cellos-host-telemetry cell add --uds BASE --cell-id ID --run-id RUN "
@@ -44,10 +46,11 @@ static void print_help(const char *verb)
 		       "started.\n\nCell options:\n%s\n",
 		       cell_options_help);
 	printf("  --json                 the daemon's answer as it is\n"
-	       "  --control SOCKET       default %s\n\n"
+	       "  --config FILE          of the daemon, names its socket (default %s)\n"
+	       "  --control SOCKET       the socket, whatever a configuration says (default %s)\n\n"
 	       "Exit status: 0; 1 no such cell or failed; 64 usage; 69 the daemon is not reachable;\n"
-	       "73 the socket is in use or the cell exists; 77 not permitted.\n",
-	       SOCKET_DEFAULT);
+	       "73 the socket is in use or the cell exists; 77 not permitted; 78 configuration.\n",
+	       CONFIG_FILE_DEFAULT, SOCKET_DEFAULT);
 }
 
 static int usage(const struct asking *a, const char *what, const char *why)
@@ -59,6 +62,7 @@ static int usage(const struct asking *a, const char *what, const char *why)
 static void fill_options(struct option *longs, size_t size, bool cell_options)
 {
 	static const struct option own[] = {
+		{"config", required_argument, NULL, OPT_CONFIG},
 		{"control", required_argument, NULL, OPT_CONTROL},
 		{"json", no_argument, NULL, OPT_JSON},
 		{"help", no_argument, NULL, OPT_HELP},
@@ -106,6 +110,7 @@ static int parse(struct asking *a, int argc, char **argv, bool cell_options, boo
 	while ((id = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (id) {
 		case OPT_CONTROL: a->socket_path = optarg; break;
+		case OPT_CONFIG: a->config_path = optarg; break;
 		case OPT_JSON: a->json = true; break;
 		case OPT_HELP: print_help(a->verb); return -1;
 		case ':': return usage(a, argv[optind - 1], "expected a value behind it");
@@ -244,6 +249,29 @@ static void print_status(const json_t *answer)
 	print_cells(answer);
 }
 
+/*
+ * The control socket's path, in *config or static. Who may ask the daemon may not be allowed to
+ * read its configuration: then, and when there is none, the default serves, unless the file was
+ * asked for.
+ */
+static int find_socket(struct asking *a, struct config *config)
+{
+	struct config_errors errors = {0};
+	const char *path = a->config_path ? a->config_path : CONFIG_FILE_DEFAULT;
+	int r;
+
+	if (a->socket_path)
+		return EX_OK;
+	r = config_read(path, config, &errors);
+	a->socket_path = r == 0 ? config->control_socket : SOCKET_DEFAULT;
+	if (r < 0 && (a->config_path || (r != -ENOENT && r != -EACCES)))
+		fputs(errors.text ? errors.text : "no memory\n", stderr);
+	else
+		r = 0;
+	config_errors_free(&errors);
+	return r < 0 ? EX_CONFIG : EX_OK;
+}
+
 static int ask(struct asking *a, const char *wanted, void (*print)(const json_t *))
 {
 	json_t *request = json_pack("{s:s}", "verb", wanted), *answer = NULL;
@@ -270,11 +298,15 @@ static int ask(struct asking *a, const char *wanted, void (*print)(const json_t 
 static int run(const char *verb, int argc, char **argv, const char *wanted, bool cell_options,
 	       bool wants_argument, void (*print)(const json_t *))
 {
-	struct asking a = {.verb = verb, .socket_path = SOCKET_DEFAULT, .options = json_object()};
+	struct asking a = {.verb = verb, .options = json_object()};
+	struct config config = {0};
 	int status = parse(&a, argc, argv, cell_options, wants_argument);
 
 	if (status == EX_OK)
+		status = find_socket(&a, &config);
+	if (status == EX_OK)
 		status = ask(&a, wanted, print);
+	config_free(&config);
 	json_decref(a.options);
 	return status < 0 ? EX_OK : status;
 }

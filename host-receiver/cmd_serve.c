@@ -278,6 +278,23 @@ static void update_floor(struct daemon *d)
 	d->floor_busy = uv_queue_work(&d->loop, &d->floor_work, work_floor, on_floor) == 0;
 }
 
+/* For who asks the service manager; sent when it says something new. */
+static void tell_status(struct daemon *d)
+{
+	char status[sizeof(d->status_line)];
+
+	if (d->sink_error < 0)
+		snprintf(status, sizeof(status), "STATUS=cannot write evidence: %s",
+			 strerror(-d->sink_error));
+	else
+		snprintf(status, sizeof(status), "STATUS=%u cells, %u connected, %u silent",
+			 d->host.stats.cells, d->host.stats.active, d->host.stats.silent);
+	if (strcmp(status, d->status_line) == 0)
+		return;
+	memcpy(d->status_line, status, sizeof(status));
+	notify_manager(status);
+}
+
 static void on_second(uv_timer_t *timer)
 {
 	struct daemon *d = timer->data;
@@ -286,10 +303,11 @@ static void on_second(uv_timer_t *timer)
 	if (d->finished)
 		return;
 	d->host.stats.probes_stuck = probe_host_stuck(d->host.probes);
-	metrics_server_publish(d->metrics, &d->host.stats);
+	metrics_server_publish(d->metrics, &d->host, d->config.metrics_per_cell);
 	tell_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	daemon_check_tasks(d);
 	update_floor(d);
+	tell_status(d);
 	if (d->watchdog_ms == 0 || now_ns < d->watchdog_due_ns)
 		return;
 	notify_manager("WATCHDOG=1");
@@ -440,7 +458,9 @@ static int run(struct daemon *d)
 	d->second.data = d->stop_timer.data = d;
 	d->status = start(d);
 	if (d->status == EX_OK) {
-		uv_timer_start(&d->second, on_second, 0, 1000);
+		/* A manager that wants to hear of it more often does. */
+		uv_timer_start(&d->second, on_second, 0,
+			       d->watchdog_ms ? MAX(MIN(d->watchdog_ms / 3, 1000u), 1u) : 1000);
 		notify_manager("READY=1");
 		log_notice("msg=\"ready\" control=%s cells=%u", d->config.control_socket,
 			   d->host.stats.cells);

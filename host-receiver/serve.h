@@ -39,7 +39,8 @@ struct daemon {
 	int floor_error;
 	char floor_bad[CURSOR_NAME_MAX];
 	uint64_t started_ns, watchdog_ms, watchdog_due_ns;
-	int sink_error; /* as it was last told */
+	int sink_error;	       /* as it was last told */
+	char status_line[128]; /* as it was last told */
 	bool stopping, finished;
 	int status;
 };

@@ -14,7 +14,8 @@ enum key_type {
 	KEY_DURATION, /* milliseconds; ms, s, min, h, d */
 	KEY_SIZE,     /* bytes; K, M, G, T */
 	KEY_SYNC,
-	KEY_PATH,
+	KEY_BOOLEAN,
+	KEY_PATH, /* this and those behind it are texts */
 	KEY_NAME,
 	KEY_KID,
 	KEY_ALGORITHM,
@@ -62,6 +63,7 @@ static const struct key keys[] = {
 	{"signing", "kid", KEY_KID, AT(sign_kid), ""},
 	{"signing", "key_file", KEY_PATH, AT(sign_key_file), ""},
 	{"metrics", "listen", KEY_LISTEN, AT(metrics_listen), "127.0.0.1:9464"},
+	{"metrics", "per_cell", KEY_BOOLEAN, AT(metrics_per_cell), "no"},
 };
 
 static const char *const sync_names[_EVIDENCE_SYNC_MAX] = {"batch", "interval", "off"};
@@ -244,6 +246,14 @@ static const char *set_sync(uint64_t *field, const char *value)
 	return "expected batch, interval or off";
 }
 
+static const char *set_boolean(uint64_t *field, const char *value)
+{
+	if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+		return "expected yes or no";
+	*field = strcmp(value, "yes") == 0;
+	return NULL;
+}
+
 /* Returns NULL, or what was expected. */
 static const char *set_value(struct config *config, const struct key *k, const char *value,
 			     char why[128])
@@ -257,6 +267,7 @@ static const char *set_value(struct config *config, const struct key *k, const c
 	case KEY_DURATION:
 	case KEY_SIZE: return set_number(k, field, value, why);
 	case KEY_SYNC: return set_sync(field, value);
+	case KEY_BOOLEAN: return set_boolean(field, value);
 	default: break;
 	}
 	expected = check_text(k, value);
@@ -494,6 +505,7 @@ static const char *format_value(const struct config *config, const struct key *k
 	v = *(const uint64_t *)field;
 	switch (k->type) {
 	case KEY_SYNC: return sync_names[v];
+	case KEY_BOOLEAN: return v ? "yes" : "no";
 	case KEY_NUMBER: snprintf(out, 32, "%" PRIu64, v); break;
 	default: format_with_unit(v, units_of(k->type), out, 32); break;
 	}

@@ -22,6 +22,7 @@ struct config {
 	uint64_t rotate_size, rotate_age_ms, retain_size, sync; /* enum evidence_sync */
 	char *sign_algorithm, *sign_kid, *sign_key_file;
 	char *metrics_listen;
+	uint64_t metrics_per_cell; /* 0 or 1 */
 };
 
 struct config_errors {

@@ -11,6 +11,13 @@
 #define PREFIX	 "cellos_host_telemetry_"
 #define US_PER_S 1000000.0
 
+/* A cell's numbers as the loop left them. */
+struct cell_numbers {
+	char id[CELL_ID_MAX + 1];
+	bool connected, silent;
+	uint64_t sequence, frames, frames_rejected, bytes, gaps, guest_dropped, guest_kernel_lost;
+};
+
 struct metrics_server {
 	struct MHD_Daemon *http;
 	const struct pipeline_stats *stats; /* borrowed; atomic */
@@ -20,6 +27,10 @@ struct metrics_server {
 	pthread_mutex_t lock; /* held for a copy only */
 	struct cell_host_stats loop;
 	uint64_t published_ns;
+
+	pthread_mutex_t cells_lock; /* held while they are printed */
+	struct cell_numbers *cells; /* owned; NULL: not wanted, or none */
+	size_t n_cells;
 };
 
 /* ---- what is told -------------------------------------------------------------------------------
@@ -119,6 +130,45 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	fputs(PREFIX "build_info{version=\"" CELLOS_VERSION "\"} 1\n", f);
 }
 
+static const struct {
+	const char *name, *type, *help;
+	size_t offset; /* in struct cell_numbers */
+	bool boolean;
+} cell_series[] = {
+#define NUMBER(member) .offset = offsetof(struct cell_numbers, member)
+	{"cell_connected", "gauge", "The cell's agent is connected.", NUMBER(connected), true},
+	{"cell_silent", "gauge", "The cell's agent is silent.", NUMBER(silent), true},
+	{"cell_events_total", "counter", "Events of the cell's stream.", NUMBER(sequence)},
+	{"cell_frames_received_total", "counter", "Frames read from the cell.", NUMBER(frames)},
+	{"cell_frames_rejected_total", "counter", "Frames of the cell that became no declaration.",
+	 NUMBER(frames_rejected)},
+	{"cell_bytes_received_total", "counter", "Bytes read from the cell.", NUMBER(bytes)},
+	{"cell_sequence_gaps_total", "counter", "Jumps in what the guest numbered.", NUMBER(gaps)},
+	{"cell_guest_dropped_total", "counter", "Observations that the agent says it dropped.",
+	 NUMBER(guest_dropped)},
+	{"cell_guest_kernel_lost_total", "counter", "Losses before the agent, by its word.",
+	 NUMBER(guest_kernel_lost)},
+#undef NUMBER
+};
+
+/* A cell's id needs no escape in a label: see options.c. */
+static void put_cells(FILE *f, struct metrics_server *m)
+{
+	pthread_mutex_lock(&m->cells_lock);
+	for (size_t i = 0; i < ARRAY_SIZE(cell_series) && m->n_cells > 0; i++) {
+		head(f, cell_series[i].name, cell_series[i].type, cell_series[i].help);
+		for (size_t j = 0; j < m->n_cells; j++) {
+			const char *at = (const char *)&m->cells[j] + cell_series[i].offset;
+
+			fprintf(f, PREFIX "%s{cell=\"%s\"} %" PRIu64 "\n", cell_series[i].name,
+				m->cells[j].id,
+				cell_series[i].boolean ? (uint64_t) * (const bool *)at
+						       : *(const uint64_t *)at);
+		}
+	}
+	pthread_mutex_unlock(&m->cells_lock);
+}
+
 static bool loop_turns(struct metrics_server *m, struct cell_host_stats *ret)
 {
 	uint64_t published_ns;
@@ -139,6 +189,7 @@ static unsigned answer_to(struct metrics_server *m, const char *url, FILE *f)
 
 	if (strcmp(url, "/metrics") == 0) {
 		put_all(f, m, &stats);
+		put_cells(f, m);
 		return MHD_HTTP_OK;
 	}
 	if (strcmp(url, "/healthz") != 0 && strcmp(url, "/readyz") != 0) {
@@ -270,6 +321,7 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 	m->log = log;
 	m->published_ns = monotonic_ns();
 	pthread_mutex_init(&m->lock, NULL);
+	pthread_mutex_init(&m->cells_lock, NULL);
 	r = strncmp(where, "unix:", 5) == 0 ? listen_unix(m, where + 5, &fd)
 					    : listen_inet(where, &fd);
 	if (r < 0) {
@@ -277,7 +329,8 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 		metrics_server_free(m);
 		return r;
 	}
-	m->http = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, on_request, m,
+	/* Not select(2): with thousands of cells descriptors are above FD_SETSIZE. */
+	m->http = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, m,
 				   MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
 				   METRICS_CLIENTS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
 				   METRICS_IDLE_S, MHD_OPTION_END);
@@ -290,14 +343,48 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 	return 0;
 }
 
-void metrics_server_publish(struct metrics_server *m, const struct cell_host_stats *stats)
+static struct cell_numbers *copy_cells(const struct cell_host *host, size_t *ret_n)
 {
+	struct cell_numbers *cells = calloc(MAX(host->stats.cells, 1u), sizeof(*cells));
+	size_t n = 0;
+
+	for (const struct cell *cell = host->cells; cells && cell; cell = cell->next) {
+		struct cell_numbers *to = &cells[n++];
+
+		snprintf(to->id, sizeof(to->id), "%s", cell->options.cell_id);
+		to->connected = cell->active != NULL;
+		to->silent = cell->silent;
+		to->sequence = cell->sequence;
+		to->frames = cell->frames;
+		to->frames_rejected = cell->frames_rejected;
+		to->bytes = cell->bytes;
+		to->gaps = cell->gaps;
+		to->guest_dropped = cell->guest_dropped;
+		to->guest_kernel_lost = cell->guest_kernel_lost;
+	}
+	*ret_n = n;
+	return cells;
+}
+
+void metrics_server_publish(struct metrics_server *m, const struct cell_host *host, bool per_cell)
+{
+	struct cell_numbers *cells;
+	size_t n = 0;
+
 	if (!m)
 		return;
 	pthread_mutex_lock(&m->lock);
-	m->loop = *stats;
+	m->loop = host->stats;
 	m->published_ns = monotonic_ns();
 	pthread_mutex_unlock(&m->lock);
+	/* While these are being printed the loop does not wait: the next second has newer ones. */
+	if (pthread_mutex_trylock(&m->cells_lock) != 0)
+		return;
+	cells = per_cell ? copy_cells(host, &n) : NULL;
+	free(m->cells);
+	m->cells = cells;
+	m->n_cells = n;
+	pthread_mutex_unlock(&m->cells_lock);
 }
 
 void metrics_server_free(struct metrics_server *m)
@@ -308,6 +395,8 @@ void metrics_server_free(struct metrics_server *m)
 		MHD_stop_daemon(m->http);
 	if (*m->socket_path)
 		unlink(m->socket_path);
+	pthread_mutex_destroy(&m->cells_lock);
 	pthread_mutex_destroy(&m->lock);
+	free(m->cells);
 	free(m);
 }

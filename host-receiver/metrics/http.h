@@ -24,7 +24,8 @@ int metrics_server_new(const char *listen, const struct pipeline_stats *stats,
 		       struct evidence_log *log, struct metrics_server **ret,
 		       char why[METRICS_WHY_MAX]);
 
-/* On the loop thread: the loop turns, and these are its numbers. */
-void metrics_server_publish(struct metrics_server *server, const struct cell_host_stats *stats);
+/* On the loop thread: the loop turns, and these are its numbers; with per_cell also each cell's. */
+void metrics_server_publish(struct metrics_server *server, const struct cell_host *host,
+			    bool per_cell);
 
 void metrics_server_free(struct metrics_server *server);

@@ -160,6 +160,13 @@ class Daemon:
             time.sleep(0.02)
         return found
 
+    def wait_for_totals(self, timeout=60, **want):
+        """Until the daemon's own totals are these."""
+        until = time.monotonic() + timeout
+        while any((status := self.ask({"verb": "status"}, 30))[k] != v for k, v in want.items()):
+            assert time.monotonic() < until, {k: status[k] for k in want}
+            time.sleep(0.1)
+
     def streams(self):
         """stream id -> its events, each checked to be without a hole."""
         streams = {}
@@ -180,9 +187,9 @@ class Daemon:
         assert self.process.wait(15) == want, self.log()
         return time.monotonic() - begin
 
-    def verify(self, want=0):
+    def verify(self, want=0, *options):
         args = ["--require-signed", "--keys", self.file("keyring.json")] if self.keys else []
-        run = subprocess.run([RECEIVER, "verify", *args, self.evidence], capture_output=True,
+        run = subprocess.run([RECEIVER, "verify", *args, *options, self.evidence], capture_output=True,
                              text=True)
         assert run.returncode == want, run.stdout + run.stderr
         return run.stdout

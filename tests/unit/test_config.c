@@ -94,6 +94,8 @@ static const struct {
 	{"[signing]\nkid = kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk",
 	 2, "1..128 bytes"},
 	{"[signing]\nkey_file = k.seed", 2, "absolute path"},
+	{"[metrics]\nper_cell = true", 2, "yes or no"},
+	{"[metrics]\nper_cell =", 2, "yes or no"},
 	{"[metrics]\nlisten = 9464", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = 127.0.0.1:0", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = 127.0.0.1:65536", 2, "ADDRESS:PORT"},
@@ -155,7 +157,7 @@ START_TEST(reads_what_it_dumps)
 		"[evidence]\nrotate_age = 1h\nrotate_size=64K\nretain_size = 65536\n"
 		"sync = off\n"
 		"[signing]\nalgorithm = ed25519\nkid = k1\nkey_file = /k\n"
-		"[metrics]\nlisten = unix:/m\n";
+		"[metrics]\nlisten = unix:/m\nper_cell = yes\n";
 	char *dumps[2] = {0};
 	const char *from = text;
 
@@ -173,6 +175,7 @@ START_TEST(reads_what_it_dumps)
 		ck_assert_uint_eq(config.retain_size, 65536);
 		ck_assert_uint_eq(config.sync, EVIDENCE_SYNC_OFF);
 		ck_assert_str_eq(config.metrics_listen, "unix:/m");
+		ck_assert_uint_eq(config.metrics_per_cell, 1);
 		ck_assert_uint_eq(config.connect_within_ms, 30000);
 		f = open_memstream(&dumps[i], &size);
 		config_dump(&config, f);

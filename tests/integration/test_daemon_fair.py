@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""One cell that floods, clients that freeze: the other cells do not suffer. Latencies are printed,
+never judged; what is judged is that nothing is lost and everything is answered."""
+
+import json
+import os
+import random
+import select
+import socket
+import sys
+import threading
+import time
+
+import oracle
+from daemon import Daemon
+from oracle import named
+from receiver import HASH, frame, hello, spawned
+from runner import main
+
+PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
+ORDINARY = 200 if PLAIN else 50
+ROUNDS = 30
+
+
+def percentile(values, p):
+    values = sorted(values)
+    return values[min(int(len(values) * p / 100), len(values) - 1)]
+
+
+def send_rounds(d, socks, seq):
+    """One frame a cell and round, spread over time; the time at which each is sent, by pid."""
+    for _ in range(ROUNDS):
+        seq += 1
+        for sock in socks:
+            sock.sendall(spawned(seq))
+            time.sleep(0.0002)
+        time.sleep(0.05)
+    d.wait_for_totals(connected=d.ask({"verb": "status"})["connected"])
+    return seq
+
+
+def commit_histogram(d):
+    """Upper bounds in milliseconds -> how many batches, from the metrics."""
+    text = d.http("/metrics")[1]
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("cellos_host_telemetry_commit_seconds_bucket"):
+            bound = line.split('le="')[1].split('"')[0]
+            found[float(bound)] = int(line.split()[-1])
+    return found
+
+
+def describe(before, after):
+    total = after[float("inf")] - before[float("inf")]
+    out = []
+    for p in (50, 99):
+        bound = next(b for b in sorted(after)
+                     if after[b] - before.get(b, 0) >= total * p / 100)
+        out.append(f"p{p} <= {bound * 1000:g} ms")
+    return ", ".join(out)
+
+
+def a_flooder_beside_ordinary_cells():
+    with Daemon("[receiver]\nrate = 1000\n") as d:
+        socks = []
+        for i in range(ORDINARY):
+            d.ask({"verb": "add", "options": {"cell-id": f"c{i}", "run-id": "r",
+                                              "spec-hash": HASH, "uds": d.file(f"c{i}")}})
+            socks.append(d.connect(f"c{i}"))
+            socks[-1].sendall(hello())
+        d.add("flooder")
+        flood = d.connect("flooder")
+        start = commit_histogram(d)
+        seq = send_rounds(d, socks, 0)
+        time.sleep(1.2)
+        quiet = commit_histogram(d)
+        stop = threading.Event()
+        sent = 0
+
+        def run_flood():
+            nonlocal sent
+            data = b"".join(spawned(i) for i in range(1, 2000))
+            rest = b""
+            while not stop.is_set():
+                rest = rest or data
+                n = flood.send(rest)
+                rest = rest[n:]
+                sent += n
+
+        thread = threading.Thread(target=run_flood)
+        thread.start()
+        begin = time.monotonic()
+        seq = send_rounds(d, socks, seq)
+        seconds = time.monotonic() - begin
+        stop.set()
+        thread.join()
+        flood.close()
+        time.sleep(1.2)
+        loud = commit_histogram(d)
+        print(f"{ORDINARY} cells, quiet: {describe(start, quiet)}; beside a flooder "
+              f"({sent / seconds / 1e6:.0f} MB/s): {describe(quiet, loud)}")
+        shown = json.loads(d.run("cell", "show", "flooder", "--json"))["cell"]
+        d.stop()
+        streams = d.streams()
+        for events in streams.values():
+            cell = events[0]["data"]["cellId"]
+            seqs = [e["data"]["seq"] for e in named(events, "guest.v1.process_spawned")]
+            if cell == "flooder":
+                limited = named(events, "guest.v1.rate_limited")
+                assert limited and limited[0]["data"]["limit"] == 1000
+                refused = sum(e["data"]["count"] for e in limited)
+                assert refused == shown["framesRejected"] > 1000, "each refusal is counted"
+                # Twice the rate at once, and the rate for as long as it lasted.
+                assert len(seqs) <= 1000 * (seconds + 5) + 2000, (len(seqs), seconds)
+                assert len(limited) <= seconds + 6, "at most one a second"
+            else:
+                assert seqs == list(range(1, seq + 1)), (cell, len(seqs))
+        d.verify()
+
+
+def frozen_clients_delay_no_cell():
+    """Clients of HTTP and of the control socket that never read, send half, or stay for ever."""
+    with Daemon("[metrics]\nper_cell = yes\n") as d:
+        for i in range(60):
+            d.add(f"cell-with-a-name-as-long-as-they-are-{i}")
+        d.add("a")
+        sock = d.connect("a")
+        frozen = []
+        for i in range(40):
+            web = socket.socket(socket.AF_UNIX)
+            web.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            web.connect(d.file("metrics"))
+            web.sendall((b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20, b"GET /met", b"")[i % 3])
+            frozen.append(web)
+            ask = socket.socket(socket.AF_UNIX)
+            ask.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            ask.connect(d.control)
+            ask.sendall((b'{"verb":"list"}\n', b'{"verb":', b"")[i % 3])
+            frozen.append(ask)
+        for seq in range(1, 201):
+            sock.sendall(spawned(seq))
+            if seq % 20 == 0:
+                d.wait_for("guest.v1.process_spawned", seq)
+                assert d.ask({"verb": "show", "cell": "a"})["ok"]
+                assert d.http("/healthz") == (200, "ok\n")
+        for client in frozen:
+            client.close()
+        assert d.stop() < (5 if PLAIN else 20)
+        d.verify()
+
+
+if __name__ == "__main__":
+    main([a_flooder_beside_ordinary_cells, frozen_clients_delay_no_cell])
