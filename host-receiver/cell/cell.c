@@ -524,7 +524,6 @@ static void end_cell(struct cell *cell)
 	flush_limited(cell, monotonic_ns(), true);
 	tell_sealed(cell, cell->end_reason);
 	pipeline_defer(host->pipeline, free_stream, cell->stream);
-	pipeline_flush(host->pipeline);
 	observer_free(take_ptr(cell->observer));
 	host->ending--;
 	handle_closed(cell);
