@@ -258,10 +258,13 @@ static void rescan(struct fc_metrics *fc)
 		fc->older_than_ms = MAX(fc->older_than_ms, fc->newest_ms + 1);
 }
 
-static int drain_from_data(struct fc_metrics *fc)
+/* Holes are passed over, whatever their size. */
+static int drain_from_data(struct fc_metrics *fc, off_t size)
 {
-	const off_t data = lseek(fc->fd, fc->offset, SEEK_DATA);
+	off_t data = lseek(fc->fd, fc->offset, SEEK_DATA);
 
+	if (data < 0 && errno == ENXIO)
+		data = size;
 	if (data > fc->offset) {
 		drop_partial(fc);
 		fc->offset = data;
@@ -314,11 +317,11 @@ static int follow(struct fc_metrics *fc)
 	/* As it was before: whatever comes while it is read shows next time. */
 	fc->seen_mtime = st.st_mtim;
 	began = fc->offset;
-	r = drain_from_data(fc);
+	r = drain_from_data(fc, st.st_size);
 	if (r == 0 && began > 0 && fc->at_end && !fc->rescanning &&
 	    (fc->bad_lines > bad_lines || (fc->overwriting && fc->documents == documents))) {
 		rescan(fc);
-		r = drain_from_data(fc);
+		r = drain_from_data(fc, st.st_size);
 		/* It was the rest of an older line. */
 		if (fc->documents > documents)
 			fc->bad_lines = bad_lines;

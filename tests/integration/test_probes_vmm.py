@@ -250,6 +250,25 @@ def a_line_that_never_ends():
         r.stop()
 
 
+def a_file_of_nothing():
+    """A hole of a terabyte is passed over at once; what comes behind it is read."""
+    with Folder() as f:
+        with open(f("metrics"), "wb") as hole:
+            hole.truncate(1 << 40)
+            r = Receiver("--fc-metrics", f("metrics"), *FAST)
+            time.sleep(4 * INTERVAL / 1000)
+            with open(f"/proc/{r.process.pid}/io", encoding="ascii") as io:
+                read = int(next(line for line in io if line.startswith("rchar")).split()[1])
+            assert read < 1 << 20, read
+            with Vmm(f("metrics")) as vmm:
+                os.lseek(vmm.fd, 1 << 40, os.SEEK_SET)
+                vmm.count("uart", "write_count", 6)
+                vmm.flush()
+                data = until(r, lambda o: o["documents"] == 1)
+                assert data["totals"]["uart"]["write_count"] == 6
+        r.stop()
+
+
 def the_api_is_asked():
     with Folder() as f:
         os.mkfifo(f("metrics"))
@@ -413,6 +432,7 @@ main([
     a_first_line_longer_than_the_old_file,
     rotation,
     a_line_that_never_ends,
+    a_file_of_nothing,
     the_api_is_asked,
     a_vmm_that_counts_more,
     a_restarted_daemon_blames_nobody,
