@@ -109,14 +109,6 @@ static void contest(struct cell *cell, enum limited_event kind, struct connectio
 	arm_timer(cell, monotonic_ns());
 }
 
-void cell_count_contested(struct cell *cell, uint64_t n)
-{
-	const uint64_t now_ns = monotonic_ns();
-
-	count_limited(cell, LIMITED_VMM_COUNTS, n, now_ns);
-	arm_timer(cell, now_ns);
-}
-
 /* The active connection is gone, or it had its time to show that it is dead and did not. */
 static void settle_newcomer(struct cell *cell, bool active_is_dead)
 {
@@ -366,12 +358,6 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 	}
 }
 
-void cell_accept_waiting(struct cell *cell)
-{
-	if (!cell->removed)
-		on_listen(&cell->listen_poll, 0, UV_READABLE);
-}
-
 /* ---- cells and their host ---- */
 
 static void read_boot_id(char *out, size_t size)
@@ -461,6 +447,46 @@ static void on_handle_closed(uv_handle_t *handle)
 	handle_closed(handle->data);
 }
 
+/* ---- what the host sees itself ---- */
+
+static void accept_waiting(struct cell *cell)
+{
+	if (!cell->removed)
+		on_listen(&cell->listen_poll, 0, UV_READABLE);
+}
+
+static void count_vmm_connections(struct cell *cell, uint64_t n)
+{
+	const uint64_t now_ns = monotonic_ns();
+
+	count_limited(cell, LIMITED_VMM_COUNTS, n, now_ns);
+	arm_timer(cell, now_ns);
+}
+
+/* All that happened is told. */
+static void end_cell(struct cell *cell)
+{
+	struct cell_host *host = cell->host;
+	void (*on_sealed)(void *ctx) = cell->on_sealed;
+	void *ctx = cell->sealed_ctx;
+
+	flush_limited(cell, monotonic_ns(), true);
+	tell_sealed(cell, cell->end_reason);
+	pipeline_defer(host->pipeline, free_stream, cell->stream);
+	observer_free(take_ptr(cell->observer));
+	host->ending--;
+	handle_closed(cell);
+	/* The last: it may be the end of everything. */
+	if (on_sealed)
+		on_sealed(ctx);
+}
+
+static const struct observer_ops observer_ops = {
+	.accept_waiting = accept_waiting,
+	.contested = count_vmm_connections,
+	.finished = end_cell,
+};
+
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
 	     const uint8_t stream_id[static UUID_SIZE], const uint8_t *previous, struct cell **ret,
 	     char why[CELL_WHY_MAX])
@@ -503,7 +529,7 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	cell->added_ns = monotonic_ns();
 	tell_opened(cell, previous);
 	/* Evidence without the probes is better than none. */
-	if (observer_new(cell, previous != NULL, &cell->observer) < 0)
+	if (observer_new(cell, &observer_ops, previous != NULL, &cell->observer) < 0)
 		log_error("msg=\"no memory for the probes\" cell=%s", cell->options.cell_id);
 	/* These texts are the caller's still. */
 	cell->options.probes = (struct probe_options){0};
@@ -512,24 +538,6 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	arm_timer(cell, cell->added_ns);
 	*ret = cell;
 	return 0;
-}
-
-/* All that happened is told. */
-static void end_cell(struct cell *cell)
-{
-	struct cell_host *host = cell->host;
-	void (*on_sealed)(void *ctx) = cell->on_sealed;
-	void *ctx = cell->sealed_ctx;
-
-	flush_limited(cell, monotonic_ns(), true);
-	tell_sealed(cell, cell->end_reason);
-	pipeline_defer(host->pipeline, free_stream, cell->stream);
-	observer_free(take_ptr(cell->observer));
-	host->ending--;
-	handle_closed(cell);
-	/* The last: it may be the end of everything. */
-	if (on_sealed)
-		on_sealed(ctx);
 }
 
 static bool may_drain(const struct cell_host *host)
@@ -564,5 +572,8 @@ void cell_remove(struct cell *cell, const char *reason)
 	cell->open_handles++;
 	cell->end_reason = reason;
 	host->ending++;
-	observer_finish(cell->observer, cell, end_cell);
+	if (cell->observer)
+		observer_finish(cell->observer);
+	else
+		end_cell(cell);
 }

@@ -122,9 +122,3 @@ void cell_stream_id(uint8_t ret[static UUID_SIZE]);
  * may be called from within.
  */
 void cell_remove(struct cell *cell, const char *reason);
-
-/* Accept what waits at the socket now. */
-void cell_accept_waiting(struct cell *cell);
-
-/* The VMM counts n connections more than were accepted here. */
-void cell_count_contested(struct cell *cell, uint64_t n);

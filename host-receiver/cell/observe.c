@@ -26,12 +26,12 @@ static void compare_connections(struct observer *o, uint64_t vmm_connections)
 	if (!o->vmm_known)
 		o->vmm_before = vmm_connections;
 	o->vmm_known = true;
-	cell_accept_waiting(o->cell);
+	o->ops->accept_waiting(o->cell);
 	more = vmm_connections - o->vmm_before;
 	more = more > o->cell->n_accepted ? more - o->cell->n_accepted : 0;
 	if (more <= o->vmm_told)
 		return;
-	cell_count_contested(o->cell, more - o->vmm_told);
+	o->ops->contested(o->cell, more - o->vmm_told);
 	o->vmm_told = more;
 }
 
@@ -82,7 +82,7 @@ static void on_finished(void *ctx)
 {
 	struct observer *o = ctx;
 
-	o->finished(o->cell);
+	o->ops->finished(o->cell);
 }
 
 static const struct probe_listener listener = {
@@ -94,7 +94,8 @@ static const struct probe_listener listener = {
 
 /* ---- the cell's ---- */
 
-int observer_new(struct cell *cell, bool taken_over, struct observer **ret)
+int observer_new(struct cell *cell, const struct observer_ops *ops, bool taken_over,
+		 struct observer **ret)
 {
 	const struct cell_options *options = &cell->options;
 	const unsigned interval_ms = options->probes.interval_ms;
@@ -105,6 +106,7 @@ int observer_new(struct cell *cell, bool taken_over, struct observer **ret)
 	if (!o)
 		return -ENOMEM;
 	o->cell = cell;
+	o->ops = ops;
 	o->vmm_known = !taken_over;
 	o->reads_vmm = options->probes.fc_metrics != NULL;
 	witness_init(&o->witness, interval_ms,
@@ -125,13 +127,8 @@ void observer_declared(struct observer *o, const struct declaration *d, uint64_t
 		witness_declared(&o->witness, now_ns);
 }
 
-void observer_finish(struct observer *o, struct cell *cell, void (*finished)(struct cell *cell))
+void observer_finish(struct observer *o)
 {
-	if (!o) {
-		finished(cell);
-		return;
-	}
-	o->finished = finished;
 	probe_set_finish(o->set);
 }
 

@@ -10,15 +10,25 @@
 
 struct cell;
 
+/* What an observer asks of its cell. */
+struct observer_ops {
+	/* Accept what waits at the socket now. */
+	void (*accept_waiting)(struct cell *cell);
+	/* The VMM counts n connections more than were accepted. */
+	void (*contested)(struct cell *cell, uint64_t n);
+	/* After observer_finish(). */
+	void (*finished)(struct cell *cell);
+};
+
 struct observer {
-	struct cell *cell; /* borrowed */
+	struct cell *cell;		/* borrowed */
+	const struct observer_ops *ops; /* borrowed */
 	struct probe_set *set;
 	struct witness witness;
+	bool reads_vmm, vmm_known;
 	/* Connections that the VMM counted before this receiver served the cell, and those that
 	 * were told to be too many. */
-	bool reads_vmm, vmm_known;
 	uint64_t vmm_before, vmm_told, vmm_bytes;
-	void (*finished)(struct cell *cell);
 };
 
 /*
@@ -26,12 +36,13 @@ struct observer {
  * cell was served before, so that the VMM has counted connections that this receiver did not see.
  * Returns 0 or -ENOMEM.
  */
-int observer_new(struct cell *cell, bool taken_over, struct observer **ret);
+int observer_new(struct cell *cell, const struct observer_ops *ops, bool taken_over,
+		 struct observer **ret);
 
 /* The guest declared something. o may be NULL. */
 void observer_declared(struct observer *o, const struct declaration *d, uint64_t now_ns);
 
-/* A last reading of everything, then finished(); or, with o NULL, finished() at once. */
-void observer_finish(struct observer *o, struct cell *cell, void (*finished)(struct cell *cell));
+/* A last reading of everything, then finished(). */
+void observer_finish(struct observer *o);
 
 void observer_free(struct observer *o);
