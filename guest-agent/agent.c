@@ -432,6 +432,10 @@ static void sleep_until_something(struct agent *a, int timeout)
 	struct epoll_event events[EPOLL_EVENTS];
 	const int n = epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, timeout);
 
+	/* Interrupted, as by having been stopped: what happened meanwhile comes before the clock.
+	 */
+	if (n < 0)
+		all_due(a);
 	for (int i = 0; i < n; i++) {
 		const void *tag = events[i].data.ptr;
 

@@ -9,14 +9,23 @@
  * CAP_NET_ADMIN can silence all listeners; so a child that ends at once is forked now and then, and
  * must be seen to end.
  *
+ * To wake for each of a process's events would cost the workload more than the events: only an exec
+ * cannot wait, because /proc must be read while the process lives. So while there is something to
+ * do the events' socket does not wake the agent; a second one that lets pass nothing but execs, the
+ * bell, and a tick do. Whenever it wakes it reads all events, in their order.
+ *
  * Single-threaded; allocates in open() only.
  */
+#include <arpa/inet.h>
 #include <linux/capability.h>
 #include <linux/cn_proc.h>
 #include <linux/connector.h>
+#include <linux/filter.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 
 #include "common/util.h"
@@ -28,18 +37,24 @@
 #include "guest-agent/probes/sources.h"
 
 #define RECEIVE_BUFFER	(8 << 20) /* of which the kernel takes double: some 18000 events */
-#define BATCH		32u	  /* datagrams a recvmmsg(2) */
-#define DATAGRAM_MAX	512u	  /* one event is 76 bytes */
-#define CPUS_MAX	1024u	  /* beyond: the socket's own count of drops only */
+#define BELL_BUFFER	(64 << 10)
+#define BATCH		32u   /* datagrams a recvmmsg(2) */
+#define DATAGRAM_MAX	512u  /* one event is 76 bytes */
+#define CPUS_MAX	1024u /* beyond: the socket's own count of drops only */
 #define SELF_TEST_NS	(30 * NSEC_PER_SEC)
 #define OPEN_TIMEOUT_MS 1000
+#define TICK_MS		10 /* how long an event but an exec may wait under load */
 #define CHECK_TURNS	8u
 #define CHECK_BUDGET	256u
 
 struct connector {
-	struct probe probe;
+	struct probe probe; /* its fd: an epoll of the following */
 	const struct probe_config *config;
 	struct process_tracker tracker;
+	int events_fd; /* every event; wakes unless busy */
+	int bell_fd;   /* execs only, thrown away; -1: none, and events_fd always wakes */
+	int tick_fd;   /* a timer, armed while busy */
+	bool busy;
 
 	uint32_t next_seq[CPUS_MAX];
 	bool seen_cpu[CPUS_MAX];
@@ -124,7 +139,7 @@ static void read_drops(struct connector *c)
 {
 	uint32_t drops;
 
-	if (netlink_drops(c->probe.fd, &drops) < 0)
+	if (netlink_drops(c->events_fd, &drops) < 0)
 		return;
 	c->drops += drops - c->drops_at;
 	c->drops_at = drops;
@@ -160,24 +175,70 @@ static void handle(struct connector *c, struct event_queue *q, const struct nlms
 	process_tracker_event(&c->tracker, q, &ev);
 }
 
-static int connector_drain(struct probe *probe, struct event_queue *q, unsigned budget)
+static void prepare_messages(struct connector *c)
 {
-	struct connector *c = (struct connector *)probe;
+	for (unsigned i = 0; i < BATCH; i++) {
+		c->iovs[i] = (struct iovec){.iov_base = c->bufs[i], .iov_len = sizeof(c->bufs[i])};
+		c->msgs[i].msg_hdr = (struct msghdr){.msg_name = &c->names[i],
+						     .msg_namelen = sizeof(c->names[i]),
+						     .msg_iov = &c->iovs[i],
+						     .msg_iovlen = 1};
+	}
+}
+
+/* Whether it rang. What it holds comes by the other socket too. */
+static bool take_bell(struct connector *c)
+{
+	bool rang = false;
+	int n = (int)BATCH;
+
+	if (c->bell_fd < 0)
+		return false;
+	for (unsigned i = 0; i < BATCH && n == (int)BATCH; i++) {
+		prepare_messages(c);
+		n = recvmmsg(c->bell_fd, c->msgs, BATCH, MSG_DONTWAIT, NULL);
+		rang |= n > 0 || (n < 0 && errno != EAGAIN);
+	}
+	return rang;
+}
+
+static void set_busy(struct connector *c, bool busy)
+{
+	const struct timespec period = {.tv_nsec = busy ? TICK_MS * (long)NSEC_PER_MSEC : 0};
+	const struct itimerspec spec = {.it_interval = period, .it_value = period};
+	struct epoll_event ev = {.events = busy ? 0 : EPOLLIN};
+
+	/* In an order that leaves it awake rather than asleep if one of them fails. */
+	if (timerfd_settime(c->tick_fd, 0, &spec, NULL) == 0 &&
+	    epoll_ctl(c->probe.fd, EPOLL_CTL_MOD, c->events_fd, &ev) == 0)
+		c->busy = busy;
+}
+
+/* What wakes the agent next, after done events were read. */
+static void pace(struct connector *c, bool rang, unsigned done)
+{
+	uint64_t ticks;
+
+	if (c->bell_fd < 0)
+		return;
+	if (!c->busy && done > 0)
+		set_busy(c, true);
+	else if (!rang && read(c->tick_fd, &ticks, sizeof(ticks)) > 0 && c->busy && done == 0)
+		set_busy(c, false);
+}
+
+static int drain_events(struct connector *c, struct event_queue *q, unsigned budget,
+			unsigned *ret_done)
+{
 	unsigned done = 0;
 
+	*ret_done = 0;
 	while (done < budget) {
 		const unsigned wanted = MIN(BATCH, budget - done);
 		int n;
 
-		for (unsigned i = 0; i < BATCH; i++) {
-			c->iovs[i] = (struct iovec){.iov_base = c->bufs[i],
-						    .iov_len = sizeof(c->bufs[i])};
-			c->msgs[i].msg_hdr = (struct msghdr){.msg_name = &c->names[i],
-							     .msg_namelen = sizeof(c->names[i]),
-							     .msg_iov = &c->iovs[i],
-							     .msg_iovlen = 1};
-		}
-		n = recvmmsg(probe->fd, c->msgs, wanted, MSG_DONTWAIT, NULL);
+		prepare_messages(c);
+		n = recvmmsg(c->events_fd, c->msgs, wanted, MSG_DONTWAIT, NULL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -201,6 +262,7 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 			while ((h = netlink_next(&walk)))
 				handle(c, q, h);
 		}
+		*ret_done = done;
 		account_loss(c, q);
 		/* That was all; only a repair wants to hear it from the socket itself. */
 		if ((unsigned)n < wanted && c->tracker.state == TRACKER_STEADY)
@@ -211,10 +273,21 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 	return process_tracker_turn(&c->tracker, q, budget);
 }
 
+static int connector_drain(struct probe *probe, struct event_queue *q, unsigned budget)
+{
+	struct connector *c = (struct connector *)probe;
+	const bool rang = take_bell(c);
+	unsigned done;
+	int r = drain_events(c, q, budget, &done);
+
+	pace(c, rang, done);
+	return r;
+}
+
 static int connector_check(struct probe *probe, struct event_queue *q)
 {
 	struct connector *c = (struct connector *)probe;
-	struct pollfd pfd = {.fd = probe->fd, .events = POLLIN};
+	struct pollfd pfd = {.fd = c->events_fd, .events = POLLIN};
 	uint64_t now = monotonic_ns();
 	bool empty;
 
@@ -231,7 +304,7 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 			/* Neither seen nor lost: somebody silenced the connector. What happened
 			 * meanwhile has no number, but /proc can still tell the most of it. */
 			c->healthy = false;
-			connector_send(probe->fd, PROC_CN_MCAST_LISTEN, 0);
+			connector_send(c->events_fd, PROC_CN_MCAST_LISTEN, 0);
 			process_tracker_repair(&c->tracker);
 		}
 		c->canary = 0;
@@ -335,14 +408,61 @@ static void connector_close(struct probe *probe)
 {
 	struct connector *c = (struct connector *)probe;
 
-	if (c->probe.fd >= 0) {
-		connector_send(c->probe.fd, PROC_CN_MCAST_IGNORE, 0);
-		close_fd(take_fd(&c->probe.fd));
-	}
+	if (c->events_fd >= 0)
+		connector_send(c->events_fd, PROC_CN_MCAST_IGNORE, 0);
+	close_fd(c->events_fd);
+	close_fd(c->bell_fd);
+	close_fd(c->tick_fd);
+	close_fd(c->probe.fd);
 	if (c->canary)
 		canary_reap(c->canary, WNOHANG);
 	process_tracker_done(&c->tracker);
 	free(c);
+}
+
+/*
+ * The socket that only execs wake. The kernel serves the last that was bound first: when this one
+ * rings, the events' socket, which is opened after it, has the exec already.
+ */
+static int bell_open(void)
+{
+	/* NLMSG_HDRLEN, struct cn_msg, then what; a filter loads it as big-endian. */
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NLMSG_HDRLEN + sizeof(struct cn_msg)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(PROC_EVENT_EXEC), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	const struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+	const char *step;
+	int fd = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, BELL_BUFFER, &step);
+
+	if (fd >= 0 &&
+	    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0) {
+		close_fd(fd);
+		return -errno;
+	}
+	return fd;
+}
+
+static int open_descriptors(struct connector *c, const char **ret_step)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	c->bell_fd = bell_open();
+	c->events_fd = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, RECEIVE_BUFFER, ret_step);
+	if (c->events_fd < 0)
+		return c->events_fd;
+	*ret_step = "epoll";
+	c->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	c->probe.fd = epoll_create1(EPOLL_CLOEXEC);
+	if (c->tick_fd < 0 || c->probe.fd < 0 ||
+	    epoll_ctl(c->probe.fd, EPOLL_CTL_ADD, c->events_fd, &ev) < 0 ||
+	    epoll_ctl(c->probe.fd, EPOLL_CTL_ADD, c->tick_fd, &ev) < 0)
+		return -errno;
+	if (c->bell_fd >= 0 && epoll_ctl(c->probe.fd, EPOLL_CTL_ADD, c->bell_fd, &ev) < 0)
+		return -errno;
+	return 0;
 }
 
 static int connector_open(const struct probe_config *config, struct probe **ret,
@@ -355,18 +475,17 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	if (!c)
 		goto fail;
 	c->probe.ops = &proc_connector_ops;
-	c->probe.fd = -1;
+	c->probe.fd = c->events_fd = c->bell_fd = c->tick_fd = -1;
 	c->tracker.dir.fd = -1;
 	c->config = config;
 	c->healthy = true;
 	c->canary_seen = true;
 	c->canary_ns = monotonic_ns();
-	r = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, RECEIVE_BUFFER, &step);
+	r = open_descriptors(c, &step);
 	if (r < 0)
 		goto fail;
-	c->probe.fd = r;
 	step = "LISTEN to the process connector";
-	r = connector_send(c->probe.fd, PROC_CN_MCAST_LISTEN, 0);
+	r = connector_send(c->events_fd, PROC_CN_MCAST_LISTEN, 0);
 	if (r < 0)
 		goto fail;
 	r = self_test(why);

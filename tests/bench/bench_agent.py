@@ -151,9 +151,10 @@ def whole_script():
             if mode not in AUDITS:
                 script += phase(mode, turn)
     # What audit leaves in the kernel stays until it is booted again: these are last.
-    for mode in AUDITS:
+    for mode in filter(START.get, AUDITS):
         script += phase(mode, 0)
     return script + r"""
+[ -e /var/log/audit/audit.log ] || exit 0
 grep -o 'syscall=59 .* ppid=[0-9]* pid=[0-9]*' /var/log/audit/audit.log |
     sed 's/.* ppid=\([0-9]*\) pid=.*/\1/' | sort | uniq -c | while read n ppid; do
     echo logged $ppid $n
@@ -194,7 +195,9 @@ def table(head, rows):
 def auditd_programs():
     paths = [shutil.which(name, path="/usr/sbin:/sbin") for name in ("auditd", "auditctl")]
     if not all(paths):
-        raise Missing("no auditd: install auditd")
+        print("without auditd: install auditd\n")
+        del START["auditd"]
+        return []
     return [(path, f"/sbin/{os.path.basename(path)}") for path in paths]
 
 
@@ -351,10 +354,11 @@ def main():
         table(["agent, stripped", "bytes"], [["musl", os.path.getsize(agent)],
                                              ["glibc", os.path.getsize(glibc)]])
         native(agent)
+        auditd = auditd_programs()
         with Receiver() as receiver:
             result = Vm(whole_script(), receiver=receiver, agent=False, cpus=2, memory_mib=768,
                         programs=[(agent, "/bin/cellos-telemetry"), test_program("load"),
-                                  *auditd_programs()],
+                                  *auditd],
                         files={"/etc/audit/rules": RULES, "/etc/audit/auditd.conf": AUDITD_CONF,
                                "/etc/libaudit.conf": "failure_action = ignore\n"}).run(900)
             if os.environ.get("CELLOS_BENCH_RAW"):

@@ -9,9 +9,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 
 #include "common/util.h"
+#include "guest-agent/probes/connector_message.h"
+#include "guest-agent/probes/netlink.h"
 #include "guest-agent/probes/sources.h"
 #include "tests/unit/observed.h"
 #include "tests/unit/unit.h"
@@ -42,6 +45,22 @@ static void teardown(void)
 {
 	proc_connector_ops.close(probe);
 	event_queue_free(queue);
+}
+
+/* The netlink sockets that are open here: only the source has some. Returns their number. */
+static unsigned netlink_sockets(int fds[static 4])
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 256 && n < 4; fd++) {
+		int domain = 0;
+		socklen_t len = sizeof(domain);
+
+		if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+		    domain == AF_NETLINK)
+			fds[n++] = fd;
+	}
+	return n;
 }
 
 /* Drain until nothing has come for a while. */
@@ -255,14 +274,20 @@ static void body_stay(void)
  */
 START_TEST(test_overrun)
 {
-	int tiny = 1;
+	const int tiny = 1;
+	int fds[4];
+	unsigned n_fds;
 	pid_t before = child(body_stay), stays, pids[BURST];
 	uint64_t lost;
 	size_t told = 0;
 
 	drain_all();
 	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, before), 1);
-	ck_assert_int_eq(setsockopt(probe->fd, SOL_SOCKET, SO_RCVBUFFORCE, &tiny, sizeof(tiny)), 0);
+	n_fds = netlink_sockets(fds);
+	ck_assert_uint_gt(n_fds, 0);
+	for (unsigned i = 0; i < n_fds; i++)
+		ck_assert_int_eq(
+			setsockopt(fds[i], SOL_SOCKET, SO_RCVBUFFORCE, &tiny, sizeof(tiny)), 0);
 	for (unsigned i = 0; i < BURST; i++) {
 		pids[i] = child(body_kill);
 		waitpid(pids[i], NULL, 0);
@@ -320,6 +345,74 @@ START_TEST(test_health)
 }
 END_TEST
 
+/* What the events of one process are on a socket, as bits of their kinds. */
+static unsigned kinds_on(int fd, pid_t pid)
+{
+	_Alignas(8) uint8_t buf[512];
+	unsigned kinds = 0;
+	ssize_t n;
+
+	while ((n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+		struct netlink_walk walk = {.data = buf, .left = (size_t)n};
+		const struct nlmsghdr *h;
+		struct connector_event ev;
+
+		while ((h = netlink_next(&walk)))
+			if (connector_parse(h, &ev) == 0 && ev.tgid == pid)
+				kinds |= 1u << ev.kind;
+	}
+	return kinds;
+}
+
+/* Only an exec wakes at once under load: one socket holds nothing else, the other everything. */
+START_TEST(test_bell)
+{
+	const unsigned exec = 1u << CONNECTOR_EXEC;
+	const unsigned all = exec | 1u << CONNECTOR_FORK | 1u << CONNECTOR_EXIT;
+	unsigned kinds[2];
+	int fds[4];
+	pid_t pid = child(body_exec);
+
+	waitpid(pid, NULL, 0);
+	ck_assert_uint_eq(netlink_sockets(fds), 2);
+	for (unsigned i = 0; i < 2; i++)
+		kinds[i] = kinds_on(fds[i], pid);
+	ck_assert_uint_eq(MIN(kinds[0], kinds[1]), exec);
+	ck_assert_uint_eq(MAX(kinds[0], kinds[1]), all);
+}
+END_TEST
+
+static bool ticks(void)
+{
+	for (int fd = 0; fd < 256; fd++) {
+		struct itimerspec spec;
+
+		if (timerfd_gettime(fd, &spec) == 0 && spec.it_interval.tv_nsec > 0)
+			return true;
+	}
+	return false;
+}
+
+/* Once nothing happens any more nothing wakes the agent: the tick ends with the load. */
+START_TEST(test_rests)
+{
+	pid_t pid = child(body_exit);
+	bool ticked = false;
+
+	waitpid(pid, NULL, 0);
+	for (unsigned i = 0; i < DRAIN_STEPS; i++) {
+		struct pollfd pfd = {probe->fd, POLLIN, 0};
+
+		ck_assert_int_ge(proc_connector_ops.drain(probe, queue, 256), 0);
+		if (ticked && !ticks())
+			return;
+		ticked |= ticks();
+		poll(&pfd, 1, 1000);
+	}
+	ck_abort_msg(ticked ? "it ticks for ever" : "it never ticked");
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("proc_connector");
@@ -339,5 +432,7 @@ int main(void)
 	tcase_add_test(tc, test_overrun);
 	tcase_add_test(tc, test_excluded);
 	tcase_add_test(tc, test_health);
+	tcase_add_test(tc, test_bell);
+	tcase_add_test(tc, test_rests);
 	return unit_run("proc_connector", &tc, 1);
 }
