@@ -1,31 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/event/json_writer.h"
 
-#include <errno.h>
-#include <string.h>
+#include "common/util.h"
 
 void json_writer_init(struct json_writer *w, char *buf, size_t size)
 {
 	*w = (struct json_writer){.buf = buf, .size = size};
 }
 
-static void put(struct json_writer *w, const char *data, size_t len)
+/* Where n bytes go, or NULL; the overflow stays. */
+static inline char *take(struct json_writer *w, size_t n)
 {
-	if (w->overflow || len > w->size - w->len) {
+	char *at = w->buf + w->len;
+
+	if (n > w->size - w->len || w->overflow) {
 		w->overflow = true;
-		return;
+		return NULL;
 	}
-	memcpy(w->buf + w->len, data, len);
-	w->len += len;
+	w->len += n;
+	return at;
 }
 
-static void put_char(struct json_writer *w, char c)
+static inline void put(struct json_writer *w, const char *data, size_t len)
 {
-	put(w, &c, 1);
+	char *at = take(w, len);
+
+	if (at)
+		memcpy(at, data, len);
+}
+
+static inline void put_char(struct json_writer *w, char c)
+{
+	char *at = take(w, 1);
+
+	if (at)
+		*at = c;
 }
 
 /* A value or key begins: it is parted from the one before it in the same container. */
-static void begin_value(struct json_writer *w)
+static inline void begin_value(struct json_writer *w)
 {
 	if (w->comma)
 		put_char(w, ',');
@@ -65,12 +78,18 @@ void json_put_end_array(struct json_writer *w)
 	end_container(w, ']');
 }
 
-void json_put_key(struct json_writer *w, const char *key)
+void json_put_key_of(struct json_writer *w, const char *key, size_t len)
 {
-	begin_value(w);
-	put_char(w, '"');
-	put(w, key, strlen(key));
-	put(w, "\":", 2);
+	char *at = take(w, len + 3 + w->comma);
+
+	if (at) {
+		if (w->comma)
+			*at++ = ',';
+		*at++ = '"';
+		memcpy(at, key, len);
+		at[len] = '"';
+		at[len + 1] = ':';
+	}
 	w->comma = false;
 }
 
@@ -130,23 +149,55 @@ static void put_escape(struct json_writer *w, unsigned char c)
 	put(w, (const char[]){'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]}, 6);
 }
 
+static inline bool is_plain(unsigned char c)
+{
+	return c >= 0x20 && c != '"' && c != '\\';
+}
+
+#define BYTES(c) (UINT64_C(0x0101010101010101) * (c))
+
+/* Not zero when one of the eight bytes is below n, which is at most 0x80. */
+static inline uint64_t has_below(uint64_t v, uint64_t n)
+{
+	return (v - BYTES(n)) & ~v & BYTES(0x80);
+}
+
+/* How many bytes from the first on need no escape; eight at a time, most texts have none. */
+static size_t count_plain(const char *data, size_t len)
+{
+	size_t i = 0;
+
+	for (; len - i >= sizeof(uint64_t); i += sizeof(uint64_t)) {
+		uint64_t v;
+
+		memcpy(&v, data + i, sizeof(v));
+		if (has_below(v, 0x20) | has_below(v ^ BYTES('"'), 1) |
+		    has_below(v ^ BYTES('\\'), 1))
+			break;
+	}
+	while (i < len && is_plain((unsigned char)data[i]))
+		i++;
+	return i;
+}
+
+static void put_escaped(struct json_writer *w, const char *data, size_t len)
+{
+	while (len > 0) {
+		const size_t n = count_plain(data, len);
+
+		put(w, data, n);
+		if (n < len)
+			put_escape(w, (unsigned char)data[n]);
+		data += MIN(n + 1, len);
+		len -= MIN(n + 1, len);
+	}
+}
+
 void json_put_string(struct json_writer *w, const char *data, size_t len)
 {
-	size_t from = 0;
-
 	begin_value(w);
 	put_char(w, '"');
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)data[i];
-
-		if (c >= 0x20 && c != '"' && c != '\\')
-			continue;
-		put(w, data + from, i - from);
-		put_escape(w, c);
-		from = i + 1;
-	}
-	if (len > from)
-		put(w, data + from, len - from);
+	put_escaped(w, data, len);
 	put_char(w, '"');
 }
 
@@ -161,42 +212,6 @@ void json_put_raw(struct json_writer *w, const char *data, size_t len)
 {
 	begin_value(w);
 	put(w, data, len);
-}
-
-void json_put_kv_uint(struct json_writer *w, const char *key, uint64_t v)
-{
-	json_put_key(w, key);
-	json_put_uint(w, v);
-}
-
-void json_put_kv_int(struct json_writer *w, const char *key, int64_t v)
-{
-	json_put_key(w, key);
-	json_put_int(w, v);
-}
-
-void json_put_kv_bool(struct json_writer *w, const char *key, bool v)
-{
-	json_put_key(w, key);
-	json_put_bool(w, v);
-}
-
-void json_put_kv_null(struct json_writer *w, const char *key)
-{
-	json_put_key(w, key);
-	json_put_null(w);
-}
-
-void json_put_kv_string(struct json_writer *w, const char *key, const char *s)
-{
-	json_put_key(w, key);
-	json_put_string(w, s, strlen(s));
-}
-
-void json_put_kv_text(struct json_writer *w, const char *key, struct wire_text text)
-{
-	json_put_key(w, key);
-	json_put_string(w, text.data, text.len);
 }
 
 int json_writer_done(const struct json_writer *w, size_t *ret_len)

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/wire.h"
 
@@ -29,8 +30,13 @@ void json_put_end_object(struct json_writer *w);
 void json_put_begin_array(struct json_writer *w);
 void json_put_end_array(struct json_writer *w);
 
-/* key is a literal of plain ASCII that needs no escape. */
-void json_put_key(struct json_writer *w, const char *key);
+/* key is plain ASCII that needs no escape. */
+void json_put_key_of(struct json_writer *w, const char *key, size_t len);
+/* Inline, for the length of a literal is known where it stands. */
+static inline void json_put_key(struct json_writer *w, const char *key)
+{
+	json_put_key_of(w, key, strlen(key));
+}
 
 /* Any key; escaped. */
 void json_put_key_text(struct json_writer *w, struct wire_text key);
@@ -45,12 +51,42 @@ void json_put_raw(struct json_writer *w, const char *data,
 		  size_t len); /* one JSON value, as it is */
 
 /* "key":value in one call. */
-void json_put_kv_uint(struct json_writer *w, const char *key, uint64_t v);
-void json_put_kv_int(struct json_writer *w, const char *key, int64_t v);
-void json_put_kv_bool(struct json_writer *w, const char *key, bool v);
-void json_put_kv_null(struct json_writer *w, const char *key);
-void json_put_kv_string(struct json_writer *w, const char *key, const char *s); /* NUL-terminated */
-void json_put_kv_text(struct json_writer *w, const char *key, struct wire_text text);
+static inline void json_put_kv_uint(struct json_writer *w, const char *key, uint64_t v)
+{
+	json_put_key(w, key);
+	json_put_uint(w, v);
+}
+
+static inline void json_put_kv_int(struct json_writer *w, const char *key, int64_t v)
+{
+	json_put_key(w, key);
+	json_put_int(w, v);
+}
+
+static inline void json_put_kv_bool(struct json_writer *w, const char *key, bool v)
+{
+	json_put_key(w, key);
+	json_put_bool(w, v);
+}
+
+static inline void json_put_kv_null(struct json_writer *w, const char *key)
+{
+	json_put_key(w, key);
+	json_put_null(w);
+}
+
+/* s is NUL-terminated. */
+static inline void json_put_kv_string(struct json_writer *w, const char *key, const char *s)
+{
+	json_put_key(w, key);
+	json_put_string(w, s, strlen(s));
+}
+
+static inline void json_put_kv_text(struct json_writer *w, const char *key, struct wire_text text)
+{
+	json_put_key(w, key);
+	json_put_string(w, text.data, text.len);
+}
 
 /* 0 and the length written, or -ENOBUFS if it did not fit. */
 int json_writer_done(const struct json_writer *w, size_t *ret_len);
