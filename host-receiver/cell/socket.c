@@ -14,7 +14,11 @@ _Static_assert(WIRE_VSOCK_PORT == 9001, "SUFFIX names it");
 
 static int explain(char why[CELL_WHY_MAX], int error, const char *base, const char *what)
 {
-	snprintf(why, CELL_WHY_MAX, "%.120s" SUFFIX ": %s: %s", base, what, strerror(error));
+	snprintf(why, CELL_WHY_MAX, "%.120s" SUFFIX ": %s: %s%s", base, what, strerror(error),
+		 error == EROFS
+			 ? " (for the unit: ReadWritePaths= must name the folder, and it must "
+			   "be there when the daemon starts)"
+			 : "");
 	return -error;
 }
 

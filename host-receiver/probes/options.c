@@ -15,7 +15,7 @@
 #define INTERVAL_MAX_MS 86400000u
 
 static const char expected_path[] =
-	"an absolute path of at most 1024 bytes, without control characters";
+	"an absolute path of at most 1024 bytes, without .. and control characters";
 
 static bool path_valid(const char *path)
 {
@@ -26,7 +26,7 @@ static bool path_valid(const char *path)
 	for (const char *p = path; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			return false;
-	return true;
+	return !strstr(path, "/../") && (len < 3 || strcmp(path + len - 3, "/..") != 0);
 }
 
 /* The kernel's rule (dev_valid_name()) and more: it is a path, and is printed. */

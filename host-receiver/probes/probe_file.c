@@ -2,9 +2,7 @@
 #include "host-receiver/probes/probe_file.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "common/util.h"
 
@@ -15,32 +13,57 @@ int probe_explain(char why[PROBE_WHY_MAX], int error, const char *path, const ch
 	return -error;
 }
 
-static int open_resolved(int dir_fd, const char *path, int flags, uint64_t resolve)
+static bool is_link(int dir_fd, const char *name)
 {
-	const struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = resolve | RESOLVE_NO_MAGICLINKS,
-	};
-	const long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
+	struct stat st;
 
-	return fd < 0 ? -errno : (int)fd;
+	return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
+}
+
+static int open_one(int dir_fd, const char *name, int flags)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (strcmp(name, "..") == 0)
+		return -EINVAL;
+	fd = openat(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOTDIR && is_link(dir_fd, name) ? -ELOOP : -errno;
+	/* With O_PATH a link itself is opened. */
+	if ((flags & O_PATH) && (fstat(fd, &st) < 0 || S_ISLNK(st.st_mode)))
+		return -ELOOP;
+	return take_fd(&fd);
+}
+
+int probe_open_at(int dir_fd, const char *path, int flags)
+{
+	_cleanup_close_ int fd = -1;
+	_cleanup_free_ char *copy = strdup(path);
+	char *rest = NULL, *name = copy ? strtok_r(copy, "/", &rest) : NULL;
+
+	if (!copy)
+		return -ENOMEM;
+	fd = open_one(dir_fd, *path == '/' ? "/" : ".", O_PATH | O_DIRECTORY);
+	while (name && fd >= 0) {
+		char *next = strtok_r(NULL, "/", &rest);
+		const int opened = open_one(fd, name, next ? O_PATH | O_DIRECTORY : flags);
+
+		close_fd(fd);
+		fd = opened;
+		name = next;
+	}
+	return take_fd(&fd);
 }
 
 int probe_open_path(const char *path, int flags)
 {
-	return open_resolved(AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS);
-}
-
-int probe_open_beneath(int dir_fd, const char *name, int flags)
-{
-	return open_resolved(dir_fd, name, flags, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
+	return probe_open_at(AT_FDCWD, path, flags);
 }
 
 int probe_read_file(int dir_fd, const char *name, char *buf)
 {
-	_cleanup_close_ int fd =
-		open_resolved(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY,
-			      RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS);
+	_cleanup_close_ int fd = probe_open_at(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	size_t len = 0;
 	struct stat st;
 

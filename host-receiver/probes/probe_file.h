@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Opening and reading the small files of sysfs and of control groups, as what they are and nothing
- * else: never through a symbolic link that leads out, never more than was asked for. openat2(2),
- * Linux 5.6. No state; any thread.
+ * else: never through a symbolic link, never more than was asked for. Paths are walked a component
+ * at a time, because openat2(2) is not to be had under RestrictSUIDSGID= of systemd.exec(5). No
+ * state; any thread.
  */
 #pragma once
 
@@ -16,13 +17,11 @@
 int probe_explain(char why[PROBE_WHY_MAX], int error, const char *path, const char *what);
 
 /*
- * Open an absolute path without following a symbolic link anywhere on the way. flags as open(2)'s.
- * Returns a descriptor or a negative errno.
+ * Open path, absolute or beneath dir_fd, without following a symbolic link and without "..". flags
+ * as open(2)'s. Returns a descriptor or a negative errno; -ELOOP: a symbolic link.
  */
+int probe_open_at(int dir_fd, const char *path, int flags);
 int probe_open_path(const char *path, int flags);
-
-/* Open what lies beneath dir_fd, symbolic links included as long as they stay beneath it. */
-int probe_open_beneath(int dir_fd, const char *name, int flags);
 
 /*
  * Read all of the file NAME in dir_fd, a regular file and no link, as a string. Returns its length;

@@ -52,25 +52,42 @@ static void close_probe(struct probe *probe)
 	free(probe);
 }
 
+/* The interface's folder, as its link in the class says: "../../devices/..". */
+static int open_device(int class_fd, int sys_fd, const char *iface)
+{
+	static const char up[] = "../../";
+	char target[512];
+	const ssize_t len = readlinkat(class_fd, iface, target, sizeof(target) - 1);
+
+	if (len < 0)
+		return -errno;
+	target[len] = '\0';
+	if (strncmp(target, up, sizeof(up) - 1) != 0)
+		return -ELOOP;
+	return probe_open_at(sys_fd, target + sizeof(up) - 1, O_PATH | O_DIRECTORY);
+}
+
 int tap_link_open(const char *iface, char why[PROBE_WHY_MAX])
 {
-	_cleanup_close_ int sys = probe_open_path(SYSFS, O_PATH | O_DIRECTORY);
-	char path[sizeof(CLASS_NET) + IFNAMSIZ];
+	_cleanup_close_ int sys_fd = probe_open_path(SYSFS, O_PATH | O_DIRECTORY);
+	_cleanup_close_ int class_fd =
+		sys_fd < 0 ? -1 : probe_open_at(sys_fd, CLASS_NET, O_PATH | O_DIRECTORY);
 	struct statfs fs;
 	int fd;
 
-	if (sys < 0 || fstatfs(sys, &fs) < 0)
-		return probe_explain(why, sys < 0 ? -sys : errno, SYSFS, "");
+	if (sys_fd < 0 || fstatfs(sys_fd, &fs) < 0)
+		return probe_explain(why, sys_fd < 0 ? -sys_fd : errno, SYSFS, "");
 	if (fs.f_type != SYSFS_MAGIC) {
 		snprintf(why, PROBE_WHY_MAX, SYSFS ": not a sysfs file system");
 		return -EXDEV;
 	}
-	snprintf(path, sizeof(path), CLASS_NET "%s", iface);
-	fd = probe_open_beneath(sys, path, O_PATH | O_DIRECTORY);
+	if (class_fd < 0)
+		return probe_explain(why, -class_fd, SYSFS "/" CLASS_NET, "");
+	fd = open_device(class_fd, sys_fd, iface);
 	if (fd == -ENOENT)
 		snprintf(why, PROBE_WHY_MAX, "no interface %s in " SYSFS "/" CLASS_NET, iface);
 	else if (fd < 0)
-		probe_explain(why, -fd, path, SYSFS);
+		probe_explain(why, -fd, iface, SYSFS "/" CLASS_NET);
 	return fd;
 }
 
@@ -124,7 +141,7 @@ static int read_counter(int link_fd, const char *iface, const char *file, char *
 static int put_carrier(int link_fd, const char *iface, char *buf, struct json_writer *w,
 		       char why[PROBE_WHY_MAX])
 {
-	_cleanup_close_ int fd = probe_open_beneath(link_fd, "carrier", O_RDONLY | O_NONBLOCK);
+	_cleanup_close_ int fd = probe_open_at(link_fd, "carrier", O_RDONLY | O_NONBLOCK);
 	ssize_t n = fd < 0 ? fd : read(fd, buf, OPERSTATE_MAX);
 
 	if (fd < 0)

@@ -392,7 +392,7 @@ def what_is_refused():
         ("--tap", "t\u00e4p"), ("--nft-table", ""), ("--nft-table", "inet/"),
         ("--nft-table", "inet/a;b"), ("--nft-table", "cell; flush ruleset"),
         ("--nft-table", "other/table"), ("--nft-table", "a/b/c"), ("--nft-table", "x" * 256),
-        ("--cgroup", "relative"), ("--cgroup", ""), ("--cgroup", "/a\nb"),
+        ("--cgroup", "relative"), ("--cgroup", "/a/../b"), ("--cgroup", "/a/.."), ("--cgroup", ""), ("--cgroup", "/a\nb"),
         ("--cgroup", "/" + "x" * 1024), ("--cgroup", "/tmp"), ("--cgroup", "/proc/self"),
         ("--fc-metrics", "relative"), ("--fc-metrics", "/tmp"), ("--fc-metrics", "/dev/null"),
         ("--fc-metrics", "/dev/vsock") if os.path.exists("/dev/vsock") else

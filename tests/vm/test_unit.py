@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""The daemon as its installed unit runs it: a real service manager with every restriction of the
+unit, in a VM. The unit and its drop-in for the nftables probe come from the source as they are."""
+
+import json
+import os
+import pathlib
+import unittest
+
+from vm import CGROUP2, EVENT_PREFIX, Missing, Vm, main, receiver_binary
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+SYSTEMD = "/lib/systemd/systemd"
+UNITS = "/lib/systemd/system"
+TARGETS = ["basic", "sysinit", "multi-user", "sockets", "timers", "paths", "slices", "shutdown",
+           "local-fs", "local-fs-pre", "swap", "umount", "final", "network", "network-pre"]
+SERVICE = "cellos-host-telemetry.service"
+ADD = ("cellos-host-telemetry cell add --run-id r --spec-hash sha256:" + "5" * 64 +
+       " --keepalive 0 --connect-within 0 --probe-interval 200")
+
+INSIDE = f"""#!/bin/sh
+exec > /tmp/out 2>&1
+state() {{ systemctl show -p $1 --value {SERVICE}; }}
+vm say active $(systemctl is-active {SERVICE})
+vm say main $(tr '\\0' ' ' < /proc/$(state MainPID)/cmdline)
+vm say status "$(state StatusText)"
+pid=$(state MainPID)
+vm say privileges $(sed -n 's/^Uid:[[:space:]]*\\([0-9]*\\).*/uid=\\1/p; s/^CapEff:[[:space:]]*/cap=/p; s/^Seccomp:[[:space:]]*/seccomp=/p; s/^NoNewPrivs:[[:space:]]*/nnp=/p' /proc/$pid/status)
+
+# A jailed VMM's folder: of another user, and closed to the daemon but for its capabilities.
+mkdir -p /srv/other /srv/jailer/a
+vm say elsewhere $({ADD} --cell-id b --uds /srv/other/v 2>&1)
+chown 1234:1234 /srv/jailer/a
+chmod 0700 /srv/jailer/a
+nft -f /root/table
+vm say add $({ADD} --cell-id a --uds /srv/jailer/a/v --socket-owner 1234:1234 --socket-mode 0666 --nft-table inet/cell --tap lo --cgroup /sys/fs/cgroup/cell --fc-metrics /srv/jailer/a/metrics) $?
+vm say socket $(stat -c '%u:%g %a' /srv/jailer/a/v_9001)
+vm say control $(stat -c '%U %a' /run/cellos/host-telemetry.sock)
+mkfifo /srv/jailer/a/metrics
+chown 1234 /srv/jailer/a/metrics
+chmod 0600 /srv/jailer/a/metrics
+echo '{{"utc_timestamp_ms":99999999999999,"vsock":{{"tx_bytes_count":5}}}}' > /root/document
+exec 3<> /srv/jailer/a/metrics
+cat /root/document >&3
+# The agent stands for the VMM, and has given up the right to pass.
+chmod 0711 /srv/jailer/a
+cellos-telemetry --foreground --connect unix:/srv/jailer/a/v_9001 --net off --capability off &
+agent=$!
+sleep 1.5
+vm say probes $(cellos-host-telemetry cell show a --json)
+vm say health $(wget -q -O - http://127.0.0.1:9464/readyz)
+
+systemctl reload {SERVICE}
+vm say reloaded $? $(systemctl is-active {SERVICE})
+echo nonsense >> /etc/cellos/host-telemetry.conf
+systemctl reload {SERVICE} 2> /tmp/null
+vm say refused $? $(systemctl is-active {SERVICE}) $(state MainPID) $pid
+sed -i '$d' /etc/cellos/host-telemetry.conf
+
+kill -9 $pid
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    sleep 0.25
+    [ "$(systemctl is-active {SERVICE})" = active ] && [ "$(state MainPID)" != $pid ] && break
+done
+vm say restarted $(systemctl is-active {SERVICE}) $(state NRestarts)
+kill -TERM $agent
+wait $agent
+systemctl stop {SERVICE}
+vm say stopped $(systemctl is-active {SERVICE}) $(state Result) $(state ExecMainStatus)
+cellos-host-telemetry verify --keys /etc/cellos/keyring.json --require-signed /var/log/cellos/evidence > /tmp/verdict 2>&1
+vm say verify $? $(cat /tmp/verdict)
+vm say owner $(stat -c '%U %a' /var/log/cellos/evidence /var/lib/cellos/host-telemetry)
+cat /var/log/cellos/evidence/*.jsonl > /tmp/evidence
+vm put /tmp/evidence evidence
+touch /tmp/done
+"""
+
+SCRIPT = CGROUP2 + f"""
+mkdir /sys/fs/cgroup/cell
+# The service manager mounts its own where there is none, and hides the harness's socket.
+mount --bind /run /run
+# What ReadWritePaths names is there before the daemon.
+mkdir -p /var/lib /var/log /etc/cellos /srv/jailer /home /usr/lib
+ip link set lo up
+cellos-host-telemetry keygen --kid k1 --out /etc/cellos > /tmp/null
+chown 999 /etc/cellos/k1.seed
+env -i PATH=/bin:/usr/bin container=vm unshare -p -m -f sh -c '
+    mount -t proc proc /proc
+    exec {SYSTEMD} --system --unit=multi-user.target --log-target=console --log-level=notice
+' > /tmp/systemd 2>&1 &
+for i in $(seq 300); do
+    [ -e /tmp/done ] && break
+    sleep 0.2
+done
+vm put /tmp/out out
+vm put /tmp/systemd systemd
+[ -e /tmp/done ]
+"""
+
+TABLE = """table inet cell {
+    chain c {
+        type filter hook input priority 0; policy accept;
+        iifname "lo" counter
+    }
+}
+"""
+
+
+def the_unit():
+    text = (SOURCE / "host-receiver/systemd/cellos-host-telemetry.service.in").read_text()
+    return text.replace("@bindir@", "/usr/bin")
+
+
+def the_drop_in():
+    """As the documentation says it."""
+    text = (SOURCE / "docs/host-probes.md").read_text()
+    return text.split("```\n[Service]\n")[1].split("```")[0]
+
+
+class Unit(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        for path in (SYSTEMD, "/bin/systemctl", "/usr/sbin/nft"):
+            if not os.path.exists(path):
+                raise Missing(f"no {path}: install systemd and nftables")
+        files = {f"{UNITS}/{name}.target": pathlib.Path(f"{UNITS}/{name}.target")
+                 for name in TARGETS}
+        files |= {
+            f"{UNITS}/{SERVICE}": the_unit(),
+            f"/etc/systemd/system/{SERVICE}.d/nftables.conf": "[Service]\n" + the_drop_in(),
+            f"{UNITS}/inside.service":
+                f"[Unit]\nAfter={SERVICE}\n[Service]\nType=oneshot\n"
+                "ExecStart=/bin/sh /root/inside\nEnvironment=PATH=/bin:/usr/bin\n",
+            "/root/inside": INSIDE,
+            "/root/table": TABLE,
+            "/etc/machine-id": "5" * 32 + "\n",
+            "/etc/cellos/host-telemetry.conf":
+                "[signing]\nalgorithm = ed25519\nkid = k1\nkey_file = /etc/cellos/k1.seed\n",
+            "/etc/nsswitch.conf": "passwd: files\ngroup: files\n",
+        }
+        vm = Vm(script=SCRIPT, memory_mib=512, modules=["nf_tables"], files=files,
+                programs=[(receiver_binary(), "/usr/bin/cellos-host-telemetry"),
+                          (SYSTEMD, SYSTEMD), ("/bin/systemctl", "/bin/systemctl"),
+                          ("/usr/sbin/nft", "/usr/bin/nft")])
+        fs = vm.initramfs
+        fs.symlink(f"/etc/systemd/system/multi-user.target.wants/{SERVICE}", f"{UNITS}/{SERVICE}")
+        fs.symlink("/etc/systemd/system/multi-user.target.wants/inside.service",
+                   f"{UNITS}/inside.service")
+        user = "cellos-telemetry:x:999:999::/:/bin/false\n"
+        fs.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n" + user)
+        fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\n")
+        cls.vm = vm.start().wait(180)
+        cls.said = cls.vm.files.get("systemd", b"").decode() + cls.vm.files.get("out", b"").decode()
+        if cls.vm.status != 0:
+            raise AssertionError(f"{cls.vm.marks}\n{cls.said}\n{cls.vm.console[-3000:]}")
+        cls.events = [json.loads(line)["data"]["event"]
+                      for line in cls.vm.files["evidence"].splitlines()]
+
+    def named(self, name):
+        return [e["data"] for e in self.events if e["type"] == EVENT_PREFIX + name]
+
+    def test_it_runs(self):
+        self.assertEqual(self.vm.mark("active"), "active", self.said)
+        self.assertEqual(self.vm.mark("main").strip(), "/usr/bin/cellos-host-telemetry serve")
+        self.assertEqual(self.vm.mark("health"), "ok")
+
+    def test_with_few_privileges(self):
+        said = dict(word.split("=") for word in self.vm.mark("privileges").split())
+        self.assertEqual(said["uid"], "999")
+        self.assertEqual(said["seccomp"], "2")
+        self.assertEqual(said["nnp"], "1")
+        # DAC_OVERRIDE, CHOWN, SETUID, SETGID; NET_ADMIN by the drop-in.
+        self.assertEqual(int(said["cap"], 16), 1 << 1 | 1 << 0 | 1 << 7 | 1 << 6 | 1 << 12)
+
+    def test_a_jailed_cell(self):
+        self.assertEqual(self.vm.mark("add"), "/srv/jailer/a/v_9001 0", self.said)
+        self.assertEqual(self.vm.mark("socket"), "1234:1234 666")
+        self.assertEqual(self.vm.mark("control"), "cellos-telemetry 660")
+        self.assertTrue(self.named("guest.v1.telemetry_hello"), self.said)
+
+    def test_other_folders_are_read_only(self):
+        self.assertIn("ReadWritePaths", self.vm.mark("elsewhere"))
+
+    def test_every_probe_reads(self):
+        probes = json.loads(self.vm.mark("probes"))["cell"]["probes"]
+        for name in ("cgroup", "tap_link", "nftables", "fc_metrics"):
+            self.assertGreater(probes[name]["readings"], 0, probes)
+            self.assertFalse(probes[name]["failing"], probes)
+            self.assertTrue(self.named(f"host.v1.{name}"))
+
+    def test_reload(self):
+        self.assertEqual(self.vm.mark("reloaded"), "0 active")
+        words = self.vm.mark("refused").split()
+        self.assertNotEqual(words[0], "0")
+        self.assertEqual(words[1], "active")
+        self.assertEqual(words[2], words[3], "the same process still")
+
+    def test_killed_and_stopped(self):
+        self.assertEqual(self.vm.mark("restarted"), "active 1")
+        self.assertEqual(self.vm.mark("stopped"), "inactive success 0")
+        opened = self.named("stream.v1.opened")
+        self.assertEqual(len(opened), 2)
+        self.assertEqual(opened[1]["previousStreamId"], opened[0]["streamId"])
+        self.assertEqual([e["reason"] for e in self.named("stream.v1.sealed")], ["shutdown"])
+        # The first stream has no seal, and nothing else is missing.
+        self.assertTrue(self.vm.mark("verify").startswith("4 "), self.vm.mark("verify"))
+        self.assertIn("cellos-telemetry 750", self.vm.mark("owner"))
+
+
+if __name__ == "__main__":
+    main()
