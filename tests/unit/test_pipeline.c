@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/* The pipeline with a sink of the test's: order, bounds, retries, and batches with their memory. */
+#include "host-receiver/pipeline/pipeline.h"
+
+#include "common/util.h"
+#include "host-receiver/pipeline/batch.h"
+#include "tests/unit/unit.h"
+
+/* What a sink was given, and how it shall answer. */
+struct fake_sink {
+	struct evidence_sink sink;
+	atomic_int answer;
+	atomic_uint commits, lines, closed;
+	uint64_t next; /* the sequence that must come next */
+	char last[4096];
+};
+
+static uint64_t sequence_of(const char *line, size_t len)
+{
+	static const char key[] = "\"sequence\":";
+	const char *at = memmem(line, len, key, sizeof(key) - 1);
+
+	ck_assert(at != NULL);
+	return strtoull(at + sizeof(key) - 1, NULL, 10);
+}
+
+static int fake_commit(struct evidence_sink *sink, const struct iovec *lines, size_t n,
+		       uint64_t n_lines)
+{
+	struct fake_sink *s = (struct fake_sink *)sink;
+	const int answer = s->answer;
+	uint64_t seen = 0;
+
+	s->commits++;
+	if (answer < 0)
+		return answer;
+	for (size_t i = 0; i < n; i++) {
+		const char *at = lines[i].iov_base, *const end = at + lines[i].iov_len;
+
+		while (at < end) {
+			const char *newline = memchr(at, '\n', (size_t)(end - at));
+
+			ck_assert(newline != NULL);
+			ck_assert_uint_eq(sequence_of(at, (size_t)(newline - at)), s->next);
+			snprintf(s->last, sizeof(s->last), "%.*s", (int)(newline - at), at);
+			s->next++;
+			seen++;
+			at = newline + 1;
+		}
+	}
+	ck_assert_uint_eq(seen, n_lines);
+	s->lines += (unsigned)seen;
+	return 0;
+}
+
+static void fake_close(struct evidence_sink *sink)
+{
+	((struct fake_sink *)sink)->closed++;
+}
+
+static const struct evidence_sink_ops fake_ops = {.commit = fake_commit, .close = fake_close};
+
+struct setup {
+	uv_loop_t loop;
+	struct fake_sink sink;
+	struct pipeline *pipeline;
+	struct stream_identity stream;
+	uint64_t sequence;
+	int last_error;
+	bool fatal;
+	unsigned deferred;
+};
+
+static void on_progress(void *ctx, int error, bool fatal)
+{
+	struct setup *s = ctx;
+
+	s->last_error = error;
+	s->fatal |= fatal;
+}
+
+static struct signer *no_signing(void)
+{
+	const struct signer_options options = {.algorithm = "off"};
+	struct signer *signer;
+	char why[SIGN_WHY_MAX];
+
+	ck_assert_int_eq(signer_open(&options, &signer, why), 0);
+	return signer;
+}
+
+static void begin(struct setup *s, size_t max_inflight)
+{
+	*s = (struct setup){
+		.sink = {.sink.ops = &fake_ops, .next = 1},
+		.stream = {.cell_id = (char[]){"c"},
+			   .run_id = (char[]){"r"},
+			   .spec_hash = (char[]){"h"}},
+	};
+	const struct pipeline_options options = {
+		.signer = no_signing(),
+		.sink = &s->sink.sink,
+		.workers = 3,
+		.max_inflight = max_inflight,
+		.on_progress = on_progress,
+		.ctx = s,
+	};
+
+	ck_assert_int_eq(uv_loop_init(&s->loop), 0);
+	ck_assert_int_eq(pipeline_new(&s->loop, &options, &s->pipeline), 0);
+}
+
+static void submit(struct setup *s, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct event *e =
+			pipeline_event(s->pipeline, EVENT_AGENT_RESUMED, &s->stream, ++s->sequence);
+
+		event_add_uint(e, EVENT_KEY_SILENT_MS, 1);
+		event_add_text(e, EVENT_KEY_SESSION,
+			       pipeline_copy(s->pipeline, wire_text("a \"text\"\n")));
+		pipeline_submit(s->pipeline, e);
+	}
+}
+
+static void turn_until_idle(struct setup *s)
+{
+	for (int i = 0; i < 20000 && !pipeline_idle(s->pipeline); i++) {
+		uv_run(&s->loop, UV_RUN_NOWAIT);
+		usleep(500);
+	}
+	ck_assert(pipeline_idle(s->pipeline));
+}
+
+static void end(struct setup *s)
+{
+	pipeline_free(s->pipeline);
+	ck_assert_uint_eq(s->sink.closed, 1);
+	uv_run(&s->loop, UV_RUN_DEFAULT);
+	ck_assert_int_eq(uv_loop_close(&s->loop), 0);
+}
+
+START_TEST(every_event_in_its_order)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	for (int i = 0; i < 200; i++) {
+		submit(&s, 1 + (unsigned)(i * 37 % 600));
+		uv_run(&s.loop, UV_RUN_NOWAIT);
+	}
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.sink.lines, s.sequence);
+	ck_assert_uint_eq(pipeline_stats(s.pipeline)->lines, s.sequence);
+	ck_assert_uint_eq(pipeline_stats(s.pipeline)->inflight_bytes, 0);
+	ck_assert_msg(strstr(s.sink.last, "\"session\":\"a \\\"text\\\"\\n\"") != NULL, "%s",
+		      s.sink.last);
+	end(&s);
+}
+END_TEST
+
+START_TEST(a_batch_closes_by_itself)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	submit(&s, 1);
+	ck_assert(!pipeline_idle(s.pipeline));
+	turn_until_idle(&s); /* nobody flushes */
+	ck_assert_uint_eq(s.sink.lines, 1);
+	submit(&s, BATCH_EVENTS_MAX);
+	ck_assert_uint_gt(pipeline_stats(s.pipeline)->inflight_bytes, 0);
+	turn_until_idle(&s);
+	end(&s);
+}
+END_TEST
+
+START_TEST(what_fails_is_tried_again)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	s.sink.answer = -ENOSPC;
+	submit(&s, 1000);
+	for (int i = 0; i < 20000 && s.sink.commits < 2; i++) {
+		uv_run(&s.loop, UV_RUN_NOWAIT);
+		usleep(500);
+	}
+	ck_assert_uint_ge(s.sink.commits, 2);
+	ck_assert_int_eq(s.last_error, -ENOSPC);
+	ck_assert_int_eq(pipeline_stats(s.pipeline)->sink_error, -ENOSPC);
+	ck_assert(!pipeline_idle(s.pipeline) && !s.fatal);
+	submit(&s, 1000);
+	s.sink.answer = 0;
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.sink.lines, 2000);
+	ck_assert_int_eq(pipeline_stats(s.pipeline)->sink_error, 0);
+	ck_assert_int_eq(s.last_error, 0);
+	end(&s);
+}
+END_TEST
+
+START_TEST(nobody_reads_any_more)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	s.sink.answer = -EPIPE;
+	submit(&s, 10);
+	pipeline_flush(s.pipeline);
+	for (int i = 0; i < 20000 && !s.fatal; i++) {
+		uv_run(&s.loop, UV_RUN_NOWAIT);
+		usleep(500);
+	}
+	ck_assert(s.fatal);
+	ck_assert_uint_eq(s.sink.commits, 1);
+	end(&s);
+}
+END_TEST
+
+START_TEST(what_is_in_flight_is_bounded)
+{
+	const size_t bound = 1024 * 1024;
+	struct setup s;
+
+	begin(&s, bound);
+	s.sink.answer = -EIO;
+	while (!pipeline_full(s.pipeline))
+		submit(&s, 1);
+	ck_assert_uint_ge(pipeline_stats(s.pipeline)->inflight_bytes, bound);
+	ck_assert_uint_le(pipeline_stats(s.pipeline)->inflight_bytes,
+			  bound + BATCH_EVENTS_MAX * 2 * BATCH_EVENT_COST);
+	s.sink.answer = 0;
+	turn_until_idle(&s);
+	ck_assert(!pipeline_full(s.pipeline));
+	end(&s);
+}
+END_TEST
+
+static void count_deferred(void *arg)
+{
+	struct setup *s = arg;
+
+	/* All that was submitted before it is committed. */
+	ck_assert_uint_ge(s->sink.lines, 300);
+	s->deferred++;
+}
+
+START_TEST(deferred_comes_after_the_commit)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	submit(&s, 300);
+	pipeline_defer(s.pipeline, count_deferred, &s);
+	ck_assert_uint_eq(s.deferred, 0);
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.deferred, 1);
+	/* Also without an event of its own. */
+	pipeline_defer(s.pipeline, count_deferred, &s);
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.deferred, 2);
+	pipeline_defer(s.pipeline, count_deferred, &s);
+	end(&s);
+	ck_assert_uint_eq(s.deferred, 3);
+}
+END_TEST
+
+START_TEST(a_new_signer_signs_from_the_next_event_on)
+{
+	struct setup s;
+	char key[] = "/tmp/cellos-key-XXXXXX", why[SIGN_WHY_MAX];
+	const struct signer_options options = {
+		.algorithm = "hmac-sha256", .kid = "k9", .key_file = key};
+	struct signer *signer;
+	int fd = mkstemp(key);
+
+	ck_assert_int_eq(write(fd, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 44), 44);
+	close(fd);
+	ck_assert_msg(signer_open(&options, &signer, why) == 0, "%s", why);
+	unlink(key);
+	begin(&s, 0);
+	submit(&s, 3);
+	ck_assert_int_eq(pipeline_set_signer(s.pipeline, signer), 0);
+	turn_until_idle(&s);
+	ck_assert_ptr_null(strstr(s.sink.last, "k9"));
+	submit(&s, 1);
+	turn_until_idle(&s);
+	ck_assert_msg(strstr(s.sink.last, "\"signerKid\":\"k9\"") != NULL, "%s", s.sink.last);
+	end(&s);
+}
+END_TEST
+
+START_TEST(a_batch_gives_memory_and_gives_it_back)
+{
+	struct batch *b = batch_new();
+	char *first = batch_alloc(b, 1), *second = batch_alloc(b, 17);
+	struct wire_text copy;
+	bool ok = true;
+
+	ck_assert_uint_eq((uintptr_t)first % 16, 0);
+	ck_assert_ptr_eq(second, first + 16);
+	ck_assert_uint_eq(b->cost, 48);
+	memset(batch_alloc(b, 3 * BATCH_BLOCK_SIZE), 1, 3 * BATCH_BLOCK_SIZE);
+	copy = batch_copy(b, wire_text("text"), &ok);
+	ck_assert(ok && copy.len == 4 && memcmp(copy.data, "text", 4) == 0);
+	copy = batch_copy(b, (struct wire_text){.data = NULL, .len = 0}, &ok);
+	ck_assert(ok && copy.len == 0 && copy.data != NULL);
+	batch_reset(b);
+	ck_assert_uint_eq(b->cost, 0);
+	ck_assert(!b->blocks || (!b->blocks->next && b->blocks->size <= BATCH_BLOCK_SIZE));
+	memset(batch_alloc(b, BATCH_BLOCK_SIZE), 1, BATCH_BLOCK_SIZE);
+	batch_free(b);
+	batch_free(NULL);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("pipeline");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, every_event_in_its_order);
+	tcase_add_test(tc, a_batch_closes_by_itself);
+	tcase_add_test(tc, what_fails_is_tried_again);
+	tcase_add_test(tc, nobody_reads_any_more);
+	tcase_add_test(tc, what_is_in_flight_is_bounded);
+	tcase_add_test(tc, deferred_comes_after_the_commit);
+	tcase_add_test(tc, a_new_signer_signs_from_the_next_event_on);
+	tcase_add_test(tc, a_batch_gives_memory_and_gives_it_back);
+	return unit_run("pipeline", &tc, 1);
+}
