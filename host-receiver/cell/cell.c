@@ -41,6 +41,7 @@ static void arm_timer(struct cell *cell, uint64_t now_ns)
 	if (cell->removed)
 		return;
 	sooner(&next, silence_due(cell));
+	sooner(&next, cell->throttled_until_ns);
 	if (cell->newcomer)
 		sooner(&next, cell->newcomer_until_ns);
 	for (int kind = 0; kind < _LIMITED_MAX; kind++)
@@ -50,11 +51,22 @@ static void arm_timer(struct cell *cell, uint64_t now_ns)
 	uv_timer_start(&cell->timer, on_timer, age_ms(now_ns, next) + 1, 0);
 }
 
+/* Read the active connection, unless something speaks against it. */
+static void poll_active(struct cell *cell)
+{
+	if (cell->active)
+		connection_poll(cell->active, !cell->host->paused && cell->throttled_until_ns == 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct cell *cell = timer->data;
 	const uint64_t now_ns = monotonic_ns(), due = silence_due(cell);
 
+	if (cell->throttled_until_ns != 0 && now_ns >= cell->throttled_until_ns) {
+		cell->throttled_until_ns = 0;
+		poll_active(cell);
+	}
 	if (due != 0 && now_ns >= due) {
 		/* While reading is paused the guest cannot be heard: that is not its silence. */
 		if (cell->host->paused && cell->active)
@@ -83,7 +95,7 @@ static void activate(struct cell *cell, struct connection *c)
 	cell->host->stats.connections++;
 	cell->host->stats.active++;
 	tell_connected(cell, c);
-	connection_poll(c, !cell->host->paused);
+	poll_active(cell);
 	arm_timer(cell, now_ns);
 }
 
@@ -155,11 +167,10 @@ static void on_accepted(struct cell *cell, struct connection *c)
 
 /* ---- reading, all at once ---- */
 
-static void poll_all(struct cell_host *host, bool on)
+static void poll_all(struct cell_host *host)
 {
 	for (struct cell *cell = host->cells; cell; cell = cell->next)
-		if (cell->active)
-			connection_poll(cell->active, on);
+		poll_active(cell);
 }
 
 static void pause_reading(struct cell_host *host)
@@ -168,7 +179,7 @@ static void pause_reading(struct cell_host *host)
 		return;
 	host->paused = true;
 	host->stats.reads_paused++;
-	poll_all(host, false);
+	poll_all(host);
 }
 
 /* ---- frames ---- */
@@ -244,6 +255,17 @@ static void note_totals(struct cell *cell, const struct declaration *d)
 	cell->guest_kernel_lost = lost;
 }
 
+/* Above its rate: what of it is read is counted, and how much is read is bounded. */
+static void throttle(struct cell *cell, uint64_t now_ns)
+{
+	count_limited(cell, LIMITED_RATE, 1, now_ns);
+	if (cell->throttled_until_ns != 0)
+		return;
+	cell->throttled_until_ns = now_ns + CELL_THROTTLE_MS * NSEC_PER_MSEC;
+	poll_active(cell);
+	arm_timer(cell, now_ns);
+}
+
 static enum wire_error take_frame(struct cell *cell, struct connection *c, const uint8_t *body,
 				  size_t len)
 {
@@ -259,7 +281,7 @@ static enum wire_error take_frame(struct cell *cell, struct connection *c, const
 	if (!token_bucket_take(&cell->bucket, cell->options.rate, now_ns)) {
 		cell->frames_rejected++;
 		cell->host->stats.rate_limited++;
-		count_limited(cell, LIMITED_RATE, 1, now_ns);
+		throttle(cell, now_ns);
 		return WIRE_OK;
 	}
 	if (wire_decode(body, len, &d, &refusal) != WIRE_OK)
@@ -402,7 +424,7 @@ void cell_host_progress(struct cell_host *host)
 	if (!host->paused || pipeline_full(host->pipeline))
 		return;
 	host->paused = false;
-	poll_all(host, true);
+	poll_all(host);
 }
 
 static void free_stream(void *arg)

@@ -20,6 +20,8 @@
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
 #define CELL_ACCEPTS_PER_TURN	   64u
+/* A cell above its rate is read once in this time: it costs the others so much and no more. */
+#define CELL_THROTTLE_MS 2u
 
 /* Totals of all cells; plain numbers of the loop thread. */
 struct cell_host_stats {
@@ -81,6 +83,7 @@ struct cell {
 
 	struct gap_tracker gap;
 	struct token_bucket bucket;
+	uint64_t throttled_until_ns; /* not read before; 0: read */
 	struct once_a_second limited[_LIMITED_MAX];
 	uint16_t refused_version;
 	char refused_source[WIRE_SOURCE_MAX + 1];

@@ -88,9 +88,6 @@ static int load_entry(struct keyring *ring, const char *path, enum sign_algorith
 int keyring_load(struct keyring *ring, const char *path, enum sign_algorithm algorithm,
 		 char why[KEYRING_WHY_MAX])
 {
-	json_error_t error;
-	json_t *root, *value;
-	const char *kid;
 	size_t len;
 	char *text;
 	int r = key_read_file(path, algorithm == SIGN_HMAC_SHA256, &text, &len, why,
@@ -98,8 +95,19 @@ int keyring_load(struct keyring *ring, const char *path, enum sign_algorithm alg
 
 	if (r < 0)
 		return r;
-	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	r = keyring_parse(ring, text, len, path, algorithm, why);
 	sodium_free(text);
+	return r;
+}
+
+int keyring_parse(struct keyring *ring, const char *text, size_t len, const char *path,
+		  enum sign_algorithm algorithm, char why[KEYRING_WHY_MAX])
+{
+	json_error_t error;
+	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error), *value;
+	const char *kid;
+	int r = 0;
+
 	if (!root) {
 		snprintf(why, KEYRING_WHY_MAX, "%.200s:%d: %s", path, error.line, error.text);
 		return -EINVAL;

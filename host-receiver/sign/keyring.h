@@ -31,6 +31,10 @@ void keyring_free(struct keyring *ring);
 int keyring_load(struct keyring *ring, const char *path, enum sign_algorithm algorithm,
 		 char why[KEYRING_WHY_MAX]);
 
+/* The same from text; path is for the messages. */
+int keyring_parse(struct keyring *ring, const char *text, size_t len, const char *path,
+		  enum sign_algorithm algorithm, char why[KEYRING_WHY_MAX]);
+
 /* False when there is no such kid for that algorithm. */
 bool keyring_find(const struct keyring *ring, enum sign_algorithm algorithm, struct wire_text kid,
 		  struct keyring_key *ret);

@@ -1,38 +1,36 @@
 /* SPDX-License-Identifier: MIT */
-/* Any JSON: its canonical form reads as the same, and is its own canonical form. */
+/* The strict reader of JSON: what it takes has one canonical form, which it takes again. */
 #include "common/util.h"
 #include "host-receiver/event/json_document.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static size_t canonical(struct json_document *doc, const char *data, size_t size, char *out,
-			size_t out_size)
+static size_t canonical(struct json_document *doc, const char *data, size_t size, char *out)
 {
 	struct json_writer w;
-	const char *what;
-	size_t at, len;
+	const char *why = NULL;
+	size_t offset = 0, len;
 
-	if (json_document_read(doc, data, size, &what, &at) < 0)
+	if (json_document_read(doc, data, size, &why, &offset) < 0)
 		return 0;
-	json_writer_init(&w, out, out_size);
+	json_writer_init(&w, out, JSON_DOCUMENT_MAX);
 	json_write_canonical(doc, json_document_root(doc), &w);
-	if (json_writer_done(&w, &len) < 0)
+	/* Never longer than its text was. */
+	if (json_writer_done(&w, &len) < 0 || len > size)
 		abort();
 	return len;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static char first[JSON_DOCUMENT_MAX], second[JSON_DOCUMENT_MAX];
+	static char once[JSON_DOCUMENT_MAX], twice[JSON_DOCUMENT_MAX];
 	static struct json_document *doc;
 	size_t len;
 
 	if (!doc)
 		doc = json_document_new(JSON_DOCUMENT_MAX);
-	/* "It is never longer than its text was." */
-	len = canonical(doc, (const char *)data, size, first, MIN(size, sizeof(first)));
-	if (len > 0 && (canonical(doc, first, len, second, sizeof(second)) != len ||
-			memcmp(first, second, len) != 0))
+	len = canonical(doc, (const char *)data, size, once);
+	if (len > 0 && (canonical(doc, once, len, twice) != len || memcmp(once, twice, len) != 0))
 		abort();
 	return 0;
 }

@@ -1,199 +1,245 @@
 /* SPDX-License-Identifier: MIT */
-/* The canonical JSON that is signed: what is read, what is refused, and each byte that is written.
- */
-#include <check.h>
-
 #include "common/util.h"
 #include "host-receiver/event/json_document.h"
+#include "host-receiver/event/json_writer.h"
+#include "host-receiver/event/uuid.h"
 #include "tests/unit/unit.h"
 
-static struct json_document *doc;
-static const char *why;
-static size_t at;
+static char buf[1024];
 
-static void open_document(void)
+static void wrote(struct json_writer *w, const char *want)
 {
-	doc = json_document_new(JSON_DOCUMENT_MAX);
+	size_t len = 0;
+
+	ck_assert_int_eq(json_writer_done(w, &len), 0);
+	ck_assert_msg(len == strlen(want) && memcmp(buf, want, len) == 0, "%.*s instead of %s",
+		      (int)len, buf, want);
 }
 
-static void close_document(void)
+/* Each byte at each place of a text, against a writer that looks at one byte at a time. */
+START_TEST(escapes_each_byte_anywhere)
 {
+	for (size_t len = 1; len <= 20; len++)
+		for (size_t at = 0; at < len; at++)
+			for (int c = 0; c < 0x80; c++) {
+				static const char short_of[] = "btnvfr";
+				static const char x[] = "xxxxxxxxxxxxxxxxxxxxxxxx";
+				char text[32], want[64], esc[8];
+				struct json_writer w;
+
+				memset(text, 'x', sizeof(text));
+				text[at] = (char)c;
+				if (c == '"' || c == '\\')
+					snprintf(esc, sizeof(esc), "\\%c", c);
+				else if (c >= '\b' && c <= '\r' && c != '\v')
+					snprintf(esc, sizeof(esc), "\\%c", short_of[c - '\b']);
+				else if (c < 0x20)
+					snprintf(esc, sizeof(esc), "\\u%04x", (unsigned)c);
+				else
+					snprintf(esc, sizeof(esc), "%c", c);
+				snprintf(want, sizeof(want), "\"%.*s%s%.*s\"", (int)at, x, esc,
+					 (int)(len - at - 1), x);
+				json_writer_init(&w, buf, sizeof(buf));
+				json_put_string(&w, text, len);
+				wrote(&w, want);
+			}
+}
+END_TEST
+
+START_TEST(leaves_utf8_as_it_is)
+{
+	static const char text[] = "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\x7f\xe2\x80\xa8";
+	struct json_writer w;
+	char want[64];
+
+	snprintf(want, sizeof(want), "\"%s\"", text);
+	json_writer_init(&w, buf, sizeof(buf));
+	json_put_string(&w, text, sizeof(text) - 1);
+	wrote(&w, want);
+}
+END_TEST
+
+START_TEST(writes_all_kinds_of_values)
+{
+	struct json_writer w;
+
+	json_writer_init(&w, buf, sizeof(buf));
+	json_put_begin_object(&w);
+	json_put_kv_uint(&w, "a", UINT64_MAX);
+	json_put_kv_int(&w, "b", INT64_MIN);
+	json_put_kv_bool(&w, "c", true);
+	json_put_kv_null(&w, "d");
+	json_put_kv_string(&w, "e", "");
+	json_put_key(&w, "f");
+	json_put_begin_array(&w);
+	json_put_uint(&w, 0);
+	json_put_begin_object(&w);
+	json_put_end_object(&w);
+	json_put_bool(&w, false);
+	json_put_end_array(&w);
+	json_put_key_text(&w, wire_text("g\""));
+	json_put_raw(&w, "[1]", 3);
+	json_put_end_object(&w);
+	wrote(&w, "{\"a\":18446744073709551615,\"b\":-9223372036854775808,\"c\":true,\"d\":null,"
+		  "\"e\":\"\",\"f\":[0,{},false],\"g\\\"\":[1]}");
+}
+END_TEST
+
+START_TEST(an_overflow_stays)
+{
+	static const char whole[] = "{\"key\":\"a\\nb\",\"n\":12345}";
+
+	for (size_t size = 0; size <= sizeof(whole); size++) {
+		struct json_writer w;
+		size_t len = 77;
+
+		memset(buf, '#', sizeof(buf));
+		json_writer_init(&w, buf, size);
+		json_put_begin_object(&w);
+		json_put_kv_string(&w, "key", "a\nb");
+		json_put_kv_uint(&w, "n", 12345);
+		json_put_end_object(&w);
+		if (size >= sizeof(whole) - 1) {
+			wrote(&w, whole);
+		} else {
+			ck_assert_int_eq(json_writer_done(&w, &len), -ENOBUFS);
+			ck_assert_uint_eq(len, 77);
+		}
+		ck_assert_int_eq(buf[size], '#');
+	}
+}
+END_TEST
+
+static const struct {
+	const char *text, *canonical; /* NULL: refused */
+} documents[] = {
+	{" { \"b\" : 1 , \"a\" : [ ] } ", "{\"a\":[],\"b\":1}"},
+	{"\"\\u0041\\/\\u00e9\"", "\"A/\xc3\xa9\""},
+	{"\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\""},
+	/* By UTF-16 code units: a surrogate pair sorts before U+FB33. */
+	{"{\"\\ufb33\":1,\"\\ud83d\\ude00\":2}", "{\"\xf0\x9f\x98\x80\":2,\"\xef\xac\xb3\":1}"},
+	{"123456789012345678901234567890", "123456789012345678901234567890"},
+	{"-5", "-5"},
+	{"{\"a\":1,\"\\u0061\":2}", NULL},
+	{"{\"a\":{\"b\":1,\"b\":1}}", NULL},
+	{"1.0", NULL},
+	{"1e3", NULL},
+	{"01", NULL},
+	{"-0", NULL},
+	{"+1", NULL},
+	{"\"\\ud800\"", NULL},
+	{"\"\\ude00\\ud83d\"", NULL},
+	{"\"\xff\"", NULL},
+	{"\"\xc0\x80\"", NULL},
+	{"\"\n\"", NULL},
+	{"\"\\x\"", NULL},
+	{"\"a", NULL},
+	{"[1,]", NULL},
+	{"{\"a\"}", NULL},
+	{"{} {}", NULL},
+	{"", NULL},
+	{"nul", NULL},
+	{"'a'", NULL},
+};
+
+START_TEST(reads_strictly_and_writes_canonically)
+{
+	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
+
+	for (size_t i = 0; i < ARRAY_SIZE(documents); i++) {
+		const char *text = documents[i].text, *why = NULL;
+		struct json_writer w;
+		size_t offset = 0;
+		int r = json_document_read(doc, text, strlen(text), &why, &offset);
+
+		if (!documents[i].canonical) {
+			ck_assert_msg(r == -EBADMSG, "%s: %d", text, r);
+			ck_assert(why && *why && offset <= strlen(text));
+			continue;
+		}
+		ck_assert_msg(r == 0, "%s: %s", text, why);
+		json_writer_init(&w, buf, sizeof(buf));
+		json_write_canonical(doc, json_document_root(doc), &w);
+		wrote(&w, documents[i].canonical);
+	}
 	json_document_free(doc);
 }
+END_TEST
 
-static int read_text(const char *text)
+START_TEST(is_bounded)
 {
-	why = NULL;
-	return json_document_read(doc, text, strlen(text), &why, &at);
-}
+	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
+	char *text = malloc(JSON_DOCUMENT_MAX + 1);
+	const char *why;
+	size_t offset;
 
-static const char *canonical(const char *text)
-{
-	static char out[4096];
-	struct json_writer w;
-	size_t len;
-
-	if (read_text(text) < 0)
-		return why;
-	json_writer_init(&w, out, sizeof(out) - 1);
-	json_write_canonical(doc, json_document_root(doc), &w);
-	ck_assert_int_eq(json_writer_done(&w, &len), 0);
-	out[len] = '\0';
-	return out;
-}
-
-/* RFC 8785: order by UTF-16, the shortest escapes, no white space. */
-START_TEST(canonical_form)
-{
-	static const char *const table[][2] = {
-		{" {\t\"b\" : 1 ,\n\"a\" : [ true , false , null ] }\r\n",
-		 "{\"a\":[true,false,null],\"b\":1}"},
-		{"\"\\u0041\\u00e9\\u20ac\\ud83d\\ude00\"",
-		 "\"A\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\""},
-		{"\"\\u0000\\u001f\\u007f\\/\\b\\f\\n\\r\\t\\\"\\\\\"",
-		 "\"\\u0000\\u001f\x7f/\\b\\f\\n\\r\\t\\\"\\\\\""},
-		{"{\"\\ud83d\\ude00\":1,\"\\ufb33\":2,\"\\u20ac\":3,\"1\":4,\"\":5}",
-		 "{\"\":5,\"1\":4,\"\xe2\x82\xac\":3,\"\xf0\x9f\x98\x80\":1,\"\xef\xac\xb3\":2}"},
-		{"[18446744073709551616,-9223372036854775809,0,-1]",
-		 "[18446744073709551616,-9223372036854775809,0,-1]"},
-		{"{}", "{}"},
-		{"[]", "[]"},
-		{"{\"a\":{\"a\":{}},\"aa\":[]}", "{\"a\":{\"a\":{}},\"aa\":[]}"},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-		ck_assert_str_eq(canonical(table[i][0]), table[i][1]);
-		/* What is canonical stays as it is. */
-		ck_assert_str_eq(canonical(table[i][1]), table[i][1]);
+	for (size_t depth = JSON_DEPTH_MAX - 1; depth <= JSON_DEPTH_MAX + 1; depth++) {
+		memset(text, '[', depth);
+		memset(text + depth, ']', depth);
+		ck_assert_int_eq(json_document_read(doc, text, 2 * depth, &why, &offset),
+				 depth <= JSON_DEPTH_MAX ? 0 : -EBADMSG);
 	}
+	memset(text, ' ', JSON_DOCUMENT_MAX + 1);
+	text[0] = '1';
+	ck_assert_int_eq(json_document_read(doc, text, JSON_DOCUMENT_MAX, &why, &offset), 0);
+	ck_assert_int_eq(json_document_read(doc, text, JSON_DOCUMENT_MAX + 1, &why, &offset),
+			 -E2BIG);
+	free(text);
+	json_document_free(doc);
 }
 END_TEST
 
-START_TEST(refused)
+START_TEST(finds_members)
 {
-	static const char *const table[][2] = {
-		{"", "expected a value"},
-		{" ", "expected a value"},
-		{"{", "string"},
-		{"{\"a\"}", "expected a colon"},
-		{"{\"a\":1,}", "string"},
-		{"[1,]", "expected a value"},
-		{"[1 2]", "expected a comma"},
-		{"1 2", "something behind the value"},
-		{"tru", "expected a value"},
-		{"nul", "expected a value"},
-		{"{\"a\":1,\"a\":2}", "a key that stands twice"},
-		{"{\"a\":1,\"\\u0061\":2}", "a key that stands twice"},
-		{"1.0", "not an integer"},
-		{"1e3", "not an integer"},
-		{"01", "another spelling"},
-		{"-0", "another spelling"},
-		{"+1", "expected a value"},
-		{"-", "expected a value"},
-		{"\"\\ud83d\"", ""},
-		{"\"\\ude00\"", ""},
-		{"\"\\ud83d\\u0041\"", ""},
-		{"\"\\x\"", "an escape that JSON does not have"},
-		{"\"\\u12g4\"", ""},
-		{"\"a", ""},
-		{"\"a\nb\"", ""},
-		{"\"\xff\"", ""},
-		{"\"\xc0\x80\"", ""},
-		{"\"\xed\xa0\x80\"", ""},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-		ck_assert_msg(read_text(table[i][0]) == -EBADMSG, "%s", table[i][0]);
-		ck_assert_msg(strstr(why, table[i][1]), "%s: %s", table[i][0], why);
-		ck_assert_uint_le(at, strlen(table[i][0]));
-	}
-}
-END_TEST
-
-START_TEST(depth)
-{
-	for (int by = -1; by <= 1; by++) {
-		const unsigned n = (unsigned)((int)JSON_DEPTH_MAX + by);
-		char text[2 * JSON_DEPTH_MAX + 8];
-
-		memset(text, '[', n);
-		memset(text + n, ']', n);
-		text[2 * n] = '\0';
-		ck_assert_int_eq(read_text(text), by > 0 ? -EBADMSG : 0);
-	}
-}
-END_TEST
-
-START_TEST(document_size)
-{
-	_cleanup_free_ char *text = malloc(JSON_DOCUMENT_MAX + 1);
-
-	memset(text, 'x', JSON_DOCUMENT_MAX + 1);
-	for (int by = -1; by <= 1; by++) {
-		const size_t len = (size_t)((int)JSON_DOCUMENT_MAX + by);
-
-		text[0] = text[len - 1] = '"';
-		ck_assert_int_eq(json_document_read(doc, text, len, &why, &at),
-				 by > 0 ? -E2BIG : 0);
-		text[len - 1] = 'x';
-	}
-}
-END_TEST
-
-START_TEST(members)
-{
+	static const char text[] = "{\"n\":18446744073709551615,\"big\":18446744073709551616,"
+				   "\"s\":\"x\",\"o\":{\"i\":1}}";
+	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
 	const struct json_node *root;
-	struct wire_text text;
-	uint64_t v;
+	struct wire_text s;
+	const char *why;
+	size_t offset;
+	uint64_t n;
 
-	ck_assert_int_eq(read_text("{\"s\":\"x\\ny\",\"n\":18446744073709551615,\"m\":-1,"
-				   "\"big\":18446744073709551616,\"o\":{\"k\":7}}"),
-			 0);
+	ck_assert_int_eq(json_document_read(doc, text, sizeof(text) - 1, &why, &offset), 0);
 	root = json_document_root(doc);
-	ck_assert(json_member_string(doc, root, "s", &text));
-	ck_assert(text.len == 3 && memcmp(text.data, "x\ny", 3) == 0);
-	ck_assert(!json_member_string(doc, root, "n", &text));
-	ck_assert(!json_member_string(doc, root, "none", &text));
-	ck_assert(json_member_uint(doc, root, "n", &v) && v == UINT64_MAX);
-	ck_assert(!json_member_uint(doc, root, "m", &v));
-	ck_assert(!json_member_uint(doc, root, "big", &v));
-	ck_assert(json_member_uint(doc, json_member(doc, root, "o"), "k", &v) && v == 7);
-	ck_assert_ptr_null(json_member(doc, NULL, "k"));
-	ck_assert_ptr_null(json_member(doc, json_member(doc, root, "s"), "k"));
+	ck_assert(json_member_uint(doc, root, "n", &n) && n == UINT64_MAX);
+	ck_assert(!json_member_uint(doc, root, "big", &n));
+	ck_assert(!json_member_uint(doc, root, "s", &n));
+	ck_assert(json_member_string(doc, root, "s", &s) && s.len == 1 && *s.data == 'x');
+	ck_assert(!json_member_string(doc, root, "n", &s));
+	ck_assert(json_member_uint(doc, json_member(doc, root, "o"), "i", &n) && n == 1);
+	ck_assert(json_member(doc, root, "none") == NULL);
+	ck_assert(json_member(doc, NULL, "n") == NULL);
+	json_document_free(doc);
 }
 END_TEST
 
-/* At each size: all of it, or -ENOBUFS and never a byte too many. */
-START_TEST(writer_never_overflows)
+START_TEST(uuids_are_random_and_read_back)
 {
-	static const char want[] = "{\"a\":18446744073709551615,\"b\":-9223372036854775808,"
-				   "\"c\":\"\\u0001\\n\xc3\xa9\",\"d\":[true,null]}";
+	static const char *const bad[] = {
+		"",
+		"00000000-0000-4000-8000-00000000000",
+		"00000000-0000-4000-8000-0000000000000",
+		"00000000-0000-4000-8000-00000000000g",
+		"00000000-0000-4000-8000-00000000000A",
+		"0000000000000-4000-8000-000000000000",
+		"00000000-0000-4000-8000-0000000000 0",
+		"------------------------------------",
+	};
+	struct uuid_source source = {0};
+	uint8_t a[UUID_SIZE], b[UUID_SIZE] = {0}, last[UUID_SIZE] = {0};
+	char text[UUID_STRING_MAX];
 
-	for (size_t size = 0; size <= sizeof(want); size++) {
-		char *out = malloc(size + 1);
-		struct json_writer w;
-		size_t len = 0;
-		int r;
-
-		out[size] = '#';
-		json_writer_init(&w, out, size);
-		json_put_begin_object(&w);
-		json_put_kv_uint(&w, "a", UINT64_MAX);
-		json_put_kv_int(&w, "b", INT64_MIN);
-		json_put_kv_string(&w, "c", "\x01\n\xc3\xa9");
-		json_put_key(&w, "d");
-		json_put_begin_array(&w);
-		json_put_bool(&w, true);
-		json_put_null(&w);
-		json_put_end_array(&w);
-		json_put_end_object(&w);
-		r = json_writer_done(&w, &len);
-		ck_assert_int_eq(r, size < sizeof(want) - 1 ? -ENOBUFS : 0);
-		if (r == 0)
-			ck_assert(len == sizeof(want) - 1 && memcmp(out, want, len) == 0);
-		ck_assert_int_eq(out[size], '#');
-		free(out);
+	for (int i = 0; i < 1000; i++) {
+		uuid_generate(&source, a);
+		ck_assert(memcmp(a, last, UUID_SIZE) != 0);
+		memcpy(last, a, UUID_SIZE);
+		uuid_format(a, text);
+		ck_assert_msg(text[14] == '4' && strchr("89ab", text[19]), "%s", text);
+		ck_assert(uuid_parse(text, b) && memcmp(a, b, UUID_SIZE) == 0);
 	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_msg(!uuid_parse(bad[i], b), "%s", bad[i]);
 }
 END_TEST
 
@@ -201,12 +247,13 @@ int main(void)
 {
 	TCase *tc = tcase_create("json");
 
-	tcase_add_checked_fixture(tc, open_document, close_document);
-	tcase_add_test(tc, canonical_form);
-	tcase_add_test(tc, refused);
-	tcase_add_test(tc, depth);
-	tcase_add_test(tc, document_size);
-	tcase_add_test(tc, members);
-	tcase_add_test(tc, writer_never_overflows);
+	tcase_add_test(tc, escapes_each_byte_anywhere);
+	tcase_add_test(tc, leaves_utf8_as_it_is);
+	tcase_add_test(tc, writes_all_kinds_of_values);
+	tcase_add_test(tc, an_overflow_stays);
+	tcase_add_test(tc, reads_strictly_and_writes_canonically);
+	tcase_add_test(tc, is_bounded);
+	tcase_add_test(tc, finds_members);
+	tcase_add_test(tc, uuids_are_random_and_read_back);
 	return unit_run("json", &tc, 1);
 }

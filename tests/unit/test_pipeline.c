@@ -1,293 +1,317 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The pipeline with its real threads, and a sink that remembers: the order of what is committed,
- * what happens while it cannot be, and that nothing is lost or told twice.
- */
-#include <check.h>
-#include <pthread.h>
+/* The pipeline with a sink of the test's: order, bounds, retries, and batches with their memory. */
+#include "host-receiver/pipeline/pipeline.h"
 
 #include "common/util.h"
-#include "host-receiver/event/json_document.h"
-#include "host-receiver/pipeline/pipeline.h"
+#include "host-receiver/pipeline/batch.h"
 #include "tests/unit/unit.h"
 
-/* ---- a sink that remembers ---- */
-
-struct memory_sink {
-	struct evidence_sink base;
-	pthread_mutex_t lock;
-	char *data;
-	size_t len;
-	uint64_t lines;
-	unsigned commits, failures; /* failures: to come */
-	unsigned delay_us;
+/* What a sink was given, and how it shall answer. */
+struct fake_sink {
+	struct evidence_sink sink;
+	atomic_int answer;
+	atomic_uint commits, lines, closed;
+	uint64_t next; /* the sequence that must come next */
+	char last[4096];
 };
 
-static struct memory_sink sink;
+static uint64_t sequence_of(const char *line, size_t len)
+{
+	static const char key[] = "\"sequence\":";
+	const char *at = memmem(line, len, key, sizeof(key) - 1);
 
-static int sink_commit(struct evidence_sink *base, const struct iovec *lines, size_t n,
+	ck_assert(at != NULL);
+	return strtoull(at + sizeof(key) - 1, NULL, 10);
+}
+
+static int fake_commit(struct evidence_sink *sink, const struct iovec *lines, size_t n,
 		       uint64_t n_lines)
 {
-	struct memory_sink *s = (struct memory_sink *)base;
-	int r = 0;
+	struct fake_sink *s = (struct fake_sink *)sink;
+	const int answer = s->answer;
+	uint64_t seen = 0;
 
-	if (s->delay_us)
-		usleep(s->delay_us);
-	pthread_mutex_lock(&s->lock);
-	if (s->failures > 0) {
-		s->failures--;
-		r = -ENOSPC;
+	s->commits++;
+	if (answer < 0)
+		return answer;
+	for (size_t i = 0; i < n; i++) {
+		const char *at = lines[i].iov_base, *const end = at + lines[i].iov_len;
+
+		while (at < end) {
+			const char *newline = memchr(at, '\n', (size_t)(end - at));
+
+			ck_assert(newline != NULL);
+			ck_assert_uint_eq(sequence_of(at, (size_t)(newline - at)), s->next);
+			snprintf(s->last, sizeof(s->last), "%.*s", (int)(newline - at), at);
+			s->next++;
+			seen++;
+			at = newline + 1;
+		}
 	}
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		s->data = realloc(s->data, s->len + lines[i].iov_len);
-		memcpy(s->data + s->len, lines[i].iov_base, lines[i].iov_len);
-		s->len += lines[i].iov_len;
-	}
-	if (r == 0) {
-		s->lines += n_lines;
-		s->commits++;
-	}
-	pthread_mutex_unlock(&s->lock);
-	return r;
+	ck_assert_uint_eq(seen, n_lines);
+	s->lines += (unsigned)seen;
+	return 0;
 }
 
-static void sink_close(struct evidence_sink *base)
+static void fake_close(struct evidence_sink *sink)
 {
-	(void)base;
+	((struct fake_sink *)sink)->closed++;
 }
 
-static const struct evidence_sink_ops sink_ops = {.commit = sink_commit, .close = sink_close};
+static const struct evidence_sink_ops fake_ops = {.commit = fake_commit, .close = fake_close};
 
-/* ---- a loop with a pipeline ---- */
-
-static uv_loop_t loop;
-static uv_timer_t deadline;
-static struct pipeline *pipeline;
-static unsigned progress, errors;
+struct setup {
+	uv_loop_t loop;
+	struct fake_sink sink;
+	struct pipeline *pipeline;
+	struct stream_identity stream;
+	uint64_t sequence;
+	int last_error;
+	bool fatal;
+	unsigned deferred;
+};
 
 static void on_progress(void *ctx, int error, bool fatal)
 {
-	(void)ctx;
-	ck_assert(!fatal);
-	progress++;
-	errors += error < 0;
+	struct setup *s = ctx;
+
+	s->last_error = error;
+	s->fatal |= fatal;
 }
 
-static void begin(size_t max_inflight)
+static struct signer *no_signing(void)
 {
-	static const struct signer_options off = {.algorithm = "off"};
-	struct pipeline_options options = {
-		.sink = &sink.base,
+	const struct signer_options options = {.algorithm = "off"};
+	struct signer *signer;
+	char why[SIGN_WHY_MAX];
+
+	ck_assert_int_eq(signer_open(&options, &signer, why), 0);
+	return signer;
+}
+
+static void begin(struct setup *s, size_t max_inflight)
+{
+	*s = (struct setup){
+		.sink = {.sink.ops = &fake_ops, .next = 1},
+		.stream = {.cell_id = (char[]){"c"},
+			   .run_id = (char[]){"r"},
+			   .spec_hash = (char[]){"h"}},
+	};
+	const struct pipeline_options options = {
+		.signer = no_signing(),
+		.sink = &s->sink.sink,
 		.workers = 3,
 		.max_inflight = max_inflight,
 		.on_progress = on_progress,
+		.ctx = s,
 	};
-	char why[SIGN_WHY_MAX];
 
-	sink = (struct memory_sink){.base.ops = &sink_ops};
-	pthread_mutex_init(&sink.lock, NULL);
-	progress = errors = 0;
-	uv_loop_init(&loop);
-	uv_timer_init(&loop, &deadline);
-	ck_assert_int_eq(signer_open(&off, &options.signer, why), 0);
-	ck_assert_int_eq(pipeline_new(&loop, &options, &pipeline), 0);
+	ck_assert_int_eq(uv_loop_init(&s->loop), 0);
+	ck_assert_int_eq(pipeline_new(&s->loop, &options, &s->pipeline), 0);
 }
 
-static void end(void)
+static void submit(struct setup *s, unsigned n)
 {
-	pipeline_free(pipeline);
-	uv_close((uv_handle_t *)&deadline, NULL);
-	uv_run(&loop, UV_RUN_DEFAULT);
-	ck_assert_int_eq(uv_loop_close(&loop), 0);
-	pthread_mutex_destroy(&sink.lock);
-	free(sink.data);
-}
+	for (unsigned i = 0; i < n; i++) {
+		struct event *e =
+			pipeline_event(s->pipeline, EVENT_AGENT_RESUMED, &s->stream, ++s->sequence);
 
-static void on_deadline(uv_timer_t *timer)
-{
-	(void)timer;
-	ck_abort_msg("the pipeline does not become idle");
-}
-
-static void run_until_idle(void)
-{
-	pipeline_flush(pipeline);
-	uv_timer_start(&deadline, on_deadline, 20000, 0);
-	while (!pipeline_idle(pipeline))
-		uv_run(&loop, UV_RUN_ONCE);
-	uv_timer_stop(&deadline);
-}
-
-static char cell_ids[3][8] = {"a", "b", "c"};
-static struct stream_identity streams[3] = {
-	{.cell_id = cell_ids[0], .run_id = cell_ids[0], .spec_hash = cell_ids[0]},
-	{.cell_id = cell_ids[1], .run_id = cell_ids[1], .spec_hash = cell_ids[1]},
-	{.cell_id = cell_ids[2], .run_id = cell_ids[2], .spec_hash = cell_ids[2]},
-};
-
-static void submit(unsigned stream, uint64_t sequence, const char *text)
-{
-	struct event *e =
-		pipeline_event(pipeline, EVENT_UNKNOWN_SOURCE, &streams[stream], sequence);
-
-	event_add_text(e, EVENT_KEY_SOURCE, pipeline_copy(pipeline, wire_text(text)));
-	pipeline_submit(pipeline, e);
-}
-
-/* Each line a whole event, each stream's numbers from 1 on; returns the number of lines. */
-static uint64_t check_lines(void)
-{
-	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
-	uint64_t last[3] = {0}, n = 0;
-
-	for (size_t at = 0; at < sink.len;) {
-		const char *line = sink.data + at, *why;
-		const char *newline = memchr(line, '\n', sink.len - at);
-		const struct json_node *data;
-		struct wire_text cell;
-		uint64_t sequence;
-		size_t offset;
-
-		ck_assert_ptr_nonnull(newline);
-		ck_assert_int_eq(
-			json_document_read(doc, line, (size_t)(newline - line), &why, &offset), 0);
-		data = json_member(doc, json_document_root(doc), "data");
-		ck_assert(json_member_string(doc, data, "cellId", &cell));
-		ck_assert(json_member_uint(doc, data, "sequence", &sequence));
-		ck_assert_uint_eq(sequence, ++last[*cell.data - 'a']);
-		at += (size_t)(newline - line) + 1;
-		n++;
+		event_add_uint(e, EVENT_KEY_SILENT_MS, 1);
+		event_add_text(e, EVENT_KEY_SESSION,
+			       pipeline_copy(s->pipeline, wire_text("a \"text\"\n")));
+		pipeline_submit(s->pipeline, e);
 	}
-	json_document_free(doc);
-	return n;
 }
 
-/* ---- tests ---- */
-
-START_TEST(in_order)
+static void turn_until_idle(struct setup *s)
 {
-	uint64_t sequence[3] = {0}, seed = unit_seed();
-
-	begin(0);
-	for (unsigned i = 0; i < 20000; i++) {
-		const unsigned stream = (unsigned)(unit_random(&seed) % 3);
-
-		submit(stream, ++sequence[stream], "x");
-		if (i % 1000 == 0)
-			uv_run(&loop, UV_RUN_NOWAIT);
+	for (int i = 0; i < 20000 && !pipeline_idle(s->pipeline); i++) {
+		uv_run(&s->loop, UV_RUN_NOWAIT);
+		usleep(500);
 	}
-	run_until_idle();
-	ck_assert_uint_eq(check_lines(), 20000);
-	ck_assert_uint_eq(sink.lines, 20000);
-	ck_assert_uint_eq(pipeline_stats(pipeline)->lines, 20000);
-	ck_assert_uint_eq(pipeline_stats(pipeline)->bytes, sink.len);
-	ck_assert_uint_eq(pipeline_stats(pipeline)->inflight_bytes, 0);
-	end();
+	ck_assert(pipeline_idle(s->pipeline));
 }
-END_TEST
 
-/* A batch does not wait to be full. */
-START_TEST(a_single_event)
+static void end(struct setup *s)
 {
-	begin(0);
-	submit(0, 1, "x");
-	uv_timer_start(&deadline, on_deadline, 20000, 0);
-	while (!pipeline_idle(pipeline))
-		uv_run(&loop, UV_RUN_ONCE);
-	uv_timer_stop(&deadline);
-	ck_assert_uint_eq(check_lines(), 1);
-	end();
+	pipeline_free(s->pipeline);
+	ck_assert_uint_eq(s->sink.closed, 1);
+	uv_run(&s->loop, UV_RUN_DEFAULT);
+	ck_assert_int_eq(uv_loop_close(&s->loop), 0);
 }
-END_TEST
 
-/* What fails is given again, whole and in its order. */
-START_TEST(a_sink_that_fails)
+START_TEST(every_event_in_its_order)
 {
-	begin(0);
-	sink.failures = 2;
-	for (uint64_t i = 1; i <= 1000; i++)
-		submit(0, i, "x");
-	run_until_idle();
-	ck_assert_uint_ge(errors, 1);
-	ck_assert_int_eq(pipeline_stats(pipeline)->sink_error, 0);
-	ck_assert_uint_eq(check_lines(), 1000);
-	end();
-}
-END_TEST
+	struct setup s;
 
-/* At the bound it says so, and when there is room it says so again; nothing is dropped. */
-START_TEST(the_bound)
-{
-	char text[1001];
-	uint64_t n = 0;
-	bool was_full = false;
-
-	memset(text, 'x', sizeof(text) - 1);
-	text[sizeof(text) - 1] = '\0';
-	begin(1024 * 1024);
-	sink.delay_us = 20000;
-	while (n < 5000) {
-		if (pipeline_full(pipeline)) {
-			was_full = true;
-			ck_assert_uint_lt(pipeline_stats(pipeline)->inflight_bytes,
-					  2u * 1024u * 1024u);
-			uv_run(&loop, UV_RUN_ONCE);
-			continue;
-		}
-		submit(0, ++n, text);
-		uv_run(&loop, UV_RUN_NOWAIT);
+	begin(&s, 0);
+	for (int i = 0; i < 200; i++) {
+		submit(&s, 1 + (unsigned)(i * 37 % 600));
+		uv_run(&s.loop, UV_RUN_NOWAIT);
 	}
-	run_until_idle();
-	ck_assert(was_full);
-	ck_assert(!pipeline_full(pipeline));
-	ck_assert_uint_eq(check_lines(), 5000);
-	end();
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.sink.lines, s.sequence);
+	ck_assert_uint_eq(pipeline_stats(s.pipeline)->lines, s.sequence);
+	ck_assert_uint_eq(pipeline_stats(s.pipeline)->inflight_bytes, 0);
+	ck_assert_msg(strstr(s.sink.last, "\"session\":\"a \\\"text\\\"\\n\"") != NULL, "%s",
+		      s.sink.last);
+	end(&s);
 }
 END_TEST
 
-static uint64_t deferred_at;
-
-static void on_deferred(void *arg)
+START_TEST(a_batch_closes_by_itself)
 {
-	(void)arg;
-	deferred_at = sink.lines;
-}
+	struct setup s;
 
-/* Not before all that was submitted by then is committed. */
-START_TEST(deferred)
-{
-	begin(0);
-	sink.delay_us = 5000;
-	for (uint64_t i = 1; i <= 700; i++)
-		submit(1, i, "x");
-	pipeline_defer(pipeline, on_deferred, NULL);
-	deferred_at = 0;
-	for (uint64_t i = 701; i <= 900; i++)
-		submit(1, i, "x");
-	run_until_idle();
-	ck_assert_uint_ge(deferred_at, 700);
-	/* With nothing on its way it is called all the same. */
-	deferred_at = 0;
-	pipeline_defer(pipeline, on_deferred, NULL);
-	run_until_idle();
-	ck_assert_uint_eq(deferred_at, 900);
-	end();
+	begin(&s, 0);
+	submit(&s, 1);
+	ck_assert(!pipeline_idle(s.pipeline));
+	turn_until_idle(&s); /* nobody flushes */
+	ck_assert_uint_eq(s.sink.lines, 1);
+	submit(&s, BATCH_EVENTS_MAX);
+	ck_assert_uint_gt(pipeline_stats(s.pipeline)->inflight_bytes, 0);
+	turn_until_idle(&s);
+	end(&s);
 }
 END_TEST
 
-/* An event of the largest size there is, among small ones. */
-START_TEST(large_events)
+START_TEST(what_fails_is_tried_again)
 {
-	_cleanup_free_ char *text = malloc(60 * 1024 + 1);
+	struct setup s;
 
-	memset(text, 'y', 60 * 1024);
-	text[60 * 1024] = '\0';
-	begin(0);
-	for (uint64_t i = 1; i <= 300; i++)
-		submit(2, i, i % 3 ? "x" : text);
-	run_until_idle();
-	ck_assert_uint_eq(check_lines(), 300);
-	end();
+	begin(&s, 0);
+	s.sink.answer = -ENOSPC;
+	submit(&s, 1000);
+	for (int i = 0; i < 20000 && s.sink.commits < 2; i++) {
+		uv_run(&s.loop, UV_RUN_NOWAIT);
+		usleep(500);
+	}
+	ck_assert_uint_ge(s.sink.commits, 2);
+	ck_assert_int_eq(s.last_error, -ENOSPC);
+	ck_assert_int_eq(pipeline_stats(s.pipeline)->sink_error, -ENOSPC);
+	ck_assert(!pipeline_idle(s.pipeline) && !s.fatal);
+	submit(&s, 1000);
+	s.sink.answer = 0;
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.sink.lines, 2000);
+	ck_assert_int_eq(pipeline_stats(s.pipeline)->sink_error, 0);
+	ck_assert_int_eq(s.last_error, 0);
+	end(&s);
+}
+END_TEST
+
+START_TEST(nobody_reads_any_more)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	s.sink.answer = -EPIPE;
+	submit(&s, 10);
+	pipeline_flush(s.pipeline);
+	for (int i = 0; i < 20000 && !s.fatal; i++) {
+		uv_run(&s.loop, UV_RUN_NOWAIT);
+		usleep(500);
+	}
+	ck_assert(s.fatal);
+	ck_assert_uint_eq(s.sink.commits, 1);
+	end(&s);
+}
+END_TEST
+
+START_TEST(what_is_in_flight_is_bounded)
+{
+	const size_t bound = 1024 * 1024;
+	struct setup s;
+
+	begin(&s, bound);
+	s.sink.answer = -EIO;
+	while (!pipeline_full(s.pipeline))
+		submit(&s, 1);
+	ck_assert_uint_ge(pipeline_stats(s.pipeline)->inflight_bytes, bound);
+	ck_assert_uint_le(pipeline_stats(s.pipeline)->inflight_bytes,
+			  bound + BATCH_EVENTS_MAX * 2 * BATCH_EVENT_COST);
+	s.sink.answer = 0;
+	turn_until_idle(&s);
+	ck_assert(!pipeline_full(s.pipeline));
+	end(&s);
+}
+END_TEST
+
+static void count_deferred(void *arg)
+{
+	struct setup *s = arg;
+
+	/* All that was submitted before it is committed. */
+	ck_assert_uint_ge(s->sink.lines, 300);
+	s->deferred++;
+}
+
+START_TEST(deferred_comes_after_the_commit)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	submit(&s, 300);
+	pipeline_defer(s.pipeline, count_deferred, &s);
+	ck_assert_uint_eq(s.deferred, 0);
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.deferred, 1);
+	/* Also without an event of its own. */
+	pipeline_defer(s.pipeline, count_deferred, &s);
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.deferred, 2);
+	pipeline_defer(s.pipeline, count_deferred, &s);
+	end(&s);
+	ck_assert_uint_eq(s.deferred, 3);
+}
+END_TEST
+
+START_TEST(a_new_signer_signs_from_the_next_event_on)
+{
+	struct setup s;
+	char key[] = "/tmp/cellos-key-XXXXXX", why[SIGN_WHY_MAX];
+	const struct signer_options options = {
+		.algorithm = "hmac-sha256", .kid = "k9", .key_file = key};
+	struct signer *signer;
+	int fd = mkstemp(key);
+
+	ck_assert_int_eq(write(fd, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 44), 44);
+	close(fd);
+	ck_assert_msg(signer_open(&options, &signer, why) == 0, "%s", why);
+	unlink(key);
+	begin(&s, 0);
+	submit(&s, 3);
+	ck_assert_int_eq(pipeline_set_signer(s.pipeline, signer), 0);
+	turn_until_idle(&s);
+	ck_assert_ptr_null(strstr(s.sink.last, "k9"));
+	submit(&s, 1);
+	turn_until_idle(&s);
+	ck_assert_msg(strstr(s.sink.last, "\"signerKid\":\"k9\"") != NULL, "%s", s.sink.last);
+	end(&s);
+}
+END_TEST
+
+START_TEST(a_batch_gives_memory_and_gives_it_back)
+{
+	struct batch *b = batch_new();
+	char *first = batch_alloc(b, 1), *second = batch_alloc(b, 17);
+	struct wire_text copy;
+	bool ok = true;
+
+	ck_assert_uint_eq((uintptr_t)first % 16, 0);
+	ck_assert_ptr_eq(second, first + 16);
+	ck_assert_uint_eq(b->cost, 48);
+	memset(batch_alloc(b, 3 * BATCH_BLOCK_SIZE), 1, 3 * BATCH_BLOCK_SIZE);
+	copy = batch_copy(b, wire_text("text"), &ok);
+	ck_assert(ok && copy.len == 4 && memcmp(copy.data, "text", 4) == 0);
+	copy = batch_copy(b, (struct wire_text){.data = NULL, .len = 0}, &ok);
+	ck_assert(ok && copy.len == 0 && copy.data != NULL);
+	batch_reset(b);
+	ck_assert_uint_eq(b->cost, 0);
+	ck_assert(!b->blocks || (!b->blocks->next && b->blocks->size <= BATCH_BLOCK_SIZE));
+	memset(batch_alloc(b, BATCH_BLOCK_SIZE), 1, BATCH_BLOCK_SIZE);
+	batch_free(b);
+	batch_free(NULL);
 }
 END_TEST
 
@@ -296,11 +320,13 @@ int main(void)
 	TCase *tc = tcase_create("pipeline");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, in_order);
-	tcase_add_test(tc, a_single_event);
-	tcase_add_test(tc, a_sink_that_fails);
-	tcase_add_test(tc, the_bound);
-	tcase_add_test(tc, deferred);
-	tcase_add_test(tc, large_events);
+	tcase_add_test(tc, every_event_in_its_order);
+	tcase_add_test(tc, a_batch_closes_by_itself);
+	tcase_add_test(tc, what_fails_is_tried_again);
+	tcase_add_test(tc, nobody_reads_any_more);
+	tcase_add_test(tc, what_is_in_flight_is_bounded);
+	tcase_add_test(tc, deferred_comes_after_the_commit);
+	tcase_add_test(tc, a_new_signer_signs_from_the_next_event_on);
+	tcase_add_test(tc, a_batch_gives_memory_and_gives_it_back);
 	return unit_run("pipeline", &tc, 1);
 }

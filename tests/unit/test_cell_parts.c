@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/* What a cell is made of, without sockets: its options, its limits, its gaps, its state. */
+#include <fcntl.h>
+
+#include "host-receiver/cell/gap.h"
+#include "host-receiver/cell/limiter.h"
+#include "host-receiver/cell/state.h"
+#include "tests/unit/unit.h"
+
+#define SECOND NSEC_PER_SEC
+
+START_TEST(a_bucket_gives_its_rate_and_twice_that_at_once)
+{
+	for (unsigned rate = 1; rate <= 100000; rate *= 10) {
+		struct token_bucket b = {0};
+		uint64_t now = 5 * SECOND, taken = 0;
+
+		while (token_bucket_take(&b, rate, now))
+			taken++;
+		ck_assert_uint_eq(taken, 2 * rate);
+		ck_assert(!token_bucket_take(&b, rate, now + SECOND / rate - 1));
+		ck_assert(token_bucket_take(&b, rate, now + SECOND / rate));
+		/* A hundred seconds, asked more often than it gives. */
+		b = (struct token_bucket){0};
+		taken = 0;
+		for (uint64_t t = 0; t < 100 * 3 * rate; t++)
+			taken += token_bucket_take(&b, rate, now + t * SECOND / (3 * rate));
+		ck_assert_uint_ge(taken, 101 * rate);
+		ck_assert_uint_le(taken, 102 * rate + 1);
+		/* However long it slept, no more than twice. */
+		now += 100000 * SECOND;
+		for (taken = 0; token_bucket_take(&b, rate, now); taken++)
+			;
+		ck_assert_uint_eq(taken, 2 * rate);
+	}
+}
+END_TEST
+
+START_TEST(once_a_second_counts_what_it_does_not_tell)
+{
+	struct once_a_second o = {0};
+	uint64_t now = 7 * SECOND;
+
+	ck_assert_uint_eq(once_a_second_add(&o, 1, now), 1);
+	for (int i = 0; i < 10; i++)
+		ck_assert_uint_eq(once_a_second_add(&o, 1, now + i), 0);
+	ck_assert_uint_eq(once_a_second_take(&o, now + SECOND - 1, false), 0);
+	ck_assert_uint_eq(once_a_second_take(&o, now + SECOND, false), 10);
+	ck_assert_uint_eq(once_a_second_take(&o, now + 9 * SECOND, false), 0);
+	ck_assert_uint_eq(once_a_second_add(&o, 1, now + SECOND + 1), 0);
+	ck_assert_uint_eq(once_a_second_take(&o, now + SECOND + 1, true), 1);
+}
+END_TEST
+
+static struct declaration observation(uint64_t seq)
+{
+	return (struct declaration){.source = WIRE_PROCESS_SPAWNED, .seq = seq};
+}
+
+static struct declaration session(const char *name, uint64_t next)
+{
+	struct declaration d = {.source = WIRE_TELEMETRY_HELLO};
+
+	declaration_add_text(&d, WIRE_KEY_SESSION, wire_text(name));
+	declaration_add_uint(&d, WIRE_KEY_NEXT_SEQ, next);
+	return d;
+}
+
+static void misses(struct gap_tracker *t, struct declaration d, uint64_t first, uint64_t last)
+{
+	struct gap gap = {0};
+
+	ck_assert_int_eq(gap_tracker_frame(t, &d, &gap), first != 0);
+	ck_assert_uint_eq(gap.first, first);
+	ck_assert_uint_eq(gap.last, last);
+}
+
+START_TEST(gaps_are_what_was_numbered_and_did_not_come)
+{
+	struct gap_tracker t = {0};
+	struct declaration heartbeat = {.source = WIRE_TELEMETRY_HEARTBEAT};
+
+	misses(&t, observation(5), 0, 0); /* where it begins is not known */
+	misses(&t, observation(6), 0, 0);
+	misses(&t, observation(9), 7, 8);
+	misses(&t, observation(8), 0, 0); /* late: told already */
+	misses(&t, observation(0), 0, 0); /* without a number */
+	misses(&t, observation(10), 0, 0);
+	declaration_add_uint(&heartbeat, WIRE_KEY_NEXT_SEQ, 14);
+	misses(&t, heartbeat, 11, 13);
+	misses(&t, heartbeat, 0, 0);
+	misses(&t, session("a", 1), 0, 0); /* its own numbers */
+	misses(&t, observation(1), 0, 0);
+	misses(&t, session("a", 4), 2, 3); /* it connected again */
+	misses(&t, observation(4), 0, 0);
+	misses(&t, session("b", 100), 0, 0);
+	misses(&t, observation(101), 100, 100);
+	misses(&t, observation(UINT64_MAX), 102, UINT64_MAX - 1);
+	misses(&t, observation(UINT64_MAX), 0, 0);
+	misses(&t, observation(1), 0, 0);
+}
+END_TEST
+
+START_TEST(a_sessions_name_is_cut_and_text)
+{
+	struct gap_tracker t = {0};
+	char name[128];
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	misses(&t, session(name, 1), 0, 0);
+	ck_assert_uint_eq(strlen(t.session), SESSION_MAX);
+	misses(&t, session(name, 3), 1, 2); /* the same one, as far as it is known */
+	misses(&t, session("", 1), 0, 0);
+}
+END_TEST
+
+static const char hash[] =
+	"sha256:0123456789abcdefABCDEF0123456789abcdef0123456789abcdef0123456789";
+
+static const struct {
+	const char *name, *value;
+	bool fine;
+} values[] = {
+	{"uds", "/x", true},
+	{"uds", "", false},
+	{"cell-id", "a", true},
+	{"cell-id", "A-z_0.9:", true},
+	{"cell-id", "", false},
+	{"cell-id", "a/b", false},
+	{"cell-id", "a b", false},
+	{"cell-id", "a\n", false},
+	{"run-id", "\xc3\xa9", false},
+	{"spec-hash", hash, true},
+	{"spec-hash", "sha256:", false},
+	{"spec-hash", "SHA256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+	 false},
+	{"keepalive", "0", true},
+	{"keepalive", "86400000", true},
+	{"keepalive", "86400001", false},
+	{"keepalive", " 1", false},
+	{"keepalive", "1s", false},
+	{"connect-within", "0", true},
+	{"connect-within", "-1", false},
+	{"rate", "1", true},
+	{"rate", "1000000000", true},
+	{"rate", "0", false},
+	{"rate", "1000000001", false},
+	{"rate", "18446744073709551617", false},
+	{"peer-uid", "0", true},
+	{"peer-uid", "4294967294", true},
+	{"peer-uid", "4294967295", false},
+	{"socket-owner", "0:4294967294", true},
+	{"socket-owner", "1", false},
+	{"socket-owner", ":1", false},
+	{"socket-owner", "1:", false},
+	{"socket-owner", "1:4294967295", false},
+	{"socket-owner", "11111111111111111111:1", false},
+	{"socket-mode", "0", true},
+	{"socket-mode", "0777", true},
+	{"socket-mode", "1777", false},
+	{"socket-mode", "00660", false},
+	{"socket-mode", "888", false},
+	{"socket-mode", "", false},
+};
+
+START_TEST(options_are_checked)
+{
+	char why[CELL_WHY_MAX], longest[CELL_ID_MAX + 2];
+	struct cell_options o;
+
+	cell_options_defaults(&o);
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+		int r;
+
+		*why = '\0';
+		r = cell_options_set(&o, values[i].name, values[i].value, why);
+		ck_assert_msg((r == 0) == values[i].fine, "--%s %s", values[i].name,
+			      values[i].value);
+		ck_assert_msg(r == 0 || (r == -EINVAL && strstr(why, values[i].name)), "%s", why);
+	}
+	memset(longest, 'x', sizeof(longest));
+	longest[CELL_ID_MAX + 1] = '\0';
+	ck_assert_int_eq(cell_options_set(&o, "cell-id", longest, why), -EINVAL);
+	longest[CELL_ID_MAX] = '\0';
+	ck_assert_int_eq(cell_options_set(&o, "cell-id", longest, why), 0);
+	for (size_t i = 0; cell_option_names[i]; i++)
+		ck_assert_msg(strstr(cell_options_help, cell_option_names[i]), "%s has no help",
+			      cell_option_names[i]);
+}
+END_TEST
+
+START_TEST(what_is_missing_is_named)
+{
+	static const char *const mandatory[] = {"uds", "cell-id", "run-id", "spec-hash"};
+	const char *const given[] = {"/v", "c", "r", hash};
+	char why[CELL_WHY_MAX];
+
+	for (size_t left_out = 0; left_out <= ARRAY_SIZE(mandatory); left_out++) {
+		struct cell_options o;
+
+		cell_options_defaults(&o);
+		for (size_t i = 0; i < ARRAY_SIZE(mandatory); i++)
+			if (i != left_out)
+				ck_assert_int_eq(cell_options_set(&o, mandatory[i], given[i], why),
+						 0);
+		if (left_out == ARRAY_SIZE(mandatory)) {
+			ck_assert_int_eq(cell_options_check(&o, why), 0);
+			continue;
+		}
+		ck_assert_int_eq(cell_options_check(&o, why), -EINVAL);
+		ck_assert_msg(strstr(why, mandatory[left_out]), "%s", why);
+	}
+}
+END_TEST
+
+static char dir[64];
+static unsigned seen, refused;
+static uint8_t last_stream[UUID_SIZE];
+
+static void see(void *ctx, const struct cell_state *s)
+{
+	ck_assert_ptr_eq(ctx, &seen);
+	if (s->why) {
+		ck_assert_ptr_null(s->options);
+		refused++;
+		return;
+	}
+	seen++;
+	memcpy(last_stream, s->stream_id, UUID_SIZE);
+	ck_assert_str_eq(s->id, "a.b");
+	ck_assert_str_eq(json_string_value(json_object_get(s->options, "rate")), "7");
+	ck_assert(s->since.segment == 3 && s->since.offset == 99);
+}
+
+static void each(int fd, bool staged, unsigned want_seen, unsigned want_refused)
+{
+	seen = refused = 0;
+	ck_assert_int_eq(cell_state_each(fd, staged, see, &seen), 0);
+	ck_assert_uint_eq(seen, want_seen);
+	ck_assert_uint_eq(refused, want_refused);
+}
+
+START_TEST(states_are_staged_published_and_removed)
+{
+	const struct evidence_position since = {.segment = 3, .offset = 99};
+	json_t *options = json_pack("{s:s}", "rate", "7");
+	uint8_t one[UUID_SIZE] = {1}, two[UUID_SIZE] = {2};
+	char *text, *next;
+	int fd, bad;
+
+	strcpy(dir, "/tmp/cellos-state-XXXXXX");
+	ck_assert(mkdtemp(dir) != NULL);
+	fd = open(dir, O_RDONLY | O_DIRECTORY);
+	text = cell_state_format(options, one, &since);
+	next = cell_state_format(options, two, &since);
+	each(fd, false, 0, 0);
+	ck_assert_int_eq(cell_state_stage(fd, "a.b", text), 0);
+	each(fd, false, 0, 0);
+	each(fd, true, 1, 0);
+	ck_assert_int_eq(cell_state_commit(fd, "a.b"), 0);
+	each(fd, false, 1, 0);
+	each(fd, true, 0, 0);
+	ck_assert_int_eq(memcmp(last_stream, one, UUID_SIZE), 0);
+	ck_assert_int_eq(cell_state_stage(fd, "a.b", next), 0);
+	ck_assert_int_eq(cell_state_discard(fd, "a.b"), 0);
+	ck_assert_int_eq(cell_state_discard(fd, "a.b"), -ENOENT);
+	each(fd, false, 1, 0);
+	ck_assert_int_eq(memcmp(last_stream, one, UUID_SIZE), 0);
+	ck_assert_int_eq(cell_state_stage(fd, "a.b", next), 0);
+	ck_assert_int_eq(cell_state_publish(fd, "a.b"), 0);
+	ck_assert_int_eq(cell_state_sync(fd), 0);
+	each(fd, false, 1, 0);
+	ck_assert_int_eq(memcmp(last_stream, two, UUID_SIZE), 0);
+	/* What is no state is told, and left where it is. */
+	bad = openat(fd, "bad.json", O_WRONLY | O_CREAT, 0600);
+	ck_assert_int_eq(write(bad, text, 20), 20);
+	close(bad);
+	ck_assert_int_eq(symlinkat("a.b.json", fd, "link.json"), 0);
+	each(fd, false, 1, 2);
+	ck_assert_int_eq(unlinkat(fd, "bad.json", 0), 0);
+	ck_assert_int_eq(unlinkat(fd, "link.json", 0), 0);
+	ck_assert_int_eq(cell_state_remove(fd, "a.b"), 0);
+	ck_assert_int_eq(cell_state_remove(fd, "a.b"), -ENOENT);
+	each(fd, false, 0, 0);
+	close(fd);
+	ck_assert_int_eq(rmdir(dir), 0);
+	free(text);
+	free(next);
+	json_decref(options);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("cell");
+
+	tcase_add_test(tc, a_bucket_gives_its_rate_and_twice_that_at_once);
+	tcase_add_test(tc, once_a_second_counts_what_it_does_not_tell);
+	tcase_add_test(tc, gaps_are_what_was_numbered_and_did_not_come);
+	tcase_add_test(tc, a_sessions_name_is_cut_and_text);
+	tcase_add_test(tc, options_are_checked);
+	tcase_add_test(tc, what_is_missing_is_named);
+	tcase_add_test(tc, states_are_staged_published_and_removed);
+	return unit_run("cell_parts", &tc, 1);
+}
