@@ -145,11 +145,12 @@ static void on_task_over(uv_work_t *work, int status)
 /* The cell does not come, and leaves no state. Takes refusal. */
 static void give_up(struct cell_task *t, json_t *refusal)
 {
-	answer(t, refusal);
+	/* First: with the answer its socket is gone. */
 	if (t->cell) {
 		cell_remove(take_ptr(t->cell), "removed");
 		pipeline_flush(t->d->pipeline);
 	}
+	answer(t, refusal);
 }
 
 static void work_commit(uv_work_t *work)
