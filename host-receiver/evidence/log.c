@@ -14,6 +14,8 @@
 #include "host-receiver/evidence/segment.h"
 
 #define SCAN_SIZE (256u * 1024u)
+/* So much of the log's end stays in the page cache, for those who read along. */
+#define CACHED_MAX (UINT64_C(16) * 1024 * 1024)
 
 struct segment {
 	uint64_t number, size;
@@ -28,6 +30,7 @@ struct evidence_log {
 	struct segment *segments;      /* ascending; the last one is the newest */
 	size_t n_segments, size_segments;
 	uint64_t begun_ms; /* CLOCK_REALTIME when the newest segment began */
+	uint64_t uncached; /* bytes of the newest segment that were dropped from the page cache */
 	bool torn;	   /* behind the newest segment's size there may be bytes */
 
 	/* Read and written by anybody, without waiting for a disk. */
@@ -341,6 +344,7 @@ static int begin_segment(struct evidence_log *log)
 	pthread_mutex_unlock(&log->lock);
 	set_written(log, true);
 	log->begun_ms = realtime_ms();
+	log->uncached = 0;
 	return 0;
 }
 
@@ -446,6 +450,21 @@ static int cut_torn(struct evidence_log *log)
 	return 0;
 }
 
+/*
+ * What is on disk is read once, soon, or years later: it need not push what others use out of the
+ * page cache. And pages that come back are cheaper to write to than ever new ones.
+ */
+static void drop_cached(struct evidence_log *log)
+{
+	const uint64_t size = newest(log)->size;
+
+	if (size - log->uncached < 2 * CACHED_MAX)
+		return;
+	posix_fadvise(log->fd, (off_t)log->uncached, (off_t)(size - CACHED_MAX - log->uncached),
+		      POSIX_FADV_DONTNEED);
+	log->uncached = size - CACHED_MAX;
+}
+
 static int append(struct evidence_log *log, const struct iovec *lines, size_t n, uint64_t bytes,
 		  bool sync)
 {
@@ -463,6 +482,8 @@ static int append(struct evidence_log *log, const struct iovec *lines, size_t n,
 	}
 	log->torn = false;
 	last->size += bytes;
+	if (sync)
+		drop_cached(log);
 	return 0;
 }
 

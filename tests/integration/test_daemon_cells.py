@@ -213,12 +213,15 @@ def a_cursor_holds_what_it_needs():
         assert numbers()[0] == 3, "nor after a restart"
         os.unlink(cursor)
         d.wait_log("understood again")
-        for _ in range(5):
-            sock.sendall(write_some_again)
-            time.sleep(0.1)
-        wait(lambda: numbers()[0] > 3)
-        wait(lambda: sum(os.path.getsize(p) for p in d.segments()) < 400 * 1024)
-        assert d.stop() < 5
+
+        def is_small():
+            sock.sendall(b"".join(spawned(i) for i in range(1, 51)))
+            time.sleep(0.02)
+            return numbers()[0] > 3 and \
+                sum(os.path.getsize(p) for p in d.segments()) < 400 * 1024
+
+        wait(is_small)
+        d.stop()
 
 
 if __name__ == "__main__":

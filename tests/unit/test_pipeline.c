@@ -91,12 +91,12 @@ static struct signer *no_signing(void)
 
 static void begin(struct setup *s, size_t max_inflight)
 {
-	*s = (struct setup){
-		.sink = {.sink.ops = &fake_ops, .next = 1},
-		.stream = {.cell_id = (char[]){"c"},
-			   .run_id = (char[]){"r"},
-			   .spec_hash = (char[]){"h"}},
-	};
+	static char cell_id[] = "c", run_id[] = "r", spec_hash[] = "h";
+
+	*s = (struct setup){.sink = {.sink.ops = &fake_ops, .next = 1}};
+	s->stream.cell_id = cell_id;
+	s->stream.run_id = run_id;
+	s->stream.spec_hash = spec_hash;
 	const struct pipeline_options options = {
 		.signer = no_signing(),
 		.sink = &s->sink.sink,
