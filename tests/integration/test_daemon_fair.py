@@ -4,17 +4,13 @@ never judged; what is judged is that nothing is lost and everything is answered.
 
 import json
 import os
-import random
-import select
 import socket
-import sys
 import threading
 import time
 
-import oracle
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, frame, hello, spawned
+from receiver import HASH, hello, spawned
 from runner import main
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
@@ -113,6 +109,8 @@ def a_flooder_beside_ordinary_cells():
                 # Twice the rate at once, and the rate for as long as it lasted.
                 assert len(seqs) <= 1000 * (seconds + 5) + 2000, (len(seqs), seconds)
                 assert len(limited) <= seconds + 6, "at most one a second"
+                # Above its rate it is read once in two milliseconds.
+                assert shown["bytes"] <= 65536 * 500 * (seconds + 2) + 2**20, shown["bytes"]
             else:
                 assert seqs == list(range(1, seq + 1)), (cell, len(seqs))
         d.verify()

@@ -3,7 +3,6 @@
 printed; what is asserted is what was promised."""
 
 import glob
-import json
 import os
 import resource
 import signal
@@ -11,7 +10,6 @@ import sys
 import threading
 import time
 
-import oracle
 from daemon import BadDisk, Daemon
 from receiver import HASH, hello, spawned
 from runner import main
