@@ -370,6 +370,8 @@ def nobody_reads_the_evidence():
     read_end, write_end = os.pipe()
     with Receiver(sign=False, stdout=write_end) as r:
         os.close(write_end)
+        # The stream is opened: it is the connection that finds nobody.
+        assert b"stream.v1.opened" in os.read(read_end, 65536)
         os.close(read_end)
         r.connect().sendall(spawned(1))
         assert r.process.wait(10) == 1

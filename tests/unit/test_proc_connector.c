@@ -112,6 +112,18 @@ static void body_exec(void)
 	execl("/bin/sleep", "sleep", "0.2", (char *)NULL);
 }
 
+static int gate[2];
+
+/* When told to; then until it is killed. */
+static void body_exec_when_told(void)
+{
+	char c;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (read(gate[0], &c, 1) == 1)
+		execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+}
+
 static void body_exit(void)
 {
 	prctl(PR_SET_NAME, "n\xff \"\n)");
@@ -123,16 +135,43 @@ static void body_kill(void)
 	raise(SIGKILL);
 }
 
-START_TEST(test_life)
+static void drain_a_while(void)
 {
-	pid_t pid = child(body_exec), exits, killed;
-	const struct observed_event *e;
-
-	/* While it runs, so that exe can be read. */
 	for (unsigned i = 0; i < 20; i++) {
 		proc_connector_ops.drain(probe, queue, 256);
 		usleep(5000);
 	}
+}
+
+static void wait_for_comm(pid_t pid, const char *comm)
+{
+	char path[64], text[32] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	for (unsigned i = 0; i < 2000 && strncmp(text, comm, strlen(comm)) != 0; i++) {
+		FILE *f = fopen(path, "r");
+
+		if (f) {
+			ck_assert_ptr_nonnull(fgets(text, sizeof(text), f));
+			fclose(f);
+		}
+		usleep(5000);
+	}
+}
+
+START_TEST(test_life)
+{
+	pid_t pid, exits, killed;
+	const struct observed_event *e;
+
+	/* Before it executes and while it runs, so that comm and exe can be read. */
+	ck_assert_int_eq(pipe(gate), 0);
+	pid = child(body_exec_when_told);
+	drain_a_while();
+	ck_assert_int_eq(write(gate[1], "", 1), 1);
+	wait_for_comm(pid, "sleep");
+	drain_a_while();
+	kill(pid, SIGTERM);
 	waitpid(pid, NULL, 0);
 	exits = child(body_exit);
 	waitpid(exits, NULL, 0);
@@ -152,8 +191,7 @@ START_TEST(test_life)
 	e = find(WIRE_PROCESS_EXITED, pid, 0);
 	ck_assert_ptr_nonnull(e);
 	ck_assert_str_eq(e->comm, "sleep");
-	ck_assert(observed_has(e, WIRE_KEY_EXIT_CODE));
-	ck_assert_uint_eq(e->uints[WIRE_KEY_EXIT_CODE], 0);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_SIGNAL], SIGTERM);
 
 	/* The name it gave itself, though it is long gone. */
 	e = find(WIRE_PROCESS_EXITED, exits, 0);
