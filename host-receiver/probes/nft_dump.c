@@ -74,7 +74,9 @@ const struct nft_dump_table *nft_dump_find(const struct nft_dump *dump, const ch
 {
 	const struct nft_dump_table key = {.family = family, .name = name};
 
-	return bsearch(&key, dump->tables, dump->n_tables, sizeof(key), compare_tables);
+	return dump->n_tables
+		       ? bsearch(&key, dump->tables, dump->n_tables, sizeof(key), compare_tables)
+		       : NULL;
 }
 
 static int on_table(const struct nlmsghdr *message, void *ctx)
@@ -292,7 +294,8 @@ static int dump_all(struct mnl_socket *socket, char *buf, size_t size, struct du
 	struct nft_dump *dump = d->dump;
 	int r = dump_kind(socket, buf, size, NFT_MSG_GETTABLE, 0, on_table, d);
 
-	if (r < 0)
+	/* qsort(3) wants an array, even of nothing. */
+	if (r < 0 || dump->n_tables == 0)
 		return r;
 	qsort(dump->tables, dump->n_tables, sizeof(*dump->tables), compare_tables);
 	r = dump_kind(socket, buf, size, NFT_MSG_GETRULE, 0, on_rule, d);
