@@ -38,13 +38,20 @@ static void print_help(void)
 
 static void finish(struct daemon *d)
 {
+	int r;
+
 	if (d->finished)
 		return;
 	d->finished = true;
 	control_server_free(take_ptr(d->control));
 	/* It reads what the pipeline owns. */
 	metrics_server_free(take_ptr(d->metrics));
-	pipeline_free(take_ptr(d->pipeline));
+	r = pipeline_free(take_ptr(d->pipeline));
+	if (r < 0) {
+		log_error("msg=\"the last of the evidence may not be on disk\" dir=%s why=\"%s\"",
+			  d->config.evidence_dir, strerror(-r));
+		d->status = EXIT_FAILURE;
+	}
 	cell_host_close(&d->host);
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
 		uv_close((uv_handle_t *)&d->signals[i], NULL);

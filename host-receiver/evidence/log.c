@@ -549,9 +549,10 @@ static void free_log(struct evidence_log *log)
 	free(log);
 }
 
-static void log_close(struct evidence_sink *sink)
+static int log_close(struct evidence_sink *sink)
 {
 	struct evidence_log *log = (struct evidence_log *)sink;
+	int r = 0;
 
 	if (log->has_syncer) {
 		pthread_mutex_lock(&log->lock);
@@ -563,10 +564,11 @@ static void log_close(struct evidence_sink *sink)
 	if (log->fd >= 0) {
 		cut_torn(log);
 		pthread_mutex_lock(&log->lock);
-		sync_written(log);
+		r = sync_written(log);
 		pthread_mutex_unlock(&log->lock);
 	}
 	free_log(log);
+	return r;
 }
 
 static const struct evidence_sink_ops log_ops = {.commit = log_commit, .close = log_close};

@@ -20,7 +20,11 @@ struct evidence_sink_ops {
 	 */
 	int (*commit)(struct evidence_sink *sink, const struct iovec *lines, size_t n,
 		      uint64_t n_lines);
-	void (*close)(struct evidence_sink *sink);
+	/*
+	 * What was committed is made durable in every mode. Returns 0 or a negative errno: the last
+	 * of it may not be on disk. Frees the sink in both cases.
+	 */
+	int (*close)(struct evidence_sink *sink);
 };
 
 /* The first member of every sink. */

@@ -493,10 +493,12 @@ static void on_closed(uv_handle_t *handle)
 	free(p);
 }
 
-void pipeline_free(struct pipeline *p)
+int pipeline_free(struct pipeline *p)
 {
+	int r;
+
 	if (!p)
-		return;
+		return 0;
 	uv_mutex_lock(&p->lock);
 	p->stop = true;
 	uv_cond_broadcast(&p->work);
@@ -519,7 +521,7 @@ void pipeline_free(struct pipeline *p)
 	/* Batches that never came back may hold references; the key goes all the same. */
 	signer_free(p->signer->signer);
 	free(p->signer);
-	p->sink->ops->close(p->sink);
+	r = p->sink->ops->close(p->sink);
 	uv_cond_destroy(&p->retry);
 	uv_cond_destroy(&p->ready);
 	uv_cond_destroy(&p->work);
@@ -527,4 +529,5 @@ void pipeline_free(struct pipeline *p)
 	p->closing_handles = 2;
 	uv_close((uv_handle_t *)&p->batch_timer, on_closed);
 	uv_close((uv_handle_t *)&p->progress, on_closed);
+	return r;
 }

@@ -98,6 +98,7 @@ const struct pipeline_stats *pipeline_stats(const struct pipeline *p);
 
 /*
  * Stop the threads and free everything. Call it when idle; what is not committed by then is lost
- * and was reported by on_progress. The loop must run once more for the handles to close.
+ * and was reported by on_progress. The loop must run once more for the handles to close. Returns
+ * what the sink's close() says.
  */
-void pipeline_free(struct pipeline *p);
+int pipeline_free(struct pipeline *p);

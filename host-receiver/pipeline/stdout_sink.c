@@ -43,9 +43,10 @@ static int commit(struct evidence_sink *sink, const struct iovec *lines, size_t 
 	return 0;
 }
 
-static void sink_close(struct evidence_sink *sink)
+static int sink_close(struct evidence_sink *sink)
 {
 	free(sink);
+	return 0;
 }
 
 struct evidence_sink *stdout_sink_new(int fd)

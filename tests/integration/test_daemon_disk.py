@@ -122,6 +122,19 @@ def stopping_with_a_disk_that_fails():
         d.streams()
 
 
+def the_last_sync_that_fails():
+    """With sync = interval all is written when the daemon ends, and may not be on disk: it says so."""
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon("[evidence]\nsync = interval\n", env=disk.env) as d:
+        d.add("a")
+        disk.set("fdatasync=fail")
+        d.connect("a").sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        d.stop(want=1)
+        assert "the last of the evidence may not be on disk" in d.log()
+
+
 def a_slow_disk():
     """Reading pauses when so much waits for the disk; nothing is lost, and all else is answered."""
     if no_preload():
@@ -191,4 +204,5 @@ if __name__ == "__main__":
         os.environ["CELLOS_IN_NAMESPACE"] = "1"
         os.execvp("unshare", ["unshare", "--mount", sys.executable] + sys.argv)
     main([a_full_disk, syncs_that_fail, syncs_of_the_interval_that_fail,
-          stopping_with_a_disk_that_fails, a_slow_disk, a_disk_that_takes_too_long])
+          stopping_with_a_disk_that_fails, the_last_sync_that_fails, a_slow_disk,
+          a_disk_that_takes_too_long])

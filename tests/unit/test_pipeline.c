@@ -53,9 +53,10 @@ static int fake_commit(struct evidence_sink *sink, const struct iovec *lines, si
 	return 0;
 }
 
-static void fake_close(struct evidence_sink *sink)
+static int fake_close(struct evidence_sink *sink)
 {
 	((struct fake_sink *)sink)->closed++;
+	return 0;
 }
 
 static const struct evidence_sink_ops fake_ops = {.commit = fake_commit, .close = fake_close};
