@@ -38,7 +38,7 @@ struct launch_options {
 	char **command;
 };
 
-/* The table for this machine and mode. */
+/* The table for this machine and mode (workload_filter.c). */
 const struct filter_table *launch_table(bool share_pidns);
 
 /* Layer 1 (confine.c). Call in this order. */

@@ -20,29 +20,8 @@
 #include <sys/wait.h>
 
 #include "seccomp/launch.h"
-#if defined(__x86_64__)
-#include "workload_x86_64.h"
-#elif defined(__aarch64__)
-#include "workload_aarch64.h"
-#else
-#error "no filter for this architecture: add it to the policy compiler"
-#endif
 
 #define CLONE_NEWPID_FLAG 0x20000000 /* sched.h hides it behind a feature macro in some libcs */
-
-const struct filter_table *launch_table(bool share_pidns)
-{
-	return share_pidns ? &workload_shared_filter : &workload_filter;
-}
-
-void step_set(struct step *step, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(step->name, sizeof(step->name), fmt, ap);
-	va_end(ap);
-}
 
 static void _printf_(1, 2) say(const char *fmt, ...)
 {
