@@ -41,6 +41,7 @@ struct cell_task {
 	json_t *json; /* owned; the options' texts are its */
 	uint8_t stream_id[UUID_SIZE];
 	struct cell *cell; /* NULL: not yet, or it was given up */
+	json_t *refusal;   /* owned; told when the state is gone */
 	/* The worker's while it has the task. */
 	char *state;
 	int error;
@@ -136,21 +137,28 @@ static void work_discard(uv_work_t *work)
 	cell_state_discard(t->d->state_fd, t->id);
 }
 
-static void on_task_over(uv_work_t *work, int status)
+static void on_discarded(uv_work_t *work, int status)
 {
+	struct cell_task *t = work->data;
+
 	(void)status;
-	end_task(work->data);
+	answer(t, take_ptr(t->refusal));
+	end_task(t);
 }
 
-/* The cell does not come, and leaves no state. Takes refusal. */
-static void give_up(struct cell_task *t, json_t *refusal)
+/* The answer is the last: who has it can add the cell again. Takes refusal. */
+static void refuse(struct cell_task *t, json_t *refusal)
 {
-	/* First: with the answer its socket is gone. */
-	if (t->cell) {
-		cell_remove(take_ptr(t->cell), "removed");
-		pipeline_flush(t->d->pipeline);
-	}
-	answer(t, refusal);
+	t->refusal = refusal;
+	give_to_worker(t, TASK_STORING, work_discard, on_discarded);
+}
+
+static void give_up_cell(struct cell_task *t)
+{
+	if (!t->cell)
+		return;
+	cell_remove(take_ptr(t->cell), "removed");
+	pipeline_flush(t->d->pipeline);
 }
 
 static void work_commit(uv_work_t *work)
@@ -186,11 +194,11 @@ static void on_committed(uv_work_t *work, int status)
 	if (r < 0)
 		log_error("msg=\"cannot remember the cell\" cell=%s why=\"%s\"", t->id,
 			  strerror(-r));
-	give_up(t,
-		r < 0 ? control_refusal(EXIT_FAILURE, "cannot remember the cell: %s", strerror(-r))
-		      : stopping());
+	give_up_cell(t);
 	cell_state_remove(d->state_fd, t->id);
-	give_to_worker(t, TASK_STORING, work_discard, on_task_over);
+	refuse(t,
+	       r < 0 ? control_refusal(EXIT_FAILURE, "cannot remember the cell: %s", strerror(-r))
+		     : stopping());
 }
 
 static void on_opened(void *task)
@@ -202,8 +210,7 @@ static void on_opened(void *task)
 		return;
 	}
 	if (!t->cell) {
-		answer(t, stopping());
-		give_to_worker(t, TASK_STORING, work_discard, on_task_over);
+		refuse(t, stopping());
 		return;
 	}
 	give_to_worker(t, TASK_STORING, work_commit, on_committed);
@@ -225,15 +232,13 @@ static void on_staged(uv_work_t *work, int status)
 		return;
 	}
 	if (d->stopping) {
-		answer(t, stopping());
-		give_to_worker(t, TASK_STORING, work_discard, on_task_over);
+		refuse(t, stopping());
 		return;
 	}
 	r = cell_add(&d->host, &t->options, false, t->stream_id, NULL, &t->cell, why);
 	if (r < 0) {
-		answer(t, control_refusal(r == -EPERM || r == -EACCES ? EX_NOPERM : EX_CANTCREAT,
+		refuse(t, control_refusal(r == -EPERM || r == -EACCES ? EX_NOPERM : EX_CANTCREAT,
 					  "%s", why));
-		give_to_worker(t, TASK_STORING, work_discard, on_task_over);
 		return;
 	}
 	wait_for_log(t, on_opened);
@@ -390,15 +395,18 @@ void daemon_check_tasks(struct daemon *d)
 	for (struct cell_task *t = d->tasks; t; t = t->next) {
 		if (!t->reply || now_ns < t->due_ns || t->step != TASK_LOGGING)
 			continue;
-		if (t->adds)
-			give_up(t, control_refusal(EXIT_FAILURE,
-						   "the evidence log does not take it: %s",
-						   why_log(d)));
-		else
+		if (t->adds) {
+			/* First: with the answer its socket is gone. */
+			give_up_cell(t);
+			answer(t, control_refusal(EXIT_FAILURE,
+						  "the evidence log does not take it: %s",
+						  why_log(d)));
+		} else {
 			answer(t, control_refusal(EXIT_FAILURE,
 						  "the cell is closed, but its seal is not in the "
 						  "log yet: %s",
 						  why_log(d)));
+		}
 	}
 }
 

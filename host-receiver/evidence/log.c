@@ -417,14 +417,9 @@ static int write_lines(int fd, const struct iovec *lines, size_t n, uint64_t off
 	size_t first = 0;
 
 	memcpy(left, lines, n * sizeof(*left));
-	for (;;) {
-		ssize_t written;
+	while (first < n) {
+		ssize_t written = pwritev(fd, left + first, (int)(n - first), (off_t)offset);
 
-		while (first < n && left[first].iov_len == 0)
-			first++;
-		if (first == n)
-			return 0;
-		written = pwritev(fd, left + first, (int)(n - first), (off_t)offset);
 		if (written < 0 && errno == EINTR)
 			continue;
 		if (written <= 0)
@@ -440,6 +435,7 @@ static int write_lines(int fd, const struct iovec *lines, size_t n, uint64_t off
 				first++;
 		}
 	}
+	return 0;
 }
 
 static int cut_torn(struct evidence_log *log)

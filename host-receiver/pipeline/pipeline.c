@@ -166,16 +166,20 @@ static bool commit_group(struct pipeline *p, struct batch *const *group, size_t 
 {
 	struct iovec lines[PIPELINE_GROUP_MAX];
 	uint64_t n_lines = 0, bytes = 0;
+	size_t filled = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		if (group[i]->error < 0)
 			die("an event cannot be written", group[i]->error);
-		lines[i] = (struct iovec){.iov_base = group[i]->out, .iov_len = group[i]->out_len};
+		/* One that only says when what came before it is committed has none. */
+		if (group[i]->out_len > 0)
+			lines[filled++] = (struct iovec){.iov_base = group[i]->out,
+							 .iov_len = group[i]->out_len};
 		n_lines += group[i]->n_lines;
 		bytes += group[i]->out_len;
 	}
-	for (;;) {
-		int r = p->sink->ops->commit(p->sink, lines, n, n_lines);
+	while (filled > 0) {
+		int r = p->sink->ops->commit(p->sink, lines, filled, n_lines);
 		bool stop;
 
 		set_error(p, r);

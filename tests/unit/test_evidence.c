@@ -86,6 +86,7 @@ static struct evidence_log *open_log(const struct evidence_limits *limits, uint6
 	return log;
 }
 
+/* b may be "": none. */
 static int commit(struct evidence_log *log, const char *a, const char *b)
 {
 	const struct iovec lines[] = {
@@ -93,8 +94,9 @@ static int commit(struct evidence_log *log, const char *a, const char *b)
 		{.iov_base = (void *)(uintptr_t)b, .iov_len = strlen(b)},
 	};
 	struct evidence_sink *sink = evidence_log_sink(log);
+	const size_t n = *b ? 2 : 1;
 
-	return sink->ops->commit(sink, lines, 2, 2);
+	return sink->ops->commit(sink, lines, n, n);
 }
 
 static void close_log(struct evidence_log *log)

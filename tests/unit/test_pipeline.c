@@ -34,9 +34,11 @@ static int fake_commit(struct evidence_sink *sink, const struct iovec *lines, si
 	s->commits++;
 	if (answer < 0)
 		return answer;
+	ck_assert_uint_gt(n, 0);
 	for (size_t i = 0; i < n; i++) {
 		const char *at = lines[i].iov_base, *const end = at + lines[i].iov_len;
 
+		ck_assert(at < end);
 		while (at < end) {
 			const char *newline = memchr(at, '\n', (size_t)(end - at));
 
@@ -261,9 +263,19 @@ START_TEST(deferred_comes_after_the_commit)
 	pipeline_defer(s.pipeline, count_deferred, &s);
 	turn_until_idle(&s);
 	ck_assert_uint_eq(s.deferred, 2);
+	/* And with others before and behind it in one group. */
+	for (unsigned i = 0; i < 50; i++) {
+		submit(&s, 1);
+		pipeline_flush(s.pipeline);
+		pipeline_defer(s.pipeline, count_deferred, &s);
+		pipeline_flush(s.pipeline);
+	}
+	turn_until_idle(&s);
+	ck_assert_uint_eq(s.deferred, 52);
+	ck_assert_uint_eq(s.sink.lines, 350);
 	pipeline_defer(s.pipeline, count_deferred, &s);
 	end(&s);
-	ck_assert_uint_eq(s.deferred, 3);
+	ck_assert_uint_eq(s.deferred, 53);
 }
 END_TEST
 
