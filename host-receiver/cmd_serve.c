@@ -135,6 +135,14 @@ static int open_signer(const struct config *config, struct signer **ret, char wh
 	return signer_open(&options, ret, why);
 }
 
+/* Nobody looks at a daemon's lines as they come. */
+static void warn_if_unsigned(const struct signer *signer)
+{
+	if (signer_algorithm(signer) == SIGN_OFF)
+		log_warning("msg=\"evidence is not signed: whoever can write it can change it "
+			    "unseen; see [signing]\"");
+}
+
 static bool same_signing(const struct config *a, const struct config *b)
 {
 	return !*a->sign_algorithm && !*b->sign_algorithm;
@@ -205,8 +213,10 @@ static bool reload(struct daemon *d)
 		ok = false;
 	if (!ok && signer)
 		signer_free(signer);
-	if (ok && signer && pipeline_set_signer(d->pipeline, signer) < 0)
-		ok = false;
+	if (ok && signer) {
+		warn_if_unsigned(signer);
+		ok = pipeline_set_signer(d->pipeline, signer) == 0;
+	}
 	if (!ok) {
 		metrics_server_free(metrics);
 		config_free(&wanted);
@@ -387,6 +397,7 @@ static int start_pipeline(struct daemon *d)
 			  why);
 		return EX_CONFIG;
 	}
+	warn_if_unsigned(options.signer);
 	status = open_log(d);
 	if (status != EX_OK) {
 		signer_free(options.signer);

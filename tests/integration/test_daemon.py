@@ -4,7 +4,9 @@
 import concurrent.futures
 import json
 import os
+import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -229,6 +231,29 @@ def bad_configuration_is_told_whole():
         assert run.returncode == 78 and len(run.stderr.splitlines()) == 2, run.stderr
 
 
+def the_manual_names_every_key():
+    manual = (pathlib.Path(__file__).parents[2] / "docs/cellos-host-telemetry.conf.5.scd").read_text()
+    with Daemon(start=False) as d:
+        with open(d.file("conf"), "w"):
+            pass
+        run = subprocess.run([RECEIVER, "dump-config", "--config", d.file("conf")],
+                             capture_output=True, text=True, check=True)
+        keys = re.findall(r"^(?:; )?(\w+) = ?(.*)$", run.stdout, re.MULTILINE)
+        assert len(keys) >= 19, run.stdout
+        for key, default in keys:
+            assert re.search(rf"\*{key}\* = .*", manual), key
+            assert not default or f"(*{default}" in manual, (key, default)
+        for section in re.findall(r"^\[\w+\]$", run.stdout, re.MULTILINE):
+            assert f"# {section}\n" in manual, section
+
+
+def unsigned_evidence_is_warned_of():
+    with Daemon() as d:
+        assert "not signed" not in d.log()
+    with Daemon(sign=False) as d:
+        assert d.log().count("evidence is not signed") == 1
+
+
 def metrics_and_health():
     with Daemon("[metrics]\nper_cell = yes\n") as d:
         d.add("a")
@@ -393,5 +418,6 @@ if __name__ == "__main__":
           the_configuration_names_the_socket, what_add_refuses,
           concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
           a_refused_reload_changes_nothing, a_restart_serves_the_same_cells, two_daemons,
-          bad_configuration_is_told_whole, metrics_and_health,
-          tail_reads_and_follows, killed_at_any_instant])
+          bad_configuration_is_told_whole, the_manual_names_every_key,
+          unsigned_evidence_is_warned_of, metrics_and_health, tail_reads_and_follows,
+          killed_at_any_instant])
