@@ -47,7 +47,9 @@ def connect_all(d):
 
 
 def thousands_of_cells():
-    with BadDisk() as disk, Daemon(env=disk.env if PLAIN else {}) as d:
+    # A sanitizer signs many times slower, and the end may take 5 s like any other.
+    config = "" if PLAIN else "[receiver]\nmax_inflight = 4M\n"
+    with BadDisk() as disk, Daemon(config, env=disk.env if PLAIN else {}) as d:
         counts = d.file("counts")
         if PLAIN:
             disk.set(f"COUNT={counts}")
@@ -114,7 +116,7 @@ def thousands_of_cells():
         threading.Timer(0.2, os.kill, (d.process.pid, signal.SIGCONT)).start()
         seconds = d.stop()
         print(f"{CELLS} cells with full sockets sealed in {seconds:.2f} s")
-        assert seconds < (5 if PLAIN else 20)
+        assert seconds < 5, seconds
         n = 0
         for line in d.lines():
             n += b"stream.v1.sealed" in line and b'"reason":"shutdown"' in line

@@ -76,7 +76,7 @@ class Refused(unittest.TestCase):
     def setUpClass(cls):
         programs = [test_program("refuse"), test_program("spawn")]
         with Receiver("--keepalive", "0", signed=True) as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(200).check()
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(400).check()
             events = receiver.finish()
             cls.verdict = receiver.verify()
         cls.sessions = {}

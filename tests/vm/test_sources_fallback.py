@@ -86,7 +86,7 @@ class Fallback(unittest.TestCase):
     def setUpClass(cls):
         programs = [test_program(name) for name in ("connects", "detach", "spawn", "without")]
         with Receiver("--keepalive", "0") as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(120).check()
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(300).check()
             cls.events = receiver.finish()
         cls.runs = []
         for event in cls.events:

@@ -63,7 +63,7 @@ class Net(unittest.TestCase):
     def setUpClass(cls):
         with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
             cls.result = Vm(SCRIPT, receiver=receiver,
-                            programs=[test_program("connects")]).run(150).check()
+                            programs=[test_program("connects")]).run(300).check()
             events = receiver.finish()
         # One part a run of the agent.
         cls.runs = []

@@ -80,7 +80,7 @@ class Process(unittest.TestCase):
         programs = [test_program(name) for name in ("children", "silence")]
         with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
             cls.result = Vm(SCRIPT, receiver=receiver, programs=programs,
-                            append="transparent_hugepage=never").run(220).check()
+                            append="transparent_hugepage=never").run(600).check()
             cls.events = receiver.finish()
         cls.of_pid = collections.defaultdict(list)
         for event in cls.events:

@@ -449,7 +449,7 @@ class Vm:
     def __exit__(self, *_):
         self.close()
 
-    def run(self, seconds=60):
+    def run(self, seconds=150):
         try:
             return self.start().wait(seconds)
         finally:
