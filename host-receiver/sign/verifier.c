@@ -143,15 +143,18 @@ static const char *check_envelope(const struct verifier *v, const struct json_no
 				  const struct json_node *event)
 {
 	static const char *const repeated[] = {"id", "source", "time"};
+	static const char *const fixed[][2] = {{"specversion", "1.0"},
+					       {"datacontenttype", "application/json"}};
 	struct wire_text outer, inner;
 
 	for (size_t i = 0; i < ARRAY_SIZE(repeated); i++)
 		if (!json_member_string(v->doc, envelope, repeated[i], &outer) ||
 		    !json_member_string(v->doc, event, repeated[i], &inner) || !same(outer, inner))
 			return "the envelope's id, source or time is not the event's";
-	if (!json_member_string(v->doc, envelope, "specversion", &outer) ||
-	    !same(outer, wire_text("1.0")))
-		return "the envelope's specversion is not 1.0";
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		if (!json_member_string(v->doc, envelope, fixed[i][0], &outer) ||
+		    !same(outer, wire_text(fixed[i][1])))
+			return "the envelope's specversion or datacontenttype is not a record's";
 	return NULL;
 }
 

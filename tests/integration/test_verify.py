@@ -84,6 +84,8 @@ def forgeries_are_found():
             ("an outer id of its own", 1, [lines[0], sign(second, id="urn:x")] + lines[2:]),
             ("an outer time of its own", 1,
              [lines[0], sign(second, time="2026-01-01T00:00:00.000Z")] + lines[2:]),
+            ("an outer type of data of its own", 1,
+             [lines[0], sign(second, datacontenttype="text/html")] + lines[2:]),
             ("another's signature", 1, [lines[0], sign(second, stranger)] + lines[2:]),
             ("the public key as HMAC key", 2,
              [lines[0], sign(second, data={"algorithm": "hmac-sha256"})] + lines[2:]),

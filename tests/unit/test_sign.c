@@ -138,17 +138,10 @@ END_TEST
 START_TEST(each_changed_byte_is_found)
 {
 	struct keyring *ring = vectors_ring();
-	/* The one attribute that the envelope does not take from the event. */
-	static const char own[] = "},\"datacontenttype\":\"application/json\",\"id\"";
 	const size_t len = strlen(lines[0]);
 	char *line = strdup(lines[0]);
-	const char *outer = strstr(strstr(line, "signerKid"), own);
-	const size_t from = (size_t)(outer - line) + 2, to = from + strlen(own) - 7;
 
 	for (size_t i = 0; i < len; i++) {
-		if (i >= from && i < to)
-			continue;
-
 		const char *const one[] = {line, NULL};
 		struct verifier_result r;
 
