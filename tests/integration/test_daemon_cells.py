@@ -94,7 +94,10 @@ def restarts_cut_short_lose_no_link():
                 wait(lambda: len(d.lines()) >= before + cells)
             d.kill()
             disk.good()
+            before = len(d.lines())
             d.start()
+            # It is ready before the records of its new streams are written.
+            wait(lambda: len(d.lines()) >= before + cells)
         wait(lambda: len(os.listdir(d.file("state/cells"))) == cells)
         assert len(d.ask({"verb": "list"})["cells"]) == cells
         d.stop()
