@@ -123,13 +123,14 @@ static void on_progress(void *ctx, int error, bool fatal)
 /* ---- reload -------------------------------------------------------------------------------------
  */
 
-static int open_signer(const struct config *config, struct signer **ret, char why[SIGN_WHY_MAX])
+/* What is empty is taken from the environment, which is wiped then. */
+static int open_signer(const char *algorithm, const char *kid, const char *key_file,
+		       struct signer **ret, char why[SIGN_WHY_MAX])
 {
-	/* What the file does not say is taken from the environment. */
 	const struct signer_options options = {
-		.algorithm = *config->sign_algorithm ? config->sign_algorithm : NULL,
-		.kid = *config->sign_kid ? config->sign_kid : NULL,
-		.key_file = *config->sign_key_file ? config->sign_key_file : NULL,
+		.algorithm = *algorithm ? algorithm : NULL,
+		.kid = *kid ? kid : NULL,
+		.key_file = *key_file ? key_file : NULL,
 	};
 
 	return signer_open(&options, ret, why);
@@ -143,9 +144,44 @@ static void warn_if_unsigned(const struct signer *signer)
 			    "unseen; see [signing]\"");
 }
 
-static bool same_signing(const struct config *a, const struct config *b)
+/* What the file never said was said at the start, by the environment. */
+static const char *said(const char *wanted, const char *was, const char *runs)
 {
-	return !*a->sign_algorithm && !*b->sign_algorithm;
+	return *wanted || *was ? wanted : runs;
+}
+
+/*
+ * The signer for a new configuration; NULL: the one that runs, because its key is nowhere any more.
+ * Nothing falls back to evidence that is not signed: that takes a word in the file.
+ */
+static int open_next_signer(const struct daemon *d, const struct config *wanted,
+			    struct signer **ret, char why[SIGN_WHY_MAX])
+{
+	const bool is_signed = signer_algorithm(d->signer) != SIGN_OFF;
+	const char *runs = is_signed ? sign_algorithm_name(signer_algorithm(d->signer)) : "";
+	const char *algorithm = said(wanted->sign_algorithm, d->config.sign_algorithm, runs);
+	const char *kid = said(wanted->sign_kid, d->config.sign_kid, signer_kid(d->signer));
+	const bool same = strcmp(algorithm, runs) == 0 && strcmp(kid, signer_kid(d->signer)) == 0;
+	int r;
+
+	*ret = NULL;
+	if (is_signed && !*algorithm) {
+		snprintf(why, SIGN_WHY_MAX,
+			 "[signing] algorithm is gone: say algorithm = off for evidence that is "
+			 "not signed, or restart");
+		return -EINVAL;
+	}
+	r = open_signer(algorithm, kid, wanted->sign_key_file, ret, why);
+	if (r != -ENOKEY)
+		return r;
+	if (same && !*d->config.sign_key_file)
+		return 0;
+	snprintf(
+		why, SIGN_WHY_MAX,
+		"[signing] there is no key for algorithm %s, kid %s: give key_file, or restart with "
+		"the key in the environment",
+		algorithm, kid);
+	return r;
 }
 
 /* Each of the errors as a line. */
@@ -203,8 +239,7 @@ static bool reload(struct daemon *d)
 		log_errors(&errors);
 	config_errors_free(&errors);
 	ok = ok && !refuse_reload(&wanted, d);
-	/* The environment's key was wiped at the start: with it the signer stays. */
-	if (ok && !same_signing(&d->config, &wanted) && open_signer(&wanted, &signer, why) < 0) {
+	if (ok && open_next_signer(d, &wanted, &signer, why) < 0) {
 		log_error("msg=\"configuration refused; the old one stays\" why=\"%s\"", why);
 		ok = false;
 	}
@@ -216,6 +251,8 @@ static bool reload(struct daemon *d)
 	if (ok && signer) {
 		warn_if_unsigned(signer);
 		ok = pipeline_set_signer(d->pipeline, signer) == 0;
+		if (ok)
+			d->signer = signer;
 	}
 	if (!ok) {
 		metrics_server_free(metrics);
@@ -392,7 +429,8 @@ static int start_pipeline(struct daemon *d)
 	char why[SIGN_WHY_MAX] = "no memory";
 	int status;
 
-	if (open_signer(&d->config, &options.signer, why) < 0) {
+	if (open_signer(d->config.sign_algorithm, d->config.sign_kid, d->config.sign_key_file,
+			&options.signer, why) < 0) {
 		log_error("msg=\"signing is not configured\" config=%s why=\"%s\"", d->config_path,
 			  why);
 		return EX_CONFIG;
@@ -406,6 +444,7 @@ static int start_pipeline(struct daemon *d)
 	d->floor_error = evidence_cursor_floor(d->cursors_fd, &d->floor, d->floor_bad);
 	apply_floor(d);
 	options.sink = evidence_log_sink(d->log);
+	d->signer = options.signer;
 	if (pipeline_new(&d->loop, &options, &d->pipeline) < 0 ||
 	    cell_host_init(&d->host, &d->loop, d->pipeline, (unsigned)d->config.checkpoint_ms) <
 		    0) {

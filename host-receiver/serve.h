@@ -25,6 +25,7 @@ struct daemon {
 	uv_timer_t second, stop_timer;
 	struct evidence_log *log; /* the pipeline's sink: freed with it */
 	struct pipeline *pipeline;
+	const struct signer *signer; /* that signs now: the pipeline's */
 	struct cell_host host;
 	struct control_server *control;
 	struct metrics_server *metrics; /* NULL: off */

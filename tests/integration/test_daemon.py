@@ -190,6 +190,74 @@ def a_refused_reload_changes_nothing():
         d.verify()
 
 
+def reload(d, config, told, count=1):
+    """The file after a SIGHUP, once the log has told this so often."""
+    d.configure(config)
+    d.process.send_signal(signal.SIGHUP)
+    d.wait_log(told, count)
+
+
+def a_reload_keeps_the_signer_of_the_environment():
+    """Whose key is nowhere any more: it goes on signing, and nothing else does in its name."""
+    for in_file in (True, False):
+        with Daemon(start=False) as d:
+            d.base_config, signing = d.base_config.split("[signing]\n")
+            said = "[signing]\nalgorithm = ed25519\nkid = k1\n" if in_file else ""
+            d.configure(said)
+            with open(d.file("k1.seed")) as f:
+                d.env["CELLOS_HOST_TELEMETRY_SIGN_ED25519_KEY"] = f.read()
+            if not in_file:
+                d.env["CELLOS_HOST_TELEMETRY_SIGN_ALG"] = "ed25519"
+                d.env["CELLOS_HOST_TELEMETRY_SIGN_KID"] = "k1"
+            d.start()
+            reload(d, said + "[receiver]\nrate = 200\n", "configuration applied")
+            d.add("a")
+            assert json.loads(d.run("cell", "show", "a", "--json"))["cell"]["rate"] == 200
+            reload(d, said.replace("k1", "k2") or "[signing]\nkid = k2\n",
+                   "no key for algorithm ed25519, kid k2")
+            if in_file:
+                reload(d, "", "say algorithm = off")
+            d.add("b")
+            reload(d, "[signing]\n" + signing, "configuration applied", 2)
+            # The key is in a file now: without it there is none.
+            reload(d, "[signing]\nalgorithm = ed25519\nkid = k1\n",
+                   "no key for algorithm ed25519, kid k1")
+            reload(d, "", "say algorithm = off", 1 + in_file)
+            d.add("c")
+            assert 'msg="evidence is not signed' not in d.log()
+            d.stop()
+            assert {json.loads(line)["data"]["signerKid"] for line in d.lines()} == {"k1"}
+            d.verify()
+
+
+def a_reload_signs_as_the_file_says():
+    with Daemon() as d:
+        d.add("a")
+        subprocess.run([RECEIVER, "keygen", "--kid", "k2", "--out", d.dir], check=True,
+                       stdout=subprocess.DEVNULL)
+        with open(d.file("keyring.json")) as f:
+            keys = json.load(f)
+        # The same file, but another key in it.
+        before = len(d.lines())
+        os.replace(d.file("k2.seed"), d.file("k1.seed"))
+        reload(d, "", "configuration applied")
+        d.add("b")
+        lines = d.lines()[before:]
+        assert lines
+        for line in lines:
+            oracle.check_line(line, {"k1": keys["k2"]})
+        # Unsigned only when it says so.
+        d.base_config = d.base_config.split("[signing]")[0]
+        reload(d, "", "say algorithm = off")
+        reload(d, "[signing]\nalgorithm = off\n", 'msg="evidence is not signed')
+        before = len(d.lines())
+        d.add("c")
+        lines = d.lines()[before:]
+        assert lines
+        for line in lines:
+            oracle.check_line(line)
+
+
 def a_restart_serves_the_same_cells():
     with Daemon() as d:
         d.add("a")
@@ -417,7 +485,8 @@ if __name__ == "__main__":
     main([a_cell_is_added_heard_and_removed, without_a_daemon,
           the_configuration_names_the_socket, what_add_refuses,
           concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
-          a_refused_reload_changes_nothing, a_restart_serves_the_same_cells, two_daemons,
+          a_refused_reload_changes_nothing, a_reload_keeps_the_signer_of_the_environment,
+          a_reload_signs_as_the_file_says, a_restart_serves_the_same_cells, two_daemons,
           bad_configuration_is_told_whole, the_manual_names_every_key,
           unsigned_evidence_is_warned_of, metrics_and_health, tail_reads_and_follows,
           killed_at_any_instant])
