@@ -86,6 +86,10 @@ def forgeries_are_found():
              [lines[0], sign(second, time="2026-01-01T00:00:00.000Z")] + lines[2:]),
             ("an outer type of data of its own", 1,
              [lines[0], sign(second, datacontenttype="text/html")] + lines[2:]),
+            ("a member that nobody signed", 1,
+             [lines[0], sign(second, cellid="forged")] + lines[2:]),
+            ("a member beside the signature", 1,
+             [lines[0], sign(second, data={"cellId": "forged"})] + lines[2:]),
             ("another's signature", 1, [lines[0], sign(second, stranger)] + lines[2:]),
             ("the public key as HMAC key", 2,
              [lines[0], sign(second, data={"algorithm": "hmac-sha256"})] + lines[2:]),
@@ -107,6 +111,8 @@ def forgeries_are_found():
             ("a line beyond all limits", 1, lines + [b'"' + b"x" * 300000 + b'"\n'])):
         got = verify("--keys", KEYRING, "-", stdin=b"".join(evidence))
         assert got.returncode == status, (what, got.stdout.decode())
+        if what.startswith("a member"):
+            assert b"-:2: the envelope has a member that is not" in got.stdout, got.stdout
 
 
 def folders_are_read_in_order():
