@@ -6,6 +6,7 @@
  *
  *	add:     state staged | bound, opened ... in the log | state on disk | answered
  *	remove:  sealed ... in the log | state gone | answered
+ *	         (not served: state found | socket gone) | state gone | answered
  *	restart: all states staged | bound, opened ... in the log | all states on disk
  *
  * So the state on disk always names the last stream that is in the log; only after a crash within
@@ -40,6 +41,7 @@ struct cell_task {
 	struct cell_options options;
 	json_t *json; /* owned; the options' texts are its */
 	uint8_t stream_id[UUID_SIZE];
+	bool left_socket;  /* a state of before says that the socket at the path is ours */
 	struct cell *cell; /* NULL: not yet, or it was given up */
 	json_t *refusal;   /* owned; told when the state is gone */
 	/* The worker's while it has the task. */
@@ -235,7 +237,7 @@ static void on_staged(uv_work_t *work, int status)
 		refuse(t, stopping());
 		return;
 	}
-	r = cell_add(&d->host, &t->options, false, t->stream_id, NULL, &t->cell, why);
+	r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id, NULL, &t->cell, why);
 	if (r < 0) {
 		refuse(t, control_refusal(r == -EPERM || r == -EACCES ? EX_NOPERM : EX_CANTCREAT,
 					  "%s", why));
@@ -247,7 +249,12 @@ static void on_staged(uv_work_t *work, int status)
 static void work_stage(uv_work_t *work)
 {
 	struct cell_task *t = work->data;
+	struct cell_state left;
+	json_t *json = cell_state_load(t->d->state_fd, t->id, &left);
+	const char *uds = json_string_value(json_object_get(left.options, "uds"));
 
+	t->left_socket = uds && strcmp(uds, t->options.uds_base) == 0;
+	json_decref(json);
 	t->error = cell_options_look(&t->options, t->why);
 	if (t->error == 0)
 		t->error = cell_state_stage(t->d->state_fd, t->id, t->state);
@@ -364,19 +371,64 @@ static void on_seal_told(void *task)
 	wait_for_log(task, on_sealed);
 }
 
+/* A cell that could not be served again after a restart: there is its state, and maybe its socket.
+ */
+static void work_find_left(uv_work_t *work)
+{
+	struct cell_task *t = work->data;
+	struct cell_state left;
+
+	t->json = cell_state_load(t->d->state_fd, t->id, &left);
+	t->error = left.has_file ? 0 : -ENOENT;
+}
+
+static void on_left_found(uv_work_t *work, int status)
+{
+	struct cell_task *t = work->data;
+	struct cell_options o;
+	char why[CELL_WHY_MAX];
+
+	(void)status;
+	if (t->error < 0) {
+		answer(t, daemon_no_cell(t->id));
+		end_task(t);
+		return;
+	}
+	daemon_cell_defaults(t->d, &o);
+	if (cell_options_from_json(&o, json_object_get(t->json, "options"), why) == 0)
+		cell_socket_remove_stale(&o);
+	give_to_worker(t, TASK_STORING, work_remove, on_removed);
+}
+
+static json_t *refuse_remove(struct daemon *d, const char *id)
+{
+	struct cell_options o;
+	char why[CELL_WHY_MAX];
+
+	/* Only what is a cell's id names a file of a cell's. */
+	if (!id || cell_options_set(&o, "cell-id", id, why) < 0)
+		return daemon_no_cell(id);
+	if (find_task(d, id))
+		return control_refusal(EXIT_FAILURE, "cell %s is being added or removed", id);
+	return d->stopping ? stopping() : NULL;
+}
+
 json_t *daemon_remove_cell(struct daemon *d, const json_t *request)
 {
 	const char *id = json_string_value(json_object_get(request, "cell"));
 	struct cell *cell = id ? daemon_find_cell(d, id) : NULL;
+	json_t *refusal = cell ? NULL : refuse_remove(d, id);
 	struct cell_task *t;
 
-	if (!cell && id && find_task(d, id))
-		return control_refusal(EXIT_FAILURE, "cell %.128s is being added or removed", id);
-	if (!cell)
-		return daemon_no_cell(id);
+	if (refusal)
+		return refusal;
 	t = new_task(d, id);
 	if (!t)
 		return NULL;
+	if (!cell) {
+		give_to_worker(t, TASK_STORING, work_find_left, on_left_found);
+		return NULL;
+	}
 	daemon_forget_cell(d, cell);
 	t->step = TASK_LOGGING;
 	cell->on_sealed = on_seal_told;
