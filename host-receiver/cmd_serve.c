@@ -211,16 +211,46 @@ static bool refuse_reload(const struct config *wanted, const struct daemon *d)
 }
 
 /* NULL with "off". */
-static int open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret)
+static int open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
+			char why[METRICS_WHY_MAX])
+{
+	*ret = NULL;
+	if (strcmp(listen, "off") == 0)
+		return 0;
+	return metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why);
+}
+
+static bool start_metrics(struct daemon *d)
 {
 	char why[METRICS_WHY_MAX];
 
-	*ret = NULL;
-	if (strcmp(listen, "off") == 0 ||
-	    metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why) == 0)
-		return 0;
+	if (open_metrics(d, d->config.metrics_listen, &d->metrics, why) == 0)
+		return true;
 	log_error("msg=\"cannot serve metrics\" why=\"%s\"", why);
-	return -EADDRINUSE;
+	return false;
+}
+
+/* To another address of the same port only one of the two can listen: then the old one goes first,
+ * and comes back when that was not it. */
+static bool replace_metrics(struct daemon *d, const char *listen)
+{
+	struct metrics_server *metrics;
+	char why[METRICS_WHY_MAX];
+	int r = open_metrics(d, listen, &metrics, why);
+
+	if (r == -EADDRINUSE) {
+		metrics_server_free(take_ptr(d->metrics));
+		r = open_metrics(d, listen, &metrics, why);
+	}
+	if (r < 0) {
+		log_error("msg=\"configuration refused; the old one stays\" why=\"%s\"", why);
+		if (!d->metrics)
+			start_metrics(d);
+		return false;
+	}
+	metrics_server_free(d->metrics);
+	d->metrics = metrics;
+	return true;
 }
 
 /* All is checked, and whatever can fail is done, before anything changes. */
@@ -228,10 +258,8 @@ static bool reload(struct daemon *d)
 {
 	struct config_errors errors;
 	struct evidence_limits limits;
-	struct metrics_server *metrics = NULL;
 	struct signer *signer = NULL;
 	struct config wanted;
-	bool new_metrics;
 	char why[SIGN_WHY_MAX] = "no memory";
 	bool ok = config_read(d->config_path, &wanted, &errors) == 0;
 
@@ -243,10 +271,10 @@ static bool reload(struct daemon *d)
 		log_error("msg=\"configuration refused; the old one stays\" why=\"%s\"", why);
 		ok = false;
 	}
-	new_metrics = ok && strcmp(d->config.metrics_listen, wanted.metrics_listen) != 0;
-	if (new_metrics && open_metrics(d, wanted.metrics_listen, &metrics) < 0)
-		ok = false;
-	if (!ok && signer)
+	/* The last that can fail, because it may have to change something. */
+	if (ok && (!d->metrics || strcmp(d->config.metrics_listen, wanted.metrics_listen) != 0))
+		ok = replace_metrics(d, wanted.metrics_listen);
+	if (!ok)
 		signer_free(signer);
 	if (ok && signer) {
 		warn_if_unsigned(signer);
@@ -255,13 +283,8 @@ static bool reload(struct daemon *d)
 			d->signer = signer;
 	}
 	if (!ok) {
-		metrics_server_free(metrics);
 		config_free(&wanted);
 		return false;
-	}
-	if (new_metrics) {
-		metrics_server_free(d->metrics);
-		d->metrics = metrics;
 	}
 	config_limits(&wanted, &limits);
 	evidence_log_set_limits(d->log, &limits);
@@ -490,8 +513,7 @@ static int start(struct daemon *d)
 	if (status == EX_OK)
 		status = daemon_readopt_cells(d);
 	if (status == EX_OK)
-		status = open_metrics(d, d->config.metrics_listen, &d->metrics) < 0 ? EX_CANTCREAT
-										    : EX_OK;
+		status = start_metrics(d) ? EX_OK : EX_CANTCREAT;
 	if (status == EX_OK)
 		status = start_control(d);
 	return status;

@@ -2,6 +2,7 @@
 """The real daemon: cells come and go, the log survives, and who asks is answered."""
 
 import concurrent.futures
+import http.client
 import json
 import os
 import pathlib
@@ -366,6 +367,59 @@ def metrics_and_health():
         assert not os.path.exists(d.file("metrics"))
 
 
+def healthy(port):
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client.request("GET", "/healthz")
+    return client.getresponse().status == 200
+
+
+def free_port():
+    """On all addresses, and below those that are given to whoever connects."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("0.0.0.0", port))
+                return port
+            except OSError:
+                pass
+
+
+def metrics_move_to_another_address_of_their_port():
+    with Daemon(start=False) as d, socket.socket() as other:
+        taken = free_port()
+        other.bind(("127.0.0.2", taken))
+        port = free_port()
+        before, after = d.base_config.split(f"unix:{d.file('metrics')}")
+
+        def listen(address, told, count=1):
+            d.base_config = f"{before}{address}{after}"
+            reload(d, "", told, count)
+
+        d.base_config = f"{before}127.0.0.1:{port}{after}"
+        d.configure("")
+        d.start()
+        assert healthy(port)
+        listen(f"0.0.0.0:{port}", "configuration applied")
+        assert healthy(port)
+        listen(f"127.0.0.1:{port}", "configuration applied", 2)
+        assert healthy(port)
+        other.listen()
+        # Where somebody else listens the new one stays out, and the old one is there.
+        listen(f"127.0.0.2:{taken}", "the old one stays")
+        assert healthy(port)
+        listen(f"unix:{d.file('metrics')}", "configuration applied", 3)
+        assert d.http("/healthz")[0] == 200
+        listen(f"127.0.0.1:{taken}", "configuration applied", 4)
+        listen(f"0.0.0.0:{taken}", "the old one stays", 2)
+        assert healthy(taken)
+        listen("off", "configuration applied", 5)
+        listen("off", "configuration applied", 6)
+        with socket.socket() as sock:
+            assert sock.connect_ex(("127.0.0.1", taken)) != 0
+        assert d.log().count("cannot serve metrics") == 0
+
+
 def tail_reads_and_follows():
     with Daemon("[evidence]\nrotate_size = 64K\n") as d:
         d.add("a")
@@ -488,5 +542,6 @@ if __name__ == "__main__":
           a_refused_reload_changes_nothing, a_reload_keeps_the_signer_of_the_environment,
           a_reload_signs_as_the_file_says, a_restart_serves_the_same_cells, two_daemons,
           bad_configuration_is_told_whole, the_manual_names_every_key,
-          unsigned_evidence_is_warned_of, metrics_and_health, tail_reads_and_follows,
+          unsigned_evidence_is_warned_of, metrics_and_health,
+          metrics_move_to_another_address_of_their_port, tail_reads_and_follows,
           killed_at_any_instant])
