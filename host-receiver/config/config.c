@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
+#include "host-receiver/sign/key.h"
 #include "host-receiver/sign/signer.h"
 
 enum key_type {
@@ -209,9 +210,8 @@ static const char *check_text(const struct key *k, const char *value)
 		return path_valid(value) ? NULL : "expected an absolute path of at most 1023 bytes";
 	case KEY_NAME: return *value && name_valid(value) ? NULL : "expected the name of a group";
 	case KEY_KID:
-		return *value && strlen(value) <= SIGN_KID_MAX && name_valid(value)
-			       ? NULL
-			       : "expected 1..128 bytes of [A-Za-z0-9._-]";
+		return kid_valid(value, strlen(value)) ? NULL
+						       : "expected 1..128 bytes of [A-Za-z0-9._:-]";
 	case KEY_ALGORITHM:
 		return sign_algorithm_from_string(value, &algorithm) == 0
 			       ? NULL
