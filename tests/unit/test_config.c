@@ -103,6 +103,20 @@ static const struct {
 	{"[metrics]\nlisten = 127.0.0.1:65536", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = :9464", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = 127.0.0.1:x", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = localhost:9464", 2,
+	 "ADDRESS:PORT (numbers; [ADDRESS]:PORT for IPv6)"},
+	{"[metrics]\nlisten = *:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = 127.1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = 256.0.0.1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = ::1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [::1]9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [::1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [::g]:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = []:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [127.0.0.1]:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [fe80:1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc]:9464",
+	 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = unix:x", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = unix:/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 	 2, "ADDRESS:PORT"},
@@ -135,6 +149,11 @@ START_TEST(every_bad_line_is_told_with_its_place)
 END_TEST
 
 static const char *const good[] = {
+	"[metrics]\nlisten = off",
+	"[metrics]\nlisten = 0.0.0.0:1",
+	"[metrics]\nlisten = 127.0.0.1:65535",
+	"[metrics]\nlisten = [::1]:9464",
+	"[metrics]\nlisten = [fe80::1%lo]:9464",
 	"[signing]\nkid = host:1.eu_west-A",
 	"[signing]\nkid = 01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
 };
