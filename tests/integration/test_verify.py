@@ -115,6 +115,15 @@ def forgeries_are_found():
             assert b"-:2: the envelope has a member that is not" in got.stdout, got.stdout
 
 
+def nothing_is_not_called_fine():
+    got = verify("--keys", KEYRING, "--require-signed", "-", stdin=b"")
+    assert got.returncode == 0 and got.stdout.endswith(b"\nNOTHING: there is no record\n"), got
+    got = json.loads(verify("--keys", KEYRING, "--json", "-", stdin=b"").stdout)
+    assert (got["exit"], got["records"], got["verdict"]) == (0, 0, "there is no record")
+    got = verify("--keys", KEYRING, "-", stdin=b"".join(golden()))
+    assert got.stdout.splitlines()[-1].startswith(b"OK: every record"), got
+
+
 def folders_are_read_in_order():
     lines = golden()
     with tempfile.TemporaryDirectory() as d:
@@ -211,6 +220,7 @@ def bad_kids_and_folders_are_refused():
 
 if __name__ == "__main__":
     sys.exit(main([golden_evidence_ends_as_it_must, findings_name_their_place,
-                   forgeries_are_found, folders_are_read_in_order, what_cannot_be_read_is_said,
+                   forgeries_are_found, nothing_is_not_called_fine, folders_are_read_in_order,
+                   what_cannot_be_read_is_said,
                    keys_are_made_and_never_overwritten, many_keys_at_once_are_all_kept,
                    bad_kids_and_folders_are_refused]))
