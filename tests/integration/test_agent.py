@@ -159,6 +159,27 @@ def sigterm_says_bye():
         assert detail["observed"] == detail["sent"] + detail["dropped"]
 
 
+def what_the_sources_hold_is_told_before_bye():
+    """Many turns' worth of it, and the signal is there before the first."""
+    with Host() as host, tempfile.TemporaryDirectory(prefix="cellos-agent-") as watched:
+        with Agent(host, "--process", "off", "--inotify", watched) as agent:
+            conn = host.accept()
+            conn.frame()
+            agent.process.send_signal(signal.SIGSTOP)
+            for i in range(2000):
+                path = os.path.join(watched, str(i))
+                os.mkdir(path)
+                os.rmdir(path)
+            agent.process.send_signal(signal.SIGTERM)
+            agent.process.send_signal(signal.SIGCONT)
+            told = conn.until(source("telemetry.bye"))
+            detail = told[-1]["detail"]
+            lost = sum(f["detail"]["kernel_overrun"] for f in of(told, "telemetry.dropped"))
+            assert detail["observed"] == 4000 or lost > 0, detail
+            assert detail["observed"] == detail["sent"] + detail["dropped"], detail
+            assert len(of(told, "fs.inotify_fired")) == detail["sent"], detail
+
+
 def the_parent_waits_for_hello():
     with Host() as host:
         host.sock.listen(0)
@@ -385,7 +406,8 @@ if __name__ == "__main__":
                    what_was_there_is_not_told, inotify_on_two_paths,
                    the_environment_names_a_path, what_inotify_lost_is_told,
                    heartbeats_tell_totals,
-                   sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,
+                   sigterm_says_bye, what_the_sources_hold_is_told_before_bye,
+                   the_parent_waits_for_hello, no_receiver_is_exit_3,
                    no_wait_returns_at_once, the_parent_becomes_the_command,
                    a_command_that_cannot_run, a_fork_that_fails_is_exit_2,
                    the_ready_fd_gets_the_pid,
