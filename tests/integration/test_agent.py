@@ -100,6 +100,29 @@ def inotify_on_two_paths():
                        and f["detail"]["event"] == "modify")
 
 
+def what_is_moved_away_and_back_is_still_told():
+    """All in one go, before the agent sees the first of it. The kernel merges both moves."""
+    with Host() as host:
+        path = host.file("watched")
+        with open(path, "w"):
+            pass
+        with Agent(host, "--process", "off", "--heartbeat", "200", "--inotify", path) as agent:
+            conn = host.accept()
+            conn.frame()
+            agent.process.send_signal(signal.SIGSTOP)
+            os.rename(path, path + "2")
+            os.rename(path + "2", path)
+            with open(path, "a") as f:
+                f.write("more")
+            agent.process.send_signal(signal.SIGCONT)
+            told = conn.until(source("telemetry.heartbeat"))
+            events = [f["detail"]["event"] for f in of(told, "fs.inotify_fired")]
+            assert events == ["moved_from", "create", "modify"], events
+            with open(path, "a") as f:
+                f.write("and watched")
+            conn.until(lambda f: f["detail"].get("event") == "modify")
+
+
 def the_environment_names_a_path():
     with Host() as host:
         path = host.file("watched")
@@ -404,6 +427,7 @@ def excluded_pids_are_not_told():
 if __name__ == "__main__":
     sys.exit(main([hello_is_first, a_process_is_spawned_and_exits, a_changed_comm_is_an_exec,
                    what_was_there_is_not_told, inotify_on_two_paths,
+                   what_is_moved_away_and_back_is_still_told,
                    the_environment_names_a_path, what_inotify_lost_is_told,
                    heartbeats_tell_totals,
                    sigterm_says_bye, what_the_sources_hold_is_told_before_bye,
