@@ -223,6 +223,14 @@ def the_parent_waits_for_hello():
         parent.stderr.close()
 
 
+def in_the_foreground_it_has_a_group_of_its_own():
+    """Whether it was started in somebody's group or at the head of one."""
+    for popen in ({}, {"process_group": 0}, {"start_new_session": True}):
+        with Host() as host, Agent(host, *WALK, **popen) as agent:
+            host.accept().frame()
+            assert os.getpgid(agent.pid) == agent.pid, popen
+
+
 def no_receiver_is_exit_3():
     with Host() as host:
         host.stop_listening()
@@ -431,7 +439,8 @@ if __name__ == "__main__":
                    the_environment_names_a_path, what_inotify_lost_is_told,
                    heartbeats_tell_totals,
                    sigterm_says_bye, what_the_sources_hold_is_told_before_bye,
-                   the_parent_waits_for_hello, no_receiver_is_exit_3,
+                   the_parent_waits_for_hello, in_the_foreground_it_has_a_group_of_its_own,
+                   no_receiver_is_exit_3,
                    no_wait_returns_at_once, the_parent_becomes_the_command,
                    a_command_that_cannot_run, a_fork_that_fails_is_exit_2,
                    the_ready_fd_gets_the_pid,
