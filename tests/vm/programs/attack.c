@@ -280,6 +280,8 @@ static const struct {
 	{"/dev/mem", "", STOPPED, STOPPED, ANY},
 	{"/dev/port", "", STOPPED, STOPPED, ANY},
 	{"/dev/kmem", "", STOPPED, STOPPED, ANY},
+	{"/dev/input/event0", "", NOT_ALLOWED},
+	{"/dev/uinput", "", STOPPED, STOPPED, ANY},
 };
 
 static long real_argument(long a)
