@@ -27,6 +27,7 @@
 
 #define DRAIN_BUDGET 256u /* events of one source a turn */
 #define BYE_FLUSH_MS 500u
+#define BYE_DRAIN_MS 250u /* of those, for what the sources still hold */
 #define EPOLL_EVENTS 16
 #define BOOT_ID_SIZE 36u
 #define SESSION_SIZE 16u
@@ -467,14 +468,30 @@ static void flush_queue(struct agent *a, uint64_t until_ns)
 	}
 }
 
+/* Sends meanwhile, so that the queue has room. What is not reached in time counts as lost. */
+static void drain_to_the_end(struct agent *a, uint64_t until_ns)
+{
+	uint64_t now_ns;
+
+	all_due(a);
+	do {
+		drain_sources(a);
+		now_ns = monotonic_ns();
+		if (a->channel.state == CHANNEL_OPEN)
+			channel_turn(&a->channel, a->queue, now_ns);
+	} while (any_due(a) && now_ns < until_ns);
+	if (any_due(a))
+		event_queue_kernel_lost(a->queue, 1);
+}
+
 static void say_bye(struct agent *a)
 {
 	struct declaration d = telemetry(a, WIRE_TELEMETRY_BYE);
-	const uint64_t until_ns = monotonic_ns() + BYE_FLUSH_MS * NSEC_PER_MSEC;
+	const uint64_t now_ns = monotonic_ns();
+	const uint64_t until_ns = now_ns + BYE_FLUSH_MS * NSEC_PER_MSEC;
 
 	/* What the sources hold still counts as observed, and as sent once it is. */
-	all_due(a);
-	drain_sources(a);
+	drain_to_the_end(a, now_ns + BYE_DRAIN_MS * NSEC_PER_MSEC);
 	if (event_queue_receipt_pending(a->queue))
 		receipt(a);
 	flush_queue(a, until_ns);

@@ -17,6 +17,7 @@ enum entry_kind {
 	ENTRY_RECEIPT, /* a struct event_loss stands between head and frame */
 };
 
+/* Of a gap there are only size and kind: it can be as short as 8 bytes. */
 struct entry {
 	uint32_t size;	   /* of the whole entry, a multiple of 8 */
 	uint16_t kind;
@@ -27,6 +28,7 @@ struct entry {
 	uint64_t covers;
 };
 _Static_assert(sizeof(struct entry) % 8 == 0, "entries stay aligned");
+_Static_assert(offsetof(struct entry, frame_at) <= 8, "a gap of 8 bytes holds its size and kind");
 _Static_assert(sizeof(struct event_loss) % 8 == 0, "frames of receipts stay aligned");
 
 struct event_queue {
@@ -140,7 +142,10 @@ static int append(struct event_queue *q, const struct declaration *d, enum entry
 			return -ENOBUFS;
 		if (n < 0)
 			return n;
-		*entry_at(q, q->tail) = (struct entry){.size = (uint32_t)to_end, .kind = ENTRY_GAP};
+		/* There may be room for no more of the entry than these two. */
+		e = entry_at(q, q->tail);
+		e->size = (uint32_t)to_end;
+		e->kind = ENTRY_GAP;
 		q->tail += to_end;
 	}
 	if (n < 0)

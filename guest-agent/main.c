@@ -78,8 +78,9 @@ static int run_agent(struct options *o, int pipe_fd, bool detach)
 
 	harden_close_inherited((const int[]){pipe_fd, o->ready_fd}, 2);
 	o->probes.self = getpid();
-	if (detach)
-		setsid();
+	/* A signal to the group of whoever started it must not reach the agent. */
+	if (setsid() < 0)
+		setpgid(0, 0);
 	if (chdir("/") < 0)
 		log_warning("msg=\"cannot change to /\" errno=%d", errno);
 	return agent_run(o, on_ready, &ready);

@@ -28,7 +28,7 @@
 
 struct tail {
 	const char *cell, *type, *dir, *config_path;
-	bool follow, json, colour;
+	bool follow, json, terminal, colour;
 	struct tail_readings *readings;
 };
 
@@ -73,6 +73,17 @@ static const char *when(const struct tail *t, const char *colour)
 	return t->colour ? colour : "";
 }
 
+/* Names are the receiver's own and plain; a forged log's are not trusted to be. */
+static void print_plain(const char *s, int width)
+{
+	int n = 0;
+
+	for (; *s; s++, n++)
+		putchar(*s >= ' ' && *s < 0x7f ? *s : '?');
+	for (; n < width; n++)
+		putchar(' ');
+}
+
 /* ASCII only, and no control byte: the text may be a guest's. */
 static void print_value(const char *key, const json_t *value)
 {
@@ -82,7 +93,9 @@ static void print_value(const char *key, const json_t *value)
 	for (char *p = s; p && *p; p++)
 		if (*p == 0x7f)
 			*p = '?';
-	printf(" %s=%s", key, s ? s : "?");
+	putchar(' ');
+	print_plain(key, 0);
+	printf("=%s", s ? s : "?");
 }
 
 /* The event's own fields: not those every event has. */
@@ -121,17 +134,6 @@ static void print_fields(const json_t *data)
 		}
 		print_value(key, value);
 	}
-}
-
-/* Names are the receiver's own and plain; a forged log's are not trusted to be. */
-static void print_plain(const char *s, int width)
-{
-	int n = 0;
-
-	for (; *s; s++, n++)
-		putchar(*s >= ' ' && *s < 0x7f ? *s : '?');
-	for (; n < width; n++)
-		putchar(' ');
 }
 
 /* Of what the kernel and the VMM say; a VMM's keys may be anything. */
@@ -178,17 +180,41 @@ static bool wanted(const struct tail *t, const json_t *event, const char *type)
 	       fnmatch(t->type, text(event, "type"), 0) == 0;
 }
 
+/*
+ * As it is stored; what a terminal would obey of it (U+007F..U+009F: the others are escaped there)
+ * in JSON's other way of writing the same.
+ */
+static void print_json(const struct tail *t, const char *line, size_t len)
+{
+	size_t i = 0;
+
+	if (!t->terminal)
+		i = fwrite(line, 1, len, stdout);
+	for (; i < len; i++) {
+		const unsigned char c = (unsigned char)line[i];
+		const unsigned char next = i + 1 < len ? (unsigned char)line[i + 1] : 0;
+
+		if (c == 0x7f)
+			fputs("\\u007f", stdout);
+		else if (c == 0xc2 && next >= 0x80 && next < 0xa0)
+			printf("\\u00%02x", (unsigned char)line[++i]);
+		else
+			putchar(c);
+	}
+	putchar('\n');
+}
+
 static void print_line(const struct tail *t, const char *line, size_t len)
 {
+	const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
 	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
-	json_t *outer = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
+	json_t *outer = json_loadb(line, len, flags, NULL);
 	const json_t *event;
 	const char *type;
 
 	/* jansson has no integers beyond 2^63-1, but guests do. */
 	if (!outer)
-		outer = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL,
-				   NULL);
+		outer = json_loadb(line, len, flags | JSON_DECODE_INT_AS_REAL, NULL);
 	event = outer;
 
 	if (strcmp(text(outer, "type"), SIGN_ENVELOPE_TYPE) == 0)
@@ -201,9 +227,11 @@ static void print_line(const struct tail *t, const char *line, size_t len)
 	else if (!wanted(t, event, type))
 		;
 	else if (t->json)
-		printf("%.*s\n", (int)len, line);
+		print_json(t, line, len);
 	else
 		print_event(t, event, type);
+	if (strcmp(type, "stream.v1.sealed") == 0)
+		tail_readings_forget(t->readings, text(json_object_get(event, "data"), "cellId"));
 	json_decref(outer);
 }
 
@@ -298,7 +326,8 @@ int cmd_tail(int argc, char **argv)
 
 	if (status != EX_OK)
 		return status < 0 ? EX_OK : status;
-	t.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+	t.terminal = isatty(STDOUT_FILENO);
+	t.colour = t.terminal && !getenv("NO_COLOR");
 	if (!t.dir && config_read(t.config_path, &config, &errors) < 0) {
 		fputs(errors.text ? errors.text : "no memory\n", stderr);
 		status = EX_CONFIG;

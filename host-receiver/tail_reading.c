@@ -119,14 +119,35 @@ static void flatten(struct printing *p, const char *prefix, const json_t *value)
 	}
 }
 
+/* What the cell's readings are kept by: this, a blank, and the probe. */
+static size_t key_of(char key[NAME_MAX_BYTES], const char *cell_id)
+{
+	return (size_t)snprintf(key, NAME_MAX_BYTES, "%.128s ", cell_id);
+}
+
+void tail_readings_forget(struct tail_readings *readings, const char *cell_id)
+{
+	char prefix[NAME_MAX_BYTES];
+	const size_t len = key_of(prefix, cell_id);
+	const char *key;
+	json_t *value;
+	void *next;
+
+	json_object_foreach_safe(readings->last, next, key, value)
+	{
+		if (strncmp(key, prefix, len) == 0)
+			json_object_del(readings->last, key);
+	}
+}
+
 bool tail_reading_print(struct tail_readings *readings, const json_t *data,
 			void (*print_change)(const char *name, const char *text))
 {
 	char key[NAME_MAX_BYTES];
 	struct printing p = {.print = print_change};
+	const size_t len = key_of(key, word(json_object_get(data, "cellId")));
 
-	snprintf(key, sizeof(key), "%.128s %.64s", word(json_object_get(data, "cellId")),
-		 word(json_object_get(data, "probeSource")));
+	snprintf(key + len, sizeof(key) - len, "%.64s", word(json_object_get(data, "probeSource")));
 	p.before = json_object_get(readings->last, key);
 	/* A reading in parts fills what the parts before it left. */
 	p.now = p.before ? json_copy(p.before) : json_object();

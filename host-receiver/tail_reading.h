@@ -21,3 +21,6 @@ void tail_readings_free(struct tail_readings *readings);
  */
 bool tail_reading_print(struct tail_readings *readings, const json_t *data,
 			void (*print_change)(const char *name, const char *text));
+
+/* The cell has ended: the next of this name begins anew. */
+void tail_readings_forget(struct tail_readings *readings, const char *cell_id);

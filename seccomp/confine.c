@@ -48,6 +48,8 @@ static const struct {
 	{"/dev/nvram", MASK, "what the next boot reads"},
 	{"/dev/watchdog", MASK, "opened and left, it resets the machine"},
 	{"/dev/watchdog0", MASK, "opened and left, it resets the machine"},
+	{"/dev/input", MASK, "keys that are written there are pressed: Alt+SysRq among them"},
+	{"/dev/uinput", MASK, "a keyboard of the workload's own"},
 	{"/dev/vhost-vsock", MASK, "a way to make vsock peers"},
 };
 

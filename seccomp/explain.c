@@ -28,7 +28,9 @@ int explain_plan(const struct launch_options *o)
 	printf("layer 2, refused:\n  filter    %u instructions, %u rules, %u left out\n",
 	       t->n_program, t->n_rules, left_out);
 	if (o->share_pidns)
-		printf("  protect   PIDs 1, 2 and %d\n", o->protect_pid);
+		printf("  protect   PIDs 1, 2 and %d\n"
+		       "  leaves    /proc/PID/root of others whose capabilities the workload has too\n",
+		       o->protect_pid);
 	printf("  tell      %s\n", o->no_listener ? "nobody" : o->listener);
 	printf("run%s:\n ", o->init ? " under an init" : "");
 	for (char **arg = o->command; *arg; arg++)

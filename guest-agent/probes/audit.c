@@ -328,7 +328,7 @@ static void report_denied(struct event_queue *q, const struct audit_record *call
 	name = call->kind == AUDIT_KIND_URING ? "io_uring_enter"
 					      : syscall_name(call->arch, call->nr, buf);
 	/* The 32-bit calls have other numbers but the same names. */
-	capability = capability_name(capability_of_syscall(syscall_number(name), error));
+	capability = capability_name(capability_of_syscall(syscall_number(name), call->a0, error));
 	observation_init(&o, WIRE_CAPABILITY_DENIED, call->pid, call->comm, call->comm_len,
 			 monotonic_ns());
 	declaration_add_text(&o.d, WIRE_KEY_SYSCALL, wire_text(name));

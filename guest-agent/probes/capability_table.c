@@ -8,6 +8,8 @@
 #include <asm/unistd.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
+#include <stdbool.h>
+#include <sys/socket.h>
 
 #include "common/util.h"
 #include "guest-agent/probes/syscall_names.h"
@@ -50,7 +52,8 @@ static const struct row rows[] = {
 #ifdef __NR_mknod
 	{__NR_mknod, EPERM, CAP_MKNOD},
 #endif
-	/* net/ipv4/af_inet.c, net/ipv6/af_inet6.c, net/packet/af_packet.c: raw and packet */
+	/* net/ipv4/af_inet.c, net/ipv6/af_inet6.c, net/packet/af_packet.c: raw and packet; not
+	 * other families, see below */
 	{__NR_socket, EPERM, CAP_NET_RAW},
 	/* net/ipv4/af_inet.c: __inet_bind(), below ip_unprivileged_port_start */
 	{__NR_bind, EACCES, CAP_NET_BIND_SERVICE},
@@ -174,8 +177,15 @@ static const struct row rows[] = {
 #endif
 };
 
-int capability_of_syscall(long nr, int error)
+static bool is_raw_family(int family)
 {
+	return family == AF_INET || family == AF_INET6 || family == AF_PACKET;
+}
+
+int capability_of_syscall(long nr, uint64_t a0, int error)
+{
+	if (nr == __NR_socket && !is_raw_family((int)a0))
+		return -1;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (rows[i].nr == nr && rows[i].error == error)
 			return rows[i].capability;

@@ -11,10 +11,10 @@
 #define SYSCALL_NAME_MAX 48u
 
 /*
- * The CAP_* that the kernel wanted when the native system call nr failed with error (EPERM or
- * EACCES, positive), or -1 where the call does not imply one.
+ * The CAP_* that the kernel wanted when the native system call nr with the first argument a0 failed
+ * with error (EPERM or EACCES, positive), or -1 where the call does not imply one.
  */
-int capability_of_syscall(long nr, int error);
+int capability_of_syscall(long nr, uint64_t a0, int error);
 
 /* "CAP_SYS_ADMIN"; NULL beyond the last one known. */
 const char *capability_name(int capability);

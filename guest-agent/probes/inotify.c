@@ -21,6 +21,8 @@
 struct watch {
 	const char *path; /* borrowed */
 	int wd;		  /* -1: not there */
+	/* The one before, until its IN_IGNORED: what is queued before that is told. -1: none. */
+	int retired;
 };
 
 struct inotify_probe {
@@ -114,7 +116,7 @@ static void watch_missing(struct inotify_probe *p, struct event_queue *q)
 /* Two of the paths can be one inode, and then share a watch descriptor. */
 static void on_event(struct inotify_probe *p, struct event_queue *q, const struct inotify_event *ev)
 {
-	bool again = false;
+	bool known = false, again = false;
 
 	if (ev->mask & IN_Q_OVERFLOW) {
 		event_queue_kernel_lost(q, 1);
@@ -123,15 +125,21 @@ static void on_event(struct inotify_probe *p, struct event_queue *q, const struc
 	for (size_t i = 0; i < p->n_watches; i++) {
 		struct watch *w = &p->watches[i];
 
-		if (w->wd < 0 || w->wd != ev->wd)
+		if (ev->wd != w->wd && ev->wd != w->retired)
 			continue;
+		known = true;
 		report(q, w, ev->mask, ev->name, ev->len ? strnlen(ev->name, ev->len) : 0);
-		if (ev->mask & (SELF_MASK | IN_IGNORED)) {
+		if (ev->wd == w->wd && ev->mask & (SELF_MASK | IN_IGNORED)) {
 			/* The name does not lead to this inode any more. */
+			w->retired = w->wd;
 			w->wd = -1;
 			again = true;
 		}
+		if (ev->mask & IN_IGNORED)
+			w->retired = -1;
 	}
+	if (!known && !(ev->mask & IN_IGNORED))
+		event_queue_kernel_lost(q, 1);
 	if (!again)
 		return;
 	if (!(ev->mask & IN_IGNORED))
@@ -200,7 +208,8 @@ static int inotify_open(const struct probe_config *config, struct probe **ret,
 	p->poll_ms = config->poll_ms;
 	p->n_watches = config->n_inotify_paths;
 	for (size_t i = 0; i < p->n_watches; i++)
-		p->watches[i] = (struct watch){.path = config->inotify_paths[i], .wd = -1};
+		p->watches[i] =
+			(struct watch){.path = config->inotify_paths[i], .wd = -1, .retired = -1};
 	if (p->probe.fd < 0 || p->inotify_fd < 0 || p->timer_fd < 0)
 		r = -errno;
 	if (r == 0)
@@ -221,7 +230,9 @@ const struct probe_ops inotify_ops = {
 	.via = "inotify",
 	.family = PROBE_FS,
 	.uses = "watches the --inotify paths",
-	.misses = "who changed them, and equal changes in quick succession",
+	.misses =
+		"who changed them, equal changes in quick succession, and what takes the place of a "
+		"path whose parent folder is renamed",
 	.open = inotify_open,
 	.drain = inotify_drain,
 	.close = inotify_close,

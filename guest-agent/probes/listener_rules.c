@@ -145,7 +145,7 @@ struct watch_verdict watch_judge(const struct seccomp_data *call,
 		return judge_bind(sets, argument, len, unprivileged_port);
 	if (call->nr == __NR_capset)
 		return judge_capset(sets, argument, len);
-	capability = capability_of_syscall(call->nr, EPERM);
+	capability = capability_of_syscall(call->nr, call->args[0], EPERM);
 	return (struct watch_verdict){
 		.denied = capability >= 0 && wants_capability(call) &&
 			  !has(sets->effective, capability),

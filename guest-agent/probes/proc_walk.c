@@ -27,6 +27,8 @@ struct proc_walk {
 	struct pid_table *table;
 	struct proc_dir dir;
 	uint32_t scan;
+	/* Processes without a place in the table: of this walk so far, of the last whole one. */
+	uint64_t unfit, last_unfit;
 	bool walking, silent;
 };
 
@@ -77,7 +79,7 @@ static void see(struct proc_walk *w, struct event_queue *q, const struct proc_st
 	if (!e) {
 		e = pid_table_add(w->table, st->pid);
 		if (!e) {
-			event_queue_kernel_lost(q, 1);
+			w->unfit++;
 			return;
 		}
 		e->start_ns = start_ns;
@@ -110,6 +112,14 @@ static void tell_ended(struct proc_walk *w, struct event_queue *q)
 	}
 }
 
+/* Those that are still there were told as lost before, or were there from the start. */
+static void tell_unfit(struct proc_walk *w, struct event_queue *q)
+{
+	if (!w->silent && w->unfit > w->last_unfit)
+		event_queue_kernel_lost(q, w->unfit - w->last_unfit);
+	w->last_unfit = w->unfit;
+}
+
 /* 1 while the walk goes on, 0 when it is through. */
 static int walk_on(struct proc_walk *w, struct event_queue *q)
 {
@@ -121,8 +131,10 @@ static int walk_on(struct proc_walk *w, struct event_queue *q)
 		if (r <= 0) {
 			w->walking = false;
 			/* Half a walk tells nothing of those it did not come to. */
-			if (r == 0)
+			if (r == 0) {
 				tell_ended(w, q);
+				tell_unfit(w, q);
+			}
 			w->silent = false;
 			return 0;
 		}
@@ -144,6 +156,7 @@ static int proc_walk_drain(struct probe *probe, struct event_queue *q, unsigned 
 		if (proc_dir_rewind(&w->dir) < 0)
 			return 0;
 		w->scan++;
+		w->unfit = 0;
 		w->walking = true;
 	}
 	return walk_on(w, q);

@@ -442,7 +442,7 @@ static void answer_one(struct notify *n, const struct slot *s, struct event_queu
 	} else {
 		v.denied = true;
 		v.error = rule ? (int)rule->error : EPERM;
-		v.capability = capability_of_syscall(req->data.nr, EPERM);
+		v.capability = capability_of_syscall(req->data.nr, req->data.args[0], EPERM);
 		resp->error = -v.error;
 	}
 	/* Was it the caller that was read, or another that has got its pid meanwhile? */

@@ -58,12 +58,12 @@ static void on_reading(void *ctx, enum probe_kind kind, const struct probe_readi
 	}
 }
 
-static void on_failed(void *ctx, enum probe_kind kind, const char *why, bool changed)
+static void on_failed(void *ctx, enum probe_kind kind, const char *why, bool blind, bool changed)
 {
 	struct observer *o = ctx;
 
 	o->cell->host->stats.probe_failures[kind]++;
-	if (kind == PROBE_TAP_LINK || kind == PROBE_NFTABLES)
+	if (blind && (kind == PROBE_TAP_LINK || kind == PROBE_NFTABLES))
 		witness_failed(&o->witness, kind);
 	if (changed)
 		log_warning("msg=\"a probe cannot read\" cell=%s probe=%s why=\"%s\"",
@@ -78,6 +78,14 @@ static void on_recovered(void *ctx, enum probe_kind kind)
 		   probe_table[kind]->name);
 }
 
+/* Counters go on counting: what is read later says as much. */
+static bool has_room(void *ctx)
+{
+	const struct observer *o = ctx;
+
+	return !pipeline_full(o->cell->host->pipeline);
+}
+
 static void on_finished(void *ctx)
 {
 	struct observer *o = ctx;
@@ -89,6 +97,7 @@ static const struct probe_listener listener = {
 	.reading = on_reading,
 	.failed = on_failed,
 	.recovered = on_recovered,
+	.has_room = has_room,
 	.finished = on_finished,
 };
 

@@ -19,21 +19,16 @@ static const char request[] = "PUT /actions HTTP/1.1\r\n"
 			      "Content-Length: 31\r\n"
 			      "\r\n" BODY;
 
-/* By way of the folder's descriptor: short, and not through a symbolic link. */
+/* By way of a descriptor: short, and not through a symbolic link. */
 static int connect_to(const char *path, int *ret, char why[PROBE_WHY_MAX])
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	const char *slash = strrchr(path, '/');
-	_cleanup_free_ char *folder = strndup(path, slash == path ? 1 : (size_t)(slash - path));
-	_cleanup_close_ int dir_fd =
-		folder ? probe_open_path(folder, O_PATH | O_DIRECTORY) : -ENOMEM;
+	_cleanup_close_ int path_fd = probe_open_path(path, O_PATH);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-	if (fd < 0 || dir_fd < 0)
-		return probe_explain(why, fd < 0 ? errno : -dir_fd, path, "the VMM's API");
-	if (snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir_fd,
-		     slash + 1) >= (int)sizeof(address.sun_path))
-		return probe_explain(why, ENAMETOOLONG, path, "the VMM's API");
+	if (fd < 0 || path_fd < 0)
+		return probe_explain(why, fd < 0 ? errno : -path_fd, path, "the VMM's API");
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path_fd);
 	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		return probe_explain(why, errno, path, "the VMM's API");
 	*ret = take_fd(&fd);

@@ -21,8 +21,9 @@
 #define READ_SIZE (64u * 1024u)
 
 struct fc_metrics {
-	char *path, *api; /* api: NULL: not asked */
-	int fd;		  /* -1: not there yet */
+	char *path, *api;	     /* api: NULL: not asked */
+	unsigned api_skip, api_wait; /* readings: without asking; after the next time-out */
+	int fd;			     /* -1: not there yet */
 	bool is_fifo;
 	dev_t dev;
 	ino_t ino;
@@ -39,6 +40,10 @@ struct fc_metrics {
 	char *line; /* the beginning of one; FC_DOCUMENT_MAX, only while there is one */
 	size_t line_len;
 	bool discarding; /* the line is too long */
+	char *held;	 /* of a FIFO: read, and not taken in for want of time */
+	size_t held_len;
+	uint64_t until_ns; /* so long this reading takes lines in */
+	bool behind;	   /* there is more than it took in */
 
 	struct fc_totals totals;
 	uint64_t documents, bad_lines, told_documents, told_bad_lines;
@@ -65,6 +70,7 @@ static void close_probe(struct probe *probe)
 	free(fc->path);
 	free(fc->api);
 	free(fc->line);
+	free(fc->held);
 	free(fc->newest);
 	free(fc);
 }
@@ -116,6 +122,21 @@ static bool counts_bad(const struct fc_metrics *fc)
 	return !fc->rescanning && !fc->overwriting;
 }
 
+/* Whether a line of evidence can hold it, and its readers understand it there. */
+static bool is_plain(const struct json_document *doc, const struct json_node *node, unsigned depth)
+{
+	if (memchr(node->key.data ? node->key.data : "", '\0', node->key.len))
+		return false;
+	if (node->type == JSON_INTEGER_NODE)
+		return node->text.len <= FC_DIGITS_MAX;
+	if (depth == FC_DEPTH_MAX)
+		return node->type != JSON_OBJECT_NODE && node->type != JSON_ARRAY_NODE;
+	for (const struct json_node *n = json_child(doc, node); n; n = json_sibling(doc, n))
+		if (!is_plain(doc, n, depth + 1))
+			return false;
+	return true;
+}
+
 /* Whether it was one, counted or not. */
 static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 {
@@ -128,10 +149,11 @@ static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 		return false;
 	root = json_document_root(fc->doc);
 	if (root->type != JSON_OBJECT_NODE ||
-	    !json_member_uint(fc->doc, root, "utc_timestamp_ms", &at_ms))
+	    !json_member_uint(fc->doc, root, "utc_timestamp_ms", &at_ms) ||
+	    !is_plain(fc->doc, root, 0))
 		return false;
-	if (!fc->is_fifo &&
-	    (at_ms < fc->older_than_ms || (fc->overwriting && at_ms < fc->newest_ms))) {
+	/* What was appended is new, whatever a clock that was set back says. */
+	if (fc->overwriting && at_ms < MAX(fc->older_than_ms, fc->newest_ms)) {
 		fc->stale_behind = true;
 		return true;
 	}
@@ -147,6 +169,13 @@ static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 	return true;
 }
 
+static bool is_blank(const char *line, size_t len)
+{
+	while (len > 0 && strchr(" \t\r", line[len - 1]))
+		len--;
+	return len == 0;
+}
+
 /*
  * A line whose writer met a full FIFO may have lost its end and so run into the next: that one
  * begins where a document does.
@@ -156,6 +185,8 @@ static void take_line(struct fc_metrics *fc, const char *line, size_t len)
 	static const char begin[] = "{\"utc_timestamp_ms\"";
 	const char *end = line + len, *next;
 
+	if (is_blank(line, len))
+		return;
 	if (take_document(fc, line, (size_t)(end - line))) {
 		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
 		return;
@@ -167,18 +198,22 @@ static void take_line(struct fc_metrics *fc, const char *line, size_t len)
 		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
 }
 
-/* Bytes as they come; fc->offset is behind the line when it is taken. */
-static int take_bytes(struct fc_metrics *fc, const char *data, size_t len)
+/*
+ * Bytes as they come; fc->offset is behind the line when it is taken. Returns how many were taken,
+ * all of them or whole lines as far as the time lasted, or -ENOMEM.
+ */
+static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const size_t size)
 {
-	while (len > 0) {
+	const char *at = data, *const end = data + size;
+
+	while (at < end) {
 		/* A hole: the file was truncated under its writer. */
-		while (len > 0 && *data == '\0' && fc->line_len == 0 && !fc->discarding) {
-			data++;
-			len--;
+		while (at < end && *at == '\0' && fc->line_len == 0 && !fc->discarding) {
+			at++;
 			fc->offset++;
 		}
-		const char *newline = memchr(data, '\n', len);
-		const size_t n = newline ? (size_t)(newline - data) : len;
+		const char *newline = memchr(at, '\n', (size_t)(end - at));
+		const size_t n = (size_t)((newline ? newline : end) - at);
 
 		if (!fc->line && !fc->discarding) {
 			fc->line = malloc(FC_DOCUMENT_MAX);
@@ -192,20 +227,21 @@ static int take_bytes(struct fc_metrics *fc, const char *data, size_t len)
 			fc->line_len = 0;
 		}
 		if (!fc->discarding) {
-			memcpy(fc->line + fc->line_len, data, n);
+			memcpy(fc->line + fc->line_len, at, n);
 			fc->line_len += n;
 		}
 		fc->offset += (off_t)n + (newline ? 1 : 0);
-		data += n + (newline ? 1 : 0);
-		len -= n + (newline ? 1 : 0);
+		at += n + (newline ? 1 : 0);
 		if (!newline)
 			break;
 		if (!fc->discarding)
 			take_line(fc, fc->line, fc->line_len);
 		fc->discarding = false;
 		fc->line_len = 0;
+		if (monotonic_ns() >= fc->until_ns)
+			break;
 	}
-	return 0;
+	return at - data;
 }
 
 /* Forget the beginning of a line; it is not going to end. */
@@ -218,18 +254,45 @@ static void drop_partial(struct fc_metrics *fc)
 
 /* ---- the file ---- */
 
+/* What a FIFO gave cannot be read again. */
+static int hold(struct fc_metrics *fc, const char *data, size_t len)
+{
+	fc->held = malloc(len);
+	if (!fc->held)
+		return -ENOMEM;
+	memcpy(fc->held, data, len);
+	fc->held_len = len;
+	return 0;
+}
+
+static int take_held(struct fc_metrics *fc)
+{
+	_cleanup_free_ char *held = take_ptr(fc->held);
+	const size_t len = fc->held_len;
+	const ssize_t taken = take_bytes(fc, held, len);
+
+	if (taken < 0 || (size_t)taken == len)
+		return taken < 0 ? (int)taken : 0;
+	fc->behind = true;
+	return hold(fc, held + taken, len - (size_t)taken);
+}
+
+/* To the end, or as much as one reading may take in: FC_READ_MAX, and no later than until_ns. */
 static int drain(struct fc_metrics *fc)
 {
 	_cleanup_free_ char *buf = malloc(READ_SIZE);
 	size_t left = FC_READ_MAX;
+	int r = 0;
 
 	if (!buf)
 		return -ENOMEM;
-	while (left > 0) {
+	if (fc->held)
+		r = take_held(fc);
+	while (r == 0 && !fc->behind) {
 		const ssize_t n = fc->is_fifo
 					  ? read(fc->fd, buf, MIN(left, READ_SIZE))
 					  : pread(fc->fd, buf, MIN(left, READ_SIZE), fc->offset);
-		int r;
+		ssize_t taken;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -239,12 +302,15 @@ static int drain(struct fc_metrics *fc)
 			fc->at_end = true;
 			return 0;
 		}
-		r = take_bytes(fc, buf, (size_t)n);
-		if (r < 0)
-			return r;
+		taken = take_bytes(fc, buf, (size_t)n);
+		if (taken < 0)
+			return (int)taken;
 		left -= (size_t)n;
+		fc->behind = taken < n || left == 0;
+		if (taken < n && fc->is_fifo)
+			r = hold(fc, buf + taken, (size_t)(n - taken));
 	}
-	return 0;
+	return r;
 }
 
 /* Begin at 0 again; documents up to the newest known are not what is sought. */
@@ -296,6 +362,7 @@ static void settle(struct fc_metrics *fc)
 static int follow(struct fc_metrics *fc)
 {
 	const uint64_t documents = fc->documents, bad_lines = fc->bad_lines;
+	uint64_t appended;
 	off_t began;
 	struct stat st;
 	bool changed;
@@ -320,10 +387,11 @@ static int follow(struct fc_metrics *fc)
 	r = drain_from_data(fc, st.st_size);
 	if (r == 0 && began > 0 && fc->at_end && !fc->rescanning &&
 	    (fc->bad_lines > bad_lines || (fc->overwriting && fc->documents == documents))) {
+		appended = fc->documents;
 		rescan(fc);
 		r = drain_from_data(fc, st.st_size);
-		/* It was the rest of an older line. */
-		if (fc->documents > documents)
+		/* There are newer ones at the beginning: it was the rest of an older line. */
+		if (fc->documents > appended)
 			fc->bad_lines = bad_lines;
 	}
 	settle(fc);
@@ -367,6 +435,8 @@ static int look(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
 
 	if (r < 0)
 		return probe_explain(why, -r, fc->path, "reading");
+	if (fc->behind)
+		return 0;
 	/* Renamed, and not made again: the VMM writes to it still. */
 	if (path_fd == -ENOENT && fc->fd >= 0)
 		return 0;
@@ -511,20 +581,39 @@ static int write_reading(struct fc_metrics *fc, struct probe_reading *ret, char 
 	return 1;
 }
 
+/* Ask for what was counted since. Who lets us wait is asked less often: others wait behind it. */
+static int flush(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
+{
+	int r;
+
+	if (fc->api_skip > 0) {
+		fc->api_skip--;
+		snprintf(why, PROBE_WHY_MAX,
+			 "%.200s: the VMM's API does not answer; asked again later", fc->api);
+		return -ETIMEDOUT;
+	}
+	r = fc_api_flush(fc->api, why);
+	fc->api_wait = r == -ETIMEDOUT ? MIN(2 * fc->api_wait + 1, FC_API_SKIP_MAX) : 0;
+	fc->api_skip = fc->api_wait;
+	return r;
+}
+
 static int read_now(struct fc_metrics *fc, struct probe_reading *ret, char why[PROBE_WHY_MAX])
 {
-	int flushed = 0, r;
+	const int flushed = fc->api ? flush(fc, why) : 0;
+	char other[PROBE_WHY_MAX];
+	int r;
 
-	if (fc->api)
-		flushed = fc_api_flush(fc->api, why);
-	if (flushed < 0) {
-		char other[PROBE_WHY_MAX];
-
-		/* What was written all the same is evidence; the first error is told. */
-		r = look(fc, other);
-	} else {
-		r = look(fc, why);
-	}
+	fc->behind = false;
+	fc->until_ns = monotonic_ns() + FC_TAKE_MS * NSEC_PER_MSEC;
+	/* What was written all the same is evidence; the first error is told. */
+	r = look(fc, flushed < 0 ? other : why);
+	if (r == 0 && fc->behind && flushed == 0)
+		snprintf(
+			why, PROBE_WHY_MAX,
+			"%.200s: more than one reading takes in (%u MiB, %u ms); the rest comes with the "
+			"next",
+			fc->path, FC_READ_MAX >> 20, FC_TAKE_MS);
 	if (fc->documents == fc->told_documents && fc->bad_lines == fc->told_bad_lines)
 		return flushed < 0 ? flushed : r;
 	r = write_reading(fc, ret, why);
@@ -558,6 +647,7 @@ const struct probe_ops probe_fc_metrics = {
 	.source = "host.fc_metrics",
 	.needs = "the file or FIFO that the VMM was told to write its metrics to",
 	.event = EVENT_HOST_FC_METRICS,
+	.is_history = true,
 	.wanted = wanted,
 	.open = open_probe,
 	.read = read_probe,

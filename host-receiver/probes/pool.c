@@ -310,6 +310,23 @@ static void join(struct pool *pool, const struct thread *thread)
 		pthread_detach(thread->id);
 }
 
+/* Those that no thread took, or that nobody heard of yet. */
+static void give_back(struct pool *pool)
+{
+	struct job_list waiting, finished;
+	struct pool_job *job;
+
+	pthread_mutex_lock(&pool->lock);
+	waiting = pool->waiting;
+	finished = pool->finished;
+	pool->waiting = pool->finished = (struct job_list){0};
+	pthread_mutex_unlock(&pool->lock);
+	while ((job = list_shift(&waiting)))
+		job->done(job, POOL_REFUSED);
+	while ((job = list_shift(&finished)))
+		job->done(job, job->given_up ? POOL_LATE : POOL_FINISHED);
+}
+
 void pool_free(struct pool *pool)
 {
 	uint64_t deadline_ns;
@@ -326,6 +343,7 @@ void pool_free(struct pool *pool)
 	for (size_t i = 0; i < ARRAY_SIZE(pool->threads); i++)
 		if (pool->threads[i].used)
 			join(pool, &pool->threads[i]);
+	give_back(pool);
 	uv_close((uv_handle_t *)&pool->async, on_closed);
 	uv_close((uv_handle_t *)&pool->check, on_closed);
 }

@@ -24,7 +24,7 @@ enum pool_outcome {
 	POOL_FINISHED, /* in time */
 	POOL_GAVE_UP,  /* it runs still: the job stays the pool's */
 	POOL_LATE,     /* it has ended, after POOL_GAVE_UP was told */
-	POOL_REFUSED,  /* it never ran: all threads hang */
+	POOL_REFUSED,  /* it never ran: all threads hang, or the pool ended */
 };
 
 struct pool_job {
@@ -45,7 +45,7 @@ void pool_submit(struct pool *pool, struct pool_job *job);
 unsigned pool_stuck(const struct pool *pool);
 
 /*
- * End the threads. Jobs that wait are forgotten; what is stuck keeps its thread and the pool's
- * memory until the process ends. The loop must run once more for the handles to close.
+ * End the threads. Jobs that wait are refused; what is stuck keeps its thread and the pool's memory
+ * until the process ends. The loop must run once more for the handles to close.
  */
 void pool_free(struct pool *pool);

@@ -87,6 +87,8 @@ struct probe_ops {
 	const char *source; /* probeSource */
 	const char *needs;  /* for people: what must be there and permitted */
 	enum event_type event;
+	/* A reading tells what happened since the last one: late is better than never. */
+	bool is_history;
 
 	bool (*wanted)(const struct probe_options *options);
 	/* NULL: no memory. Copies what it needs of the options. */

@@ -90,7 +90,7 @@ static void check_finished(struct probe_set *set)
 	set->listener->finished(set->ctx);
 }
 
-static void tell_failure(struct probe_set *set, enum probe_kind kind, const char *why)
+static void tell_failure(struct probe_set *set, enum probe_kind kind, const char *why, bool blind)
 {
 	struct slot *slot = &set->slots[kind];
 	const bool changed = !slot->failing;
@@ -99,7 +99,7 @@ static void tell_failure(struct probe_set *set, enum probe_kind kind, const char
 	slot->failures++;
 	free(slot->why);
 	slot->why = strdup(why);
-	set->listener->failed(set->ctx, kind, why, changed);
+	set->listener->failed(set->ctx, kind, why, blind, changed);
 }
 
 static void tell_reading(struct probe_set *set, enum probe_kind kind,
@@ -132,7 +132,8 @@ static void tell(const struct read_job *read)
 	if (read->r > 0)
 		tell_reading(set, read->kind, &read->reading);
 	if (read->r < 0 || *read->why)
-		tell_failure(set, read->kind, *read->why ? read->why : strerror(-read->r));
+		tell_failure(set, read->kind, *read->why ? read->why : strerror(-read->r),
+			     read->r < 0);
 	else
 		tell_recovery(set, read->kind);
 }
@@ -149,17 +150,18 @@ static void settle(struct read_job *read, enum pool_outcome outcome)
 		slot->stuck = true;
 		slot->last_one = false;
 		if (!set->freed)
-			tell_failure(set, read->kind, gave_up);
+			tell_failure(set, read->kind, gave_up, true);
 		check_finished(set);
 		return;
 	}
 	set->in_flight--;
 	slot->in_flight = slot->stuck = false;
 	/* What came too late says how it was long ago; that is not told as how it is. */
-	if (outcome == POOL_FINISHED)
+	if (outcome == POOL_FINISHED ||
+	    (outcome == POOL_LATE && probe_table[read->kind]->is_history))
 		tell(read);
 	else if (outcome == POOL_REFUSED && !set->freed)
-		tell_failure(set, read->kind, refused);
+		tell_failure(set, read->kind, refused, true);
 	if (read->r > 0)
 		probe_reading_done(&read->reading);
 	/* It was begun before the end was known. The ruleset is planned for all sets. */
@@ -198,7 +200,7 @@ static void read_slot(struct probe_set *set, enum probe_kind kind)
 	slot->last_one = false;
 	read = calloc(1, sizeof(*read));
 	if (!read) {
-		tell_failure(set, kind, strerror(ENOMEM));
+		tell_failure(set, kind, strerror(ENOMEM), true);
 		return;
 	}
 	read->job.run = run_read;
@@ -213,8 +215,9 @@ static void read_slot(struct probe_set *set, enum probe_kind kind)
 static void on_timer(uv_timer_t *timer)
 {
 	struct probe_set *set = timer->data;
+	const bool room = set->listener->has_room(set->ctx);
 
-	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
+	for (int kind = 0; kind < _PROBE_KIND_MAX && room; kind++)
 		if (kind != PROBE_NFTABLES)
 			read_slot(set, (enum probe_kind)kind);
 	uv_timer_start(timer, on_timer, set->interval_ms, 0);
@@ -253,7 +256,7 @@ static void release_waiting(struct probe_host *host)
 		if (!set->slots[PROBE_NFTABLES].last_one)
 			continue;
 		set->slots[PROBE_NFTABLES].last_one = false;
-		tell_failure(set, PROBE_NFTABLES, gave_up);
+		tell_failure(set, PROBE_NFTABLES, gave_up, true);
 		check_finished(set);
 	}
 }
@@ -276,6 +279,13 @@ static void on_nft(struct pool_job *job, enum pool_outcome outcome)
 	free(nft);
 }
 
+/* Those that are due and cannot be told wait for their next turn. */
+static void postpone_nft(struct probe_set *set, uint64_t now_ns)
+{
+	if (set->nft_due_ns <= now_ns && !set->listener->has_room(set->ctx))
+		set->nft_due_ns = now_ns + set->interval_ms * NSEC_PER_MSEC;
+}
+
 /* Those that are due, or will be soon: one reading serves them all. */
 static bool nft_is_due(const struct probe_set *set, uint64_t now_ns)
 {
@@ -292,8 +302,10 @@ static void on_nft_timer(uv_timer_t *timer)
 
 	if (host->nft_in_flight)
 		return;
-	for (struct probe_set *set = host->nft_sets; set; set = set->nft_next)
+	for (struct probe_set *set = host->nft_sets; set; set = set->nft_next) {
+		postpone_nft(set, now_ns);
 		n += nft_is_due(set, now_ns);
+	}
 	nft = n > 0 ? calloc(1, sizeof(*nft)) : NULL;
 	if (nft)
 		nft->reads = calloc(n, sizeof(*nft->reads));
@@ -389,10 +401,27 @@ int probe_set_new(struct probe_host *host, const struct probe_options *options,
 	return 0;
 }
 
+/* What has not been read by now, or waits for a thread still, is not waited for. */
+static void on_deadline(uv_timer_t *timer)
+{
+	struct probe_set *set = timer->data;
+
+	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
+		struct slot *slot = &set->slots[kind];
+
+		if (!slot->last_one && (!slot->in_flight || slot->stuck))
+			continue;
+		slot->last_one = false;
+		slot->stuck = slot->in_flight;
+		tell_failure(set, (enum probe_kind)kind, gave_up, true);
+	}
+	check_finished(set);
+}
+
 void probe_set_finish(struct probe_set *set)
 {
 	set->finishing = true;
-	uv_timer_stop(&set->timer);
+	uv_timer_start(&set->timer, on_deadline, POOL_GIVE_UP_MS, 0);
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
 		struct slot *slot = &set->slots[kind];
 

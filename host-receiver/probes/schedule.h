@@ -25,10 +25,16 @@ struct probe_status {
 struct probe_listener {
 	/* Borrowed for the call. */
 	void (*reading)(void *ctx, enum probe_kind kind, const struct probe_reading *reading);
-	/* A reading failed; changed: the one before did not. */
-	void (*failed)(void *ctx, enum probe_kind kind, const char *why, bool changed);
+	/*
+	 * A reading failed, or something beside it (blind: nothing was read); changed: the one
+	 * before did not.
+	 */
+	void (*failed)(void *ctx, enum probe_kind kind, const char *why, bool blind, bool changed);
 	/* A reading was possible again. */
 	void (*recovered)(void *ctx, enum probe_kind kind);
+	/* Whether a reading may be told now. If not it waits for its next turn, but for the last.
+	 */
+	bool (*has_room)(void *ctx);
 	/* After probe_set_finish(). */
 	void (*finished)(void *ctx);
 };
@@ -48,7 +54,7 @@ int probe_set_new(struct probe_host *host, const struct probe_options *options,
 		  const struct probe_listener *listener, void *ctx, struct probe_set **ret);
 
 /*
- * Read each probe once more, and call finished() when that is done or has been given up: what
+ * Read each probe once more, and call finished() when that is done, or POOL_GIVE_UP_MS later: what
  * happened last is often why a cell ends. Then free the set.
  */
 void probe_set_finish(struct probe_set *set);

@@ -100,6 +100,29 @@ def inotify_on_two_paths():
                        and f["detail"]["event"] == "modify")
 
 
+def what_is_moved_away_and_back_is_still_told():
+    """All in one go, before the agent sees the first of it. The kernel merges both moves."""
+    with Host() as host:
+        path = host.file("watched")
+        with open(path, "w"):
+            pass
+        with Agent(host, "--process", "off", "--heartbeat", "200", "--inotify", path) as agent:
+            conn = host.accept()
+            conn.frame()
+            agent.process.send_signal(signal.SIGSTOP)
+            os.rename(path, path + "2")
+            os.rename(path + "2", path)
+            with open(path, "a") as f:
+                f.write("more")
+            agent.process.send_signal(signal.SIGCONT)
+            told = conn.until(source("telemetry.heartbeat"))
+            events = [f["detail"]["event"] for f in of(told, "fs.inotify_fired")]
+            assert events == ["moved_from", "create", "modify"], events
+            with open(path, "a") as f:
+                f.write("and watched")
+            conn.until(lambda f: f["detail"].get("event") == "modify")
+
+
 def the_environment_names_a_path():
     with Host() as host:
         path = host.file("watched")
@@ -159,6 +182,27 @@ def sigterm_says_bye():
         assert detail["observed"] == detail["sent"] + detail["dropped"]
 
 
+def what_the_sources_hold_is_told_before_bye():
+    """Many turns' worth of it, and the signal is there before the first."""
+    with Host() as host, tempfile.TemporaryDirectory(prefix="cellos-agent-") as watched:
+        with Agent(host, "--process", "off", "--inotify", watched) as agent:
+            conn = host.accept()
+            conn.frame()
+            agent.process.send_signal(signal.SIGSTOP)
+            for i in range(2000):
+                path = os.path.join(watched, str(i))
+                os.mkdir(path)
+                os.rmdir(path)
+            agent.process.send_signal(signal.SIGTERM)
+            agent.process.send_signal(signal.SIGCONT)
+            told = conn.until(source("telemetry.bye"))
+            detail = told[-1]["detail"]
+            lost = sum(f["detail"]["kernel_overrun"] for f in of(told, "telemetry.dropped"))
+            assert detail["observed"] == 4000 or lost > 0, detail
+            assert detail["observed"] == detail["sent"] + detail["dropped"], detail
+            assert len(of(told, "fs.inotify_fired")) == detail["sent"], detail
+
+
 def the_parent_waits_for_hello():
     with Host() as host:
         host.sock.listen(0)
@@ -177,6 +221,14 @@ def the_parent_waits_for_hello():
         os.kill(pid, signal.SIGTERM)
         conn.until(source("telemetry.bye"))
         parent.stderr.close()
+
+
+def in_the_foreground_it_has_a_group_of_its_own():
+    """Whether it was started in somebody's group or at the head of one."""
+    for popen in ({}, {"process_group": 0}, {"start_new_session": True}):
+        with Host() as host, Agent(host, *WALK, **popen) as agent:
+            host.accept().frame()
+            assert os.getpgid(agent.pid) == agent.pid, popen
 
 
 def no_receiver_is_exit_3():
@@ -383,9 +435,12 @@ def excluded_pids_are_not_told():
 if __name__ == "__main__":
     sys.exit(main([hello_is_first, a_process_is_spawned_and_exits, a_changed_comm_is_an_exec,
                    what_was_there_is_not_told, inotify_on_two_paths,
+                   what_is_moved_away_and_back_is_still_told,
                    the_environment_names_a_path, what_inotify_lost_is_told,
                    heartbeats_tell_totals,
-                   sigterm_says_bye, the_parent_waits_for_hello, no_receiver_is_exit_3,
+                   sigterm_says_bye, what_the_sources_hold_is_told_before_bye,
+                   the_parent_waits_for_hello, in_the_foreground_it_has_a_group_of_its_own,
+                   no_receiver_is_exit_3,
                    no_wait_returns_at_once, the_parent_becomes_the_command,
                    a_command_that_cannot_run, a_fork_that_fails_is_exit_2,
                    the_ready_fd_gets_the_pid,

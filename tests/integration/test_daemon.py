@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pathlib
+import pty
 import random
 import re
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -449,6 +451,24 @@ def tail_reads_and_follows():
         assert run.returncode == 66
 
 
+def a_terminal_is_shown_nothing_that_it_obeys():
+    event = {"type": oracle.PREFIX + "guest.v1.process_spawned", "data": {
+        "cellId": "c", "sequence": 1, "comm": "a\0b\x7f\u009b2J", "\x1b[31mkey": "\x1b[31m"}}
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/evidence-{1:020}.jsonl", "w", encoding="utf-8") as f:
+            f.write(json.dumps(event, ensure_ascii=False) + "\n")
+        run = subprocess.run([RECEIVER, "tail", folder], capture_output=True, text=True)
+        assert run.stderr == "" and all(" " <= c < "\x7f" for c in run.stdout[:-1]), run
+        assert 'comm="a\\u0000b?\\u009B2J"' in run.stdout and "?[31mkey=" in run.stdout, run.stdout
+        ours, theirs = pty.openpty()
+        run = subprocess.run([RECEIVER, "tail", "--json", folder], stdout=theirs)
+        os.close(theirs)
+        with os.fdopen(ours, "rb", buffering=0) as f:
+            shown = f.read(4096).decode()
+        assert not set(shown) & set(map(chr, [*range(32), *range(127, 160)])) - set("\r\n"), shown
+        assert json.loads(shown) == event
+
+
 def agent(d, cell, stop):
     """Sends for ever, and connects again like an agent."""
     seq = 0
@@ -544,4 +564,4 @@ if __name__ == "__main__":
           bad_configuration_is_told_whole, the_manual_names_every_key,
           unsigned_evidence_is_warned_of, metrics_and_health,
           metrics_move_to_another_address_of_their_port, tail_reads_and_follows,
-          killed_at_any_instant])
+          a_terminal_is_shown_nothing_that_it_obeys, killed_at_any_instant])

@@ -4,16 +4,18 @@ that are refused."""
 
 import json
 import os
+import socket
 import tempfile
 import time
 
 import oracle
-from daemon import Daemon
+from daemon import BadDisk, Daemon, no_preload
 from receiver import Receiver, hello
 from runner import main
 from vmm import Api, FIELDS, Vmm
 
 INTERVAL = 120
+PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
 FAST = ("--probe-interval", str(INTERVAL))
 
 
@@ -108,10 +110,15 @@ def a_fifo_that_was_full():
             vmm.write(b'{"utc_timestamp_ms":1,"vsock":{"conns_added":-1}}\n')
             vmm.write(b'{"utc_timestamp_ms":1,"vsock":{"conns_added":18446744073709551616}}\n')
             vmm.write(b'{"utc_timestamp_ms":1,"vsock":{"conns_added":1.5}}\n')
+            # What no line of evidence could hold, or its readers not read.
+            vmm.write(b'{"utc_timestamp_ms":1,"x":{"a":{"a":{"a":{}}}}}\n')
+            vmm.write(b'{"utc_timestamp_ms":1,"x":' + b'{"a":' * 29 + b"1" + b"}" * 30 + b"\n")
+            vmm.write(b'{"utc_timestamp_ms":1,"x":' + b"1" * 21 + b"}\n")
+            vmm.write(b'{"utc_timestamp_ms":1,"x":{"\\u0000":1}}\n \t\n')
             vmm.count("uart", "write_count", 5)
             vmm.flush()
             data = until(r, lambda o: o["documents"] == whole + 3)
-            assert data["badLines"] == 1 + 7, data["badLines"]
+            assert data["badLines"] == 1 + 6 + 4, data["badLines"]
             assert data["totals"]["uart"]["write_count"] == whole + 1005
         r.stop()
 
@@ -250,6 +257,48 @@ def a_line_that_never_ends():
         r.stop()
 
 
+def a_clock_that_goes_back():
+    """What is appended is new, whatever its time; a cut line beside it is told."""
+    with Folder() as f:
+        r = Receiver("--fc-metrics", f("metrics"), *FAST)
+        with Vmm(f("metrics")) as vmm:
+            vmm.flush()
+            until(r, lambda o: o["documents"] == 1)
+            vmm.write(b'{"utc_timestamp_ms":1000,"uart":{"write_count":7}}\n')
+            data = until(r, lambda o: o["documents"] == 2)
+            assert data["totals"]["uart"]["write_count"] == 7 and data["badLines"] == 0
+            vmm.write(b'{"utc_timestamp_ms":17\n{"utc_timestamp_ms":%d,"uart":{"write_count":1}}\n' %
+                      (time.time() * 1000 + 5000))
+            data = until(r, lambda o: o["documents"] == 3)
+            assert data["totals"]["uart"]["write_count"] == 8 and data["badLines"] == 1, data
+        r.stop()
+
+
+def more_than_one_reading_takes_in():
+    """Each small line costs as much as the sums are long: it is told, and nothing is lost."""
+    line, n = b'{"utc_timestamp_ms":1,"a":{"a":1}}\n', 1500 if PLAIN else 60
+    for fifo in (True, False):
+        with Folder() as f:
+            if fifo:
+                os.mkfifo(f("metrics"))
+            r = Receiver("--fc-metrics", f("metrics"), *FAST)
+            with Vmm(f("metrics"), padding=3500) as vmm:
+                data = json.dumps(vmm.document(), separators=(",", ":")).encode() + b"\n"
+                for i in range(0, len(data), 1024):
+                    os.write(vmm.fd, data[i:i + 1024])
+                    time.sleep(0.002)
+                until(r, lambda o: o["documents"] == 1)
+                os.write(vmm.fd, line * n)
+                wait_log(r, "more than one reading takes in")
+                until(r, lambda o: o["documents"] == n + 1, 120)
+                found = outputs(r.wait_for("stream.v1.opened"))
+                assert any(1 < o["documents"] < n + 1 for o in found)
+                sums = [o["totals"]["a"]["a"] for o in found if "a" in o["totals"]]
+                assert sums[-1] == n, sums
+                assert found[-1]["badLines"] == 0
+            r.stop()
+
+
 def a_file_of_nothing():
     """A hole of a terabyte is passed over at once; what comes behind it is read."""
     with Folder() as f:
@@ -296,6 +345,66 @@ def the_api_is_asked():
             api.close()
             events = r.stop()
             assert events[-1]["type"].endswith("sealed")
+
+
+def another_socket_in_the_apis_place():
+    with Daemon() as d, Vmm(d.file("vmm")) as vmm:
+        api = Api(d.file("others"), vmm)
+        d.add("a", "--fc-metrics", d.file("vmm"), "--fc-api", d.file("api"), *FAST)
+        d.wait_log("api: the VMM's API: No such file")
+        os.symlink(d.file("others"), d.file("api"))
+        end = time.monotonic() + 10
+        while "a symbolic link is not followed" not in d.run("status"):
+            assert time.monotonic() < end, d.run("status")
+            time.sleep(0.05)
+        assert api.requests == []
+        d.stop()
+        api.close()
+
+
+def apis_that_never_answer():
+    """Many cells are sealed in time all the same."""
+    n = 40
+    with Daemon() as d, socket.socket(socket.AF_UNIX) as api:
+        api.bind(d.file("api"))
+        api.listen(4096)
+        for i in range(n):
+            d.add(f"c{i}", "--fc-metrics", d.file("vmm"), "--fc-api", d.file("api"),
+                  "--probe-interval", "600000")
+        d.stop()
+        sealed = oracle.named(d.events(), "stream.v1.sealed")
+        assert len(sealed) == n, len(sealed)
+        d.verify()
+
+
+def readings_wait_for_room():
+    """With a disk that takes nothing they do not fill the memory."""
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon("[receiver]\nmax_inflight = 1M\n", env=disk.env) as d, \
+            Vmm(d.file("vmm"), padding=700) as vmm:
+        d.add("a", "--fc-metrics", d.file("vmm"), "--probe-interval", "100")
+        disk.set("pwritev=fail")
+        flushed = 0
+
+        def in_flight():
+            nonlocal flushed
+            vmm.flush()
+            flushed += 1
+            time.sleep(0.1)
+            return json.loads(d.run("status", "--json"))["log"]["inflightBytes"]
+
+        while in_flight() < 1 << 20:
+            assert flushed < 300
+        most = max(in_flight() for _ in range(40))
+        assert most < 2 << 20, most
+        disk.good()
+        end = time.monotonic() + 20
+        while max([0] + [o["documents"] for o in outputs(d.events())]) < flushed:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        d.stop()
+        d.verify()
 
 
 def a_vmm_that_counts_more():
@@ -373,6 +482,13 @@ def a_reading_that_hangs():
                 # It comes back.
                 os.unlink(f("hang"))
                 d.wait_log("the probe reads again")
+                # What it had taken in is told, though late.
+                end = time.monotonic() + 10
+                while not [e for e in oracle.named(d.events(), "host.v1.fc_metrics")
+                           if e["data"]["cellId"] == "hangs" and
+                           e["data"]["output"]["documents"] == 2]:
+                    assert time.monotonic() < end, d.log()
+                    time.sleep(0.02)
                 cells = [e["data"]["cellId"]
                          for e in oracle.named(d.events(), "host.v1.fc_metrics")]
                 assert cells.count("other") >= 5, cells
@@ -432,8 +548,13 @@ main([
     a_first_line_longer_than_the_old_file,
     rotation,
     a_line_that_never_ends,
+    a_clock_that_goes_back,
+    more_than_one_reading_takes_in,
     a_file_of_nothing,
     the_api_is_asked,
+    another_socket_in_the_apis_place,
+    apis_that_never_answer,
+    readings_wait_for_room,
     a_vmm_that_counts_more,
     a_restarted_daemon_blames_nobody,
     a_reading_that_hangs,

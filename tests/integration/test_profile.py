@@ -119,6 +119,7 @@ def it_explains_itself():
     assert "ask the agent" not in launch("--no-listener", "--print-filter").stdout
     r = launch("--dry-run", "--share-pidns", "--protect-pid", "77", "touch", "/nonexistent/x")
     assert r.returncode == 0 and "PIDs 1, 2 and 77" in r.stdout, r
+    assert "/proc/PID/root" in r.stdout and "/proc/PID/root" not in launch("--dry-run", "true").stdout
     assert launch("--check").returncode == 0
     assert "io-uring" in launch("--allow", "list").stdout
 

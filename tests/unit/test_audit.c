@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Audit records, how they are joined, and the rules; the kernel itself is asked in the VM. */
 #include <asm/unistd.h>
+#include <linux/capability.h>
 #include <sys/socket.h>
 
 #include "common/util.h"
@@ -267,11 +268,19 @@ START_TEST(test_tables)
 	ck_assert_int_eq(syscall_number("connect"), __NR_connect);
 	ck_assert_int_eq(syscall_number("no such call"), -1);
 	ck_assert_int_eq(syscall_number(""), -1);
-	ck_assert_str_eq(capability_name(capability_of_syscall(__NR_setuid, EPERM)), "CAP_SETUID");
-	ck_assert_str_eq(capability_name(capability_of_syscall(__NR_openat, EACCES)),
+	ck_assert_str_eq(capability_name(capability_of_syscall(__NR_setuid, 0, EPERM)),
+			 "CAP_SETUID");
+	ck_assert_str_eq(capability_name(capability_of_syscall(__NR_openat, 0, EACCES)),
 			 "CAP_DAC_OVERRIDE");
-	ck_assert_int_eq(capability_of_syscall(__NR_openat, EPERM), -1);
-	ck_assert_int_eq(capability_of_syscall(__NR_read, EPERM), -1);
+	ck_assert_int_eq(capability_of_syscall(__NR_openat, 0, EPERM), -1);
+	ck_assert_int_eq(capability_of_syscall(__NR_read, 0, EPERM), -1);
+	ck_assert_int_eq(capability_of_syscall(__NR_socket, AF_INET, EPERM), CAP_NET_RAW);
+	ck_assert_int_eq(capability_of_syscall(__NR_socket, AF_PACKET, EPERM), CAP_NET_RAW);
+	ck_assert_int_eq(capability_of_syscall(__NR_socket, AF_VSOCK, EPERM), -1);
+	ck_assert_int_eq(capability_of_syscall(__NR_socket, AF_NETLINK, EPERM), -1);
+	/* The kernel looks at the lower half only. */
+	ck_assert_int_eq(capability_of_syscall(__NR_socket, AF_VSOCK | UINT64_C(1) << 32, EPERM),
+			 -1);
 	ck_assert_ptr_null(capability_name(-1));
 	ck_assert_ptr_null(capability_name(41));
 	ck_assert_str_eq(capability_name(40), "CAP_CHECKPOINT_RESTORE");

@@ -5,6 +5,9 @@
  */
 #include "guest-agent/event_queue.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "common/util.h"
 #include "guest-agent/observation.h"
 #include "tests/unit/unit.h"
@@ -343,6 +346,45 @@ START_TEST(nothing_is_lost_without_a_receipt)
 }
 END_TEST
 
+/* A queue whose memory ends at a page that cannot be touched. */
+static struct event_queue *queue_before_guard(unsigned capacity)
+{
+	const size_t size = (size_t)capacity * EVENT_QUEUE_BYTES_EVENT + EVENT_QUEUE_RESERVE;
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct event_queue *q;
+	struct iovec iov;
+	uint8_t *area;
+
+	ck_assert_msg(size % page == 0, "capacity %u does not fill its pages", capacity);
+	area = mmap(NULL, size + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(area, MAP_FAILED);
+	/* The hole is where the kernel puts the next mapping that fits it. */
+	ck_assert_int_eq(munmap(area, size), 0);
+	q = event_queue_new(capacity, WIRE_VERSION_2);
+	ck_assert_ptr_nonnull(q);
+	observe(q, 1);
+	ck_assert_uint_eq(event_queue_peek(q, &iov, 1), 1);
+	ck_assert_uint_eq((uintptr_t)iov.iov_base / page, (uintptr_t)area / page);
+	return q;
+}
+
+START_TEST(nothing_is_written_behind_its_memory)
+{
+	struct event_queue *q = queue_before_guard(EVENT_QUEUE_MIN);
+	uint64_t rng = unit_seed();
+	struct reader r = {0};
+
+	for (int step = 0; step < 20000; step++) {
+		observe(q, unit_random(&rng) % WIRE_DETAIL_TEXT_MAX);
+		/* Never empty for long, lest it starts over each time. */
+		take(q, &r, unit_random(&rng) % 3);
+		if (unit_random(&rng) % 64 == 0)
+			put_receipt(q);
+	}
+	event_queue_free(q);
+}
+END_TEST
+
 START_TEST(version_1_has_five_keys_and_the_total_as_time)
 {
 	struct event_queue *q = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_1);
@@ -392,6 +434,7 @@ int main(void)
 	tcase_add_test(tc, a_receipt_cut_by_a_broken_connection_is_owed_again);
 	tcase_add_test(tc, a_new_session_counts_from_one_with_its_gaps);
 	tcase_add_test(tc, nothing_is_lost_without_a_receipt);
+	tcase_add_test(tc, nothing_is_written_behind_its_memory);
 	tcase_add_test(tc, version_1_has_five_keys_and_the_total_as_time);
 	tcase_add_test(tc, observations_are_made_text);
 	return unit_run("event_queue", &tc, 1);

@@ -204,6 +204,7 @@ START_TEST(test_refused)
 	ck_assert_str_eq(observed.events[0].comm, "n\xef\xbf\xbd\n\"me");
 	ck_assert_str_eq(observed.events[0].syscall, "socket");
 	ck_assert_str_eq(observed.events[0].via, "profile");
+	ck_assert(!observed_has(&observed.events[0], WIRE_KEY_CAPABILITY));
 	ck_assert_str_eq(observed.events[1].syscall, "setdomainname");
 	ck_assert_str_eq(observed.events[1].error, "EPERM");
 	ck_assert_str_eq(observed.events[1].capability, "CAP_SYS_ADMIN");

@@ -87,7 +87,8 @@ class Profile(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         with Receiver("--keepalive", str(WINDOW_MS), signed=True) as receiver:
-            vm = Vm(SCRIPT, receiver=receiver, programs=[
+            # evdev: so that there is an input device.
+            vm = Vm(SCRIPT, receiver=receiver, modules=["evdev"], programs=[
                 test_program("attack"), test_program("spawn"),
                 guest_program("seccomp/cellos-workload-exec")])
             cls.result = vm.run()

@@ -109,6 +109,10 @@ static const struct call calls[] = {
 	{"init_module", SYS_init_module, {0}, NOT_ALLOWED},
 	{"finit_module", SYS_finit_module, {-1}, NOT_ALLOWED},
 	{"delete_module", SYS_delete_module, {(long)"none"}, NOT_ALLOWED},
+	{"request_key",
+	 SYS_request_key,
+	 {(long)"user", (long)"none", (long)"made by /sbin/request-key"},
+	 NOT_ALLOWED},
 	{"bpf", SYS_bpf, {9999}, NOT_ALLOWED},
 	{"perf_event_open", SYS_perf_event_open, {0}, NOT_ALLOWED},
 	{"swapon", SYS_swapon, {0}, NOT_ALLOWED},
@@ -276,6 +280,8 @@ static const struct {
 	{"/dev/mem", "", STOPPED, STOPPED, ANY},
 	{"/dev/port", "", STOPPED, STOPPED, ANY},
 	{"/dev/kmem", "", STOPPED, STOPPED, ANY},
+	{"/dev/input/event0", "", NOT_ALLOWED},
+	{"/dev/uinput", "", STOPPED, STOPPED, ANY},
 };
 
 static long real_argument(long a)
