@@ -123,13 +123,14 @@ static void on_progress(void *ctx, int error, bool fatal)
 /* ---- reload -------------------------------------------------------------------------------------
  */
 
-static int open_signer(const struct config *config, struct signer **ret, char why[SIGN_WHY_MAX])
+/* What is empty is taken from the environment, which is wiped then. */
+static int open_signer(const char *algorithm, const char *kid, const char *key_file,
+		       struct signer **ret, char why[SIGN_WHY_MAX])
 {
-	/* What the file does not say is taken from the environment. */
 	const struct signer_options options = {
-		.algorithm = *config->sign_algorithm ? config->sign_algorithm : NULL,
-		.kid = *config->sign_kid ? config->sign_kid : NULL,
-		.key_file = *config->sign_key_file ? config->sign_key_file : NULL,
+		.algorithm = *algorithm ? algorithm : NULL,
+		.kid = *kid ? kid : NULL,
+		.key_file = *key_file ? key_file : NULL,
 	};
 
 	return signer_open(&options, ret, why);
@@ -143,9 +144,44 @@ static void warn_if_unsigned(const struct signer *signer)
 			    "unseen; see [signing]\"");
 }
 
-static bool same_signing(const struct config *a, const struct config *b)
+/* What the file never said was said at the start, by the environment. */
+static const char *said(const char *wanted, const char *was, const char *runs)
 {
-	return !*a->sign_algorithm && !*b->sign_algorithm;
+	return *wanted || *was ? wanted : runs;
+}
+
+/*
+ * The signer for a new configuration; NULL: the one that runs, because its key is nowhere any more.
+ * Nothing falls back to evidence that is not signed: that takes a word in the file.
+ */
+static int open_next_signer(const struct daemon *d, const struct config *wanted,
+			    struct signer **ret, char why[SIGN_WHY_MAX])
+{
+	const bool is_signed = signer_algorithm(d->signer) != SIGN_OFF;
+	const char *runs = is_signed ? sign_algorithm_name(signer_algorithm(d->signer)) : "";
+	const char *algorithm = said(wanted->sign_algorithm, d->config.sign_algorithm, runs);
+	const char *kid = said(wanted->sign_kid, d->config.sign_kid, signer_kid(d->signer));
+	const bool same = strcmp(algorithm, runs) == 0 && strcmp(kid, signer_kid(d->signer)) == 0;
+	int r;
+
+	*ret = NULL;
+	if (is_signed && !*algorithm) {
+		snprintf(why, SIGN_WHY_MAX,
+			 "[signing] algorithm is gone: say algorithm = off for evidence that is "
+			 "not signed, or restart");
+		return -EINVAL;
+	}
+	r = open_signer(algorithm, kid, wanted->sign_key_file, ret, why);
+	if (r != -ENOKEY)
+		return r;
+	if (same && !*d->config.sign_key_file)
+		return 0;
+	snprintf(
+		why, SIGN_WHY_MAX,
+		"[signing] there is no key for algorithm %s, kid %s: give key_file, or restart with "
+		"the key in the environment",
+		algorithm, kid);
+	return r;
 }
 
 /* Each of the errors as a line. */
@@ -175,16 +211,46 @@ static bool refuse_reload(const struct config *wanted, const struct daemon *d)
 }
 
 /* NULL with "off". */
-static int open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret)
+static int open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
+			char why[METRICS_WHY_MAX])
+{
+	*ret = NULL;
+	if (strcmp(listen, "off") == 0)
+		return 0;
+	return metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why);
+}
+
+static bool start_metrics(struct daemon *d)
 {
 	char why[METRICS_WHY_MAX];
 
-	*ret = NULL;
-	if (strcmp(listen, "off") == 0 ||
-	    metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why) == 0)
-		return 0;
+	if (open_metrics(d, d->config.metrics_listen, &d->metrics, why) == 0)
+		return true;
 	log_error("msg=\"cannot serve metrics\" why=\"%s\"", why);
-	return -EADDRINUSE;
+	return false;
+}
+
+/* To another address of the same port only one of the two can listen: then the old one goes first,
+ * and comes back when that was not it. */
+static bool replace_metrics(struct daemon *d, const char *listen)
+{
+	struct metrics_server *metrics;
+	char why[METRICS_WHY_MAX];
+	int r = open_metrics(d, listen, &metrics, why);
+
+	if (r == -EADDRINUSE) {
+		metrics_server_free(take_ptr(d->metrics));
+		r = open_metrics(d, listen, &metrics, why);
+	}
+	if (r < 0) {
+		log_error("msg=\"configuration refused; the old one stays\" why=\"%s\"", why);
+		if (!d->metrics)
+			start_metrics(d);
+		return false;
+	}
+	metrics_server_free(d->metrics);
+	d->metrics = metrics;
+	return true;
 }
 
 /* All is checked, and whatever can fail is done, before anything changes. */
@@ -192,10 +258,8 @@ static bool reload(struct daemon *d)
 {
 	struct config_errors errors;
 	struct evidence_limits limits;
-	struct metrics_server *metrics = NULL;
 	struct signer *signer = NULL;
 	struct config wanted;
-	bool new_metrics;
 	char why[SIGN_WHY_MAX] = "no memory";
 	bool ok = config_read(d->config_path, &wanted, &errors) == 0;
 
@@ -203,28 +267,24 @@ static bool reload(struct daemon *d)
 		log_errors(&errors);
 	config_errors_free(&errors);
 	ok = ok && !refuse_reload(&wanted, d);
-	/* The environment's key was wiped at the start: with it the signer stays. */
-	if (ok && !same_signing(&d->config, &wanted) && open_signer(&wanted, &signer, why) < 0) {
+	if (ok && open_next_signer(d, &wanted, &signer, why) < 0) {
 		log_error("msg=\"configuration refused; the old one stays\" why=\"%s\"", why);
 		ok = false;
 	}
-	new_metrics = ok && strcmp(d->config.metrics_listen, wanted.metrics_listen) != 0;
-	if (new_metrics && open_metrics(d, wanted.metrics_listen, &metrics) < 0)
-		ok = false;
-	if (!ok && signer)
+	/* The last that can fail, because it may have to change something. */
+	if (ok && (!d->metrics || strcmp(d->config.metrics_listen, wanted.metrics_listen) != 0))
+		ok = replace_metrics(d, wanted.metrics_listen);
+	if (!ok)
 		signer_free(signer);
 	if (ok && signer) {
 		warn_if_unsigned(signer);
 		ok = pipeline_set_signer(d->pipeline, signer) == 0;
+		if (ok)
+			d->signer = signer;
 	}
 	if (!ok) {
-		metrics_server_free(metrics);
 		config_free(&wanted);
 		return false;
-	}
-	if (new_metrics) {
-		metrics_server_free(d->metrics);
-		d->metrics = metrics;
 	}
 	config_limits(&wanted, &limits);
 	evidence_log_set_limits(d->log, &limits);
@@ -392,7 +452,8 @@ static int start_pipeline(struct daemon *d)
 	char why[SIGN_WHY_MAX] = "no memory";
 	int status;
 
-	if (open_signer(&d->config, &options.signer, why) < 0) {
+	if (open_signer(d->config.sign_algorithm, d->config.sign_kid, d->config.sign_key_file,
+			&options.signer, why) < 0) {
 		log_error("msg=\"signing is not configured\" config=%s why=\"%s\"", d->config_path,
 			  why);
 		return EX_CONFIG;
@@ -406,6 +467,7 @@ static int start_pipeline(struct daemon *d)
 	d->floor_error = evidence_cursor_floor(d->cursors_fd, &d->floor, d->floor_bad);
 	apply_floor(d);
 	options.sink = evidence_log_sink(d->log);
+	d->signer = options.signer;
 	if (pipeline_new(&d->loop, &options, &d->pipeline) < 0 ||
 	    cell_host_init(&d->host, &d->loop, d->pipeline, (unsigned)d->config.checkpoint_ms) <
 		    0) {
@@ -451,8 +513,7 @@ static int start(struct daemon *d)
 	if (status == EX_OK)
 		status = daemon_readopt_cells(d);
 	if (status == EX_OK)
-		status = open_metrics(d, d->config.metrics_listen, &d->metrics) < 0 ? EX_CANTCREAT
-										    : EX_OK;
+		status = start_metrics(d) ? EX_OK : EX_CANTCREAT;
 	if (status == EX_OK)
 		status = start_control(d);
 	return status;

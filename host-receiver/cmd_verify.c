@@ -35,9 +35,9 @@ static const char usage[] =
 	"  --hmac-keys FILE   JSON object kid -> base64url key, mode 0600; repeatable\n"
 	"  --require-signed   a record without a signature is a failure\n"
 	"  --json             the result as one JSON object\n\n"
-	"Exit status: 0 all verified and every stream complete; 1 something bad; 2 unverifiable, or\n"
-	"unsigned with --require-signed; 3 something missing; 4 a stream without a seal;\n"
-	"64 usage; 66 cannot read the input; 78 bad keyring.\n";
+	"Exit status: 0 all verified and every stream complete, or no record at all; 1 something bad;\n"
+	"2 unverifiable, or unsigned with --require-signed; 3 something missing; 4 a stream without a\n"
+	"seal; 64 usage; 66 cannot read the input; 78 bad keyring.\n";
 
 static int read_stream(struct verifier *v, FILE *f, const char *name)
 {
@@ -126,6 +126,13 @@ static const char *verdict_text(int status, const struct verifier_result *r)
 	}
 }
 
+static const char *verdict_word(int status, const struct verifier_result *r)
+{
+	if (status != VERIFY_COMPLETE)
+		return "NOT OK";
+	return r->records == 0 ? "NOTHING" : "OK";
+}
+
 static void print_text(const struct verifier_result *r, int status)
 {
 	printf("%" PRIu64 " records: %" PRIu64 " verified", r->records, r->verified);
@@ -144,7 +151,7 @@ static void print_text(const struct verifier_result *r, int status)
 			printf("%s: and %" PRIu64 " more\n", finding_name((enum finding)f),
 			       r->count[f] - shown);
 	}
-	printf("%s: %s\n", status == VERIFY_COMPLETE ? "OK" : "NOT OK", verdict_text(status, r));
+	printf("%s: %s\n", verdict_word(status, r), verdict_text(status, r));
 }
 
 static void write_places(struct json_writer *w, const struct verifier_result *r, int f)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The daemon as its verb sees it: what runs (cmd_serve.c), what it is asked on the control socket
- * (serve_control.c), and how cells come and go (serve_cells.c). All of it is the loop thread's.
+ * (serve_control.c), how cells come and go (serve_cells.c) and come again (serve_restart.c). All of
+ * it is the loop thread's.
  */
 #pragma once
 
@@ -25,6 +26,7 @@ struct daemon {
 	uv_timer_t second, stop_timer;
 	struct evidence_log *log; /* the pipeline's sink: freed with it */
 	struct pipeline *pipeline;
+	const struct signer *signer; /* that signs now: the pipeline's */
 	struct cell_host host;
 	struct control_server *control;
 	struct metrics_server *metrics; /* NULL: off */
@@ -67,6 +69,9 @@ json_t *daemon_remove_cell(struct daemon *d, const json_t *request);
 void daemon_check_tasks(struct daemon *d);
 /* This cell is about to be removed by somebody else. */
 void daemon_forget_added(struct daemon *d, const struct cell *cell);
+
+/* Those that waited for the cells of before (states_staged). */
+void daemon_resume_removals(struct daemon *d);
 
 /* Serve the cells of before again. Returns an exit status, EX_OK or after a message. */
 int daemon_readopt_cells(struct daemon *d);

@@ -105,16 +105,22 @@ static const char *load(int dir_fd, const char *name, json_t **ret, struct cell_
 	return NULL;
 }
 
+static bool is_there(int dir_fd, const char *name)
+{
+	return faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 json_t *cell_state_load(int dir_fd, const char *id, struct cell_state *ret)
 {
 	char name[NAME_MAX + 1];
 	json_t *object = NULL;
 
 	file_name(id, name);
-	*ret = (struct cell_state){.file = id, .id = id, .has_file = true};
+	*ret = (struct cell_state){.file = id, .id = id, .has_file = is_there(dir_fd, name)};
 	ret->why = load(dir_fd, name, &object, ret);
 	if (!ret->why)
 		return object;
+	ret->options = NULL;
 	json_decref(object);
 	return NULL;
 }
@@ -152,7 +158,7 @@ int cell_state_each(int dir_fd, bool staged, void (*fn)(void *ctx, const struct 
 
 		snprintf(id, sizeof(id), "%.*s", (int)(strrchr(file, '.') - file), file);
 		file_name(id, name);
-		state.has_file = faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+		state.has_file = is_there(dir_fd, name);
 		state.why = load(dir_fd, file, &object, &state);
 		if (state.why)
 			state.options = NULL;

@@ -36,7 +36,7 @@ int cell_state_sync(int dir_fd);
 
 struct cell_state {
 	const char *file, *id;
-	bool has_file; /* of what is staged: there is a file as well */
+	bool has_file; /* besides what may be staged */
 	/* NULL and the reason when the file cannot be understood. */
 	const json_t *options;
 	const char *why;
@@ -51,8 +51,8 @@ struct cell_state {
 int cell_state_each(int dir_fd, bool staged, void (*fn)(void *ctx, const struct cell_state *state),
 		    void *ctx);
 
-/* The file of one cell into *ret, which borrows from what is returned; NULL: it cannot be
- * understood. */
+/* The file of one cell into *ret, which borrows from what is returned; NULL: there is none, or it
+ * cannot be understood. */
 json_t *cell_state_load(int dir_fd, const char *id, struct cell_state *ret);
 
 /* Set the options from an object of strings. 0, or -EINVAL with the reason in why. */

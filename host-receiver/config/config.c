@@ -4,9 +4,13 @@
 #include <stdarg.h>
 
 #include <ini.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <uv.h>
 
 #include "common/log.h"
 #include "common/util.h"
+#include "host-receiver/sign/key.h"
 #include "host-receiver/sign/signer.h"
 
 enum key_type {
@@ -186,17 +190,31 @@ static bool path_valid(const char *s)
 	return *s == '/' && strlen(s) < 1024;
 }
 
-/* HOST:PORT, [HOST]:PORT, unix:PATH or off. */
-static bool listen_valid(const char *s)
+bool config_address(const char *s, struct sockaddr_storage *ret)
 {
 	const char *colon = strrchr(s, ':');
+	const bool brackets = *s == '[' && colon && colon[-1] == ']';
+	const size_t len = colon ? (size_t)(colon - s) : 0;
+	char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 3]; /* also '%' and the brackets */
 	uint64_t port;
+
+	if (len == 0 || len >= sizeof(host) || parse_u64(colon + 1, 1, 65535, &port) < 0)
+		return false;
+	memcpy(host, s, len);
+	host[len - brackets] = '\0';
+	return (brackets ? uv_ip6_addr(host + 1, (int)port, (struct sockaddr_in6 *)ret)
+			 : uv_ip4_addr(host, (int)port, (struct sockaddr_in *)ret)) == 0;
+}
+
+static bool listen_valid(const char *s)
+{
+	struct sockaddr_storage address;
 
 	if (strcmp(s, "off") == 0)
 		return true;
 	if (strncmp(s, "unix:", 5) == 0)
 		return path_valid(s + 5) && strlen(s + 5) < 108;
-	return colon && colon > s && strlen(s) < 128 && parse_u64(colon + 1, 1, 65535, &port) == 0;
+	return config_address(s, &address);
 }
 
 /* NULL, or what was expected. */
@@ -209,17 +227,17 @@ static const char *check_text(const struct key *k, const char *value)
 		return path_valid(value) ? NULL : "expected an absolute path of at most 1023 bytes";
 	case KEY_NAME: return *value && name_valid(value) ? NULL : "expected the name of a group";
 	case KEY_KID:
-		return *value && strlen(value) <= SIGN_KID_MAX && name_valid(value)
-			       ? NULL
-			       : "expected 1..128 bytes of [A-Za-z0-9._-]";
+		return kid_valid(value, strlen(value)) ? NULL
+						       : "expected 1..128 bytes of [A-Za-z0-9._:-]";
 	case KEY_ALGORITHM:
 		return sign_algorithm_from_string(value, &algorithm) == 0
 			       ? NULL
 			       : "expected off, ed25519 or hmac-sha256";
 	default:
-		return listen_valid(value) ? NULL
-					   : "expected ADDRESS:PORT, unix:/PATH (at most 107 "
-					     "bytes) or off";
+		return listen_valid(value)
+			       ? NULL
+			       : "expected ADDRESS:PORT (numbers; [ADDRESS]:PORT for IPv6), "
+				 "unix:/PATH (at most 107 bytes) or off";
 	}
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "host-receiver/cell/options.h"
 #include "host-receiver/evidence/log.h"
@@ -49,5 +50,8 @@ void config_dump(const struct config *config, FILE *f);
 /* Whether anything differs that can only change with a restart, and the first such key (static). */
 bool config_needs_restart(const struct config *running, const struct config *wanted,
 			  const char **ret_section, const char **ret_name);
+
+/* ADDRESS:PORT, or [ADDRESS]:PORT for IPv6, in numbers: no name is looked up. False: it is not. */
+bool config_address(const char *text, struct sockaddr_storage *ret);
 
 void config_limits(const struct config *config, struct evidence_limits *ret);

@@ -156,19 +156,34 @@ static int find_whole_lines(int fd, uint64_t *ret_end)
 	return 0;
 }
 
+#define TORN_NAME_MAX (SEGMENT_NAME_MAX + sizeof(EVIDENCE_TORN_SUFFIX))
+
+static void torn_name(uint64_t number, char out[static TORN_NAME_MAX])
+{
+	snprintf(out, TORN_NAME_MAX, SEGMENT_PREFIX "%020" PRIu64 EVIDENCE_TORN_SUFFIX, number);
+}
+
+static bool was_torn(const struct evidence_log *log, uint64_t number)
+{
+	char name[TORN_NAME_MAX];
+
+	torn_name(number, name);
+	return faccessat(log->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /* Move what is behind end to a file of its own; only when it is safe there is it cut off here. */
 static int move_aside(struct evidence_log *log, int fd, uint64_t number, uint64_t end)
 {
 	_cleanup_close_ int torn_fd = -1;
 	_cleanup_free_ char *buf = malloc(SCAN_SIZE);
-	char name[SEGMENT_NAME_MAX + sizeof(EVIDENCE_TORN_SUFFIX)];
+	char name[TORN_NAME_MAX];
 	uint64_t offset = end;
 	ssize_t n;
 	int r;
 
 	if (!buf)
 		return -ENOMEM;
-	snprintf(name, sizeof(name), SEGMENT_PREFIX "%020" PRIu64 EVIDENCE_TORN_SUFFIX, number);
+	torn_name(number, name);
 	/* One that is there already is from a start that was cut short here: the same bytes. */
 	torn_fd = openat(log->dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
 			 EVIDENCE_SEGMENT_MODE);
@@ -196,7 +211,10 @@ static uint64_t birth_ms(int fd)
 	       stx.stx_btime.tv_nsec / NSEC_PER_MSEC;
 }
 
-/* Go on in the newest segment, unless it had a torn end: then the next commit begins another. */
+/*
+ * Go on in the newest segment, unless it had a torn end, now or at a start that wrote nothing: then
+ * the next commit begins another. So a segment is torn once at most.
+ */
 static int resume(struct evidence_log *log, struct evidence_repair *ret)
 {
 	struct segment *last = newest(log);
@@ -219,6 +237,8 @@ static int resume(struct evidence_log *log, struct evidence_repair *ret)
 		 */
 		if (fdatasync(fd) < 0)
 			return -errno;
+		if (was_torn(log, last->number))
+			return 0;
 		log->begun_ms = birth_ms(fd);
 		log->fd = take_fd(&fd);
 		return 0;

@@ -2,11 +2,13 @@
 #include "host-receiver/metrics/http.h"
 
 #include <microhttpd.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+
+#include "host-receiver/config/config.h"
 
 #define PREFIX	 "cellos_host_telemetry_"
 #define US_PER_S 1000000.0
@@ -283,29 +285,21 @@ static int listen_unix(struct metrics_server *m, const char *path, int *ret)
 
 static int listen_inet(const char *where, int *ret)
 {
-	const struct addrinfo hints = {
-		.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
-		.ai_socktype = SOCK_STREAM,
-	};
-	const char *colon = strrchr(where, ':');
-	const bool brackets = *where == '[' && colon > where && colon[-1] == ']';
-	_cleanup_free_ char *host =
-		strndup(where + brackets, (size_t)(colon - where) - 2 * brackets);
+	struct sockaddr_storage address;
 	_cleanup_close_ int fd = -1;
-	struct addrinfo *address;
 	const int one = 1;
-	int r = 0;
 
-	if (!host || getaddrinfo(host, colon + 1, &hints, &address) != 0)
-		return host ? -EADDRNOTAVAIL : -ENOMEM;
-	fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (!config_address(where, &address))
+		return -EADDRNOTAVAIL;
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0)
-		r = -errno;
-	freeaddrinfo(address);
-	if (r == 0)
-		*ret = take_fd(&fd);
-	return r;
+	    bind(fd, (const struct sockaddr *)&address,
+		 address.ss_family == AF_INET ? sizeof(struct sockaddr_in)
+					      : sizeof(struct sockaddr_in6)) < 0 ||
+	    listen(fd, SOMAXCONN) < 0)
+		return -errno;
+	*ret = take_fd(&fd);
+	return 0;
 }
 
 int metrics_server_new(const char *where, const struct pipeline_stats *stats,

@@ -14,6 +14,10 @@
 #define TYPE_OPENED   TYPE_PREFIX "stream.v1.opened"
 #define TYPE_SEALED   TYPE_PREFIX "stream.v1.sealed"
 
+/* Of a transport CloudEvent, and of the data in it. */
+#define ENVELOPE_MEMBERS      7u
+#define ENVELOPE_DATA_MEMBERS 4u
+
 struct stream {
 	char id[STREAM_ID_MAX + 1];
 	bool is_signed; /* unsigned records are another stream, whatever id they claim */
@@ -138,9 +142,21 @@ static bool check_hmac(const struct keyring_key *key, const uint8_t *signature, 
 	return len == sizeof(want) && sodium_memcmp(want, signature, sizeof(want)) == 0;
 }
 
-/* The attributes outside the signature must be the ones inside it. */
+static unsigned count_members(const struct verifier *v, const struct json_node *object)
+{
+	unsigned n = 0;
+
+	for (const struct json_node *m = json_child(v->doc, object); m; m = json_sibling(v->doc, m))
+		n++;
+	return n;
+}
+
+/*
+ * The attributes outside the signature must be the ones inside it. A record's members are all asked
+ * for, here and for its signature: more than so many is something that nobody signed.
+ */
 static const char *check_envelope(const struct verifier *v, const struct json_node *envelope,
-				  const struct json_node *event)
+				  const struct json_node *data, const struct json_node *event)
 {
 	static const char *const repeated[] = {"id", "source", "time"};
 	static const char *const fixed[][2] = {{"specversion", "1.0"},
@@ -155,6 +171,9 @@ static const char *check_envelope(const struct verifier *v, const struct json_no
 		if (!json_member_string(v->doc, envelope, fixed[i][0], &outer) ||
 		    !same(outer, wire_text(fixed[i][1])))
 			return "the envelope's specversion or datacontenttype is not a record's";
+	if (count_members(v, envelope) > ENVELOPE_MEMBERS ||
+	    count_members(v, data) > ENVELOPE_DATA_MEMBERS)
+		return "the envelope has a member that is not a record's";
 	return NULL;
 }
 
@@ -255,7 +274,7 @@ static enum finding judge(struct verifier *v, const char *line, size_t len, stru
 		rec->why = "the envelope has no event";
 		return FINDING_BAD;
 	}
-	rec->why = check_envelope(v, root, rec->event);
+	rec->why = check_envelope(v, root, data, rec->event);
 	if (rec->why)
 		return FINDING_BAD;
 	finding = check_signature(v, data, rec);

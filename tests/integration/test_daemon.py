@@ -2,6 +2,7 @@
 """The real daemon: cells come and go, the log survives, and who asks is answered."""
 
 import concurrent.futures
+import http.client
 import json
 import os
 import pathlib
@@ -192,6 +193,74 @@ def a_refused_reload_changes_nothing():
         d.verify()
 
 
+def reload(d, config, told, count=1):
+    """The file after a SIGHUP, once the log has told this so often."""
+    d.configure(config)
+    d.process.send_signal(signal.SIGHUP)
+    d.wait_log(told, count)
+
+
+def a_reload_keeps_the_signer_of_the_environment():
+    """Whose key is nowhere any more: it goes on signing, and nothing else does in its name."""
+    for in_file in (True, False):
+        with Daemon(start=False) as d:
+            d.base_config, signing = d.base_config.split("[signing]\n")
+            said = "[signing]\nalgorithm = ed25519\nkid = k1\n" if in_file else ""
+            d.configure(said)
+            with open(d.file("k1.seed")) as f:
+                d.env["CELLOS_HOST_TELEMETRY_SIGN_ED25519_KEY"] = f.read()
+            if not in_file:
+                d.env["CELLOS_HOST_TELEMETRY_SIGN_ALG"] = "ed25519"
+                d.env["CELLOS_HOST_TELEMETRY_SIGN_KID"] = "k1"
+            d.start()
+            reload(d, said + "[receiver]\nrate = 200\n", "configuration applied")
+            d.add("a")
+            assert json.loads(d.run("cell", "show", "a", "--json"))["cell"]["rate"] == 200
+            reload(d, said.replace("k1", "k2") or "[signing]\nkid = k2\n",
+                   "no key for algorithm ed25519, kid k2")
+            if in_file:
+                reload(d, "", "say algorithm = off")
+            d.add("b")
+            reload(d, "[signing]\n" + signing, "configuration applied", 2)
+            # The key is in a file now: without it there is none.
+            reload(d, "[signing]\nalgorithm = ed25519\nkid = k1\n",
+                   "no key for algorithm ed25519, kid k1")
+            reload(d, "", "say algorithm = off", 1 + in_file)
+            d.add("c")
+            assert 'msg="evidence is not signed' not in d.log()
+            d.stop()
+            assert {json.loads(line)["data"]["signerKid"] for line in d.lines()} == {"k1"}
+            d.verify()
+
+
+def a_reload_signs_as_the_file_says():
+    with Daemon() as d:
+        d.add("a")
+        subprocess.run([RECEIVER, "keygen", "--kid", "k2", "--out", d.dir], check=True,
+                       stdout=subprocess.DEVNULL)
+        with open(d.file("keyring.json")) as f:
+            keys = json.load(f)
+        # The same file, but another key in it.
+        before = len(d.lines())
+        os.replace(d.file("k2.seed"), d.file("k1.seed"))
+        reload(d, "", "configuration applied")
+        d.add("b")
+        lines = d.lines()[before:]
+        assert lines
+        for line in lines:
+            oracle.check_line(line, {"k1": keys["k2"]})
+        # Unsigned only when it says so.
+        d.base_config = d.base_config.split("[signing]")[0]
+        reload(d, "", "say algorithm = off")
+        reload(d, "[signing]\nalgorithm = off\n", 'msg="evidence is not signed')
+        before = len(d.lines())
+        d.add("c")
+        lines = d.lines()[before:]
+        assert lines
+        for line in lines:
+            oracle.check_line(line)
+
+
 def a_restart_serves_the_same_cells():
     with Daemon() as d:
         d.add("a")
@@ -298,6 +367,59 @@ def metrics_and_health():
             time.sleep(0.1)
         d.stop()
         assert not os.path.exists(d.file("metrics"))
+
+
+def healthy(port):
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client.request("GET", "/healthz")
+    return client.getresponse().status == 200
+
+
+def free_port():
+    """On all addresses, and below those that are given to whoever connects."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("0.0.0.0", port))
+                return port
+            except OSError:
+                pass
+
+
+def metrics_move_to_another_address_of_their_port():
+    with Daemon(start=False) as d, socket.socket() as other:
+        taken = free_port()
+        other.bind(("127.0.0.2", taken))
+        port = free_port()
+        before, after = d.base_config.split(f"unix:{d.file('metrics')}")
+
+        def listen(address, told, count=1):
+            d.base_config = f"{before}{address}{after}"
+            reload(d, "", told, count)
+
+        d.base_config = f"{before}127.0.0.1:{port}{after}"
+        d.configure("")
+        d.start()
+        assert healthy(port)
+        listen(f"0.0.0.0:{port}", "configuration applied")
+        assert healthy(port)
+        listen(f"127.0.0.1:{port}", "configuration applied", 2)
+        assert healthy(port)
+        other.listen()
+        # Where somebody else listens the new one stays out, and the old one is there.
+        listen(f"127.0.0.2:{taken}", "the old one stays")
+        assert healthy(port)
+        listen(f"unix:{d.file('metrics')}", "configuration applied", 3)
+        assert d.http("/healthz")[0] == 200
+        listen(f"127.0.0.1:{taken}", "configuration applied", 4)
+        listen(f"0.0.0.0:{taken}", "the old one stays", 2)
+        assert healthy(taken)
+        listen("off", "configuration applied", 5)
+        listen("off", "configuration applied", 6)
+        with socket.socket() as sock:
+            assert sock.connect_ex(("127.0.0.1", taken)) != 0
+        assert d.log().count("cannot serve metrics") == 0
 
 
 def tail_reads_and_follows():
@@ -437,7 +559,9 @@ if __name__ == "__main__":
     main([a_cell_is_added_heard_and_removed, without_a_daemon,
           the_configuration_names_the_socket, what_add_refuses,
           concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
-          a_refused_reload_changes_nothing, a_restart_serves_the_same_cells, two_daemons,
+          a_refused_reload_changes_nothing, a_reload_keeps_the_signer_of_the_environment,
+          a_reload_signs_as_the_file_says, a_restart_serves_the_same_cells, two_daemons,
           bad_configuration_is_told_whole, the_manual_names_every_key,
-          unsigned_evidence_is_warned_of, metrics_and_health, tail_reads_and_follows,
+          unsigned_evidence_is_warned_of, metrics_and_health,
+          metrics_move_to_another_address_of_their_port, tail_reads_and_follows,
           a_terminal_is_shown_nothing_that_it_obeys, killed_at_any_instant])

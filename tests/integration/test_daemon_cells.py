@@ -22,9 +22,9 @@ def wait(condition, timeout=20):
         time.sleep(0.01)
 
 
-def request(d, cell):
-    return {"verb": "add", "options": {"cell-id": cell, "run-id": "r", "spec-hash": HASH,
-                                       "uds": d.file(cell)}}
+def request(d, path, cell=None):
+    return {"verb": "add", "options": {"cell-id": cell or path, "run-id": "r", "spec-hash": HASH,
+                                       "uds": d.file(path)}}
 
 
 def links(d):
@@ -104,6 +104,54 @@ def restarts_cut_short_lose_no_link():
         # 5 restarts that came through, and the 2 that were killed with their records written.
         assert links(d) == 7 * cells, links(d)
         d.verify(want=4)
+
+
+def a_cell_that_cannot_be_served_again_can_be_forgotten():
+    """Its folder is gone when the daemon starts, and comes back with the socket of before."""
+    def left(d, folder):
+        os.mkdir(d.file(folder))
+        for cell in ("x", "y", "z"):
+            assert d.ask(request(d, f"{folder}/{cell}", cell))["ok"]
+        d.kill()
+        os.rename(d.file(folder), d.file("away"))
+        with open(d.file("state/cells/bad.json"), "w") as f:
+            f.write("{")
+        before = d.log().count("cannot serve a cell again")
+        d.start()
+        assert d.log().count("cannot serve a cell again") == before + 3
+        assert d.ask({"verb": "list"})["cells"] == []
+        os.rename(d.file("away"), d.file(folder))
+        assert len(os.listdir(d.file(folder))) == 3
+
+    with Daemon() as d:
+        left(d, "f")
+        # z's path is another's by now.
+        os.unlink(d.file("f/z") + "_9001")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(d.file("f/z") + "_9001")
+            sock.listen()
+            for cell in ("x", "y", "z", "bad"):
+                assert "no such cell" in d.run("cell", "show", cell, want=1)
+                d.run("cell", "remove", cell)
+                assert "no such cell" in d.run("cell", "remove", cell, want=1)
+            assert os.listdir(d.file("f")) == ["z_9001"] and os.listdir(d.file("state/cells")) == []
+            os.unlink(d.file("f/z") + "_9001")
+        with open(d.file("state/x.json"), "w"):
+            pass
+        for no_id in ("../x", "", "x" * 129, ".", 1, None):
+            assert not d.ask({"verb": "remove", "cell": no_id})["ok"]
+        assert os.path.exists(d.file("state/x.json"))
+        os.rmdir(d.file("f"))
+        # Or it is added again: at its own path, not at another's.
+        left(d, "g")
+        assert "did not make" in d.ask(request(d, "g/x", "y"))["error"]
+        assert "did not make" in d.ask(request(d, "g/x", "other"))["error"]
+        for cell in ("x", "y", "z"):
+            assert d.ask(request(d, f"g/{cell}", cell))["ok"]
+        d.connect("g/y").sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        d.stop()
+        d.verify(4)
 
 
 def killed_at_random_while_adding_and_removing():
@@ -235,5 +283,6 @@ def a_cursor_holds_what_it_needs():
 
 if __name__ == "__main__":
     main([an_add_cut_short_can_be_tried_again, restarts_cut_short_lose_no_link,
+          a_cell_that_cannot_be_served_again_can_be_forgotten,
           killed_at_random_while_adding_and_removing, a_slow_disk_of_the_state_delays_nobody,
           who_leaves_does_not_take_the_cell_along, a_cursor_holds_what_it_needs])

@@ -86,6 +86,10 @@ def forgeries_are_found():
              [lines[0], sign(second, time="2026-01-01T00:00:00.000Z")] + lines[2:]),
             ("an outer type of data of its own", 1,
              [lines[0], sign(second, datacontenttype="text/html")] + lines[2:]),
+            ("a member that nobody signed", 1,
+             [lines[0], sign(second, cellid="forged")] + lines[2:]),
+            ("a member beside the signature", 1,
+             [lines[0], sign(second, data={"cellId": "forged"})] + lines[2:]),
             ("another's signature", 1, [lines[0], sign(second, stranger)] + lines[2:]),
             ("the public key as HMAC key", 2,
              [lines[0], sign(second, data={"algorithm": "hmac-sha256"})] + lines[2:]),
@@ -107,6 +111,17 @@ def forgeries_are_found():
             ("a line beyond all limits", 1, lines + [b'"' + b"x" * 300000 + b'"\n'])):
         got = verify("--keys", KEYRING, "-", stdin=b"".join(evidence))
         assert got.returncode == status, (what, got.stdout.decode())
+        if what.startswith("a member"):
+            assert b"-:2: the envelope has a member that is not" in got.stdout, got.stdout
+
+
+def nothing_is_not_called_fine():
+    got = verify("--keys", KEYRING, "--require-signed", "-", stdin=b"")
+    assert got.returncode == 0 and got.stdout.endswith(b"\nNOTHING: there is no record\n"), got
+    got = json.loads(verify("--keys", KEYRING, "--json", "-", stdin=b"").stdout)
+    assert (got["exit"], got["records"], got["verdict"]) == (0, 0, "there is no record")
+    got = verify("--keys", KEYRING, "-", stdin=b"".join(golden()))
+    assert got.stdout.splitlines()[-1].startswith(b"OK: every record"), got
 
 
 def folders_are_read_in_order():
@@ -205,6 +220,7 @@ def bad_kids_and_folders_are_refused():
 
 if __name__ == "__main__":
     sys.exit(main([golden_evidence_ends_as_it_must, findings_name_their_place,
-                   forgeries_are_found, folders_are_read_in_order, what_cannot_be_read_is_said,
+                   forgeries_are_found, nothing_is_not_called_fine, folders_are_read_in_order,
+                   what_cannot_be_read_is_said,
                    keys_are_made_and_never_overwritten, many_keys_at_once_are_all_kept,
                    bad_kids_and_folders_are_refused]))

@@ -91,6 +91,8 @@ static const struct {
 	{"[signing]\nkey_file = /k", 2, "algorithm and kid"},
 	{"[signing]\nkid =", 2, "1..128 bytes"},
 	{"[signing]\nkid = a b", 2, "1..128 bytes"},
+	{"[signing]\nkid = a/b", 2, "1..128 bytes of [A-Za-z0-9._:-]"},
+	{"[signing]\nkid = ..", 2, "1..128 bytes"},
 	{"[signing]\nkid = kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk",
 	 2, "1..128 bytes"},
 	{"[signing]\nkey_file = k.seed", 2, "absolute path"},
@@ -101,6 +103,20 @@ static const struct {
 	{"[metrics]\nlisten = 127.0.0.1:65536", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = :9464", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = 127.0.0.1:x", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = localhost:9464", 2,
+	 "ADDRESS:PORT (numbers; [ADDRESS]:PORT for IPv6)"},
+	{"[metrics]\nlisten = *:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = 127.1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = 256.0.0.1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = ::1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [::1]9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [::1:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [::g]:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = []:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [127.0.0.1]:9464", 2, "ADDRESS:PORT"},
+	{"[metrics]\nlisten = [fe80:1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc]:9464",
+	 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = unix:x", 2, "ADDRESS:PORT"},
 	{"[metrics]\nlisten = unix:/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 	 2, "ADDRESS:PORT"},
@@ -127,6 +143,29 @@ START_TEST(every_bad_line_is_told_with_its_place)
 		ck_assert_msg(strstr(errors.text, bad[i].why) != NULL, "%s\n-> %s, not %s",
 			      bad[i].text, errors.text, bad[i].why);
 		config_errors_free(&errors);
+		config_free(&config);
+	}
+}
+END_TEST
+
+static const char *const good[] = {
+	"[metrics]\nlisten = off",
+	"[metrics]\nlisten = 0.0.0.0:1",
+	"[metrics]\nlisten = 127.0.0.1:65535",
+	"[metrics]\nlisten = [::1]:9464",
+	"[metrics]\nlisten = [fe80::1%lo]:9464",
+	"[signing]\nkid = host:1.eu_west-A",
+	"[signing]\nkid = 01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+};
+
+START_TEST(every_good_line_is_taken)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		struct config_errors errors;
+		struct config config;
+
+		ck_assert_msg(read_text(good[i], &config, &errors) == 0, "%s\n-> %s", good[i],
+			      errors.text);
 		config_free(&config);
 	}
 }
@@ -229,6 +268,7 @@ int main(void)
 	TCase *tc = tcase_create("config");
 
 	tcase_add_test(tc, every_bad_line_is_told_with_its_place);
+	tcase_add_test(tc, every_good_line_is_taken);
 	tcase_add_test(tc, all_errors_are_told);
 	tcase_add_test(tc, reads_what_it_dumps);
 	tcase_add_test(tc, says_what_needs_a_restart);

@@ -190,6 +190,30 @@ START_TEST(moves_a_torn_end_aside)
 }
 END_TEST
 
+START_TEST(keeps_each_torn_end)
+{
+	make_folder();
+	put_file(segment(7), "{1}\n{2", 6);
+	/* Torn twice, and between them a start that wrote nothing. */
+	close_log(open_log(&usual, UINT64_MAX));
+	for (unsigned n = 8; n < 10; n++) {
+		struct evidence_log *log = open_log(&usual, UINT64_MAX);
+
+		ck_assert_int_eq(commit(log, "{3}\n", ""), 0);
+		close_log(log);
+		file_is(segment(n), "{3}\n");
+		put_file(segment(n), "{3}\n{4", 6);
+		close_log(open_log(&usual, UINT64_MAX));
+		file_is(segment(n), "{3}\n");
+	}
+	file_is(segment(7), "{1}\n");
+	file_is(in_folder("evidence-00000000000000000007.torn"), "{2");
+	file_is(in_folder("evidence-00000000000000000008.torn"), "{4");
+	file_is(in_folder("evidence-00000000000000000009.torn"), "{4");
+	remove_folder();
+}
+END_TEST
+
 START_TEST(rotates_by_size_at_the_limit)
 {
 	struct evidence_limits limits = {.rotate_size = 8};
@@ -559,6 +583,7 @@ int main(void)
 	tcase_add_test(tc, appends_and_goes_on_after_a_restart);
 	tcase_add_test(tc, has_one_writer);
 	tcase_add_test(tc, moves_a_torn_end_aside);
+	tcase_add_test(tc, keeps_each_torn_end);
 	tcase_add_test(tc, rotates_by_size_at_the_limit);
 	tcase_add_test(tc, rotates_by_age);
 	tcase_add_test(tc, keeps_what_a_reader_needs);

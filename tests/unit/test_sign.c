@@ -155,6 +155,35 @@ START_TEST(each_changed_byte_is_found)
 }
 END_TEST
 
+START_TEST(what_is_added_outside_the_signature_is_found)
+{
+	/* In front of these: in the envelope, then in its data. */
+	static const char *const before[] = {"\"data\":{\"algorithm",
+					     "\"type\":\"dev.cellos.events.signed",
+					     "\"algorithm\":", "\"signerKid\":"};
+	struct keyring *ring = vectors_ring();
+
+	for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
+		const char *at = strstr(lines[0], before[i]);
+		const char *one[2] = {NULL};
+		struct verifier_result r;
+		char *line;
+
+		ck_assert(at != NULL);
+		ck_assert_int_gt(asprintf(&line, "%.*s\"cellId\":\"forged\",%s",
+					  (int)(at - lines[0]), lines[0], at),
+				 0);
+		one[0] = line;
+		r = judge(ring, one);
+		counts(&r, 0, 1, 0, 0, 0, 0);
+		ck_assert_msg(strstr(r.places[FINDING_BAD][0].why, "member"), "%s",
+			      r.places[FINDING_BAD][0].why);
+		free(line);
+	}
+	keyring_free(ring);
+}
+END_TEST
+
 START_TEST(each_line_that_is_gone_is_missed)
 {
 	struct keyring *ring = vectors_ring();
@@ -263,6 +292,7 @@ int main(void)
 	tcase_add_test(tc, the_golden_stream_is_signed_again);
 	tcase_add_test(tc, whole_is_whole);
 	tcase_add_test(tc, each_changed_byte_is_found);
+	tcase_add_test(tc, what_is_added_outside_the_signature_is_found);
 	tcase_add_test(tc, each_line_that_is_gone_is_missed);
 	tcase_add_test(tc, repeated_and_swapped_are_found);
 	tcase_add_test(tc, without_the_key_nothing_is_said_of_it);
