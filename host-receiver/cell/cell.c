@@ -51,11 +51,26 @@ static void arm_timer(struct cell *cell, uint64_t now_ns)
 	uv_timer_start(&cell->timer, on_timer, age_ms(now_ns, next) + 1, 0);
 }
 
-/* Read the active connection, unless something speaks against it. */
-static void poll_active(struct cell *cell)
+static void on_listen(uv_poll_t *handle, int status, int events);
+
+/*
+ * Read the active connection and accept new ones, unless something speaks against it. Too much in
+ * flight does not speak against accepting: what nobody reads says no more than that it is there.
+ */
+static void poll_cell(struct cell *cell)
 {
+	const bool throttled = cell->throttled_until_ns != 0;
+	const bool listen = !throttled && !cell->removed;
+
 	if (cell->active)
-		connection_poll(cell->active, !cell->host->paused && cell->throttled_until_ns == 0);
+		connection_poll(cell->active, !throttled && !cell->host->paused);
+	if (listen == cell->listening)
+		return;
+	cell->listening = listen;
+	if (listen)
+		uv_poll_start(&cell->listen_poll, UV_READABLE, on_listen);
+	else
+		uv_poll_stop(&cell->listen_poll);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -65,7 +80,7 @@ static void on_timer(uv_timer_t *timer)
 
 	if (cell->throttled_until_ns != 0 && now_ns >= cell->throttled_until_ns) {
 		cell->throttled_until_ns = 0;
-		poll_active(cell);
+		poll_cell(cell);
 	}
 	if (due != 0 && now_ns >= due) {
 		/* While reading is paused the guest cannot be heard: that is not its silence. */
@@ -95,7 +110,7 @@ static void activate(struct cell *cell, struct connection *c)
 	cell->host->stats.connections++;
 	cell->host->stats.active++;
 	tell_connected(cell, c);
-	poll_active(cell);
+	poll_cell(cell);
 	arm_timer(cell, now_ns);
 }
 
@@ -170,12 +185,12 @@ static void on_accepted(struct cell *cell, struct connection *c)
 static void poll_all(struct cell_host *host)
 {
 	for (struct cell *cell = host->cells; cell; cell = cell->next)
-		poll_active(cell);
+		poll_cell(cell);
 }
 
-static void pause_reading(struct cell_host *host)
+void cell_host_submitted(struct cell_host *host)
 {
-	if (host->paused)
+	if (host->paused || !pipeline_full(host->pipeline))
 		return;
 	host->paused = true;
 	host->stats.reads_paused++;
@@ -255,15 +270,23 @@ static void note_totals(struct cell *cell, const struct declaration *d)
 	cell->guest_kernel_lost = lost;
 }
 
-/* Above its rate: what of it is read is counted, and how much is read is bounded. */
-static void throttle(struct cell *cell, uint64_t now_ns)
+/*
+ * A frame or a connection more. Above the cell's rate what comes is counted and refused, and how
+ * much comes is bounded.
+ */
+static bool within_rate(struct cell *cell, uint64_t now_ns)
 {
+	if (token_bucket_take(&cell->bucket, cell->options.rate, now_ns))
+		return true;
+	cell->frames_rejected++;
+	cell->host->stats.rate_limited++;
 	count_limited(cell, LIMITED_RATE, 1, now_ns);
-	if (cell->throttled_until_ns != 0)
-		return;
-	cell->throttled_until_ns = now_ns + CELL_THROTTLE_MS * NSEC_PER_MSEC;
-	poll_active(cell);
-	arm_timer(cell, now_ns);
+	if (cell->throttled_until_ns == 0) {
+		cell->throttled_until_ns = now_ns + CELL_THROTTLE_MS * NSEC_PER_MSEC;
+		poll_cell(cell);
+		arm_timer(cell, now_ns);
+	}
+	return false;
 }
 
 static enum wire_error take_frame(struct cell *cell, struct connection *c, const uint8_t *body,
@@ -278,12 +301,8 @@ static enum wire_error take_frame(struct cell *cell, struct connection *c, const
 	cell->frames++;
 	cell->host->stats.frames++;
 	hear(cell, now_ns);
-	if (!token_bucket_take(&cell->bucket, cell->options.rate, now_ns)) {
-		cell->frames_rejected++;
-		cell->host->stats.rate_limited++;
-		throttle(cell, now_ns);
+	if (!within_rate(cell, now_ns))
 		return WIRE_OK;
-	}
 	if (wire_decode(body, len, &d, &refusal) != WIRE_OK)
 		return refuse(cell, c, &refusal, now_ns);
 	if (gap_tracker_frame(&cell->gap, &d, &gap))
@@ -300,10 +319,6 @@ static enum wire_error take_frame(struct cell *cell, struct connection *c, const
 	}
 	tell_declaration(cell, c, &d);
 	observer_declared(cell->observer, &d, now_ns);
-	/* With so much in flight that the guest must wait, so must the rest of what was read: a
-	 * turn reads no more than CONNECTION_READ_SIZE, which is the most by which it is passed. */
-	if (pipeline_full(cell->host->pipeline))
-		pause_reading(cell->host);
 	return WIRE_OK;
 }
 
@@ -328,7 +343,11 @@ static bool on_frame(void *ctx, struct connection *c, const uint8_t *body, size_
 
 static void on_violation(void *ctx, struct connection *c, const struct wire_refusal *refusal)
 {
-	tell_violation(ctx, c, refusal);
+	struct cell *cell = ctx;
+
+	tell_violation(cell, c, refusal);
+	/* As an event costs that a frame brings; what that lacks the next connection has to pay. */
+	token_bucket_take(&cell->bucket, cell->options.rate, monotonic_ns());
 }
 
 static void on_bytes(void *ctx, size_t n)
@@ -371,6 +390,10 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 		if (fd < 0)
 			return;
 		cell->n_accepted++;
+		if (!within_rate(cell, monotonic_ns())) {
+			close_fd(fd);
+			continue;
+		}
 		c = connection_new(cell->host->loop, fd, cell->host->read_buffer, &connection_ops,
 				   cell);
 		if (!c)
@@ -556,7 +579,7 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	/* These texts are the caller's still. */
 	cell->options.probes = (struct probe_options){0};
 	cell->checkpoint_at_ns = cell->added_ns + host->checkpoint_ms * NSEC_PER_MSEC;
-	uv_poll_start(&cell->listen_poll, UV_READABLE, on_listen);
+	poll_cell(cell);
 	arm_timer(cell, cell->added_ns);
 	*ret = cell;
 	return 0;
@@ -573,7 +596,7 @@ void cell_remove(struct cell *cell, const char *reason)
 	struct cell_host *host = cell->host;
 
 	cell->removed = true;
-	uv_poll_stop(&cell->listen_poll);
+	poll_cell(cell);
 	/* Who has connected already is heard. */
 	on_listen(&cell->listen_poll, 0, UV_READABLE);
 	if (cell->active && may_drain(host))

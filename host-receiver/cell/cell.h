@@ -20,7 +20,10 @@
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
 #define CELL_ACCEPTS_PER_TURN	   64u
-/* A cell above its rate is read once in this time: it costs the others so much and no more. */
+/*
+ * A cell above its rate of frames and connections is read, and accepted from, once in this time: it
+ * costs the others so much and no more.
+ */
 #define CELL_THROTTLE_MS 2u
 
 /* Totals of all cells; plain numbers of the loop thread. */
@@ -59,7 +62,7 @@ struct cell {
 	uv_poll_t listen_poll;
 	uv_timer_t timer;
 	unsigned open_handles;
-	bool removed;
+	bool listening, removed;
 	void (*on_connection_ended)(void *ctx); /* optional */
 	void *ctx;
 
@@ -83,7 +86,7 @@ struct cell {
 
 	struct gap_tracker gap;
 	struct token_bucket bucket;
-	uint64_t throttled_until_ns; /* not read before; 0: read */
+	uint64_t throttled_until_ns; /* not read and not accepted before; 0: now */
 	struct once_a_second limited[_LIMITED_MAX];
 	uint16_t refused_version;
 	char refused_source[WIRE_SOURCE_MAX + 1];
@@ -101,6 +104,11 @@ void cell_host_close(struct cell_host *host);
 /* Behind the loop. */
 void cell_host_done(struct cell_host *host);
 
+/*
+ * Every event of a cell comes by here: with so much in flight that the guests must wait, nothing is
+ * read any more. What was read already passes the bound by CONNECTION_READ_SIZE at most.
+ */
+void cell_host_submitted(struct cell_host *host);
 /* Call it from the pipeline's on_progress(): reading goes on when there is room again. */
 void cell_host_progress(struct cell_host *host);
 
