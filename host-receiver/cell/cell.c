@@ -15,7 +15,7 @@ static void sooner(uint64_t *next, uint64_t at_ns)
 		*next = at_ns;
 }
 
-static void settle_newcomer(struct cell *cell, bool active_is_dead);
+static void judge_newcomer(struct cell *cell);
 
 static uint64_t silence_due(const struct cell *cell)
 {
@@ -56,14 +56,16 @@ static void on_listen(uv_poll_t *handle, int status, int events);
 /*
  * Read the active connection and accept new ones, unless something speaks against it. Too much in
  * flight does not speak against accepting: what nobody reads says no more than that it is there.
+ * But while the rest of a dead one is read and its successor waits, who comes next waits as well.
  */
 static void poll_cell(struct cell *cell)
 {
-	const bool throttled = cell->throttled_until_ns != 0;
-	const bool listen = !throttled && !cell->removed;
+	const bool throttled = cell->throttled_until_ns != 0, paused = cell->host->paused;
+	const bool succession = cell->newcomer && cell->active_dead && !paused;
+	const bool listen = !throttled && !succession && !cell->removed;
 
 	if (cell->active)
-		connection_poll(cell->active, !throttled && !cell->host->paused);
+		connection_poll(cell->active, !throttled && !paused);
 	if (listen == cell->listening)
 		return;
 	cell->listening = listen;
@@ -89,8 +91,11 @@ static void on_timer(uv_timer_t *timer)
 		else
 			tell_silenced(cell, now_ns);
 	}
-	if (cell->newcomer && now_ns >= cell->newcomer_until_ns)
-		settle_newcomer(cell, false);
+	if (cell->newcomer && cell->newcomer_until_ns != 0 && now_ns >= cell->newcomer_until_ns)
+		judge_newcomer(cell);
+	/* With --once its end is that of the cell. */
+	if (cell->removed)
+		return;
 	flush_limited(cell, now_ns, false);
 	if (now_ns >= cell->checkpoint_at_ns)
 		tell_checkpoint(cell, now_ns);
@@ -104,6 +109,7 @@ static void activate(struct cell *cell, struct connection *c)
 	const uint64_t now_ns = monotonic_ns();
 
 	cell->active = c;
+	cell->active_dead = false;
 	c->number = ++cell->n_connections;
 	cell->connected_ever = true;
 	cell->watch_since_ns = now_ns;
@@ -113,6 +119,8 @@ static void activate(struct cell *cell, struct connection *c)
 	poll_cell(cell);
 	arm_timer(cell, now_ns);
 }
+
+static void settle_newcomer(struct cell *cell, bool active_is_dead);
 
 /* End the active connection; the one that waited for it, if any, is next. */
 static void disconnect(struct cell *cell, struct connection *c, const char *reason)
@@ -136,7 +144,7 @@ static void contest(struct cell *cell, enum limited_event kind, struct connectio
 	arm_timer(cell, monotonic_ns());
 }
 
-/* The active connection is gone, or it had its time to show that it is dead and did not. */
+/* The active connection is gone, or it lives. */
 static void settle_newcomer(struct cell *cell, bool active_is_dead)
 {
 	struct connection *c = take_ptr(cell->newcomer);
@@ -149,20 +157,58 @@ static void settle_newcomer(struct cell *cell, bool active_is_dead)
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 }
 
-/*
- * Somebody waits for its place. What it still said is heard first, and its end may be among it;
- * while reading is paused it cannot be heard, and so is not taken for dead.
- */
-static void question_active(struct cell *cell)
+/* As connection_read(), of so many bytes in all, or a read more. */
+static ssize_t drain(struct cell *cell, size_t most)
 {
-	if (cell->host->paused)
-		return;
-	connection_drain(cell->active);
-	if (cell->newcomer && !connection_ask(cell->active))
-		disconnect(cell, cell->active, "superseded");
+	size_t total = 0;
+	ssize_t n = 1;
+
+	while (n > 0 && total < most && (!cell->host->paused || cell->removed)) {
+		n = connection_read(cell->active);
+		total += (size_t)MAX(n, 0);
+	}
+	return n;
 }
 
-static void on_accepted(struct cell *cell, struct connection *c)
+/*
+ * Somebody waits for its place. What it still said is heard first, a turn's share of it at once,
+ * and its end may be among it; while reading is paused it cannot be heard, and is asked later.
+ */
+static void question_active(struct cell *cell, uint64_t now_ns)
+{
+	ssize_t n = 1;
+
+	cell->newcomer_until_ns = 0;
+	if (cell->host->paused)
+		return;
+	cell->newcomer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
+	if (cell->removed)
+		n = drain(cell, CONNECTION_DRAIN_MAX);
+	else if (cell->throttled_until_ns == 0)
+		n = drain(cell, CONNECTION_READ_SIZE);
+	if (!cell->newcomer)
+		return;
+	cell->active_dead = !connection_ask(cell->active);
+	if (cell->active_dead && (n == 0 || cell->removed))
+		disconnect(cell, cell->active, "superseded");
+	poll_cell(cell);
+}
+
+/* The active connection has had its time to show that it is dead. */
+static void judge_newcomer(struct cell *cell)
+{
+	if (cell->active_dead && drain(cell, CONNECTION_DRAIN_MAX) < 0)
+		return;
+	if (cell->host->paused)
+		cell->newcomer_until_ns = 0;
+	else if (cell->active_dead)
+		disconnect(cell, cell->active, "superseded");
+	else
+		settle_newcomer(cell, false);
+}
+
+/* Returns whether the active connection was asked, and so perhaps read. */
+static bool on_accepted(struct cell *cell, struct connection *c)
 {
 	const uint64_t now_ns = monotonic_ns();
 
@@ -174,10 +220,11 @@ static void on_accepted(struct cell *cell, struct connection *c)
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 	} else {
 		cell->newcomer = c;
-		cell->newcomer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
-		question_active(cell);
+		question_active(cell, now_ns);
 		arm_timer(cell, now_ns);
+		return true;
 	}
+	return false;
 }
 
 /* ---- reading, all at once ---- */
@@ -376,13 +423,12 @@ static const struct connection_ops connection_ops = {
 	.closed = on_connection_closed,
 };
 
-static void on_listen(uv_poll_t *handle, int status, int events)
+/*
+ * A full backlog blocks the whole VM: take what is there, whatever becomes of it. But in a turn of
+ * the loop no more of the cell is read than its share, unless all must be taken now.
+ */
+static void accept_some(struct cell *cell, bool all)
 {
-	struct cell *cell = handle->data;
-
-	(void)status;
-	(void)events;
-	/* A full backlog blocks the whole VM: take what is there, whatever becomes of it. */
 	for (unsigned i = 0; i < CELL_ACCEPTS_PER_TURN; i++) {
 		struct connection *c;
 		int fd = accept4(cell->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -399,8 +445,16 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 		if (!c)
 			continue;
 		cell->open_handles++;
-		on_accepted(cell, c);
+		if (on_accepted(cell, c) && !all)
+			return;
 	}
+}
+
+static void on_listen(uv_poll_t *handle, int status, int events)
+{
+	(void)status;
+	(void)events;
+	accept_some(handle->data, false);
 }
 
 /* ---- cells and their host ---- */
@@ -448,6 +502,14 @@ void cell_host_progress(struct cell_host *host)
 		return;
 	host->paused = false;
 	poll_all(host);
+	for (struct cell *cell = host->cells; cell; cell = cell->next) {
+		const uint64_t now_ns = monotonic_ns();
+
+		if (!cell->newcomer || cell->newcomer_until_ns != 0)
+			continue;
+		question_active(cell, now_ns);
+		arm_timer(cell, now_ns);
+	}
 }
 
 static void free_stream(void *arg)
@@ -497,7 +559,7 @@ static void on_handle_closed(uv_handle_t *handle)
 static void accept_waiting(struct cell *cell)
 {
 	if (!cell->removed)
-		on_listen(&cell->listen_poll, 0, UV_READABLE);
+		accept_some(cell, true);
 }
 
 static void count_vmm_connections(struct cell *cell, uint64_t n)
@@ -598,9 +660,9 @@ void cell_remove(struct cell *cell, const char *reason)
 	cell->removed = true;
 	poll_cell(cell);
 	/* Who has connected already is heard. */
-	on_listen(&cell->listen_poll, 0, UV_READABLE);
+	accept_some(cell, true);
 	if (cell->active && may_drain(host))
-		connection_drain(cell->active);
+		drain(cell, CONNECTION_DRAIN_MAX);
 	if (cell->newcomer)
 		settle_newcomer(cell, false);
 	if (cell->active)

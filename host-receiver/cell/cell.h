@@ -66,9 +66,10 @@ struct cell {
 	void (*on_connection_ended)(void *ctx); /* optional */
 	void *ctx;
 
-	struct connection *active;   /* NULL: none */
-	struct connection *newcomer; /* waits whether the active one is dead */
-	uint64_t newcomer_until_ns;
+	struct connection *active;	    /* NULL: none */
+	struct connection *newcomer;	    /* waits whether the active one is dead */
+	uint64_t newcomer_until_ns;	    /* 0: the active one cannot be asked yet */
+	bool active_dead;		    /* but more of it may have to be heard */
 	uint64_t n_connections, n_accepted; /* that became active; all */
 	struct observer *observer;	    /* NULL: no probes */
 	const char *end_reason;

@@ -3,6 +3,7 @@
 
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -419,6 +420,31 @@ def connections_are_limited_like_frames():
         assert events[-1]["data"]["framesRejected"] == len(
             named(events, "guest.v1.channel_violation")) + sum(
                 e["data"]["count"] for e in limited)
+
+
+def a_newcomer_waits_while_nobody_can_be_heard():
+    """The first has gone, but its end cannot be read yet: the second is no contest."""
+    read_end, write_end = os.pipe()
+    with Receiver("--rate", "1000000000", sign=False, stdout=write_end) as r:
+        os.close(write_end)
+        first = r.connect()
+        first.settimeout(3)
+        try:
+            while True:
+                first.sendall(b"".join(frame(version=1) for _ in range(1000)))
+        except TimeoutError:
+            pass
+        first.close()
+        second = r.connect()
+        second.sendall(frame(version=1, comm="second"))
+        time.sleep(0.8)
+        evidence = b""
+        while b'"second"' not in evidence:
+            assert select.select([read_end], [], [], 30)[0], "the second is not heard"
+            evidence = evidence[-1000:] + os.read(read_end, 1 << 20)
+        assert not closed_by_host(second, 0.3)
+        r.process.kill()
+        os.close(read_end)
 
 
 def nobody_reads_the_evidence():
