@@ -431,12 +431,12 @@ static void accept_some(struct cell *cell, bool all)
 {
 	for (unsigned i = 0; i < CELL_ACCEPTS_PER_TURN; i++) {
 		struct connection *c;
-		int fd = accept4(cell->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = accept_or_refuse(cell->socket.fd, &cell->host->spare);
 
-		if (fd < 0)
+		if (fd < 0 && fd != -EMFILE)
 			return;
 		cell->n_accepted++;
-		if (!within_rate(cell, monotonic_ns())) {
+		if (!within_rate(cell, monotonic_ns()) || fd < 0) {
 			close_fd(fd);
 			continue;
 		}
@@ -477,6 +477,7 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 		.checkpoint_ms = checkpoint_ms,
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
+	spare_fd_open(&host->spare);
 	if (!host->read_buffer || probe_host_new(loop, &host->probes) < 0)
 		return -ENOMEM;
 	if (gethostname(host->hostname, sizeof(host->hostname) - 1) < 0 ||
@@ -493,6 +494,9 @@ void cell_host_close(struct cell_host *host)
 
 void cell_host_done(struct cell_host *host)
 {
+	/* Without it there was no beginning. */
+	if (host->read_buffer)
+		close_fd(host->spare.fd);
 	free(host->read_buffer);
 }
 

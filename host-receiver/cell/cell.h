@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "host-receiver/accept.h"
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/limiter.h"
@@ -49,6 +50,7 @@ struct cell_host {
 	/* Not 0: all cells are to be removed; until then what has arrived is still read. */
 	uint64_t drain_until_ns;
 	struct cell_host_stats stats;
+	struct spare_fd spare;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
 

@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -162,6 +163,20 @@ class Receiver:
             print(f"the receiver (ended with {self.process.returncode}) said:\n{self.log()}",
                   file=sys.stderr)
         self.dir.cleanup()
+
+
+def no_more_descriptors(pid):
+    """From now on the process has those that it has; give one of them up, and it has one."""
+    have = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    lowest_free = next(fd for fd in range(len(have) + 1) if fd not in have)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, hard))
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def closed_by_host(sock, timeout=3.0):

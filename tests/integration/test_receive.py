@@ -12,8 +12,8 @@ import time
 
 import oracle
 from oracle import named
-from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, frame, heartbeat,
-                      hello, spawned)
+from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, cpu_seconds, frame,
+                      heartbeat, hello, no_more_descriptors, spawned)
 from runner import main
 
 
@@ -184,6 +184,27 @@ def a_dead_connection_is_superseded():
         assert named(events, "guest.v1.agent_disconnected")[0]["data"]["reason"] == "superseded"
         assert named(events, "guest.v1.process_spawned")[0]["data"]["connection"] == 2
         first.close()
+        r.stop()
+
+
+def who_connects_without_a_descriptor_left_is_closed():
+    with Receiver() as r:
+        first = r.connect()
+        first.sendall(hello())
+        r.wait_for("guest.v1.telemetry_hello")
+        no_more_descriptors(r.process.pid)
+        for _ in range(20):
+            assert closed_by_host(r.connect(), 30)
+        before = cpu_seconds(r.process.pid)
+        time.sleep(1)
+        assert cpu_seconds(r.process.pid) - before < 0.2, "it waits for something it cannot take"
+        assert r.log().count("no file descriptor is left") == 1, r.log()
+        first.sendall(spawned(1))
+        r.wait_for("guest.v1.process_spawned")
+        first.close()
+        r.wait_for("guest.v1.agent_disconnected")
+        r.connect().sendall(spawned(2))
+        r.wait_for("guest.v1.process_spawned", 2)
         r.stop()
 
 
