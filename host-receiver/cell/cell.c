@@ -15,7 +15,7 @@ static void sooner(uint64_t *next, uint64_t at_ns)
 		*next = at_ns;
 }
 
-static void settle_newcomer(struct cell *cell, bool active_is_dead);
+static void judge_newcomer(struct cell *cell);
 
 static uint64_t silence_due(const struct cell *cell)
 {
@@ -51,11 +51,28 @@ static void arm_timer(struct cell *cell, uint64_t now_ns)
 	uv_timer_start(&cell->timer, on_timer, age_ms(now_ns, next) + 1, 0);
 }
 
-/* Read the active connection, unless something speaks against it. */
-static void poll_active(struct cell *cell)
+static void on_listen(uv_poll_t *handle, int status, int events);
+
+/*
+ * Read the active connection and accept new ones, unless something speaks against it. Too much in
+ * flight does not speak against accepting: what nobody reads says no more than that it is there.
+ * But while the rest of a dead one is read and its successor waits, who comes next waits as well.
+ */
+static void poll_cell(struct cell *cell)
 {
+	const bool throttled = cell->throttled_until_ns != 0, paused = cell->host->paused;
+	const bool succession = cell->newcomer && cell->active_dead && !paused;
+	const bool listen = !throttled && !succession && !cell->removed;
+
 	if (cell->active)
-		connection_poll(cell->active, !cell->host->paused && cell->throttled_until_ns == 0);
+		connection_poll(cell->active, !throttled && !paused);
+	if (listen == cell->listening)
+		return;
+	cell->listening = listen;
+	if (listen)
+		uv_poll_start(&cell->listen_poll, UV_READABLE, on_listen);
+	else
+		uv_poll_stop(&cell->listen_poll);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -65,7 +82,7 @@ static void on_timer(uv_timer_t *timer)
 
 	if (cell->throttled_until_ns != 0 && now_ns >= cell->throttled_until_ns) {
 		cell->throttled_until_ns = 0;
-		poll_active(cell);
+		poll_cell(cell);
 	}
 	if (due != 0 && now_ns >= due) {
 		/* While reading is paused the guest cannot be heard: that is not its silence. */
@@ -74,8 +91,11 @@ static void on_timer(uv_timer_t *timer)
 		else
 			tell_silenced(cell, now_ns);
 	}
-	if (cell->newcomer && now_ns >= cell->newcomer_until_ns)
-		settle_newcomer(cell, false);
+	if (cell->newcomer && cell->newcomer_until_ns != 0 && now_ns >= cell->newcomer_until_ns)
+		judge_newcomer(cell);
+	/* With --once its end is that of the cell. */
+	if (cell->removed)
+		return;
 	flush_limited(cell, now_ns, false);
 	if (now_ns >= cell->checkpoint_at_ns)
 		tell_checkpoint(cell, now_ns);
@@ -89,15 +109,18 @@ static void activate(struct cell *cell, struct connection *c)
 	const uint64_t now_ns = monotonic_ns();
 
 	cell->active = c;
+	cell->active_dead = false;
 	c->number = ++cell->n_connections;
 	cell->connected_ever = true;
 	cell->watch_since_ns = now_ns;
 	cell->host->stats.connections++;
 	cell->host->stats.active++;
 	tell_connected(cell, c);
-	poll_active(cell);
+	poll_cell(cell);
 	arm_timer(cell, now_ns);
 }
+
+static void settle_newcomer(struct cell *cell, bool active_is_dead);
 
 /* End the active connection; the one that waited for it, if any, is next. */
 static void disconnect(struct cell *cell, struct connection *c, const char *reason)
@@ -121,7 +144,7 @@ static void contest(struct cell *cell, enum limited_event kind, struct connectio
 	arm_timer(cell, monotonic_ns());
 }
 
-/* The active connection is gone, or it had its time to show that it is dead and did not. */
+/* The active connection is gone, or it lives. */
 static void settle_newcomer(struct cell *cell, bool active_is_dead)
 {
 	struct connection *c = take_ptr(cell->newcomer);
@@ -134,20 +157,58 @@ static void settle_newcomer(struct cell *cell, bool active_is_dead)
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 }
 
-/*
- * Somebody waits for its place. What it still said is heard first, and its end may be among it;
- * while reading is paused it cannot be heard, and so is not taken for dead.
- */
-static void question_active(struct cell *cell)
+/* As connection_read(), of so many bytes in all, or a read more. */
+static ssize_t drain(struct cell *cell, size_t most)
 {
-	if (cell->host->paused)
-		return;
-	connection_drain(cell->active);
-	if (cell->newcomer && !connection_ask(cell->active))
-		disconnect(cell, cell->active, "superseded");
+	size_t total = 0;
+	ssize_t n = 1;
+
+	while (n > 0 && total < most && (!cell->host->paused || cell->removed)) {
+		n = connection_read(cell->active);
+		total += (size_t)MAX(n, 0);
+	}
+	return n;
 }
 
-static void on_accepted(struct cell *cell, struct connection *c)
+/*
+ * Somebody waits for its place. What it still said is heard first, a turn's share of it at once,
+ * and its end may be among it; while reading is paused it cannot be heard, and is asked later.
+ */
+static void question_active(struct cell *cell, uint64_t now_ns)
+{
+	ssize_t n = 1;
+
+	cell->newcomer_until_ns = 0;
+	if (cell->host->paused)
+		return;
+	cell->newcomer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
+	if (cell->removed)
+		n = drain(cell, CONNECTION_DRAIN_MAX);
+	else if (cell->throttled_until_ns == 0)
+		n = drain(cell, CONNECTION_READ_SIZE);
+	if (!cell->newcomer)
+		return;
+	cell->active_dead = !connection_ask(cell->active);
+	if (cell->active_dead && (n == 0 || cell->removed))
+		disconnect(cell, cell->active, "superseded");
+	poll_cell(cell);
+}
+
+/* The active connection has had its time to show that it is dead. */
+static void judge_newcomer(struct cell *cell)
+{
+	if (cell->active_dead && drain(cell, CONNECTION_DRAIN_MAX) < 0)
+		return;
+	if (cell->host->paused)
+		cell->newcomer_until_ns = 0;
+	else if (cell->active_dead)
+		disconnect(cell, cell->active, "superseded");
+	else
+		settle_newcomer(cell, false);
+}
+
+/* Returns whether the active connection was asked, and so perhaps read. */
+static bool on_accepted(struct cell *cell, struct connection *c)
 {
 	const uint64_t now_ns = monotonic_ns();
 
@@ -159,10 +220,11 @@ static void on_accepted(struct cell *cell, struct connection *c)
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 	} else {
 		cell->newcomer = c;
-		cell->newcomer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
-		question_active(cell);
+		question_active(cell, now_ns);
 		arm_timer(cell, now_ns);
+		return true;
 	}
+	return false;
 }
 
 /* ---- reading, all at once ---- */
@@ -170,12 +232,12 @@ static void on_accepted(struct cell *cell, struct connection *c)
 static void poll_all(struct cell_host *host)
 {
 	for (struct cell *cell = host->cells; cell; cell = cell->next)
-		poll_active(cell);
+		poll_cell(cell);
 }
 
-static void pause_reading(struct cell_host *host)
+void cell_host_submitted(struct cell_host *host)
 {
-	if (host->paused)
+	if (host->paused || !pipeline_full(host->pipeline))
 		return;
 	host->paused = true;
 	host->stats.reads_paused++;
@@ -255,15 +317,23 @@ static void note_totals(struct cell *cell, const struct declaration *d)
 	cell->guest_kernel_lost = lost;
 }
 
-/* Above its rate: what of it is read is counted, and how much is read is bounded. */
-static void throttle(struct cell *cell, uint64_t now_ns)
+/*
+ * A frame or a connection more. Above the cell's rate what comes is counted and refused, and how
+ * much comes is bounded.
+ */
+static bool within_rate(struct cell *cell, uint64_t now_ns)
 {
+	if (token_bucket_take(&cell->bucket, cell->options.rate, now_ns))
+		return true;
+	cell->frames_rejected++;
+	cell->host->stats.rate_limited++;
 	count_limited(cell, LIMITED_RATE, 1, now_ns);
-	if (cell->throttled_until_ns != 0)
-		return;
-	cell->throttled_until_ns = now_ns + CELL_THROTTLE_MS * NSEC_PER_MSEC;
-	poll_active(cell);
-	arm_timer(cell, now_ns);
+	if (cell->throttled_until_ns == 0) {
+		cell->throttled_until_ns = now_ns + CELL_THROTTLE_MS * NSEC_PER_MSEC;
+		poll_cell(cell);
+		arm_timer(cell, now_ns);
+	}
+	return false;
 }
 
 static enum wire_error take_frame(struct cell *cell, struct connection *c, const uint8_t *body,
@@ -278,12 +348,8 @@ static enum wire_error take_frame(struct cell *cell, struct connection *c, const
 	cell->frames++;
 	cell->host->stats.frames++;
 	hear(cell, now_ns);
-	if (!token_bucket_take(&cell->bucket, cell->options.rate, now_ns)) {
-		cell->frames_rejected++;
-		cell->host->stats.rate_limited++;
-		throttle(cell, now_ns);
+	if (!within_rate(cell, now_ns))
 		return WIRE_OK;
-	}
 	if (wire_decode(body, len, &d, &refusal) != WIRE_OK)
 		return refuse(cell, c, &refusal, now_ns);
 	if (gap_tracker_frame(&cell->gap, &d, &gap))
@@ -300,10 +366,6 @@ static enum wire_error take_frame(struct cell *cell, struct connection *c, const
 	}
 	tell_declaration(cell, c, &d);
 	observer_declared(cell->observer, &d, now_ns);
-	/* With so much in flight that the guest must wait, so must the rest of what was read: a
-	 * turn reads no more than CONNECTION_READ_SIZE, which is the most by which it is passed. */
-	if (pipeline_full(cell->host->pipeline))
-		pause_reading(cell->host);
 	return WIRE_OK;
 }
 
@@ -328,7 +390,11 @@ static bool on_frame(void *ctx, struct connection *c, const uint8_t *body, size_
 
 static void on_violation(void *ctx, struct connection *c, const struct wire_refusal *refusal)
 {
-	tell_violation(ctx, c, refusal);
+	struct cell *cell = ctx;
+
+	tell_violation(cell, c, refusal);
+	/* As an event costs that a frame brings; what that lacks the next connection has to pay. */
+	token_bucket_take(&cell->bucket, cell->options.rate, monotonic_ns());
 }
 
 static void on_bytes(void *ctx, size_t n)
@@ -357,27 +423,38 @@ static const struct connection_ops connection_ops = {
 	.closed = on_connection_closed,
 };
 
-static void on_listen(uv_poll_t *handle, int status, int events)
+/*
+ * A full backlog blocks the whole VM: take what is there, whatever becomes of it. But in a turn of
+ * the loop no more of the cell is read than its share, unless all must be taken now.
+ */
+static void accept_some(struct cell *cell, bool all)
 {
-	struct cell *cell = handle->data;
-
-	(void)status;
-	(void)events;
-	/* A full backlog blocks the whole VM: take what is there, whatever becomes of it. */
 	for (unsigned i = 0; i < CELL_ACCEPTS_PER_TURN; i++) {
 		struct connection *c;
-		int fd = accept4(cell->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = accept_or_refuse(cell->socket.fd, &cell->host->spare);
 
-		if (fd < 0)
+		if (fd < 0 && fd != -EMFILE)
 			return;
 		cell->n_accepted++;
+		if (!within_rate(cell, monotonic_ns()) || fd < 0) {
+			close_fd(fd);
+			continue;
+		}
 		c = connection_new(cell->host->loop, fd, cell->host->read_buffer, &connection_ops,
 				   cell);
 		if (!c)
 			continue;
 		cell->open_handles++;
-		on_accepted(cell, c);
+		if (on_accepted(cell, c) && !all)
+			return;
 	}
+}
+
+static void on_listen(uv_poll_t *handle, int status, int events)
+{
+	(void)status;
+	(void)events;
+	accept_some(handle->data, false);
 }
 
 /* ---- cells and their host ---- */
@@ -400,6 +477,7 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 		.checkpoint_ms = checkpoint_ms,
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
+	spare_fd_open(&host->spare);
 	if (!host->read_buffer || probe_host_new(loop, &host->probes) < 0)
 		return -ENOMEM;
 	if (gethostname(host->hostname, sizeof(host->hostname) - 1) < 0 ||
@@ -416,6 +494,9 @@ void cell_host_close(struct cell_host *host)
 
 void cell_host_done(struct cell_host *host)
 {
+	/* Without it there was no beginning. */
+	if (host->read_buffer)
+		close_fd(host->spare.fd);
 	free(host->read_buffer);
 }
 
@@ -425,6 +506,14 @@ void cell_host_progress(struct cell_host *host)
 		return;
 	host->paused = false;
 	poll_all(host);
+	for (struct cell *cell = host->cells; cell; cell = cell->next) {
+		const uint64_t now_ns = monotonic_ns();
+
+		if (!cell->newcomer || cell->newcomer_until_ns != 0)
+			continue;
+		question_active(cell, now_ns);
+		arm_timer(cell, now_ns);
+	}
 }
 
 static void free_stream(void *arg)
@@ -474,7 +563,7 @@ static void on_handle_closed(uv_handle_t *handle)
 static void accept_waiting(struct cell *cell)
 {
 	if (!cell->removed)
-		on_listen(&cell->listen_poll, 0, UV_READABLE);
+		accept_some(cell, true);
 }
 
 static void count_vmm_connections(struct cell *cell, uint64_t n)
@@ -556,7 +645,7 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	/* These texts are the caller's still. */
 	cell->options.probes = (struct probe_options){0};
 	cell->checkpoint_at_ns = cell->added_ns + host->checkpoint_ms * NSEC_PER_MSEC;
-	uv_poll_start(&cell->listen_poll, UV_READABLE, on_listen);
+	poll_cell(cell);
 	arm_timer(cell, cell->added_ns);
 	*ret = cell;
 	return 0;
@@ -573,11 +662,11 @@ void cell_remove(struct cell *cell, const char *reason)
 	struct cell_host *host = cell->host;
 
 	cell->removed = true;
-	uv_poll_stop(&cell->listen_poll);
+	poll_cell(cell);
 	/* Who has connected already is heard. */
-	on_listen(&cell->listen_poll, 0, UV_READABLE);
+	accept_some(cell, true);
 	if (cell->active && may_drain(host))
-		connection_drain(cell->active);
+		drain(cell, CONNECTION_DRAIN_MAX);
 	if (cell->newcomer)
 		settle_newcomer(cell, false);
 	if (cell->active)

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "host-receiver/accept.h"
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/limiter.h"
@@ -20,7 +21,10 @@
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
 #define CELL_ACCEPTS_PER_TURN	   64u
-/* A cell above its rate is read once in this time: it costs the others so much and no more. */
+/*
+ * A cell above its rate of frames and connections is read, and accepted from, once in this time: it
+ * costs the others so much and no more.
+ */
 #define CELL_THROTTLE_MS 2u
 
 /* Totals of all cells; plain numbers of the loop thread. */
@@ -46,6 +50,7 @@ struct cell_host {
 	/* Not 0: all cells are to be removed; until then what has arrived is still read. */
 	uint64_t drain_until_ns;
 	struct cell_host_stats stats;
+	struct spare_fd spare;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
 
@@ -59,13 +64,14 @@ struct cell {
 	uv_poll_t listen_poll;
 	uv_timer_t timer;
 	unsigned open_handles;
-	bool removed;
+	bool listening, removed;
 	void (*on_connection_ended)(void *ctx); /* optional */
 	void *ctx;
 
-	struct connection *active;   /* NULL: none */
-	struct connection *newcomer; /* waits whether the active one is dead */
-	uint64_t newcomer_until_ns;
+	struct connection *active;	    /* NULL: none */
+	struct connection *newcomer;	    /* waits whether the active one is dead */
+	uint64_t newcomer_until_ns;	    /* 0: the active one cannot be asked yet */
+	bool active_dead;		    /* but more of it may have to be heard */
 	uint64_t n_connections, n_accepted; /* that became active; all */
 	struct observer *observer;	    /* NULL: no probes */
 	const char *end_reason;
@@ -83,7 +89,7 @@ struct cell {
 
 	struct gap_tracker gap;
 	struct token_bucket bucket;
-	uint64_t throttled_until_ns; /* not read before; 0: read */
+	uint64_t throttled_until_ns; /* not read and not accepted before; 0: now */
 	struct once_a_second limited[_LIMITED_MAX];
 	uint16_t refused_version;
 	char refused_source[WIRE_SOURCE_MAX + 1];
@@ -101,6 +107,11 @@ void cell_host_close(struct cell_host *host);
 /* Behind the loop. */
 void cell_host_done(struct cell_host *host);
 
+/*
+ * Every event of a cell comes by here: with so much in flight that the guests must wait, nothing is
+ * read any more. What was read already passes the bound by CONNECTION_READ_SIZE at most.
+ */
+void cell_host_submitted(struct cell_host *host);
 /* Call it from the pipeline's on_progress(): reading goes on when there is room again. */
 void cell_host_progress(struct cell_host *host);
 

@@ -116,8 +116,7 @@ static bool feed(struct connection *c, const uint8_t *data, size_t len)
 	return true;
 }
 
-/* Returns bytes read, 0 when there is nothing, or -1 when the connection has ended: told. */
-static ssize_t read_once(struct connection *c)
+ssize_t connection_read(struct connection *c)
 {
 	ssize_t n = recv(c->fd, c->buffer, CONNECTION_READ_SIZE, MSG_DONTWAIT);
 
@@ -145,19 +144,6 @@ static ssize_t read_once(struct connection *c)
 		c->ops->ended(c->ctx, c, n == 0 ? "eof" : "read_error");
 	}
 	return -1;
-}
-
-void connection_read(struct connection *c)
-{
-	read_once(c);
-}
-
-void connection_drain(struct connection *c)
-{
-	ssize_t n, total = 0;
-
-	while ((n = read_once(c)) > 0 && total < (ssize_t)CONNECTION_DRAIN_MAX)
-		total += n;
 }
 
 bool connection_ask(struct connection *c)

@@ -18,7 +18,7 @@
 
 /* Bytes read of one connection in a turn of the loop: no cell delays another for longer. */
 #define CONNECTION_READ_SIZE (64u * 1024u)
-/* What is still read at an orderly end. */
+/* What is still read of one that ends. */
 #define CONNECTION_DRAIN_MAX (1024u * 1024u)
 
 struct connection;
@@ -57,10 +57,11 @@ struct connection *connection_new(uv_loop_t *loop, int fd, uint8_t *buffer,
 
 void connection_poll(struct connection *c, bool on);
 
-/* Read once and hand the whole frames to the owner, who may end the connection. */
-void connection_read(struct connection *c);
-/* Read until nothing is there any more; the connection may end meanwhile. */
-void connection_drain(struct connection *c);
+/*
+ * Read once and hand the whole frames to the owner, who may end the connection. Returns the bytes
+ * read, 0 when there is nothing, or -1 when the connection has ended: told.
+ */
+ssize_t connection_read(struct connection *c);
 
 /* The liveness byte (wire.md section 6). False when the connection is dead. */
 bool connection_ask(struct connection *c);

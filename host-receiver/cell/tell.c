@@ -13,6 +13,7 @@ static struct event *begin_event(struct cell *cell, enum event_type type)
 static void submit(struct cell *cell, struct event *e)
 {
 	pipeline_submit(cell->host->pipeline, e);
+	cell_host_submitted(cell->host);
 }
 
 static void add_peer(struct event *e, const struct ucred *peer)

@@ -9,6 +9,7 @@
 #include <sysexits.h>
 
 #include "common/util.h"
+#include "host-receiver/accept.h"
 
 #define READ_SIZE   4096u
 #define GROUPS_MAX  65536u /* NGROUPS_MAX of Linux */
@@ -17,6 +18,7 @@
 struct control_server {
 	uv_loop_t *loop;
 	int fd; /* listening; owned */
+	struct spare_fd spare;
 	uv_poll_t poll;
 	struct sockaddr_un address;
 	bool has_gid, closed;
@@ -302,11 +304,12 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 	(void)status;
 	(void)events;
 	for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
-		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = accept_or_refuse(server->fd, &server->spare);
 
-		if (fd < 0)
+		if (fd >= 0)
+			accept_client(server, fd);
+		else if (fd != -EMFILE)
 			return;
-		accept_client(server, fd);
 	}
 }
 
@@ -402,6 +405,7 @@ int control_server_new(uv_loop_t *loop, const struct control_server_options *o,
 		r = bind_socket(server, why);
 	if (r < 0)
 		goto fail;
+	spare_fd_open(&server->spare);
 	uv_poll_init(loop, &server->poll, server->fd);
 	server->poll.data = server;
 	uv_poll_start(&server->poll, UV_READABLE, on_listen);
@@ -428,6 +432,7 @@ void control_server_free(struct control_server *server)
 	unlink(server->address.sun_path);
 	uv_poll_stop(&server->poll);
 	close_fd(take_fd(&server->fd));
+	close_fd(take_fd(&server->spare.fd));
 	for (struct client *c = server->clients; c; c = c->next)
 		close_client(c);
 	uv_close((uv_handle_t *)&server->poll, on_server_closed);

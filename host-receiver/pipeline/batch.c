@@ -51,6 +51,16 @@ void batch_reset(struct batch *b)
 	b->error = 0;
 }
 
+size_t batch_footprint(const struct batch *b)
+{
+	const size_t expected = b->out_len > 0 ? 0 : b->n_events * BATCH_LINE_COST;
+	size_t size = sizeof(*b) + MAX(b->out_size, expected);
+
+	for (const struct batch_block *block = b->blocks; block; block = block->next)
+		size += sizeof(*block) + block->size;
+	return size;
+}
+
 void *batch_alloc(struct batch *b, size_t size)
 {
 	const size_t aligned = (size + 15) & ~(size_t)15;
@@ -70,7 +80,6 @@ void *batch_alloc(struct batch *b, size_t size)
 	}
 	p = block->data + block->used;
 	block->used += aligned;
-	b->cost += aligned;
 	return p;
 }
 

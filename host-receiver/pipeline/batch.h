@@ -10,8 +10,8 @@
 #include "host-receiver/sign/signer.h"
 
 #define BATCH_EVENTS_MAX 256u
-/* What an event costs in flight besides its texts: struct, line, envelope. For the accounting. */
-#define BATCH_EVENT_COST 2048u
+/* What the line of an event is expected to take, as long as it is not written. */
+#define BATCH_LINE_COST	 2048u
 #define BATCH_BLOCK_SIZE (64u * 1024u)
 
 struct batch_block {
@@ -32,7 +32,7 @@ struct batch {
 	uint64_t number;	   /* batches are committed in this order, from 0 without holes */
 	struct signer_ref *signer; /* a reference: signs the whole batch */
 	size_t n_events;
-	size_t cost;			 /* bytes in flight that it stands for */
+	size_t cost;			 /* the memory that it is accounted for */
 	uint64_t oldest_ns;		 /* CLOCK_MONOTONIC of the first event */
 	struct batch_block *blocks;	 /* the first is kept for the next use */
 	struct batch_deferred *deferred; /* in the arena */
@@ -48,6 +48,9 @@ struct batch *batch_new(void);
 void batch_free(struct batch *b);
 /* Empty it for the next use; memory beyond the usual is given back. */
 void batch_reset(struct batch *b);
+
+/* The memory that it takes, or will once its lines are written. */
+size_t batch_footprint(const struct batch *b);
 
 /* Memory that lives as long as the batch's content; 16-byte aligned. NULL: no memory. */
 void *batch_alloc(struct batch *b, size_t size);

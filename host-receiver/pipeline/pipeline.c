@@ -7,8 +7,6 @@
 #include "common/util.h"
 #include "host-receiver/pipeline/batch.h"
 
-#define FREE_BATCHES_MAX 32u
-
 const uint64_t pipeline_bucket_us[PIPELINE_BUCKETS - 1] = {
 	100,   250,    500,    1000,   2500,	5000,	 10000,	   25000,
 	50000, 100000, 250000, 500000, 1000000, 2500000, 10000000,
@@ -30,6 +28,7 @@ struct pipeline {
 	uv_timer_t batch_timer;
 	uv_async_t progress;
 	struct batch *open;
+	bool overdue; /* the open batch, which waits for those before it */
 	struct batch_queue free_batches;
 	size_t n_free;
 	uint64_t next_number, n_outstanding;
@@ -99,6 +98,15 @@ static void die(const char *what, int error)
 	abort();
 }
 
+/* Of whoever has the batch. */
+static void account(struct pipeline *p, struct batch *b)
+{
+	const size_t footprint = batch_footprint(b);
+
+	atomic_fetch_add(&p->stats.inflight_bytes, footprint - b->cost);
+	b->cost = footprint;
+}
+
 /* ---- workers ---- */
 
 static void put_signed(struct pipeline *p, struct batch *b)
@@ -133,6 +141,7 @@ static void worker_main(void *arg)
 		began = monotonic_ns();
 		b->error = batch_write(b, b->signer->signer, &clock);
 		measure(&p->stats.sign, monotonic_ns() - began);
+		account(p, b);
 		uv_mutex_lock(&p->lock);
 		put_signed(p, b);
 	}
@@ -266,7 +275,7 @@ static void recycle(struct pipeline *p, struct batch *b)
 	atomic_fetch_sub(&p->stats.inflight_bytes, b->cost);
 	signer_unref(b->signer);
 	p->n_outstanding--;
-	if (p->n_free >= FREE_BATCHES_MAX) {
+	if (p->n_free >= PIPELINE_FREE_MAX) {
 		batch_free(b);
 		return;
 	}
@@ -274,6 +283,8 @@ static void recycle(struct pipeline *p, struct batch *b)
 	queue_put(&p->free_batches, b);
 	p->n_free++;
 }
+
+static void close_overdue(struct pipeline *p);
 
 static void on_progress(uv_async_t *handle)
 {
@@ -293,6 +304,8 @@ static void on_progress(uv_async_t *handle)
 		committed.first = b->next;
 		recycle(p, b);
 	}
+	if (p->overdue)
+		close_overdue(p);
 	p->on_progress(p->ctx, atomic_load(&p->stats.sink_error), fatal);
 }
 
@@ -301,11 +314,11 @@ void pipeline_flush(struct pipeline *p)
 	struct batch *b = take_ptr(p->open);
 
 	uv_timer_stop(&p->batch_timer);
+	p->overdue = false;
 	if (!b)
 		return;
 	b->number = p->next_number++;
-	b->cost += b->n_events * BATCH_EVENT_COST;
-	atomic_fetch_add(&p->stats.inflight_bytes, b->cost);
+	account(p, b);
 	p->n_outstanding++;
 	uv_mutex_lock(&p->lock);
 	queue_put(&p->to_sign, b);
@@ -313,9 +326,19 @@ void pipeline_flush(struct pipeline *p)
 	uv_mutex_unlock(&p->lock);
 }
 
+/* Those that it waits for make progress, or their sink's state changes: then it is asked again. */
+static void close_overdue(struct pipeline *p)
+{
+	const bool failing = atomic_load(&p->stats.sink_error) != 0;
+
+	p->overdue = (failing && p->n_outstanding > 0) || p->n_outstanding >= PIPELINE_GROUP_MAX;
+	if (!p->overdue)
+		pipeline_flush(p);
+}
+
 static void on_batch_timer(uv_timer_t *handle)
 {
-	pipeline_flush(handle->data);
+	close_overdue(handle->data);
 }
 
 static struct batch *open_batch(struct pipeline *p)

@@ -7,10 +7,15 @@
  *   committer:   batches in their order, all that are ready as one group, to the sink
  *   loop thread: on_progress(), and the batch is used again
  *
- * A batch closes at BATCH_EVENTS_MAX events or after PIPELINE_BATCH_MS. What is in flight is
- * counted; at max_inflight pipeline_full() turns true and the loop must stop reading until
- * on_progress() finds it false again. Nothing that was submitted is ever dropped: when the sink
- * fails its group is given to it again each second.
+ * A batch closes at BATCH_EVENTS_MAX events or after PIPELINE_BATCH_MS; but while the sink fails,
+ * or a whole group waits for it already, it would not be committed any sooner for that, and so is
+ * filled until they are.
+ *
+ * What is in flight is counted as the memory it takes; at max_inflight pipeline_full() turns true
+ * and the loop must stop reading until on_progress() finds it false again. What comes on top of
+ * max_inflight: the open batch, up to PIPELINE_FREE_MAX emptied ones for reuse, and for the moment
+ * until a worker has written them, lines that are longer than expected. Nothing that was submitted
+ * is ever dropped: when the sink fails its group is given to it again each second.
  *
  * All functions are for the loop thread.
  */
@@ -28,6 +33,7 @@
 #define PIPELINE_RETRY_MS	  1000u
 #define PIPELINE_INFLIGHT_DEFAULT (64u * 1024u * 1024u)
 #define PIPELINE_GROUP_MAX	  64u /* batches of one commit */
+#define PIPELINE_FREE_MAX	  32u /* batches kept for reuse */
 #define PIPELINE_BUCKETS	  16u /* of the histograms */
 
 struct pipeline;

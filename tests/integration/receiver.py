@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -97,6 +98,14 @@ class Receiver:
             os.close(fd)
         return sock
 
+    def visit(self, data):
+        """Come, say something to whoever still listens, and go."""
+        with self.connect() as sock:
+            try:
+                sock.sendall(data)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+
     def lines(self):
         with open(self.evidence_path, "rb") as f:
             return f.read()
@@ -124,6 +133,14 @@ class Receiver:
         self.verify()
         return events
 
+    def stop_and_read(self, read_end, timeout=30.0):
+        """Seal what waits for a reader of standard output that stood still; the events."""
+        self.process.terminate()
+        with os.fdopen(read_end, "rb") as f:
+            evidence = f.read()
+        assert self.process.wait(timeout) == 0, self.log()
+        return oracle.check(evidence, self.keys)
+
     def verify(self, want=0):
         args = [RECEIVER, "verify"]
         if self.keys:
@@ -146,6 +163,20 @@ class Receiver:
             print(f"the receiver (ended with {self.process.returncode}) said:\n{self.log()}",
                   file=sys.stderr)
         self.dir.cleanup()
+
+
+def no_more_descriptors(pid):
+    """From now on the process has those that it has; give one of them up, and it has one."""
+    have = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    lowest_free = next(fd for fd in range(len(have) + 1) if fd not in have)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, hard))
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def closed_by_host(sock, timeout=3.0):

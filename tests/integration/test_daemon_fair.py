@@ -4,6 +4,7 @@ never judged; what is judged is that nothing is lost and everything is answered.
 
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -116,6 +117,30 @@ def a_flooder_beside_ordinary_cells():
         d.verify()
 
 
+def what_dead_connections_said_delays_no_cell():
+    """All of it is evidence, but who comes meanwhile is heard between."""
+    with Daemon("[receiver]\nrate = 1000000\n", sign=False) as d:
+        for cell in ("a", "b"):
+            d.add(cell)
+        b = d.connect("b")
+        d.wait_for("guest.v1.agent_connected")
+        os.kill(d.process.pid, signal.SIGSTOP)
+        each = 100000 // len(spawned(1))
+        for i in range(20):
+            with d.connect("a") as sock:
+                sock.sendall(b"".join(spawned(i * each + k) for k in range(1, each + 1)))
+        b.sendall(spawned(1))
+        os.kill(d.process.pid, signal.SIGCONT)
+        d.wait_for_totals(frames=20 * each + 1)
+        d.stop()
+        said = named(d.events(), "guest.v1.process_spawned")
+        assert [e["data"]["seq"] for e in said if e["data"]["cellId"] == "a"] == list(
+            range(1, 20 * each + 1))
+        before = [e["data"]["cellId"] for e in said].index("b")
+        # One turn: the share of who was asked, and that of who came behind.
+        assert before <= 4 * each, before
+
+
 def frozen_clients_delay_no_cell():
     """Clients of HTTP and of the control socket that never read, send half, or stay for ever."""
     with Daemon("[metrics]\nper_cell = yes\n") as d:
@@ -148,4 +173,5 @@ def frozen_clients_delay_no_cell():
 
 
 if __name__ == "__main__":
-    main([a_flooder_beside_ordinary_cells, frozen_clients_delay_no_cell])
+    main([a_flooder_beside_ordinary_cells, what_dead_connections_said_delays_no_cell,
+          frozen_clients_delay_no_cell])

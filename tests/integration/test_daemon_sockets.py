@@ -14,7 +14,7 @@ import time
 
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, spawned
+from receiver import HASH, closed_by_host, cpu_seconds, no_more_descriptors, spawned
 from runner import main
 
 
@@ -114,6 +114,28 @@ def long_paths_and_bad_folders():
         assert os.listdir(d.file("state/cells")) == ["long.json"], "what was refused left nothing"
         d.run("cell", "remove", "long")
         assert os.listdir(folder) == []
+
+
+def who_asks_without_a_descriptor_left_is_closed():
+    with Daemon() as d:
+        d.add("a")
+        sock = d.connect("a")
+        sock.sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        no_more_descriptors(d.process.pid)
+        for _ in range(40):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(d.control)
+                assert closed_by_host(client, 30)
+        before = cpu_seconds(d.process.pid)
+        time.sleep(1)
+        assert cpu_seconds(d.process.pid) - before < 0.2, "it waits for something it cannot take"
+        assert d.log().count("no file descriptor is left") == 1, d.log()
+        sock.close()
+        d.wait_for("guest.v1.agent_disconnected")
+        assert d.ask({"verb": "show", "cell": "a"})["ok"], "there is one again"
+        d.stop()
+        d.verify()
 
 
 def mode_and_owner_are_right_at_every_instant():
@@ -309,6 +331,7 @@ def without_a_watchdog_none_is_fed():
 
 if __name__ == "__main__":
     main([its_own_stale_socket_is_replaced, what_took_its_place_is_left_alone,
-          long_paths_and_bad_folders, mode_and_owner_are_right_at_every_instant,
+          long_paths_and_bad_folders, who_asks_without_a_descriptor_left_is_closed,
+          mode_and_owner_are_right_at_every_instant,
           the_folders_owner_gains_nothing_by_swapping, the_service_manager_is_told,
           without_a_watchdog_none_is_fed])
