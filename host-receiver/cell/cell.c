@@ -436,6 +436,7 @@ static void accept_some(struct cell *cell, bool all)
 		if (fd < 0 && fd != -EMFILE)
 			return;
 		cell->n_accepted++;
+		cell->host->stats.no_descriptor += fd < 0;
 		if (!within_rate(cell, monotonic_ns()) || fd < 0) {
 			close_fd(fd);
 			continue;

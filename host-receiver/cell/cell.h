@@ -30,6 +30,7 @@
 /* Totals of all cells; plain numbers of the loop thread. */
 struct cell_host_stats {
 	uint64_t frames, bytes, connections, contested, gaps, reads_paused;
+	uint64_t no_descriptor; /* connections closed for want of one */
 	uint64_t rejected[_WIRE_ERROR_MAX], rate_limited;
 	uint64_t guest_dropped, guest_kernel_lost;
 	uint64_t events[_EVENT_TYPE_MAX];

@@ -103,6 +103,8 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	put(f, "connections_contested_total", "counter",
 	    "Connections refused: a second one, or a peer with the wrong credentials.",
 	    s->contested);
+	put(f, "connections_no_descriptor_total", "counter",
+	    "Connections closed because no file descriptor was left.", s->no_descriptor);
 	put(f, "cells", "gauge", "Cells served.", s->cells);
 	put(f, "cells_silent", "gauge", "Cells whose agent is silent.", s->silent);
 	put(f, "guest_dropped_total", "counter", "Observations that agents say they dropped.",

@@ -127,13 +127,19 @@ def who_asks_without_a_descriptor_left_is_closed():
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(d.control)
                 assert closed_by_host(client, 30)
+        with d.connect("a") as other:
+            assert closed_by_host(other, 30)
         before = cpu_seconds(d.process.pid)
         time.sleep(1)
         assert cpu_seconds(d.process.pid) - before < 0.2, "it waits for something it cannot take"
-        assert d.log().count("no file descriptor is left") == 1, d.log()
+        assert d.log().count("no file descriptor is left") == 2, d.log()  # for each listener
         sock.close()
         d.wait_for("guest.v1.agent_disconnected")
         assert d.ask({"verb": "show", "cell": "a"})["ok"], "there is one again"
+        until = time.monotonic() + 10
+        while "connections_no_descriptor_total 1\n" not in d.http("/metrics")[1]:
+            assert time.monotonic() < until, d.http("/metrics")[1]
+            time.sleep(0.1)
         d.stop()
         d.verify()
 
