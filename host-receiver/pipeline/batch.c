@@ -41,6 +41,7 @@ void batch_reset(struct batch *b)
 			b->blocks = NULL;
 		}
 	}
+	b->blocks_size = b->blocks ? sizeof(*b->blocks) + b->blocks->size : 0;
 	if (b->out_size > OUT_KEEP_MAX) {
 		free(take_ptr(b->out));
 		b->out_size = 0;
@@ -54,11 +55,8 @@ void batch_reset(struct batch *b)
 size_t batch_footprint(const struct batch *b)
 {
 	const size_t expected = b->out_len > 0 ? 0 : b->n_events * BATCH_LINE_COST;
-	size_t size = sizeof(*b) + MAX(b->out_size, expected);
 
-	for (const struct batch_block *block = b->blocks; block; block = block->next)
-		size += sizeof(*block) + block->size;
-	return size;
+	return sizeof(*b) + b->blocks_size + MAX(b->out_size, expected);
 }
 
 void *batch_alloc(struct batch *b, size_t size)
@@ -77,6 +75,7 @@ void *batch_alloc(struct batch *b, size_t size)
 		block->used = 0;
 		block->size = block_size;
 		b->blocks = block;
+		b->blocks_size += sizeof(*block) + block_size;
 	}
 	p = block->data + block->used;
 	block->used += aligned;

@@ -35,6 +35,7 @@ struct batch {
 	size_t cost;			 /* the memory that it is accounted for */
 	uint64_t oldest_ns;		 /* CLOCK_MONOTONIC of the first event */
 	struct batch_block *blocks;	 /* the first is kept for the next use */
+	size_t blocks_size;		 /* of all of them */
 	struct batch_deferred *deferred; /* in the arena */
 	char *out;			 /* the lines */
 	size_t out_len, out_size;

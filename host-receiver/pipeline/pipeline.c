@@ -318,7 +318,6 @@ void pipeline_flush(struct pipeline *p)
 	if (!b)
 		return;
 	b->number = p->next_number++;
-	account(p, b);
 	p->n_outstanding++;
 	uv_mutex_lock(&p->lock);
 	queue_put(&p->to_sign, b);
@@ -406,7 +405,9 @@ void pipeline_submit(struct pipeline *p, struct event *e)
 {
 	assert(p->open && e == &p->open->events[p->open->n_events]);
 	atomic_fetch_add_explicit(&p->stats.events, 1, memory_order_relaxed);
-	if (++p->open->n_events == BATCH_EVENTS_MAX)
+	p->open->n_events++;
+	account(p, p->open);
+	if (p->open->n_events == BATCH_EVENTS_MAX)
 		pipeline_flush(p);
 }
 

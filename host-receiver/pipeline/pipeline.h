@@ -13,9 +13,9 @@
  *
  * What is in flight is counted as the memory it takes; at max_inflight pipeline_full() turns true
  * and the loop must stop reading until on_progress() finds it false again. What comes on top of
- * max_inflight: the open batch, up to PIPELINE_FREE_MAX emptied ones for reuse, and for the moment
- * until a worker has written them, lines that are longer than expected. Nothing that was submitted
- * is ever dropped: when the sink fails its group is given to it again each second.
+ * max_inflight: up to PIPELINE_FREE_MAX emptied batches for reuse, and for the moment until a
+ * worker has written them, lines that are longer than expected. Nothing that was submitted is ever
+ * dropped: when the sink fails its group is given to it again each second.
  *
  * All functions are for the loop thread.
  */

@@ -259,7 +259,9 @@ START_TEST(what_waits_behind_a_failing_sink_fills_batches)
 		submit(&s, 1);
 		turn_for(&s, 2 * PIPELINE_BATCH_MS);
 	}
-	ck_assert_uint_eq(inflight(&s), before);
+	/* In one batch, which counts as it is filled. */
+	ck_assert_uint_ge(inflight(&s), before + empty);
+	ck_assert_uint_lt(inflight(&s), before + 2 * empty);
 	/* A full one is closed, and so is any that its owner wants closed. */
 	submit(&s, BATCH_EVENTS_MAX - 50);
 	ck_assert_uint_ge(inflight(&s), before + empty);
