@@ -33,23 +33,25 @@ int accept_or_refuse(int listener, struct spare_fd *s)
 	}
 	if (fd != -EMFILE && fd != -ENFILE)
 		return fd;
-	if (!s->shortage) {
-		log_error("msg=\"no file descriptor is left: new connections are closed; raise the "
-			  "limit (RLIMIT_NOFILE)\" why=\"%s\"",
-			  strerror(-fd));
-		s->refused = 0;
-	}
-	s->shortage = true;
-	s->last_ns = monotonic_ns();
+	/* It wants a descriptor before it looks whether somebody waits. */
 	close_fd(take_fd(&s->fd));
 	fd = accept_now(listener);
 	close_fd(fd);
 	spare_fd_open(s);
-	if (fd < 0) {
+	if (fd == -EMFILE || fd == -ENFILE) {
 		/* The reserve is in use by another thread: at least no processor is. */
 		usleep(1000);
 		return -EAGAIN;
 	}
+	if (fd < 0)
+		return fd;
+	if (!s->shortage) {
+		log_error("msg=\"no file descriptor is left: new connections are closed; raise the "
+			  "limit (RLIMIT_NOFILE)\"");
+		s->refused = 0;
+	}
+	s->shortage = true;
+	s->last_ns = monotonic_ns();
 	s->refused++;
 	return -EMFILE;
 }

@@ -53,6 +53,11 @@ static void arm_timer(struct cell *cell, uint64_t now_ns)
 
 static void on_listen(uv_poll_t *handle, int status, int events);
 
+static bool succession(const struct cell *cell)
+{
+	return cell->newcomer && cell->active_dead && !cell->host->paused;
+}
+
 /*
  * Read the active connection and accept new ones, unless something speaks against it. Too much in
  * flight does not speak against accepting: what nobody reads says no more than that it is there.
@@ -61,8 +66,7 @@ static void on_listen(uv_poll_t *handle, int status, int events);
 static void poll_cell(struct cell *cell)
 {
 	const bool throttled = cell->throttled_until_ns != 0, paused = cell->host->paused;
-	const bool succession = cell->newcomer && cell->active_dead && !paused;
-	const bool listen = !throttled && !succession && !cell->removed;
+	const bool listen = !throttled && !succession(cell) && !cell->removed;
 
 	if (cell->active)
 		connection_poll(cell->active, !throttled && !paused);
@@ -149,10 +153,8 @@ static void settle_newcomer(struct cell *cell, bool active_is_dead)
 {
 	struct connection *c = take_ptr(cell->newcomer);
 
-	if (active_is_dead && !cell->removed)
+	if (active_is_dead)
 		activate(cell, c);
-	else if (active_is_dead)
-		connection_close(c);
 	else
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 }
@@ -425,16 +427,19 @@ static const struct connection_ops connection_ops = {
 
 /*
  * A full backlog blocks the whole VM: take what is there, whatever becomes of it. But in a turn of
- * the loop no more of the cell is read than its share, unless all must be taken now.
+ * the loop no more of the cell is read than its share, unless all must be taken now. Returns
+ * whether nobody waits any more.
  */
-static void accept_some(struct cell *cell, bool all)
+static bool accept_some(struct cell *cell, bool all)
 {
-	for (unsigned i = 0; i < CELL_ACCEPTS_PER_TURN; i++) {
+	const unsigned most = all ? CELL_BACKLOG + 1 : CELL_ACCEPTS_PER_TURN;
+
+	for (unsigned i = 0; i < most; i++) {
 		struct connection *c;
 		int fd = accept_or_refuse(cell->socket.fd, &cell->host->spare);
 
 		if (fd < 0 && fd != -EMFILE)
-			return;
+			return true;
 		cell->n_accepted++;
 		cell->host->stats.no_descriptor += fd < 0;
 		if (!within_rate(cell, monotonic_ns()) || fd < 0) {
@@ -447,8 +452,9 @@ static void accept_some(struct cell *cell, bool all)
 			continue;
 		cell->open_handles++;
 		if (on_accepted(cell, c) && !all)
-			return;
+			break;
 	}
+	return false;
 }
 
 static void on_listen(uv_poll_t *handle, int status, int events)
@@ -561,10 +567,12 @@ static void on_handle_closed(uv_handle_t *handle)
 
 /* ---- what the host sees itself ---- */
 
-static void accept_waiting(struct cell *cell)
+/* Who comes behind a newcomer that waits for a dead connection's place waits too. */
+static bool accept_waiting(struct cell *cell)
 {
-	if (!cell->removed)
-		accept_some(cell, true);
+	if (cell->removed)
+		return true;
+	return !succession(cell) && accept_some(cell, true);
 }
 
 static void count_vmm_connections(struct cell *cell, uint64_t n)
@@ -661,13 +669,16 @@ static bool may_drain(const struct cell_host *host)
 void cell_remove(struct cell *cell, const char *reason)
 {
 	struct cell_host *host = cell->host;
+	const struct connection *heard = NULL;
 
 	cell->removed = true;
 	poll_cell(cell);
-	/* Who has connected already is heard. */
+	/* Who has connected already is heard, and who waits for the place of one that has ended. */
 	accept_some(cell, true);
-	if (cell->active && may_drain(host))
+	while (cell->active && cell->active != heard && may_drain(host)) {
+		heard = cell->active;
 		drain(cell, CONNECTION_DRAIN_MAX);
+	}
 	if (cell->newcomer)
 		settle_newcomer(cell, false);
 	if (cell->active)

@@ -26,7 +26,8 @@ static void compare_connections(struct observer *o, uint64_t vmm_connections)
 	if (!o->vmm_known)
 		o->vmm_before = vmm_connections;
 	o->vmm_known = true;
-	o->ops->accept_waiting(o->cell);
+	if (!o->ops->accept_waiting(o->cell))
+		return;
 	more = vmm_connections - o->vmm_before;
 	more = more > o->cell->n_accepted ? more - o->cell->n_accepted : 0;
 	if (more <= o->vmm_told)

@@ -12,8 +12,8 @@ struct cell;
 
 /* What an observer asks of its cell. */
 struct observer_ops {
-	/* Accept what waits at the socket now. */
-	void (*accept_waiting)(struct cell *cell);
+	/* Accept what waits at the socket now. False: somebody waits still. */
+	bool (*accept_waiting)(struct cell *cell);
 	/* The VMM counts n connections more than were accepted. */
 	void (*contested)(struct cell *cell, uint64_t n);
 	/* After observer_finish(). */

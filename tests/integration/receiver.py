@@ -165,12 +165,12 @@ class Receiver:
         self.dir.cleanup()
 
 
-def no_more_descriptors(pid):
+def no_more_descriptors(pid, but=0):
     """From now on the process has those that it has; give one of them up, and it has one."""
     have = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    lowest_free = next(fd for fd in range(len(have) + 1) if fd not in have)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, hard))
+    free = [fd for fd in range(len(have) + 1 + but) if fd not in have]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[but], hard))
 
 
 def cpu_seconds(pid):

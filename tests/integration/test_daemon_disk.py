@@ -11,7 +11,7 @@ import time
 
 from daemon import BadDisk, Daemon, no_preload
 from oracle import named
-from receiver import spawned
+from receiver import frame, hello, spawned
 from runner import main
 
 
@@ -122,6 +122,36 @@ def stopping_with_a_disk_that_fails():
         d.streams()
 
 
+def who_waits_is_heard_before_the_seal():
+    """Its predecessor has ended, which nobody could hear while the disk took nothing."""
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon("[receiver]\nmax_inflight = 1M\n", env=disk.env) as d, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        d.add("a", "--rate", "1000000")
+        first = d.connect("a")
+        first.sendall(hello())
+        d.wait_for("guest.v1.telemetry_hello")
+        disk.set("pwritev=fail")
+        first.settimeout(1)
+        try:
+            while True:
+                first.sendall(spawned(1) * 100)
+        except TimeoutError:
+            first.close()
+        second = d.connect("a")
+        second.sendall(hello("fedcba9876543210") + frame(seq=1, comm="second", detail={"ppid": 1}))
+        removed = pool.submit(d.run, "cell", "remove", "a")
+        time.sleep(0.5)
+        disk.good()
+        removed.result()
+        comms = [e["data"].get("guestComm") for e in d.events()]
+        assert comms.count("second") == 1, comms[-5:]
+        second.close()
+        d.stop()
+        d.verify()
+
+
 def the_last_sync_that_fails():
     """With sync = interval all is written when the daemon ends, and may not be on disk: it says so."""
     if no_preload():
@@ -204,5 +234,6 @@ if __name__ == "__main__":
         os.environ["CELLOS_IN_NAMESPACE"] = "1"
         os.execvp("unshare", ["unshare", "--mount", sys.executable] + sys.argv)
     main([a_full_disk, syncs_that_fail, syncs_of_the_interval_that_fail,
-          stopping_with_a_disk_that_fails, the_last_sync_that_fails, a_slow_disk,
+          stopping_with_a_disk_that_fails, who_waits_is_heard_before_the_seal,
+          the_last_sync_that_fails, a_slow_disk,
           a_disk_that_takes_too_long])

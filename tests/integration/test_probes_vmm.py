@@ -439,6 +439,24 @@ def a_vmm_that_counts_more():
             assert events[-1]["data"]["vmmBytes"] == 200
 
 
+def who_connects_too_often_is_no_other():
+    """Above its rate a cell's connections wait; those are not another's."""
+    with Folder() as f:
+        os.mkfifo(f("metrics"))
+        with Vmm(f("metrics")) as vmm:
+            r = Receiver("--rate", "5", "--fc-metrics", f("metrics"), "--probe-interval", "100")
+            for _ in range(20):
+                socks = [r.connect() for _ in range(300)]
+                vmm.count("vsock", "conns_added", 300)
+                vmm.flush()
+                for sock in socks:
+                    sock.close()
+                time.sleep(0.05)
+            until(r, lambda o: o["totals"]["vsock"]["conns_added"] == 6000)
+            events = [e for e in r.stop() if e["data"].get("reason") == "vmm_counts_more"]
+            assert not events, events
+
+
 def a_restarted_daemon_blames_nobody():
     with Daemon() as d:
         os.mkfifo(d.file("metrics-a"))
@@ -559,6 +577,7 @@ main([
     apis_that_never_answer,
     readings_wait_for_room,
     a_vmm_that_counts_more,
+    who_connects_too_often_is_no_other,
     a_restarted_daemon_blames_nobody,
     a_reading_that_hangs,
     what_is_refused,
