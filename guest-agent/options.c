@@ -3,7 +3,7 @@
 
 #include <syslog.h>
 
-#include "common/listener.h"
+#include "common/handover.h"
 #include "common/log.h"
 #include "common/util.h"
 

@@ -7,7 +7,7 @@
 #include <sysexits.h>
 
 #include "common/util.h"
-#include "host-receiver/verbs.h"
+#include "host-receiver/verbs/verbs.h"
 
 static const struct verb {
 	const char *name;

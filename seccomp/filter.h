@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "common/listener.h"
+#include "common/handover.h"
 
 #define FILTER_CONDITIONS_MAX LISTENER_CONDITIONS_MAX
 #define FILTER_PROGRAM_MAX    4096u /* BPF_MAXINSNS */

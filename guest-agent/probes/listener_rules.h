@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The rules that a launcher sends with its notification descriptor (common/listener.h), and what a
+ * The rules that a launcher sends with its notification descriptor (common/handover.h), and what a
  * watched call would need. Pure; accepts any bytes.
  */
 #pragma once
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/listener.h"
+#include "common/handover.h"
 
 /* Whether len bytes at data are a message that can be relied on. data is 4-aligned. 0 or -EPROTO.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Refused privilege by seccomp user notification: launchers hand over the notification descriptors
- * of their filters (common/listener.h), and the agent answers the calls that these ask about.
+ * of their filters (common/handover.h), and the agent answers the calls that these ask about.
  *
  * A refused call fails with its rule's errno and a watched one goes on, whatever the agent finds
  * out about the caller; nothing that the caller has in memory changes the answer. Who calls is read
@@ -25,7 +25,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
-#include "common/listener.h"
+#include "common/handover.h"
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
 #include "guest-agent/observation.h"

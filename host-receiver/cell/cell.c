@@ -5,7 +5,7 @@
 
 #include "common/log.h"
 #include "common/utf8.h"
-#include "host-receiver/cell/tell.h"
+#include "host-receiver/cell/report.h"
 
 /* ---- the clock ---- */
 

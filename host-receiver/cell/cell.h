@@ -8,14 +8,14 @@
  */
 #pragma once
 
-#include "host-receiver/accept.h"
+#include "common/accept.h"
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/limiter.h"
-#include "host-receiver/cell/observe.h"
+#include "host-receiver/cell/host_view.h"
 #include "host-receiver/cell/options.h"
 #include "host-receiver/cell/socket.h"
-#include "host-receiver/cell/tell.h"
+#include "host-receiver/cell/report.h"
 #include "host-receiver/pipeline/pipeline.h"
 
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */

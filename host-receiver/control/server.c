@@ -9,7 +9,7 @@
 #include <sysexits.h>
 
 #include "common/util.h"
-#include "host-receiver/accept.h"
+#include "common/accept.h"
 
 #define READ_SIZE   4096u
 #define GROUPS_MAX  65536u /* NGROUPS_MAX of Linux */

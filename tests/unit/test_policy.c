@@ -8,7 +8,7 @@
 
 #include "common/util.h"
 #include "guest-agent/probes/listener_rules.h"
-#include "seccomp/compile.h"
+#include "seccomp/compiler/compile.h"
 #include "tests/unit/bpf_machine.h"
 
 #define AGENT_PID 4711

@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "common/listener.h"
+#include "common/handover.h"
 #include "common/util.h"
 #include "guest-agent/probes/capability_table.h"
 #include "guest-agent/probes/sources.h"

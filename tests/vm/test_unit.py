@@ -107,7 +107,7 @@ TABLE = """table inet cell {
 
 
 def the_unit():
-    text = (SOURCE / "host-receiver/systemd/cellos-host-telemetry.service.in").read_text()
+    text = (SOURCE / "packaging/systemd/cellos-host-telemetry.service.in").read_text()
     return text.replace("@bindir@", "/usr/bin")
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * `confine COMMAND [ARG...]`: a launcher of the smallest kind: hands a notification descriptor to
- * the agent as common/listener.h says, then becomes COMMAND. Refused: mount, chroot, reboot,
+ * the agent as common/handover.h says, then becomes COMMAND. Refused: mount, chroot, reboot,
  * init_module. Watched: sethostname, mknodat, bind,
  * raw sockets.
  */
@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#include "common/listener.h"
+#include "common/handover.h"
 #include "common/util.h"
 
 static const int notified[] = {SYS_mount,	SYS_chroot,  SYS_reboot, SYS_init_module,

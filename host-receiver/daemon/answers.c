@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the daemon answers on its control socket: list, show, status; cells.c: add, remove.
+ * The protocol is in docs/control-protocol.md. Loop thread.
+ */
+#include <search.h>
+#include <sysexits.h>
+
+#include "host-receiver/daemon/daemon.h"
+
+static int compare_ids(const void *a, const void *b)
+{
+	const struct cell *x = a, *y = b;
+
+	return strcmp(x->options.cell_id, y->options.cell_id);
+}
+
+struct cell *daemon_find_cell(struct daemon *d, const char *id)
+{
+	const struct cell key = {.options.cell_id = id};
+	struct cell *const *found = tfind(&key, &d->cells, compare_ids);
+
+	return found ? *found : NULL;
+}
+
+bool daemon_index_cell(struct daemon *d, struct cell *cell)
+{
+	return tsearch(cell, &d->cells, compare_ids) != NULL;
+}
+
+void daemon_forget_cell(struct daemon *d, struct cell *cell)
+{
+	tdelete(cell, &d->cells, compare_ids);
+}
+
+void daemon_cell_defaults(const struct daemon *d, struct cell_options *o)
+{
+	cell_options_defaults(o);
+	o->keepalive_ms = (unsigned)d->config.keepalive_ms;
+	o->connect_within_ms = (unsigned)d->config.connect_within_ms;
+	o->rate = (unsigned)d->config.rate;
+}
+
+json_t *daemon_no_cell(const char *id)
+{
+	return id ? control_refusal(EXIT_FAILURE, "%.128s: no such cell", id)
+		  : control_refusal(EX_USAGE, "cell: expected a cell's id");
+}
+
+/* ---- list, show, status -------------------------------------------------------------------------
+ */
+
+static json_t *age_of(uint64_t since_ns, uint64_t now_ns)
+{
+	return since_ns ? json_integer((json_int_t)((now_ns - since_ns) / NSEC_PER_MSEC))
+			: json_null();
+}
+
+/* Those the cell has, by name. */
+static json_t *describe_probes(const struct cell *cell, uint64_t now_ns)
+{
+	const struct probe_set *set = cell->observer ? cell->observer->set : NULL;
+	json_t *probes = json_object();
+
+	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
+		const struct probe_status s = probe_set_status(set, (enum probe_kind)kind);
+
+		if (s.wanted)
+			json_object_set_new(probes, probe_table[kind]->name,
+					    json_pack("{s:b,s:s?,s:I,s:I,s:o}", "failing",
+						      s.failing, "error", s.why, "readings",
+						      (json_int_t)s.readings, "failures",
+						      (json_int_t)s.failures, "lastReadingAgeMs",
+						      age_of(s.last_ns, now_ns)));
+	}
+	return probes;
+}
+
+static json_t *describe(const struct cell *cell)
+{
+	const uint64_t now_ns = monotonic_ns();
+	char stream[UUID_STRING_MAX];
+
+	uuid_format(cell->stream->stream_id, stream);
+	return json_pack(
+		"{s:s,s:s,s:s,s:s,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:o}",
+		"cellId", cell->options.cell_id, "runId", cell->options.run_id, "specSignatureHash",
+		cell->options.spec_hash, "streamId", stream, "socket",
+		json_sprintf("%s_%u", cell->uds_base, WIRE_VSOCK_PORT), "connected",
+		cell->active != NULL, "silent", cell->silent, "connections",
+		(json_int_t)cell->n_connections, "sequence", (json_int_t)cell->sequence, "frames",
+		(json_int_t)cell->frames, "framesRejected", (json_int_t)cell->frames_rejected,
+		"bytes", (json_int_t)cell->bytes, "gaps", (json_int_t)cell->gaps, "guestDropped",
+		(json_int_t)cell->guest_dropped, "guestKernelLost",
+		(json_int_t)cell->guest_kernel_lost, "lastFrameAgeMs",
+		age_of(cell->last_frame_ns, now_ns), "heartbeatAgeMs",
+		age_of(cell->heartbeat_ns, now_ns), "keepaliveMs",
+		(json_int_t)cell->options.keepalive_ms, "rate", (json_int_t)cell->options.rate,
+		"addedAgoMs", (json_int_t)((now_ns - cell->added_ns) / NSEC_PER_MSEC), "probes",
+		describe_probes(cell, now_ns));
+}
+
+static void collect(const void *node, VISIT which, void *array)
+{
+	const struct cell *const *cell = node;
+
+	if (which == postorder || which == leaf)
+		json_array_append_new(array, describe(*cell));
+}
+
+static json_t *all_cells(struct daemon *d)
+{
+	json_t *array = json_array();
+
+	twalk_r(d->cells, collect, array);
+	return array;
+}
+
+static json_t *answer_list(struct daemon *d, const json_t *request)
+{
+	(void)request;
+	return json_pack("{s:b,s:o}", "ok", 1, "cells", all_cells(d));
+}
+
+static json_t *answer_show(struct daemon *d, const json_t *request)
+{
+	const char *id = json_string_value(json_object_get(request, "cell"));
+	const struct cell *cell = id ? daemon_find_cell(d, id) : NULL;
+
+	return cell ? json_pack("{s:b,s:o}", "ok", 1, "cell", describe(cell)) : daemon_no_cell(id);
+}
+
+static json_t *describe_log(struct daemon *d)
+{
+	const struct pipeline_stats *stats = pipeline_stats(d->pipeline);
+	const int error = stats->sink_error, background = evidence_log_background_error(d->log);
+
+	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:o,s:b}", "dir", d->config.evidence_dir,
+			 "segments", (json_int_t)evidence_log_segments(d->log), "bytes",
+			 (json_int_t)evidence_log_bytes(d->log), "segmentsDeleted",
+			 (json_int_t)evidence_log_deleted(d->log), "linesWritten",
+			 (json_int_t)stats->lines, "inflightBytes",
+			 (json_int_t)stats->inflight_bytes, "error",
+			 error || background ? json_string(strerror(-(error ? error : background)))
+					     : json_null(),
+			 "readsPaused", d->host.paused);
+}
+
+static json_t *answer_status(struct daemon *d, const json_t *request)
+{
+	const struct cell_host_stats *s = &d->host.stats;
+	json_t *status =
+		json_pack("{s:b,s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "ok", 1,
+			  "version", CELLOS_VERSION, "pid", (json_int_t)getpid(), "uptimeMs",
+			  (json_int_t)((monotonic_ns() - d->started_ns) / NSEC_PER_MSEC), "log",
+			  describe_log(d), "cellCount", (json_int_t)s->cells, "connected",
+			  (json_int_t)s->active, "silent", (json_int_t)s->silent, "frames",
+			  (json_int_t)s->frames, "rateLimited", (json_int_t)s->rate_limited, "gaps",
+			  (json_int_t)s->gaps, "guestDropped", (json_int_t)s->guest_dropped,
+			  "guestKernelLost", (json_int_t)s->guest_kernel_lost, "contested",
+			  (json_int_t)s->contested);
+
+	(void)request;
+	if (status)
+		json_object_set_new(status, "cells", all_cells(d));
+	return status;
+}
+
+json_t *daemon_answer(void *ctx, const json_t *request)
+{
+	static const struct {
+		const char *verb;
+		json_t *(*answer)(struct daemon *d, const json_t *request);
+	} verbs[] = {
+		{"add", daemon_add_cell}, {"remove", daemon_remove_cell}, {"list", answer_list},
+		{"show", answer_show},	  {"status", answer_status},
+	};
+	const char *verb = json_string_value(json_object_get(request, "verb"));
+
+	for (size_t i = 0; verb && i < ARRAY_SIZE(verbs); i++)
+		if (strcmp(verbs[i].verb, verb) == 0)
+			return verbs[i].answer(ctx, request);
+	return control_refusal(EX_USAGE, "verb: expected add, remove, list, show or status");
+}

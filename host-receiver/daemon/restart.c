@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cells of before are served again, in steps as in cells.c:
+ *
+ *	restart: all states staged | bound, opened ... in the log | all states on disk
+ *
+ * Only where the last daemon was cut short within its steps the log is read to see how far they
+ * came. All is the loop thread's but the functions that are called work_*.
+ */
+#include <sysexits.h>
+
+#include "common/log.h"
+#include "host-receiver/cell/state.h"
+#include "host-receiver/evidence/reader.h"
+#include "host-receiver/daemon/daemon.h"
+
+/* A stream of which nobody knows whether it has begun. */
+struct unsettled {
+	char *id;
+	uint8_t stream_id[UUID_SIZE];
+	bool begun;
+};
+
+struct restart {
+	struct daemon *d;
+	struct unsettled *unsettled; /* by stream */
+	size_t n;
+	struct evidence_position since; /* of the oldest of them */
+	int error;
+
+	/* Those that are served again: one uv_work_t for all. */
+	uv_work_t work;
+	char **ids;
+	size_t n_ids;
+};
+
+static int grow(void *array, size_t n, size_t size)
+{
+	void **p = array, *grown;
+
+	if ((n & (n - 1)) != 0)
+		return 0;
+	grown = reallocarray(*p, n ? n * 2 : 1, size);
+	if (!grown)
+		return -ENOMEM;
+	*p = grown;
+	return 0;
+}
+
+static void note_staged(void *ctx, const struct cell_state *s)
+{
+	struct restart *restart = ctx;
+	struct daemon *d = restart->d;
+	struct cell_options o;
+	char why[CELL_WHY_MAX];
+
+	if (s->has_file && !s->why) {
+		struct unsettled *u;
+
+		if (grow(&restart->unsettled, restart->n, sizeof(*u)) < 0) {
+			restart->error = -ENOMEM;
+			return;
+		}
+		if (restart->n == 0 || s->since.segment < restart->since.segment ||
+		    (s->since.segment == restart->since.segment &&
+		     s->since.offset < restart->since.offset))
+			restart->since = s->since;
+		u = &restart->unsettled[restart->n++];
+		*u = (struct unsettled){.id = strdup(s->id)};
+		memcpy(u->stream_id, s->stream_id, UUID_SIZE);
+		if (!u->id)
+			restart->error = -ENOMEM;
+		return;
+	}
+	/* Cut before anything was done with it, or an add that nobody had an answer to. */
+	daemon_cell_defaults(d, &o);
+	if (!s->has_file && !s->why && cell_options_from_json(&o, s->options, why) == 0) {
+		cell_socket_remove_stale(&o);
+		log_notice("msg=\"forgot a cell whose add was cut short\" cell=%s", s->id);
+	}
+	cell_state_discard(d->state_fd, s->id);
+}
+
+static int compare_unsettled(const void *a, const void *b)
+{
+	const struct unsettled *x = a, *y = b;
+
+	return memcmp(x->stream_id, y->stream_id, UUID_SIZE);
+}
+
+/* The bytes cannot be of a guest: in a text its quotes would be escaped. */
+static void note_line(struct restart *restart, const char *line, size_t len)
+{
+	static const char key[] = "\"streamId\":\"";
+	const char *at = memmem(line, len, key, sizeof(key) - 1);
+	struct unsettled wanted, *found;
+	char text[UUID_STRING_MAX];
+
+	if (!at || len - (size_t)(at - line) < sizeof(key) - 1 + UUID_STRING_MAX)
+		return;
+	memcpy(text, at + sizeof(key) - 1, UUID_STRING_MAX - 1);
+	text[UUID_STRING_MAX - 1] = '\0';
+	if (!uuid_parse(text, wanted.stream_id))
+		return;
+	found = bsearch(&wanted, restart->unsettled, restart->n, sizeof(wanted), compare_unsettled);
+	if (found)
+		found->begun = true;
+}
+
+static int read_log(struct restart *restart)
+{
+	struct evidence_reader *reader;
+	const char *line;
+	size_t len;
+	int r = evidence_reader_open(restart->d->config.evidence_dir, &restart->since, &reader);
+
+	if (r < 0)
+		return r;
+	while ((r = evidence_reader_next(reader, &line, &len)) != 0) {
+		if (r > 0)
+			note_line(restart, line, len);
+		else if (r != -EMSGSIZE && r != -ENODATA)
+			break;
+	}
+	evidence_reader_close(reader);
+	return r;
+}
+
+/* After this the states are what they would be had the last daemon not been cut short. */
+static int settle(struct restart *restart)
+{
+	struct daemon *d = restart->d;
+	int r = cell_state_each(d->state_fd, true, note_staged, restart);
+
+	if (r == 0)
+		r = restart->error;
+	if (r == 0 && restart->n > 0) {
+		qsort(restart->unsettled, restart->n, sizeof(*restart->unsettled),
+		      compare_unsettled);
+		r = read_log(restart);
+	}
+	for (size_t i = 0; i < restart->n; i++) {
+		const struct unsettled *u = &restart->unsettled[i];
+
+		if (r == 0)
+			r = u->begun ? cell_state_publish(d->state_fd, u->id)
+				     : cell_state_discard(d->state_fd, u->id);
+		free(u->id);
+	}
+	free(restart->unsettled);
+	restart->unsettled = NULL;
+	return r;
+}
+
+static void tell_unreadable(const struct daemon *d, const struct cell_state *s, const char *msg,
+			    const char *why)
+{
+	log_error("msg=\"%s\" file=%s/cells/%s why=\"%s\"", msg, d->config.state_dir, s->file, why);
+}
+
+/* A cell of before: its socket again, a new stream that names the last. First what it will be. */
+static void stage_again(void *ctx, const struct cell_state *s)
+{
+	struct restart *restart = ctx;
+	struct daemon *d = restart->d;
+	const struct evidence_position since = evidence_log_end(d->log);
+	_cleanup_free_ char *text = NULL;
+	uint8_t stream_id[UUID_SIZE];
+	int r;
+
+	if (s->why) {
+		tell_unreadable(d, s, "a cell's file cannot be understood; left alone", s->why);
+		return;
+	}
+	cell_stream_id(stream_id);
+	text = cell_state_format(s->options, stream_id, &since);
+	r = text ? cell_state_stage(d->state_fd, s->id, text) : -ENOMEM;
+	if (r < 0)
+		restart->error = r;
+}
+
+static void serve_again(struct restart *restart, const struct cell_state *was,
+			const uint8_t *stream_id)
+{
+	struct daemon *d = restart->d;
+	struct cell_options o;
+	struct cell *cell;
+	char why[CELL_WHY_MAX] = "no memory";
+	int r = -EINVAL;
+
+	daemon_cell_defaults(d, &o);
+	if (cell_options_from_json(&o, was->options, why) == 0)
+		r = cell_add(&d->host, &o, true, stream_id, was->stream_id, &cell, why);
+	if (r < 0) {
+		tell_unreadable(d, was, "cannot serve a cell again; its file stays", why);
+		cell_state_discard(d->state_fd, was->id);
+		return;
+	}
+	if (!daemon_index_cell(d, cell) ||
+	    grow(&restart->ids, restart->n_ids, sizeof(*restart->ids)) < 0 ||
+	    !(restart->ids[restart->n_ids] = strdup(was->id)))
+		abort();
+	restart->n_ids++;
+}
+
+/* The staged file names the new stream, the other one the last. */
+static void serve_staged(void *ctx, const struct cell_state *staged)
+{
+	struct restart *restart = ctx;
+	struct cell_state was;
+	json_t *options;
+
+	if (staged->why || !staged->has_file) {
+		cell_state_discard(restart->d->state_fd, staged->id);
+		return;
+	}
+	options = cell_state_load(restart->d->state_fd, staged->id, &was);
+	if (options)
+		serve_again(restart, &was, staged->stream_id);
+	json_decref(options);
+}
+
+static void free_restart(struct restart *restart)
+{
+	for (size_t i = 0; i < restart->n_ids; i++)
+		free(restart->ids[i]);
+	free(restart->ids);
+	free(restart);
+}
+
+static void work_publish(uv_work_t *work)
+{
+	struct restart *restart = work->data;
+	const int fd = restart->d->state_fd;
+
+	restart->error = 0;
+	for (size_t i = 0; i < restart->n_ids; i++) {
+		int r = cell_state_publish(fd, restart->ids[i]);
+
+		if (r < 0)
+			restart->error = r;
+	}
+	if (restart->error == 0)
+		restart->error = cell_state_sync(fd);
+}
+
+static void on_published(uv_work_t *work, int status)
+{
+	struct restart *restart = work->data;
+	struct daemon *d = restart->d;
+
+	(void)status;
+	if (restart->error < 0)
+		log_error("msg=\"cannot remember the cells' new streams\" why=\"%s\"",
+			  strerror(-restart->error));
+	free_restart(restart);
+	d->states_staged = false;
+	daemon_resume_removals(d);
+	daemon_finish_if_done(d);
+}
+
+static void on_all_opened(void *arg)
+{
+	struct restart *restart = arg;
+
+	if (restart->d->finished) {
+		free_restart(restart);
+		return;
+	}
+	restart->work.data = restart;
+	if (uv_queue_work(&restart->d->loop, &restart->work, work_publish, on_published) < 0)
+		abort();
+}
+
+static int fail_restart(struct restart *restart, const char *what, int error)
+{
+	log_error("msg=\"%s\" dir=%s/cells why=\"%s\"", what, restart->d->config.state_dir,
+		  strerror(-error));
+	free_restart(restart);
+	return EXIT_FAILURE;
+}
+
+int daemon_readopt_cells(struct daemon *d)
+{
+	struct restart *restart = calloc(1, sizeof(*restart));
+	int r;
+
+	if (!restart)
+		return EX_OSERR;
+	restart->d = d;
+	r = settle(restart);
+	if (r < 0)
+		return fail_restart(restart, "cannot read what the last daemon left", r);
+	r = cell_state_each(d->state_fd, false, stage_again, restart);
+	if (r == 0)
+		r = restart->error;
+	if (r == 0)
+		r = cell_state_sync(d->state_fd);
+	if (r == 0)
+		r = cell_state_each(d->state_fd, true, serve_staged, restart);
+	if (r < 0)
+		return fail_restart(restart, "cannot remember the cells' new streams", r);
+	if (restart->n_ids == 0) {
+		free_restart(restart);
+		return EX_OK;
+	}
+	log_notice("msg=\"serving the cells of before\" cells=%u", d->host.stats.cells);
+	d->states_staged = true;
+	pipeline_defer(d->pipeline, on_all_opened, restart);
+	pipeline_flush(d->pipeline);
+	return EX_OK;
+}

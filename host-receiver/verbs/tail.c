@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tail: the evidence log as lines that people read, from the beginning or live, across rotation. It
+ * judges no signature (verify does) and prints nothing of a guest's that a terminal would obey.
+ */
+#include <fnmatch.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <signal.h>
+#include <sysexits.h>
+
+#include "common/util.h"
+#include "host-receiver/config/config.h"
+#include "host-receiver/event/event.h"
+#include "host-receiver/evidence/reader.h"
+#include "host-receiver/sign/signer.h"
+#include "host-receiver/verbs/tail_reading.h"
+#include "host-receiver/verbs/verbs.h"
+
+#define POLL_US 100000u
+
+#define COLOUR_DIM    "\033[2m"
+#define COLOUR_CELL   "\033[36m"
+#define COLOUR_NORMAL "\033[32m"
+#define COLOUR_ALARM  "\033[31;1m"
+#define COLOUR_STREAM "\033[34m"
+#define COLOUR_OFF    "\033[0m"
+
+struct tail {
+	const char *cell, *type, *dir, *config_path;
+	bool follow, json, terminal, colour;
+	struct tail_readings *readings;
+};
+
+static void print_help(void)
+{
+	printf("Usage: cellos-host-telemetry tail [--cell ID] [--type GLOB] [-f] [--json] [DIR]\n"
+	       "Prints the evidence log as readable lines.\n\n"
+	       "  --cell ID      of this cell only\n"
+	       "  --type GLOB    of these types only: \"guest.v1.net_*\"\n"
+	       "  -f, --follow   begin at the end, and print what comes\n"
+	       "  --json         the lines as they are stored\n"
+	       "  --config FILE  names the folder when DIR does not (default %s)\n\n"
+	       "Exit status: 0; 64 usage; 66 the folder cannot be read; 78 configuration.\n",
+	       CONFIG_FILE_DEFAULT);
+}
+
+/* What an operator should look at twice. */
+static bool is_alarm(const char *type)
+{
+	static const char *const names[] = {
+		"silenced",	"gap",	       "violation",	 "contested", "rejected",
+		"rate_limited", "unwitnessed", "unknown_source", "dropped",   "denied",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strstr(type, names[i]))
+			return true;
+	return false;
+}
+
+static const char *colour_of(const struct tail *t, const char *type)
+{
+	if (!t->colour)
+		return "";
+	if (is_alarm(type))
+		return COLOUR_ALARM;
+	return strncmp(type, "stream.", 7) == 0 ? COLOUR_STREAM : COLOUR_NORMAL;
+}
+
+static const char *when(const struct tail *t, const char *colour)
+{
+	return t->colour ? colour : "";
+}
+
+/* Names are the receiver's own and plain; a forged log's are not trusted to be. */
+static void print_plain(const char *s, int width)
+{
+	int n = 0;
+
+	for (; *s; s++, n++)
+		putchar(*s >= ' ' && *s < 0x7f ? *s : '?');
+	for (; n < width; n++)
+		putchar(' ');
+}
+
+/* ASCII only, and no control byte: the text may be a guest's. */
+static void print_value(const char *key, const json_t *value)
+{
+	_cleanup_free_ char *s =
+		json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
+
+	for (char *p = s; p && *p; p++)
+		if (*p == 0x7f)
+			*p = '?';
+	putchar(' ');
+	print_plain(key, 0);
+	printf("=%s", s ? s : "?");
+}
+
+/* The event's own fields: not those every event has. */
+static void print_fields(const json_t *data)
+{
+	static const char *const common[] = {
+		"authority",
+		"cellId",
+		"runId",
+		"specSignatureHash",
+		"hostReceivedAt",
+		"streamId",
+		"hostMonotonicNs",
+		"sequence",
+		"probeSource",
+		"guestMonotonicNs",
+		"connection",
+		"contentVersion",
+		"seq",
+	};
+	const char *key, *detail_key;
+	json_t *value, *detail;
+
+	json_object_foreach((json_t *)(uintptr_t)data, key, value)
+	{
+		bool skip = false;
+
+		for (size_t i = 0; i < ARRAY_SIZE(common); i++)
+			skip |= strcmp(key, common[i]) == 0;
+		if (skip)
+			continue;
+		if (strcmp(key, "detail") == 0 && json_is_object(value)) {
+			json_object_foreach(value, detail_key, detail)
+				print_value(detail_key, detail);
+			continue;
+		}
+		print_value(key, value);
+	}
+}
+
+/* Of what the kernel and the VMM say; a VMM's keys may be anything. */
+static void print_change(const char *name, const char *value)
+{
+	putchar(' ');
+	print_plain(name, 0);
+	putchar('=');
+	print_plain(value, 0);
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+	const char *s = json_string_value(json_object_get(object, key));
+
+	return s ? s : "";
+}
+
+static void print_event(const struct tail *t, const json_t *event, const char *type)
+{
+	const json_t *data = json_object_get(event, "data");
+
+	fputs(when(t, COLOUR_DIM), stdout);
+	print_plain(text(event, "time"), 24);
+	printf("%s %s", when(t, COLOUR_OFF), when(t, COLOUR_CELL));
+	print_plain(text(data, "cellId"), 12);
+	printf("%s %7lld %s", when(t, COLOUR_OFF),
+	       (long long)json_number_value(json_object_get(data, "sequence")), colour_of(t, type));
+	print_plain(type, 28);
+	fputs(when(t, COLOUR_OFF), stdout);
+	if (strncmp(type, "host.", 5) == 0)
+		fputs(tail_reading_print(t->readings, data, print_change) ? "" : " unchanged",
+		      stdout);
+	else
+		print_fields(data);
+	putchar('\n');
+}
+
+static bool wanted(const struct tail *t, const json_t *event, const char *type)
+{
+	if (t->cell && strcmp(t->cell, text(json_object_get(event, "data"), "cellId")) != 0)
+		return false;
+	return !t->type || fnmatch(t->type, type, 0) == 0 ||
+	       fnmatch(t->type, text(event, "type"), 0) == 0;
+}
+
+/*
+ * As it is stored; what a terminal would obey of it (U+007F..U+009F: the others are escaped there)
+ * in JSON's other way of writing the same.
+ */
+static void print_json(const struct tail *t, const char *line, size_t len)
+{
+	size_t i = 0;
+
+	if (!t->terminal)
+		i = fwrite(line, 1, len, stdout);
+	for (; i < len; i++) {
+		const unsigned char c = (unsigned char)line[i];
+		const unsigned char next = i + 1 < len ? (unsigned char)line[i + 1] : 0;
+
+		if (c == 0x7f)
+			fputs("\\u007f", stdout);
+		else if (c == 0xc2 && next >= 0x80 && next < 0xa0)
+			printf("\\u00%02x", (unsigned char)line[++i]);
+		else
+			putchar(c);
+	}
+	putchar('\n');
+}
+
+static void print_line(const struct tail *t, const char *line, size_t len)
+{
+	const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
+	json_t *outer = json_loadb(line, len, flags, NULL);
+	const json_t *event;
+	const char *type;
+
+	/* jansson has no integers beyond 2^63-1, but guests do. */
+	if (!outer)
+		outer = json_loadb(line, len, flags | JSON_DECODE_INT_AS_REAL, NULL);
+	event = outer;
+
+	if (strcmp(text(outer, "type"), SIGN_ENVELOPE_TYPE) == 0)
+		event = json_object_get(json_object_get(outer, "data"), "event");
+	type = text(event, "type");
+	if (strncmp(type, EVENT_TYPE_PREFIX, prefix) == 0)
+		type += prefix;
+	if (!json_is_object(event))
+		fputs("tail: a line that is no event; verify says more\n", stderr);
+	else if (!wanted(t, event, type))
+		;
+	else if (t->json)
+		print_json(t, line, len);
+	else
+		print_event(t, event, type);
+	if (strcmp(type, "stream.v1.sealed") == 0)
+		tail_readings_forget(t->readings, text(json_object_get(event, "data"), "cellId"));
+	json_decref(outer);
+}
+
+static int read_lines(const struct tail *t, struct evidence_reader *reader)
+{
+	for (;;) {
+		const char *line;
+		size_t len;
+		int r = evidence_reader_next(reader, &line, &len);
+
+		if (r > 0) {
+			print_line(t, line, len);
+		} else if (r == -EMSGSIZE) {
+			fputs("tail: passed a line above 64 KiB; verify says more\n", stderr);
+		} else if (r == -ENODATA) {
+			fputs("tail: segments are gone that were to come next\n", stderr);
+		} else if (r < 0) {
+			fprintf(stderr, "tail: %s: %s\n", t->dir, strerror(-r));
+			return EX_NOINPUT;
+		} else {
+			/* Somebody may read along in a pipe. */
+			if (fflush(stdout) != 0)
+				return EX_IOERR;
+			if (!t->follow)
+				return EX_OK;
+			usleep(POLL_US);
+		}
+	}
+}
+
+static int run(const struct tail *t)
+{
+	struct evidence_reader *reader;
+	int r = evidence_reader_open(t->dir, NULL, &reader), status;
+
+	if (r == 0 && t->follow) {
+		r = evidence_reader_seek_end(reader);
+		if (r < 0)
+			evidence_reader_close(reader);
+	}
+	if (r < 0) {
+		fprintf(stderr, "tail: %s: %s\n", t->dir, strerror(-r));
+		return EX_NOINPUT;
+	}
+	status = read_lines(t, reader);
+	evidence_reader_close(reader);
+	return status;
+}
+
+/* Returns EX_OK, EX_USAGE after a message, or -1 when --help was answered. */
+static int parse(struct tail *t, int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"cell", required_argument, NULL, 'c'},
+		{"type", required_argument, NULL, 't'},
+		{"follow", no_argument, NULL, 'f'},
+		{"json", no_argument, NULL, 'j'},
+		{"config", required_argument, NULL, 'C'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	int id;
+
+	optind = 1;
+	while ((id = getopt_long(argc, argv, "f", longs, NULL)) != -1) {
+		switch (id) {
+		case 'c': t->cell = optarg; break;
+		case 't': t->type = optarg; break;
+		case 'f': t->follow = true; break;
+		case 'j': t->json = true; break;
+		case 'C': t->config_path = optarg; break;
+		case 'h': print_help(); return -1;
+		default: return EX_USAGE;
+		}
+	}
+	if (optind < argc)
+		t->dir = argv[optind++];
+	if (optind < argc) {
+		fprintf(stderr, "tail: %s: unexpected argument; --help says how it is used\n",
+			argv[optind]);
+		return EX_USAGE;
+	}
+	return EX_OK;
+}
+
+int cmd_tail(int argc, char **argv)
+{
+	struct tail t = {.config_path = CONFIG_FILE_DEFAULT};
+	struct config_errors errors = {0};
+	struct config config = {0};
+	int status = parse(&t, argc, argv);
+
+	if (status != EX_OK)
+		return status < 0 ? EX_OK : status;
+	t.terminal = isatty(STDOUT_FILENO);
+	t.colour = t.terminal && !getenv("NO_COLOR");
+	if (!t.dir && config_read(t.config_path, &config, &errors) < 0) {
+		fputs(errors.text ? errors.text : "no memory\n", stderr);
+		status = EX_CONFIG;
+	} else {
+		if (!t.dir)
+			t.dir = config.evidence_dir;
+		t.readings = tail_readings_new();
+		status = t.readings ? run(&t) : EX_OSERR;
+		tail_readings_free(t.readings);
+	}
+	config_errors_free(&errors);
+	config_free(&config);
+	return status;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The verbs of cellos-host-telemetry, one file each. argv[0] is the verb. Each returns the exit
+ * status (sysexits.h where it says why); it has written the reason to stderr.
+ */
+#pragma once
+
+int cmd_receive(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
+int cmd_cell(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_tail(int argc, char **argv);
+int cmd_check_config(int argc, char **argv);
+int cmd_dump_config(int argc, char **argv);
+int cmd_keygen(int argc, char **argv);

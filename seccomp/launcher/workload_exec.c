@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cellos-workload-exec: applies the workload profile to itself and becomes COMMAND. The order of
+ * things:
+ *
+ *   connect to the agent            while we are still in its pid namespace
+ *   fork into a new pid namespace   the parent stays outside and passes signals and status on
+ *   own session, mounts, descriptors, capabilities, no_new_privs
+ *   the filter, its descriptor to the agent
+ *   --init: fork again, and reap
+ *   exec
+ *
+ * Whatever fails before the exec ends it with 125: COMMAND never runs with half a profile.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "seccomp/launcher/launch.h"
+
+#define CLONE_NEWPID_FLAG 0x20000000 /* sched.h hides it behind a feature macro in some libcs */
+
+static void _printf_(1, 2) say(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("cellos-workload-exec: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+static _Noreturn void give_up(const struct step *step, int r)
+{
+	say("cannot %s: %s (errno %d); COMMAND was not run", step->name, strerror(-r), -r);
+	_exit(EXIT_NOT_APPLIED);
+}
+
+enum {
+	OPT_SHARE_PIDNS = 1000,
+	OPT_PROTECT_PID,
+	OPT_PID_FILE,
+	OPT_ALLOW,
+	OPT_ALLOW_DEBUG,
+	OPT_CAP_KEEP,
+	OPT_LISTENER,
+	OPT_NO_LISTENER,
+	OPT_INIT,
+	OPT_PRINT_FILTER,
+	OPT_DRY_RUN,
+	OPT_CHECK,
+	OPT_VERSION,
+	OPT_HELP,
+};
+
+static const char help[] =
+	"cellos-workload-exec [OPTIONS] -- COMMAND [ARG...]\n"
+	"Applies the workload profile and becomes COMMAND.\n"
+	"  --init             run COMMAND under a small PID 1 that reaps and passes signals on\n"
+	"  --share-pidns      no pid namespace: PID 1, PID 2 and the agent are protected by value\n"
+	"  --protect-pid PID  the agent's pid (default: from the pid file)\n"
+	"  --pid-file PATH    the agent's pid file (" LAUNCH_PID_FILE ")\n"
+	"  --listener PATH    where the agent takes notifications (" LISTENER_SOCKET_PATH ")\n"
+	"  --no-listener      refuse without telling the agent\n"
+	"  --allow NAME       leave out the rules of a hole; repeatable. --allow list names them\n"
+	"  --allow-debug      the same as --allow debug\n"
+	"  --cap-keep CAP     do not take this capability; repeatable\n"
+	"  --print-filter     the filter with its reasons, then exit\n"
+	"  --dry-run          what would be done, then exit\n"
+	"  --check            whether this kernel can do it, then exit: 0 or 125\n"
+	"  --version, --help\n"
+	"Exit: COMMAND's; 125 the profile could not be applied, 126 COMMAND cannot be run, 127 it is\n"
+	"not there, 64 usage.\n";
+
+enum verb { VERB_RUN, VERB_PRINT, VERB_PLAN, VERB_CHECK };
+
+static _Noreturn void usage(const char *why, const char *what)
+{
+	say("%s '%s'; see --help", why, what);
+	exit(64);
+}
+
+static void allow(struct launch_options *o, const char *name)
+{
+	/* Both modes have the same holes at the same places. */
+	const struct filter_table *t = launch_table(true);
+	int hole = filter_find_hole(t, name);
+
+	if (!strcmp(name, "list")) {
+		for (unsigned i = 0; i < t->n_holes; i++)
+			printf("%-12s %s\n", t->holes[i].name, t->holes[i].opens);
+		exit(0);
+	}
+	if (hole < 0)
+		usage("--allow: no such hole (--allow list names them):", name);
+	o->holes |= 1u << hole;
+	say("warning: --allow %s opens a hole: %s", name, t->holes[hole].opens);
+}
+
+static void keep_capability(struct launch_options *o, const char *name)
+{
+	int cap = confine_capability(name);
+
+	if (cap < 0)
+		usage("--cap-keep: no such capability:", name);
+	o->cap_keep |= UINT64_C(1) << cap;
+	if (confine_capability_hole(cap))
+		say("warning: --cap-keep %s opens a hole: %s", confine_capability_name(cap),
+		    confine_capability_hole(cap));
+}
+
+static pid_t parse_pid(const char *s)
+{
+	uint64_t pid;
+
+	if (parse_u64(s, 1, INT32_MAX, &pid) < 0)
+		usage("--protect-pid: not a pid:", s);
+	return (pid_t)pid;
+}
+
+static enum verb parse_options(int argc, char **argv, struct launch_options *o)
+{
+	static const struct option options[] = {
+		{"share-pidns", no_argument, NULL, OPT_SHARE_PIDNS},
+		{"protect-pid", required_argument, NULL, OPT_PROTECT_PID},
+		{"pid-file", required_argument, NULL, OPT_PID_FILE},
+		{"allow", required_argument, NULL, OPT_ALLOW},
+		{"allow-debug", no_argument, NULL, OPT_ALLOW_DEBUG},
+		{"cap-keep", required_argument, NULL, OPT_CAP_KEEP},
+		{"listener", required_argument, NULL, OPT_LISTENER},
+		{"no-listener", no_argument, NULL, OPT_NO_LISTENER},
+		{"init", no_argument, NULL, OPT_INIT},
+		{"print-filter", no_argument, NULL, OPT_PRINT_FILTER},
+		{"dry-run", no_argument, NULL, OPT_DRY_RUN},
+		{"check", no_argument, NULL, OPT_CHECK},
+		{"version", no_argument, NULL, OPT_VERSION},
+		{"help", no_argument, NULL, OPT_HELP},
+		{0},
+	};
+	enum verb verb = VERB_RUN;
+	int c;
+
+	/* "+": the first that is no option is COMMAND, with or without "--". */
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		switch (c) {
+		case OPT_SHARE_PIDNS: o->share_pidns = true; break;
+		case OPT_PROTECT_PID: o->protect_pid = parse_pid(optarg); break;
+		case OPT_PID_FILE: o->pid_file = optarg; break;
+		case OPT_ALLOW: allow(o, optarg); break;
+		case OPT_ALLOW_DEBUG: allow(o, "debug"); break;
+		case OPT_CAP_KEEP: keep_capability(o, optarg); break;
+		case OPT_LISTENER: o->listener = optarg; break;
+		case OPT_NO_LISTENER: o->no_listener = true; break;
+		case OPT_INIT: o->init = true; break;
+		case OPT_PRINT_FILTER: verb = VERB_PRINT; break;
+		case OPT_DRY_RUN: verb = VERB_PLAN; break;
+		case OPT_CHECK: verb = VERB_CHECK; break;
+		case OPT_VERSION: puts("cellos-workload-exec " CELLOS_VERSION); exit(0);
+		case OPT_HELP: fputs(help, stdout); exit(0);
+		default: exit(64);
+		}
+	}
+	o->command = argv + optind;
+	if (verb == VERB_RUN && !*o->command)
+		usage("no COMMAND after", argv[argc - 1]);
+	return verb;
+}
+
+/* Paths are used after the mounts have changed and the working directory with them. */
+static void find_agent(struct launch_options *o)
+{
+	char text[32] = "";
+	uint64_t pid;
+	_cleanup_close_ int fd = -1;
+
+	if (!o->share_pidns || o->protect_pid)
+		return;
+	fd = open(o->pid_file, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0) {
+		text[strcspn(text, "\n")] = '\0';
+		if (parse_u64(text, 1, INT32_MAX, &pid) == 0) {
+			o->protect_pid = (pid_t)pid;
+			return;
+		}
+	}
+	say("warning: no agent's pid in %s and no --protect-pid: only PIDs 1 and 2 are protected",
+	    o->pid_file);
+}
+
+static int connect_agent(const struct launch_options *o)
+{
+	struct step step;
+	int fd = -1, r;
+
+	if (o->no_listener)
+		return -1;
+	r = handover_connect(o->listener, &fd, &step);
+	if (r < 0)
+		say("warning: cannot %s: %s; refusals are silent, the agent is not told of them",
+		    step.name, strerror(-r));
+	return fd;
+}
+
+static int print_filter(const struct launch_options *o)
+{
+	static struct sock_filter program[FILTER_PROGRAM_MAX];
+	const struct filter_table *t = launch_table(o->share_pidns);
+	const struct filter_options f = {
+		.protect_pid = o->protect_pid, .holes = o->holes, .notify = !o->no_listener};
+
+	filter_print(t, program, filter_build(t, &f, program), stdout);
+	return fflush(stdout) == 0 ? 0 : EXIT_NOT_APPLIED;
+}
+
+static _Noreturn void exec_command(char **command, const sigset_t *mask)
+{
+	int saved;
+
+	sigprocmask(SIG_SETMASK, mask, NULL);
+	execvp(command[0], command);
+	saved = errno;
+	say("cannot run %s: %s", command[0], strerror(saved));
+	_exit(saved == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC);
+}
+
+/* PID 1 of the new namespace, or a subreaper; confined like COMMAND. */
+static _Noreturn void run_init(const struct launch_options *o, const sigset_t *mask, int report)
+{
+	struct step step;
+	int status, r;
+	pid_t pid;
+
+	step_set(&step, "become the reaper of orphans");
+	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		give_up(&step, -errno);
+	step_set(&step, "fork COMMAND");
+	pid = fork();
+	if (pid < 0)
+		give_up(&step, -errno);
+	if (pid == 0) {
+		setsid();
+		exec_command(o->command, mask);
+	}
+	step_set(&step, "wait for COMMAND");
+	r = supervise(pid, true, &status);
+	if (r < 0)
+		give_up(&step, r);
+	/* A PID 1 cannot end by a signal: its parent does. */
+	if (report >= 0)
+		(void)!write(report, &status, sizeof(status));
+	supervise_exit_as(status);
+}
+
+static _Noreturn void confine_and_run(const struct launch_options *o, int connection, int report,
+				      pid_t parent, const sigset_t *mask)
+{
+	const int keep[] = {connection, report};
+	const struct filter_options f = {
+		.protect_pid = o->protect_pid, .holes = o->holes, .notify = connection >= 0};
+	struct step step;
+	int r;
+
+	step_set(&step, "make a session of its own");
+	if (setsid() < 0 && getsid(0) != getpid())
+		give_up(&step, -errno);
+	r = confine_mounts(o, &step);
+	if (r == 0)
+		r = confine_descriptors(keep, ARRAY_SIZE(keep), &step);
+	if (r == 0)
+		r = confine_privileges(o->cap_keep, &step);
+	if (r == 0 && parent) {
+		/* After the change of credentials, which would clear it. */
+		step_set(&step, "end with the launcher");
+		r = prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? -errno : 0;
+		if (r == 0 && o->share_pidns && getppid() != parent)
+			r = -ECHILD;
+	}
+	if (r == 0)
+		r = filter_install(launch_table(o->share_pidns), &f, connection, &step);
+	if (r < 0)
+		give_up(&step, r);
+	close_fd(connection);
+	if (o->init)
+		run_init(o, mask, report);
+	exec_command(o->command, mask);
+}
+
+/* Outside of the namespace, where the workload cannot see it. */
+static _Noreturn void watch_over(pid_t child, int report)
+{
+	struct step step;
+	int status, told, r;
+
+	step_set(&step, "wait for the workload");
+	r = supervise(child, false, &status);
+	if (r < 0)
+		give_up(&step, r);
+	/* What its init says, if it came that far. */
+	if (read(report, &told, sizeof(told)) == sizeof(told))
+		status = told;
+	supervise_exit_as(status);
+}
+
+int main(int argc, char **argv)
+{
+	struct launch_options o = {.listener = LISTENER_SOCKET_PATH, .pid_file = LAUNCH_PID_FILE};
+	enum verb verb = parse_options(argc, argv, &o);
+	int connection, report[2];
+	struct step step;
+	sigset_t all, mask;
+	pid_t pid, self = getpid();
+
+	find_agent(&o);
+	if (verb == VERB_PRINT)
+		return print_filter(&o);
+	if (verb == VERB_PLAN)
+		return explain_plan(&o);
+	if (verb == VERB_CHECK)
+		return explain_check(&o);
+
+	connection = connect_agent(&o);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &mask);
+
+	/* Only who leads no process group can have a session of its own without a fork. */
+	if (o.share_pidns && (getpgrp() != self || getsid(0) == self))
+		confine_and_run(&o, connection, -1, 0, &mask);
+
+	step_set(&step, "make a pipe");
+	if (pipe2(report, O_CLOEXEC) < 0)
+		give_up(&step, -errno);
+	step_set(&step, "unshare the pid namespace");
+	if (!o.share_pidns && syscall(SYS_unshare, CLONE_NEWPID_FLAG) < 0)
+		give_up(&step, -errno);
+	step_set(&step, "fork");
+	pid = fork();
+	if (pid < 0)
+		give_up(&step, -errno);
+	if (pid == 0) {
+		close(report[0]);
+		confine_and_run(&o, connection, report[1], self, &mask);
+	}
+	close_fd(connection);
+	close(report[1]);
+	watch_over(pid, report[0]);
+}
