@@ -485,7 +485,7 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
 	spare_fd_open(&host->spare);
-	if (!host->read_buffer || probe_host_new(loop, &host->probes) < 0)
+	if (!host->read_buffer || probe_scheduler_new(loop, &host->probes) < 0)
 		return -ENOMEM;
 	if (gethostname(host->hostname, sizeof(host->hostname) - 1) < 0 ||
 	    !utf8_valid(host->hostname, strlen(host->hostname)))
@@ -496,7 +496,7 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 
 void cell_host_close(struct cell_host *host)
 {
-	probe_host_free(take_ptr(host->probes));
+	probe_scheduler_free(take_ptr(host->probes));
 }
 
 void cell_host_done(struct cell_host *host)

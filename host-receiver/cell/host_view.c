@@ -68,7 +68,7 @@ static void on_failed(void *ctx, enum probe_kind kind, const char *why, bool bli
 		witness_failed(&o->witness, kind);
 	if (changed)
 		log_warning("msg=\"a probe cannot read\" cell=%s probe=%s why=\"%s\"",
-			    o->cell->options.cell_id, probe_table[kind]->name, why);
+			    o->cell->options.cell_id, host_probe_table[kind]->name, why);
 }
 
 static void on_recovered(void *ctx, enum probe_kind kind)
@@ -76,7 +76,7 @@ static void on_recovered(void *ctx, enum probe_kind kind)
 	const struct observer *o = ctx;
 
 	log_notice("msg=\"the probe reads again\" cell=%s probe=%s", o->cell->options.cell_id,
-		   probe_table[kind]->name);
+		   host_probe_table[kind]->name);
 }
 
 /* Counters go on counting: what is read later says as much. */
@@ -94,7 +94,7 @@ static void on_finished(void *ctx)
 	o->ops->finished(o->cell);
 }
 
-static const struct probe_listener listener = {
+static const struct probe_set_callbacks listener = {
 	.reading = on_reading,
 	.failed = on_failed,
 	.recovered = on_recovered,

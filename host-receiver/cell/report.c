@@ -243,7 +243,7 @@ void tell_disconnected(struct cell *cell, const struct connection *c, const char
 
 void tell_reading(struct cell *cell, enum probe_kind kind, const struct probe_reading *reading)
 {
-	const struct probe_ops *probe = probe_table[kind];
+	const struct host_probe_ops *probe = host_probe_table[kind];
 	size_t begin = 0;
 
 	for (size_t i = 0; i < reading->n_parts; begin = reading->part_end[i++]) {
@@ -272,8 +272,8 @@ static struct wire_text names_of(struct cell *cell, unsigned kinds)
 	json_put_begin_array(&w);
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
 		if (kinds & 1u << kind)
-			json_put_string(&w, probe_table[kind]->source,
-					strlen(probe_table[kind]->source));
+			json_put_string(&w, host_probe_table[kind]->source,
+					strlen(host_probe_table[kind]->source));
 	json_put_end_array(&w);
 	json_writer_done(&w, &len);
 	return pipeline_copy(cell->host->pipeline, (struct wire_text){.data = text, .len = len});

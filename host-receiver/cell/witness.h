@@ -14,7 +14,7 @@
 #pragma once
 
 #include "common/wire.h"
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 #define WITNESS_GROUPS 16u
 

@@ -66,7 +66,7 @@ static json_t *describe_probes(const struct cell *cell, uint64_t now_ns)
 		const struct probe_status s = probe_set_status(set, (enum probe_kind)kind);
 
 		if (s.wanted)
-			json_object_set_new(probes, probe_table[kind]->name,
+			json_object_set_new(probes, host_probe_table[kind]->name,
 					    json_pack("{s:b,s:s?,s:I,s:I,s:o}", "failing",
 						      s.failing, "error", s.why, "readings",
 						      (json_int_t)s.readings, "failures",

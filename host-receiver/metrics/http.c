@@ -89,7 +89,7 @@ static void put_by_probe(FILE *f, const char *name, const char *help,
 {
 	head(f, name, "counter", help);
 	for (int i = 0; i < _PROBE_KIND_MAX; i++)
-		fprintf(f, PREFIX "%s{probe=\"%s\"} %" PRIu64 "\n", name, probe_table[i]->name,
+		fprintf(f, PREFIX "%s{probe=\"%s\"} %" PRIu64 "\n", name, host_probe_table[i]->name,
 			counts[i]);
 }
 

@@ -33,16 +33,16 @@ static bool wanted(const struct probe_options *options)
 	return options->cgroup != NULL;
 }
 
-static struct probe *open_probe(const struct probe_options *options)
+static struct host_probe *open_probe(const struct probe_options *options)
 {
 	struct cgroup *cgroup = calloc(1, sizeof(*cgroup));
 
 	if (cgroup)
 		snprintf(cgroup->path, sizeof(cgroup->path), "%s", options->cgroup);
-	return (struct probe *)cgroup;
+	return (struct host_probe *)cgroup;
 }
 
-static void close_probe(struct probe *probe)
+static void close_probe(struct host_probe *probe)
 {
 	free(probe);
 }
@@ -162,7 +162,7 @@ int cgroup_read_at(int leaf_fd, const char *path, struct probe_reading *ret,
 	return 1;
 }
 
-static int read_probe(struct probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX])
+static int read_probe(struct host_probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX])
 {
 	const struct cgroup *cgroup = (const struct cgroup *)probe;
 	_cleanup_close_ int fd = cgroup_open_leaf(cgroup->path, why);
@@ -170,7 +170,7 @@ static int read_probe(struct probe *probe, struct probe_reading *ret, char why[P
 	return fd < 0 ? fd : cgroup_read_at(fd, cgroup->path, ret, why);
 }
 
-const struct probe_ops probe_cgroup = {
+const struct host_probe_ops probe_cgroup = {
 	.name = "cgroup",
 	.source = "host.cgroup",
 	.needs = "a cgroup v2 leaf that may be read",

@@ -2,7 +2,7 @@
 /* The halves of the cgroup probe's reading, for its tests; any thread. */
 #pragma once
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 /* Returns a descriptor of the leaf, or a negative errno; -EXDEV: not of a cgroup v2 file system. */
 int cgroup_open_leaf(const char *path, char why[PROBE_WHY_MAX]);

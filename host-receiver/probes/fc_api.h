@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 #define FC_API_TIMEOUT_MS 1000u
 #define FC_API_ANSWER_MAX 4096u /* bytes of an answer that are read */

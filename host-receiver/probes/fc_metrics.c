@@ -59,7 +59,7 @@ static bool wanted(const struct probe_options *options)
 	return options->fc_metrics != NULL;
 }
 
-static void close_probe(struct probe *probe)
+static void close_probe(struct host_probe *probe)
 {
 	struct fc_metrics *fc = (struct fc_metrics *)probe;
 
@@ -75,7 +75,7 @@ static void close_probe(struct probe *probe)
 	free(fc);
 }
 
-static struct probe *open_probe(const struct probe_options *options)
+static struct host_probe *open_probe(const struct probe_options *options)
 {
 	struct fc_metrics *fc = calloc(1, sizeof(*fc));
 
@@ -87,10 +87,10 @@ static struct probe *open_probe(const struct probe_options *options)
 	fc->path = strdup(options->fc_metrics);
 	fc->api = options->fc_api ? strdup(options->fc_api) : NULL;
 	if (!fc->path || (options->fc_api && !fc->api)) {
-		close_probe((struct probe *)fc);
+		close_probe((struct host_probe *)fc);
 		return NULL;
 	}
-	return (struct probe *)fc;
+	return (struct host_probe *)fc;
 }
 
 /* ---- lines ---- */
@@ -624,7 +624,7 @@ static int read_now(struct fc_metrics *fc, struct probe_reading *ret, char why[P
 	return r;
 }
 
-static int read_probe(struct probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX])
+static int read_probe(struct host_probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX])
 {
 	struct fc_metrics *fc = (struct fc_metrics *)probe;
 	int r = -ENOMEM;
@@ -642,7 +642,7 @@ static int read_probe(struct probe *probe, struct probe_reading *ret, char why[P
 	return r;
 }
 
-const struct probe_ops probe_fc_metrics = {
+const struct host_probe_ops probe_fc_metrics = {
 	.name = "fc_metrics",
 	.source = "host.fc_metrics",
 	.needs = "the file or FIFO that the VMM was told to write its metrics to",

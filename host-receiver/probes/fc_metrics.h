@@ -3,7 +3,7 @@
 #pragma once
 
 #include "host-receiver/probes/fc_document.h"
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 /* What one reading takes in; the rest comes with the next. */
 #define FC_READ_MAX (4u * 1024u * 1024u) /* bytes */

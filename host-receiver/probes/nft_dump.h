@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 #define NFT_RULES_MAX 1000000u /* of all tables; a ruleset with more is an error */
 

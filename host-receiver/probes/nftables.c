@@ -300,7 +300,7 @@ static int write_reading(struct cursor *cursor, struct probe_reading *ret, char 
 	return 1;
 }
 
-int nft_reading(const struct nft_dump *dump, struct probe *probe, struct probe_reading *ret,
+int nft_reading(const struct nft_dump *dump, struct host_probe *probe, struct probe_reading *ret,
 		char why[PROBE_WHY_MAX])
 {
 	struct nft_probe *own = (struct nft_probe *)probe;
@@ -327,7 +327,7 @@ static bool wanted(const struct probe_options *options)
 	return options->nft_table != NULL;
 }
 
-static struct probe *open_probe(const struct probe_options *options)
+static struct host_probe *open_probe(const struct probe_options *options)
 {
 	char family[FAMILY_MAX], table[NFT_TABLE_MAX + 1];
 	struct nft_probe *probe;
@@ -339,17 +339,17 @@ static struct probe *open_probe(const struct probe_options *options)
 		strcpy(probe->family, family);
 		strcpy(probe->table, table);
 	}
-	return (struct probe *)probe;
+	return (struct host_probe *)probe;
 }
 
-static void close_probe(struct probe *probe)
+static void close_probe(struct host_probe *probe)
 {
 	if (probe)
 		nft_listing_done(&((struct nft_probe *)probe)->listing);
 	free(probe);
 }
 
-const struct probe_ops probe_nftables = {
+const struct host_probe_ops probe_nftables = {
 	.name = "nftables",
 	.source = "host.nftables",
 	.needs = "CAP_NET_ADMIN, in the network namespace of the table",

@@ -19,7 +19,7 @@
  * about for want of time have null for a ruleRepr; the next tick goes on with them. As read() in
  * probe.h.
  */
-int nft_reading(const struct nft_dump *dump, struct probe *probe, struct probe_reading *ret,
+int nft_reading(const struct nft_dump *dump, struct host_probe *probe, struct probe_reading *ret,
 		char why[PROBE_WHY_MAX]);
 
 /* Split [FAMILY/]TABLE; without a family it is ip, as for nft(8). False: not one. */

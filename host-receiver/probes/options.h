@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 #define PROBE_INTERVAL_DEFAULT_MS 5000u
 

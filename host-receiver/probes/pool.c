@@ -233,7 +233,7 @@ void pool_submit(struct pool *pool, struct pool_job *job)
 		uv_timer_start(&pool->check, on_check, CHECK_MS, CHECK_MS);
 }
 
-unsigned pool_stuck(const struct pool *pool)
+unsigned pool_hanging(const struct pool *pool)
 {
 	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&pool->lock;
 	unsigned n;

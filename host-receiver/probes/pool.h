@@ -42,7 +42,7 @@ int pool_new(uv_loop_t *loop, struct pool **ret);
 void pool_submit(struct pool *pool, struct pool_job *job);
 
 /* Threads that are stuck. */
-unsigned pool_stuck(const struct pool *pool);
+unsigned pool_hanging(const struct pool *pool);
 
 /*
  * End the threads. Jobs that wait are refused; what is stuck keeps its thread and the pool's memory

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 #define PROBE_FILE_MAX (64u * 1024u)
 

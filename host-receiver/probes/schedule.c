@@ -5,28 +5,63 @@
 #include "host-receiver/probes/nftables.h"
 #include "host-receiver/probes/pool.h"
 
+/*
+ * The states of a slot:
+ *
+ *   state     a reading runs  one is due  ends in
+ *   IDLE      no              no          READING (its turn), DUE (the set is finishing)
+ *   DUE       no              yes         READING (its turn), IDLE (given up)
+ *   READING   yes             no          IDLE (it ended), HANGING (given up), AGAIN (finishing)
+ *   AGAIN     yes             yes         DUE (it ended), HANGING (given up)
+ *   HANGING   yes, too long   no          IDLE (it ended after all)
+ *
+ * DUE and AGAIN belong to probe_set_finish(): one more reading of each probe, begun after it.
+ */
+enum slot_state {
+	SLOT_IDLE,
+	SLOT_DUE,
+	SLOT_READING,
+	SLOT_AGAIN,
+	SLOT_HANGING,
+	_SLOT_STATE_MAX,
+};
+
+static const struct {
+	bool runs;	 /* a job of this slot exists */
+	bool waited_for; /* by probe_set_finish() */
+	enum slot_state on_finish, on_end, on_give_up;
+} slot_states[] = {
+	[SLOT_IDLE] = {false, false, SLOT_DUE, SLOT_IDLE, SLOT_IDLE},
+	[SLOT_DUE] = {false, true, SLOT_DUE, SLOT_IDLE, SLOT_IDLE},
+	[SLOT_READING] = {true, true, SLOT_AGAIN, SLOT_IDLE, SLOT_HANGING},
+	[SLOT_AGAIN] = {true, true, SLOT_AGAIN, SLOT_DUE, SLOT_HANGING},
+	[SLOT_HANGING] = {true, false, SLOT_HANGING, SLOT_IDLE, SLOT_HANGING},
+};
+_Static_assert(ARRAY_SIZE(slot_states) == _SLOT_STATE_MAX, "a row for each state");
+
 static const char gave_up[] = "the reading hangs for 2 s; it is tried again when it has ended";
 static const char refused[] = "too many readings of this kind hang; no thread is left for another";
 
 struct slot {
-	struct probe *probe; /* NULL: not wanted */
-	bool in_flight, stuck, failing;
-	bool last_one; /* is to be started yet: probe_set_finish() */
+	struct host_probe *probe; /* NULL: the options do not ask for it */
+	enum slot_state state;
+	bool failing; /* the last reading failed, and the owner knows */
 	uint64_t readings, failures, last_ns;
-	char *why; /* owned */
+	char *why; /* owned; of the last failure. NULL: none, or no memory */
 };
 
+/* The probes of one cell. */
 struct probe_set {
-	struct probe_host *host; /* borrowed */
-	const struct probe_listener *listener;
+	struct probe_scheduler *scheduler; /* borrowed */
+	const struct probe_set_callbacks *callbacks;
 	void *ctx;
 	unsigned interval_ms;
 	struct slot slots[_PROBE_KIND_MAX];
 	uv_timer_t timer;
 	bool timer_closed, freed, finishing;
-	unsigned in_flight; /* jobs that refer to the set */
+	unsigned jobs; /* that refer to the set */
 
-	struct probe_set *nft_next, **nft_link; /* with an nftables probe: in the host's list */
+	struct probe_set *nft_next, **nft_link; /* with an nftables probe: the scheduler's list */
 	uint64_t nft_due_ns;
 };
 
@@ -40,57 +75,49 @@ struct read_job {
 	char why[PROBE_WHY_MAX];
 };
 
-/* One reading of the ruleset, and from it those of some sets. */
+/* One reading of the ruleset. It gives a reading to each of n sets. */
 struct nft_job {
 	struct pool_job job;
-	struct probe_host *host;
+	struct probe_scheduler *scheduler;
 	size_t n;
 	struct read_job *reads; /* job unused */
 };
 
-struct probe_host {
-	/* Of each kind its own: a VMM's API that is slow is not in the way of sysfs. */
+struct probe_scheduler {
+	/* One pool for each kind: a slow VMM API does not delay readings of sysfs. */
 	struct pool *pools[_PROBE_KIND_MAX];
 	uint64_t n_sets; /* ever */
 	struct probe_set *nft_sets;
 	uv_timer_t nft_timer;
-	bool nft_in_flight, nft_stuck;
+	bool nft_in_flight, nft_hangs;
 };
 
-/* ---- what came of a reading ---- */
+/* ---- the result of a reading ---- */
 
 static void set_free_if_unused(struct probe_set *set)
 {
-	if (!set->freed || !set->timer_closed || set->in_flight > 0)
+	if (!set->freed || !set->timer_closed || set->jobs > 0)
 		return;
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
 		if (set->slots[kind].probe)
-			probe_table[kind]->close(set->slots[kind].probe);
+			host_probe_table[kind]->close(set->slots[kind].probe);
 		free(set->slots[kind].why);
 	}
 	free(set);
 }
 
-static bool set_is_done(const struct probe_set *set)
-{
-	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
-		const struct slot *slot = &set->slots[kind];
-
-		if (slot->last_one || (slot->in_flight && !slot->stuck))
-			return false;
-	}
-	return true;
-}
-
 static void check_finished(struct probe_set *set)
 {
-	if (!set->finishing || set->freed || !set_is_done(set))
+	if (!set->finishing || set->freed)
 		return;
+	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
+		if (slot_states[set->slots[kind].state].waited_for)
+			return;
 	set->finishing = false;
-	set->listener->finished(set->ctx);
+	set->callbacks->finished(set->ctx);
 }
 
-static void tell_failure(struct probe_set *set, enum probe_kind kind, const char *why, bool blind)
+static void report_failure(struct probe_set *set, enum probe_kind kind, const char *why, bool blind)
 {
 	struct slot *slot = &set->slots[kind];
 	const bool changed = !slot->failing;
@@ -99,20 +126,10 @@ static void tell_failure(struct probe_set *set, enum probe_kind kind, const char
 	slot->failures++;
 	free(slot->why);
 	slot->why = strdup(why);
-	set->listener->failed(set->ctx, kind, why, blind, changed);
+	set->callbacks->failed(set->ctx, kind, why, blind, changed);
 }
 
-static void tell_reading(struct probe_set *set, enum probe_kind kind,
-			 const struct probe_reading *reading)
-{
-	struct slot *slot = &set->slots[kind];
-
-	slot->readings++;
-	slot->last_ns = reading->taken_ns;
-	set->listener->reading(set->ctx, kind, reading);
-}
-
-static void tell_recovery(struct probe_set *set, enum probe_kind kind)
+static void report_recovery(struct probe_set *set, enum probe_kind kind)
 {
 	struct slot *slot = &set->slots[kind];
 
@@ -120,52 +137,62 @@ static void tell_recovery(struct probe_set *set, enum probe_kind kind)
 		return;
 	slot->failing = false;
 	free(take_ptr(slot->why));
-	set->listener->recovered(set->ctx, kind);
+	set->callbacks->recovered(set->ctx, kind);
 }
 
-static void tell(const struct read_job *read)
+static void report_result(const struct read_job *read)
 {
 	struct probe_set *set = read->set;
+	struct slot *slot = &set->slots[read->kind];
 
 	if (set->freed)
 		return;
-	if (read->r > 0)
-		tell_reading(set, read->kind, &read->reading);
+	if (read->r > 0) {
+		slot->readings++;
+		slot->last_ns = read->reading.taken_ns;
+		set->callbacks->reading(set->ctx, read->kind, &read->reading);
+	}
 	if (read->r < 0 || *read->why)
-		tell_failure(set, read->kind, *read->why ? read->why : strerror(-read->r),
-			     read->r < 0);
+		report_failure(set, read->kind, *read->why ? read->why : strerror(-read->r),
+			       read->r < 0);
 	else
-		tell_recovery(set, read->kind);
+		report_recovery(set, read->kind);
+}
+
+static void give_up(struct probe_set *set, enum probe_kind kind)
+{
+	struct slot *slot = &set->slots[kind];
+
+	slot->state = slot_states[slot->state].on_give_up;
+	if (!set->freed)
+		report_failure(set, kind, gave_up, true);
 }
 
 static void read_slot(struct probe_set *set, enum probe_kind kind);
 
-/* A reading of the set is over, whatever came of it. */
+/* A reading of the set has ended, with whatever result, or takes too long. */
 static void settle(struct read_job *read, enum pool_outcome outcome)
 {
 	struct probe_set *set = read->set;
 	struct slot *slot = &set->slots[read->kind];
 
 	if (outcome == POOL_GAVE_UP) {
-		slot->stuck = true;
-		slot->last_one = false;
-		if (!set->freed)
-			tell_failure(set, read->kind, gave_up, true);
+		give_up(set, read->kind);
 		check_finished(set);
 		return;
 	}
-	set->in_flight--;
-	slot->in_flight = slot->stuck = false;
-	/* What came too late says how it was long ago; that is not told as how it is. */
+	set->jobs--;
+	slot->state = slot_states[slot->state].on_end;
+	/* A late reading shows an old state: it is reported only if it is a history. */
 	if (outcome == POOL_FINISHED ||
-	    (outcome == POOL_LATE && probe_table[read->kind]->is_history))
-		tell(read);
+	    (outcome == POOL_LATE && host_probe_table[read->kind]->is_history))
+		report_result(read);
 	else if (outcome == POOL_REFUSED && !set->freed)
-		tell_failure(set, read->kind, refused, true);
+		report_failure(set, read->kind, refused, true);
 	if (read->r > 0)
 		probe_reading_done(&read->reading);
-	/* It was begun before the end was known. The ruleset is planned for all sets. */
-	if (slot->last_one && read->kind != PROBE_NFTABLES)
+	/* plan_nft() starts the readings of the ruleset, for all sets at once. */
+	if (slot->state == SLOT_DUE && read->kind != PROBE_NFTABLES)
 		read_slot(set, read->kind);
 	check_finished(set);
 	set_free_if_unused(set);
@@ -177,8 +204,8 @@ static void run_read(struct pool_job *job)
 {
 	struct read_job *read = (struct read_job *)job;
 
-	read->r = probe_table[read->kind]->read(read->set->slots[read->kind].probe, &read->reading,
-						read->why);
+	read->r = host_probe_table[read->kind]->read(read->set->slots[read->kind].probe,
+						     &read->reading, read->why);
 }
 
 static void on_read(struct pool_job *job, enum pool_outcome outcome)
@@ -190,32 +217,38 @@ static void on_read(struct pool_job *job, enum pool_outcome outcome)
 		free(read);
 }
 
+static void begin(struct read_job *read, struct probe_set *set, enum probe_kind kind)
+{
+	read->set = set;
+	read->kind = kind;
+	set->slots[kind].state = SLOT_READING;
+	set->jobs++;
+}
+
+/* Start a reading, unless one runs already. */
 static void read_slot(struct probe_set *set, enum probe_kind kind)
 {
 	struct slot *slot = &set->slots[kind];
 	struct read_job *read;
 
-	if (!slot->probe || slot->in_flight)
+	if (!slot->probe || slot_states[slot->state].runs)
 		return;
-	slot->last_one = false;
 	read = calloc(1, sizeof(*read));
 	if (!read) {
-		tell_failure(set, kind, strerror(ENOMEM), true);
+		slot->state = SLOT_IDLE;
+		report_failure(set, kind, strerror(ENOMEM), true);
 		return;
 	}
 	read->job.run = run_read;
 	read->job.done = on_read;
-	read->set = set;
-	read->kind = kind;
-	slot->in_flight = true;
-	set->in_flight++;
-	pool_submit(set->host->pools[kind], &read->job);
+	begin(read, set, kind);
+	pool_submit(set->scheduler->pools[kind], &read->job);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
 	struct probe_set *set = timer->data;
-	const bool room = set->listener->has_room(set->ctx);
+	const bool room = set->callbacks->has_room(set->ctx);
 
 	for (int kind = 0; kind < _PROBE_KIND_MAX && room; kind++)
 		if (kind != PROBE_NFTABLES)
@@ -224,6 +257,11 @@ static void on_timer(uv_timer_t *timer)
 }
 
 /* ---- the ruleset ---- */
+
+static struct slot *nft_slot(struct probe_set *set)
+{
+	return &set->slots[PROBE_NFTABLES];
+}
 
 static void run_nft(struct pool_job *job)
 {
@@ -238,25 +276,24 @@ static void run_nft(struct pool_job *job)
 		read->r = r;
 		memcpy(read->why, why, sizeof(why));
 		if (r == 0)
-			read->r = nft_reading(&dump, read->set->slots[PROBE_NFTABLES].probe,
-					      &read->reading, read->why);
+			read->r = nft_reading(&dump, nft_slot(read->set)->probe, &read->reading,
+					      read->why);
 	}
 	nft_dump_done(&dump);
 }
 
-static void plan_nft(struct probe_host *host);
+static void plan_nft(struct probe_scheduler *scheduler);
 
-/* Nobody will read the ruleset for these before they go. */
-static void release_waiting(struct probe_host *host)
+/* The ruleset hangs: sets that wait for their last reading of it do not get one. */
+static void release_waiting(struct probe_scheduler *scheduler)
 {
 	struct probe_set *next;
 
-	for (struct probe_set *set = host->nft_sets; set; set = next) {
+	for (struct probe_set *set = scheduler->nft_sets; set; set = next) {
 		next = set->nft_next;
-		if (!set->slots[PROBE_NFTABLES].last_one)
+		if (nft_slot(set)->state != SLOT_DUE)
 			continue;
-		set->slots[PROBE_NFTABLES].last_one = false;
-		tell_failure(set, PROBE_NFTABLES, gave_up, true);
+		give_up(set, PROBE_NFTABLES);
 		check_finished(set);
 	}
 }
@@ -264,92 +301,121 @@ static void release_waiting(struct probe_host *host)
 static void on_nft(struct pool_job *job, enum pool_outcome outcome)
 {
 	struct nft_job *nft = (struct nft_job *)job;
-	struct probe_host *host = nft->host;
+	struct probe_scheduler *scheduler = nft->scheduler;
 
 	for (size_t i = 0; i < nft->n; i++)
 		settle(&nft->reads[i], outcome);
-	host->nft_stuck = outcome == POOL_GAVE_UP;
-	if (host->nft_stuck) {
-		release_waiting(host);
+	scheduler->nft_hangs = outcome == POOL_GAVE_UP;
+	if (scheduler->nft_hangs) {
+		release_waiting(scheduler);
 		return;
 	}
-	host->nft_in_flight = false;
-	plan_nft(host);
+	scheduler->nft_in_flight = false;
+	plan_nft(scheduler);
 	free(nft->reads);
 	free(nft);
 }
 
-/* Those that are due and cannot be told wait for their next turn. */
+/* A set that is due while too much is in flight waits for its next turn. */
 static void postpone_nft(struct probe_set *set, uint64_t now_ns)
 {
-	if (set->nft_due_ns <= now_ns && !set->listener->has_room(set->ctx))
+	if (set->nft_due_ns <= now_ns && !set->callbacks->has_room(set->ctx))
 		set->nft_due_ns = now_ns + set->interval_ms * NSEC_PER_MSEC;
 }
 
-/* Those that are due, or will be soon: one reading serves them all. */
-static bool nft_is_due(const struct probe_set *set, uint64_t now_ns)
+/* True for sets that are due now or soon: one reading of the ruleset serves them all. */
+static bool nft_is_due(struct probe_set *set, uint64_t now_ns)
 {
-	return set->slots[PROBE_NFTABLES].last_one ||
+	return nft_slot(set)->state == SLOT_DUE ||
 	       set->nft_due_ns <= now_ns + set->interval_ms * NSEC_PER_MSEC / 2;
+}
+
+/* A job with room for n readings, or NULL. */
+static struct nft_job *nft_job_new(struct probe_scheduler *scheduler, size_t n)
+{
+	struct nft_job *nft = n > 0 ? calloc(1, sizeof(*nft)) : NULL;
+
+	if (!nft)
+		return NULL;
+	nft->reads = calloc(n, sizeof(*nft->reads));
+	if (!nft->reads) {
+		free(nft);
+		return NULL;
+	}
+	nft->scheduler = scheduler;
+	return nft;
 }
 
 static void on_nft_timer(uv_timer_t *timer)
 {
-	struct probe_host *host = timer->data;
+	struct probe_scheduler *scheduler = timer->data;
 	const uint64_t now_ns = monotonic_ns();
 	struct nft_job *nft;
 	size_t n = 0;
 
-	if (host->nft_in_flight)
+	if (scheduler->nft_in_flight)
 		return;
-	for (struct probe_set *set = host->nft_sets; set; set = set->nft_next) {
+	for (struct probe_set *set = scheduler->nft_sets; set; set = set->nft_next) {
 		postpone_nft(set, now_ns);
 		n += nft_is_due(set, now_ns);
 	}
-	nft = n > 0 ? calloc(1, sizeof(*nft)) : NULL;
-	if (nft)
-		nft->reads = calloc(n, sizeof(*nft->reads));
-	if (!nft || !nft->reads) {
-		free(nft);
-		plan_nft(host);
+	nft = nft_job_new(scheduler, n);
+	if (!nft) {
+		plan_nft(scheduler);
 		return;
 	}
 	nft->job.run = run_nft;
 	nft->job.done = on_nft;
-	nft->host = host;
-	for (struct probe_set *set = host->nft_sets; set; set = set->nft_next) {
+	for (struct probe_set *set = scheduler->nft_sets; set; set = set->nft_next) {
 		if (!nft_is_due(set, now_ns))
 			continue;
-		nft->reads[nft->n].set = set;
-		nft->reads[nft->n].kind = PROBE_NFTABLES;
-		nft->n++;
+		begin(&nft->reads[nft->n++], set, PROBE_NFTABLES);
 		set->nft_due_ns = now_ns + set->interval_ms * NSEC_PER_MSEC;
-		set->slots[PROBE_NFTABLES].in_flight = true;
-		set->slots[PROBE_NFTABLES].last_one = false;
-		set->in_flight++;
 	}
-	host->nft_in_flight = true;
-	pool_submit(host->pools[PROBE_NFTABLES], &nft->job);
+	scheduler->nft_in_flight = true;
+	pool_submit(scheduler->pools[PROBE_NFTABLES], &nft->job);
 }
 
-static void plan_nft(struct probe_host *host)
+static void plan_nft(struct probe_scheduler *scheduler)
 {
 	const uint64_t now_ns = monotonic_ns();
 	uint64_t due_ns = UINT64_MAX;
 
-	for (struct probe_set *set = host->nft_sets; set; set = set->nft_next)
-		due_ns =
-			MIN(due_ns, set->slots[PROBE_NFTABLES].last_one ? now_ns : set->nft_due_ns);
-	if (due_ns == UINT64_MAX || host->nft_in_flight)
-		uv_timer_stop(&host->nft_timer);
+	for (struct probe_set *set = scheduler->nft_sets; set; set = set->nft_next)
+		due_ns = MIN(due_ns, nft_slot(set)->state == SLOT_DUE ? now_ns : set->nft_due_ns);
+	if (due_ns == UINT64_MAX || scheduler->nft_in_flight)
+		uv_timer_stop(&scheduler->nft_timer);
 	else
-		uv_timer_start(&host->nft_timer, on_nft_timer,
+		uv_timer_start(&scheduler->nft_timer, on_nft_timer,
 			       due_ns > now_ns ? (due_ns - now_ns) / NSEC_PER_MSEC + 1 : 0, 0);
+}
+
+static void nft_join(struct probe_set *set)
+{
+	struct probe_scheduler *scheduler = set->scheduler;
+
+	set->nft_next = scheduler->nft_sets;
+	set->nft_link = &scheduler->nft_sets;
+	if (set->nft_next)
+		set->nft_next->nft_link = &set->nft_next;
+	scheduler->nft_sets = set;
+	set->nft_due_ns = monotonic_ns();
+	plan_nft(scheduler);
+}
+
+static void nft_leave(struct probe_set *set)
+{
+	if (!set->nft_link)
+		return;
+	*set->nft_link = set->nft_next;
+	if (set->nft_next)
+		set->nft_next->nft_link = set->nft_link;
+	plan_nft(set->scheduler);
 }
 
 /* ---- sets ---- */
 
-/* A place in the interval for each, far from those before (the golden ratio's multiples). */
+/* Spreads the sets over the interval: multiples of the golden ratio are far from each other. */
 static unsigned phase_of(uint64_t n, unsigned interval_ms)
 {
 	const uint64_t turn = n * UINT64_C(0x9e3779b97f4a7c15);
@@ -357,64 +423,63 @@ static unsigned phase_of(uint64_t n, unsigned interval_ms)
 	return (unsigned)((turn >> 32) * interval_ms >> 32);
 }
 
-int probe_set_new(struct probe_host *host, const struct probe_options *options,
-		  const struct probe_listener *listener, void *ctx, struct probe_set **ret)
+static bool wants_any(const struct probe_options *options)
+{
+	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
+		if (host_probe_table[kind]->wanted(options))
+			return true;
+	return false;
+}
+
+static int open_probes(struct probe_set *set, const struct probe_options *options)
+{
+	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
+		if (!host_probe_table[kind]->wanted(options))
+			continue;
+		set->slots[kind].probe = host_probe_table[kind]->open(options);
+		if (!set->slots[kind].probe)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int probe_set_new(struct probe_scheduler *scheduler, const struct probe_options *options,
+		  const struct probe_set_callbacks *callbacks, void *ctx, struct probe_set **ret)
 {
 	struct probe_set *set;
-	bool any = false;
 
 	*ret = NULL;
-	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
-		any |= probe_table[kind]->wanted(options);
-	if (!any)
+	if (!wants_any(options))
 		return 0;
 	set = calloc(1, sizeof(*set));
 	if (!set)
 		return -ENOMEM;
-	set->host = host;
-	set->listener = listener;
+	set->scheduler = scheduler;
+	set->callbacks = callbacks;
 	set->ctx = ctx;
 	set->interval_ms = options->interval_ms;
-	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
-		if (!probe_table[kind]->wanted(options))
-			continue;
-		set->slots[kind].probe = probe_table[kind]->open(options);
-		if (set->slots[kind].probe)
-			continue;
+	if (open_probes(set, options) < 0) {
 		set->freed = set->timer_closed = true;
 		set_free_if_unused(set);
 		return -ENOMEM;
 	}
-	uv_timer_init(host->nft_timer.loop, &set->timer);
+	uv_timer_init(scheduler->nft_timer.loop, &set->timer);
 	set->timer.data = set;
-	uv_timer_start(&set->timer, on_timer, phase_of(host->n_sets++, set->interval_ms), 0);
-	if (set->slots[PROBE_NFTABLES].probe) {
-		set->nft_next = host->nft_sets;
-		set->nft_link = &host->nft_sets;
-		if (set->nft_next)
-			set->nft_next->nft_link = &set->nft_next;
-		host->nft_sets = set;
-		set->nft_due_ns = monotonic_ns();
-		plan_nft(host);
-	}
+	uv_timer_start(&set->timer, on_timer, phase_of(scheduler->n_sets++, set->interval_ms), 0);
+	if (nft_slot(set)->probe)
+		nft_join(set);
 	*ret = set;
 	return 0;
 }
 
-/* What has not been read by now, or waits for a thread still, is not waited for. */
+/* Readings that have not ended by now, or have no thread yet, are given up. */
 static void on_deadline(uv_timer_t *timer)
 {
 	struct probe_set *set = timer->data;
 
-	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
-		struct slot *slot = &set->slots[kind];
-
-		if (!slot->last_one && (!slot->in_flight || slot->stuck))
-			continue;
-		slot->last_one = false;
-		slot->stuck = slot->in_flight;
-		tell_failure(set, (enum probe_kind)kind, gave_up, true);
-	}
+	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
+		if (slot_states[set->slots[kind].state].waited_for)
+			give_up(set, (enum probe_kind)kind);
 	check_finished(set);
 }
 
@@ -425,14 +490,14 @@ void probe_set_finish(struct probe_set *set)
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
 		struct slot *slot = &set->slots[kind];
 
-		if (!slot->probe || slot->stuck || (kind == PROBE_NFTABLES && set->host->nft_stuck))
+		if (!slot->probe || (kind == PROBE_NFTABLES && set->scheduler->nft_hangs))
 			continue;
-		slot->last_one = true;
-		if (kind != PROBE_NFTABLES)
+		slot->state = slot_states[slot->state].on_finish;
+		if (slot->state == SLOT_DUE && kind != PROBE_NFTABLES)
 			read_slot(set, (enum probe_kind)kind);
 	}
-	if (set->slots[PROBE_NFTABLES].probe)
-		plan_nft(set->host);
+	if (nft_slot(set)->probe)
+		plan_nft(set->scheduler);
 	check_finished(set);
 }
 
@@ -449,12 +514,7 @@ void probe_set_free(struct probe_set *set)
 	if (!set)
 		return;
 	set->freed = true;
-	if (set->nft_link) {
-		*set->nft_link = set->nft_next;
-		if (set->nft_next)
-			set->nft_next->nft_link = set->nft_link;
-		plan_nft(set->host);
-	}
+	nft_leave(set);
 	uv_close((uv_handle_t *)&set->timer, on_timer_closed);
 }
 
@@ -474,47 +534,47 @@ struct probe_status probe_set_status(const struct probe_set *set, enum probe_kin
 	};
 }
 
-/* ---- the host ---- */
+/* ---- the scheduler ---- */
 
-int probe_host_new(uv_loop_t *loop, struct probe_host **ret)
+int probe_scheduler_new(uv_loop_t *loop, struct probe_scheduler **ret)
 {
-	struct probe_host *host = calloc(1, sizeof(*host));
+	struct probe_scheduler *scheduler = calloc(1, sizeof(*scheduler));
 	int r;
 
-	if (!host)
+	if (!scheduler)
 		return -ENOMEM;
-	uv_timer_init(loop, &host->nft_timer);
-	host->nft_timer.data = host;
+	uv_timer_init(loop, &scheduler->nft_timer);
+	scheduler->nft_timer.data = scheduler;
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
-		r = pool_new(loop, &host->pools[kind]);
+		r = pool_new(loop, &scheduler->pools[kind]);
 		if (r < 0) {
-			probe_host_free(host);
+			probe_scheduler_free(scheduler);
 			return r;
 		}
 	}
-	*ret = host;
+	*ret = scheduler;
 	return 0;
 }
 
-static void on_host_closed(uv_handle_t *handle)
+static void on_scheduler_closed(uv_handle_t *handle)
 {
 	free(handle->data);
 }
 
-void probe_host_free(struct probe_host *host)
+void probe_scheduler_free(struct probe_scheduler *scheduler)
 {
-	if (!host)
+	if (!scheduler)
 		return;
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
-		pool_free(take_ptr(host->pools[kind]));
-	uv_close((uv_handle_t *)&host->nft_timer, on_host_closed);
+		pool_free(take_ptr(scheduler->pools[kind]));
+	uv_close((uv_handle_t *)&scheduler->nft_timer, on_scheduler_closed);
 }
 
-unsigned probe_host_stuck(const struct probe_host *host)
+unsigned probe_scheduler_hanging(const struct probe_scheduler *scheduler)
 {
 	unsigned n = 0;
 
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++)
-		n += pool_stuck(host->pools[kind]);
+		n += pool_hanging(scheduler->pools[kind]);
 	return n;
 }

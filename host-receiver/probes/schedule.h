@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * When probes are read. Every cell's set has its own place in the interval, so that readings are
- * spread over time; the nftables ruleset is read once a tick for all sets. Each reading is a job of
- * its own on the pool: none waits for another, and none delays the loop.
+ * When probes are read. Each cell has a set of probes. Every set has its own place in the interval,
+ * so that readings are spread over time. The nftables ruleset is read once for all sets that are
+ * due. Each reading is a job on a pool of threads: no reading waits for another, and none delays
+ * the loop.
  *
- * All functions are for the loop thread, and so are the listener's calls.
+ * All functions are for the loop thread, and the callbacks are called on it.
  */
 #pragma once
 
 #include <uv.h>
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
-struct probe_host;
+struct probe_scheduler;
 struct probe_set;
 
 struct probe_status {
@@ -22,45 +23,44 @@ struct probe_status {
 	const char *why;  /* the last failure's, while failing */
 };
 
-struct probe_listener {
-	/* Borrowed for the call. */
+struct probe_set_callbacks {
+	/* A reading; borrowed for the call. */
 	void (*reading)(void *ctx, enum probe_kind kind, const struct probe_reading *reading);
 	/*
-	 * A reading failed, or something beside it (blind: nothing was read); changed: the one
-	 * before did not.
+	 * A reading failed, or a part of it did (blind: nothing was read). changed: the previous
+	 * reading succeeded.
 	 */
 	void (*failed)(void *ctx, enum probe_kind kind, const char *why, bool blind, bool changed);
-	/* A reading was possible again. */
+	/* A reading succeeded after failures. */
 	void (*recovered)(void *ctx, enum probe_kind kind);
-	/* Whether a reading may be told now. If not it waits for its next turn, but for the last.
-	 */
+	/* False: start no reading now. It is asked before each one but the last. */
 	bool (*has_room)(void *ctx);
-	/* After probe_set_finish(). */
+	/* What probe_set_finish() started has ended. */
 	void (*finished)(void *ctx);
 };
 
 /* 0 or a negative errno. */
-int probe_host_new(uv_loop_t *loop, struct probe_host **ret);
-/* When there are no sets any more. The loop must run once more for the handles to close. */
-void probe_host_free(struct probe_host *host);
-/* Threads that hang in a reading. */
-unsigned probe_host_stuck(const struct probe_host *host);
+int probe_scheduler_new(uv_loop_t *loop, struct probe_scheduler **ret);
+/* Only without sets. The loop must run once more for the handles to close. */
+void probe_scheduler_free(struct probe_scheduler *scheduler);
+/* The number of threads that hang in a reading. */
+unsigned probe_scheduler_hanging(const struct probe_scheduler *scheduler);
 
 /*
- * Read what the options want from now on. *ret is NULL when that is nothing. The listener's table
- * is borrowed, the options are copied. Returns 0 or -ENOMEM.
+ * Start to read what the options name. *ret is NULL if they name nothing. callbacks is borrowed,
+ * the options are copied. Returns 0 or -ENOMEM.
  */
-int probe_set_new(struct probe_host *host, const struct probe_options *options,
-		  const struct probe_listener *listener, void *ctx, struct probe_set **ret);
+int probe_set_new(struct probe_scheduler *scheduler, const struct probe_options *options,
+		  const struct probe_set_callbacks *callbacks, void *ctx, struct probe_set **ret);
 
 /*
- * Read each probe once more, and call finished() when that is done, or POOL_GIVE_UP_MS later: what
- * happened last is often why a cell ends. Then free the set.
+ * Read each probe once more, because what happened last often says why a cell ended. finished() is
+ * called when that is done, POOL_GIVE_UP_MS later at the latest. Then the caller frees the set.
  */
 void probe_set_finish(struct probe_set *set);
 
-/* No more calls. NULL: nothing. */
+/* No callback is called any more. NULL: nothing happens. */
 void probe_set_free(struct probe_set *set);
 
-/* set NULL: of no probes. */
+/* set may be NULL: no probes. */
 struct probe_status probe_set_status(const struct probe_set *set, enum probe_kind kind);

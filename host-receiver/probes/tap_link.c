@@ -38,16 +38,16 @@ static bool wanted(const struct probe_options *options)
 	return options->tap != NULL;
 }
 
-static struct probe *open_probe(const struct probe_options *options)
+static struct host_probe *open_probe(const struct probe_options *options)
 {
 	struct tap_link *link = calloc(1, sizeof(*link));
 
 	if (link)
 		snprintf(link->iface, sizeof(link->iface), "%s", options->tap);
-	return (struct probe *)link;
+	return (struct host_probe *)link;
 }
 
-static void close_probe(struct probe *probe)
+static void close_probe(struct host_probe *probe)
 {
 	free(probe);
 }
@@ -228,7 +228,7 @@ int tap_link_read_at(int link_fd, const char *iface, struct probe_reading *ret,
 	return 1;
 }
 
-static int read_probe(struct probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX])
+static int read_probe(struct host_probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX])
 {
 	const struct tap_link *link = (const struct tap_link *)probe;
 	_cleanup_close_ int fd = tap_link_open(link->iface, why);
@@ -236,7 +236,7 @@ static int read_probe(struct probe *probe, struct probe_reading *ret, char why[P
 	return fd < 0 ? fd : tap_link_read_at(fd, link->iface, ret, why);
 }
 
-const struct probe_ops probe_tap_link = {
+const struct host_probe_ops probe_tap_link = {
 	.name = "tap_link",
 	.source = "host.tap_link",
 	.needs = "the interface, in the network namespace that /sys was mounted in",

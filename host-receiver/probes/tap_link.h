@@ -2,7 +2,7 @@
 /* The halves of the tap_link probe's reading, for its tests; any thread. */
 #pragma once
 
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 /* Returns a descriptor of the interface's folder in sysfs, or a negative errno. */
 int tap_link_open(const char *iface, char why[PROBE_WHY_MAX]);

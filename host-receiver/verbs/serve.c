@@ -379,7 +379,7 @@ static void on_second(uv_timer_t *timer)
 
 	if (d->finished)
 		return;
-	d->host.stats.probes_stuck = probe_host_stuck(d->host.probes);
+	d->host.stats.probes_stuck = probe_scheduler_hanging(d->host.probes);
 	metrics_server_publish(d->metrics, &d->host, d->config.metrics_per_cell);
 	tell_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	daemon_check_tasks(d);

@@ -11,7 +11,7 @@
 
 #include "common/util.h"
 #include "host-receiver/probes/nftables.h"
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 static uint64_t bytes;
 
@@ -27,7 +27,7 @@ static void fail(const char *why)
 	exit(EXIT_FAILURE);
 }
 
-static void read_all(enum probe_kind kind, struct probe **probes, unsigned n)
+static void read_all(enum probe_kind kind, struct host_probe **probes, unsigned n)
 {
 	char why[PROBE_WHY_MAX] = "";
 	struct nft_dump dump = {0};
@@ -38,7 +38,7 @@ static void read_all(enum probe_kind kind, struct probe **probes, unsigned n)
 		struct probe_reading reading = {0};
 		const int r = kind == PROBE_NFTABLES
 				      ? nft_reading(&dump, probes[i], &reading, why)
-				      : probe_table[kind]->read(probes[i], &reading, why);
+				      : host_probe_table[kind]->read(probes[i], &reading, why);
 
 		if (r < 0)
 			fail(why);
@@ -50,18 +50,18 @@ static void read_all(enum probe_kind kind, struct probe **probes, unsigned n)
 
 int main(int argc, char **argv)
 {
-	struct probe **probes;
+	struct host_probe **probes;
 	enum probe_kind kind = 0;
 	unsigned n, ticks;
 	uint64_t wall_ns, cpu_ns;
 
 	if (argc != 5)
 		fail("KIND N TICKS FORMAT");
-	while (kind < _PROBE_KIND_MAX && strcmp(probe_table[kind]->name, argv[1]) != 0)
+	while (kind < _PROBE_KIND_MAX && strcmp(host_probe_table[kind]->name, argv[1]) != 0)
 		kind++;
 	n = (unsigned)strtoul(argv[2], NULL, 10);
 	ticks = (unsigned)strtoul(argv[3], NULL, 10);
-	probes = calloc(n, sizeof(struct probe *));
+	probes = calloc(n, sizeof(struct host_probe *));
 	if (kind == _PROBE_KIND_MAX || n == 0 || ticks == 0 || !probes)
 		fail("KIND N TICKS FORMAT");
 	for (unsigned i = 0; i < n; i++) {
@@ -74,7 +74,7 @@ int main(int argc, char **argv)
 			fail("FORMAT has no %u");
 		snprintf(what, sizeof(what), "%.*s%u%s", (int)(percent - argv[4]), argv[4], i,
 			 percent + 2);
-		probes[i] = probe_table[kind]->open(&options);
+		probes[i] = host_probe_table[kind]->open(&options);
 	}
 	/* The first tick opens what stays open. */
 	read_all(kind, probes, n);
@@ -98,7 +98,7 @@ int main(int argc, char **argv)
 	printf("done %.3f %.3f %.0f\n", (double)wall_ns / ticks / 1e6, (double)cpu_ns / ticks / 1e6,
 	       (double)bytes / ticks / n);
 	for (unsigned i = 0; i < n; i++)
-		probe_table[kind]->close(probes[i]);
+		host_probe_table[kind]->close(probes[i]);
 	free(probes);
 	return 0;
 }

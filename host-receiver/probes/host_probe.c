@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-#include "host-receiver/probes/probe.h"
+#include "host-receiver/probes/host_probe.h"
 
 #include "common/util.h"
 
 #define PART_END 16u /* closes what a part has open */
 
-const struct probe_ops *const probe_table[] = {
+const struct host_probe_ops *const host_probe_table[] = {
 	[PROBE_CGROUP] = &probe_cgroup,
 	[PROBE_TAP_LINK] = &probe_tap_link,
 	[PROBE_NFTABLES] = &probe_nftables,
 	[PROBE_FC_METRICS] = &probe_fc_metrics,
 };
-_Static_assert(ARRAY_SIZE(probe_table) == _PROBE_KIND_MAX, "a row for each kind");
+_Static_assert(ARRAY_SIZE(host_probe_table) == _PROBE_KIND_MAX, "a row for each kind");
 
 void probe_reading_done(struct probe_reading *reading)
 {

@@ -80,9 +80,9 @@ int probe_reading_put(struct probe_reading *reading,
 					     struct json_writer *w),
 		      void (*rewind)(void *ctx), void *ctx);
 
-struct probe; /* each has its own */
+struct host_probe; /* each has its own */
 
-struct probe_ops {
+struct host_probe_ops {
 	const char *name;   /* as in metrics and status */
 	const char *source; /* probeSource */
 	const char *needs;  /* for people: what must be there and permitted */
@@ -92,17 +92,17 @@ struct probe_ops {
 
 	bool (*wanted)(const struct probe_options *options);
 	/* NULL: no memory. Copies what it needs of the options. */
-	struct probe *(*open)(const struct probe_options *options);
+	struct host_probe *(*open)(const struct probe_options *options);
 	/*
 	 * Returns 1 and a reading to be freed with probe_reading_done(); 0: nothing has happened
 	 * since the last; or a negative errno. why names the file (and line) of an error; with a
 	 * reading it is empty or tells of what failed beside it.
 	 */
-	int (*read)(struct probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX]);
-	void (*close)(struct probe *probe);
+	int (*read)(struct host_probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX]);
+	void (*close)(struct host_probe *probe);
 };
 
 /* A row a kind; read is NULL where readings are taken for all cells at once (nftables.h). */
-extern const struct probe_ops *const probe_table[_PROBE_KIND_MAX];
+extern const struct host_probe_ops *const host_probe_table[_PROBE_KIND_MAX];
 
-extern const struct probe_ops probe_cgroup, probe_tap_link, probe_nftables, probe_fc_metrics;
+extern const struct host_probe_ops probe_cgroup, probe_tap_link, probe_nftables, probe_fc_metrics;
