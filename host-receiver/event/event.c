@@ -9,6 +9,7 @@
 #define SOURCE_GUEST	"cellos-host-telemetry/guest"
 #define SOURCE_RECEIVER "cellos-host-telemetry/receiver"
 #define SOURCE_PROBES	"cellos-host-telemetry/probes"
+#define SOURCE_LOG	"cellos-host-telemetry/log"
 
 #define DECLARED "declared"
 #define OBSERVED "observed"
@@ -49,24 +50,44 @@ static const struct {
 	RECEIVER(EVENT_STREAM_OPENED, "stream.v1.opened"),
 	RECEIVER(EVENT_STREAM_CHECKPOINT, "stream.v1.checkpoint"),
 	RECEIVER(EVENT_STREAM_SEALED, "stream.v1.sealed"),
+#define LOG(type, name) [type] = {P "log.v1." name, SOURCE_LOG, OBSERVED}
+	LOG(EVENT_LOG_OPENED, "opened"),
+	LOG(EVENT_LOG_RESUMED, "resumed"),
+	LOG(EVENT_LOG_CLOSED, "closed"),
+	LOG(EVENT_LOG_PRUNED, "pruned"),
+	LOG(EVENT_LOG_ACKNOWLEDGED, "acknowledged"),
+	LOG(EVENT_LOG_SIGNING_CHANGED, "signing_changed"),
+	LOG(EVENT_LOG_KEY_ADDED, "key_added"),
+	LOG(EVENT_LOG_KEY_RETIRED, "key_retired"),
+	LOG(EVENT_LOG_SEGMENT_LOST, "segment_lost"),
+	LOG(EVENT_LOG_CELL_UNSERVED, "cell_unserved"),
+	LOG(EVENT_LOG_CELL_SERVED, "cell_served"),
+	LOG(EVENT_LOG_SESSIONS, "sessions"),
 };
 _Static_assert(ARRAY_SIZE(types) == _EVENT_TYPE_MAX, "a row for each type");
 
 static const char *const keys[] = {
+	[EVENT_KEY_ABANDONED] = "abandoned",
 	[EVENT_KEY_AUTHORITY] = "authority",
+	[EVENT_KEY_BY_UID] = "byUid",
 	[EVENT_KEY_BYTES] = "bytes",
 	[EVENT_KEY_CELL_ID] = "cellId",
+	[EVENT_KEY_CELLS] = "cells",
 	[EVENT_KEY_CONNECTED] = "connected",
 	[EVENT_KEY_CONNECTION] = "connection",
 	[EVENT_KEY_CONTENT_VERSION] = "contentVersion",
 	[EVENT_KEY_COUNT] = "count",
+	[EVENT_KEY_CUT_BYTES] = "cutBytes",
+	[EVENT_KEY_CUT_LINES] = "cutLines",
 	[EVENT_KEY_DECLARED] = "declared",
 	[EVENT_KEY_DETAIL] = "detail",
 	[EVENT_KEY_EVENTS] = "events",
 	[EVENT_KEY_FIELD] = "field",
+	[EVENT_KEY_FIRST_INDEX] = "firstIndex",
 	[EVENT_KEY_FIRST_MISSING] = "firstMissing",
 	[EVENT_KEY_FRAMES] = "frames",
 	[EVENT_KEY_FRAMES_REJECTED] = "framesRejected",
+	[EVENT_KEY_FROM] = "from",
 	[EVENT_KEY_GAPS] = "gaps",
 	[EVENT_KEY_GUEST_COMM] = "guestComm",
 	[EVENT_KEY_GUEST_DROPPED] = "guestDropped",
@@ -81,29 +102,44 @@ static const char *const keys[] = {
 	[EVENT_KEY_HOSTNAME] = "hostname",
 	[EVENT_KEY_INPUTS] = "inputs",
 	[EVENT_KEY_KEEPALIVE_MS] = "keepaliveMs",
+	[EVENT_KEY_KID] = "kid",
 	[EVENT_KEY_LAST_FRAME_AGE_MS] = "lastFrameAgeMs",
 	[EVENT_KEY_LAST_HEARTBEAT_AGE_MS] = "lastHeartbeatAgeMs",
+	[EVENT_KEY_LAST_INDEX] = "lastIndex",
 	[EVENT_KEY_LAST_MISSING] = "lastMissing",
 	[EVENT_KEY_LIMIT] = "limit",
 	[EVENT_KEY_OFFSET] = "offset",
+	[EVENT_KEY_ORIGIN] = "origin",
 	[EVENT_KEY_OUTPUT] = "output",
 	[EVENT_KEY_PEER_GID] = "peerGid",
 	[EVENT_KEY_PEER_PID] = "peerPid",
 	[EVENT_KEY_PEER_UID] = "peerUid",
+	[EVENT_KEY_POLICY] = "policy",
+	[EVENT_KEY_PREVIOUS_ORIGIN] = "previousOrigin",
+	[EVENT_KEY_PREVIOUS_SEQUENCE] = "previousSequence",
+	[EVENT_KEY_PREVIOUS_SIZE] = "previousSize",
 	[EVENT_KEY_PREVIOUS_STREAM_ID] = "previousStreamId",
 	[EVENT_KEY_PROBE_SOURCE] = "probeSource",
+	[EVENT_KEY_PUBLIC_KEY] = "publicKey",
 	[EVENT_KEY_REASON] = "reason",
 	[EVENT_KEY_RECEIVER_VERSION] = "receiverVersion",
 	[EVENT_KEY_RUN_ID] = "runId",
+	[EVENT_KEY_SEGMENT] = "segment",
+	[EVENT_KEY_SEGMENTS] = "segments",
 	[EVENT_KEY_SEQ] = "seq",
 	[EVENT_KEY_SEQUENCE] = "sequence",
 	[EVENT_KEY_SESSION] = "session",
+	[EVENT_KEY_SESSIONS] = "sessions",
 	[EVENT_KEY_SILENT_MS] = "silentMs",
 	[EVENT_KEY_SINCE_MS] = "sinceMs",
 	[EVENT_KEY_SOURCE] = "source",
 	[EVENT_KEY_SPEC_SIGNATURE_HASH] = "specSignatureHash",
 	[EVENT_KEY_STREAM_ID] = "streamId",
+	[EVENT_KEY_TO] = "to",
+	[EVENT_KEY_UNCLEAN] = "unclean",
 	[EVENT_KEY_VMM_BYTES] = "vmmBytes",
+	[EVENT_KEY_WHAT] = "what",
+	[EVENT_KEY_WHY] = "why",
 	[EVENT_KEY_WINDOW_MS] = "windowMs",
 	[EVENT_KEY_WITNESSES] = "witnesses",
 };
@@ -222,35 +258,53 @@ static struct event_field uint_field(enum event_key key, uint64_t v)
 	return (struct event_field){.key = key, .type = EVENT_VALUE_UINT, .uint = v};
 }
 
+static struct wire_text optional_text(const char *s)
+{
+	return s ? wire_text(s) : (struct wire_text){.data = "", .len = 0};
+}
+
+/* Fields by their key: the lowest number left comes next. by_key[] is set where left has a bit. */
+struct field_set {
+	uint64_t left[2];
+	const struct event_field *by_key[_EVENT_KEY_MAX];
+};
+
+static void put_in_set(struct field_set *set, const struct event_field *field)
+{
+	set->left[field->key / 64] |= UINT64_C(1) << (field->key % 64);
+	set->by_key[field->key] = field;
+}
+
 static void write_data(struct json_writer *w, const struct event *e, const struct event_head *head)
 {
 	char stream_id[UUID_STRING_MAX];
 	const struct event_field common[] = {
 		text_field(EVENT_KEY_AUTHORITY, wire_text(types[e->type].authority)),
-		text_field(EVENT_KEY_CELL_ID, wire_text(e->stream->cell_id)),
 		uint_field(EVENT_KEY_HOST_MONOTONIC_NS, e->monotonic_ns),
 		text_field(EVENT_KEY_HOST_RECEIVED_AT, head->time_text),
-		text_field(EVENT_KEY_RUN_ID, wire_text(e->stream->run_id)),
 		uint_field(EVENT_KEY_SEQUENCE, e->sequence),
-		text_field(EVENT_KEY_SPEC_SIGNATURE_HASH, wire_text(e->stream->spec_hash)),
 		text_field(EVENT_KEY_STREAM_ID,
 			   (struct wire_text){.data = stream_id, .len = UUID_STRING_MAX - 1}),
 	};
-	const struct event_field *by_key[_EVENT_KEY_MAX];
-	uint64_t left = 0;
+	const struct event_field of_cell[] = {
+		text_field(EVENT_KEY_CELL_ID, optional_text(e->stream->cell_id)),
+		text_field(EVENT_KEY_RUN_ID, optional_text(e->stream->run_id)),
+		text_field(EVENT_KEY_SPEC_SIGNATURE_HASH, optional_text(e->stream->spec_hash)),
+	};
+	struct field_set set;
 
+	set.left[0] = set.left[1] = 0;
 	uuid_format(e->stream->stream_id, stream_id);
-	for (size_t i = 0; i < ARRAY_SIZE(common); i++) {
-		left |= UINT64_C(1) << common[i].key;
-		by_key[common[i].key] = &common[i];
-	}
-	for (size_t i = 0; i < e->n_fields; i++) {
-		left |= UINT64_C(1) << e->fields[i].key;
-		by_key[e->fields[i].key] = &e->fields[i];
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(common); i++)
+		put_in_set(&set, &common[i]);
+	for (size_t i = 0; e->stream->cell_id && i < ARRAY_SIZE(of_cell); i++)
+		put_in_set(&set, &of_cell[i]);
+	for (size_t i = 0; i < e->n_fields; i++)
+		put_in_set(&set, &e->fields[i]);
 	json_put_begin_object(w);
-	for (; left; left &= left - 1)
-		write_field(w, e, by_key[__builtin_ctzll(left)]);
+	for (unsigned word = 0; word < ARRAY_SIZE(set.left); word++)
+		for (uint64_t left = set.left[word]; left; left &= left - 1)
+			write_field(w, e, set.by_key[word * 64 + (unsigned)__builtin_ctzll(left)]);
 	json_put_end_object(w);
 }
 

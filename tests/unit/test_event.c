@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+#include "common/util.h"
+#include "host-receiver/event/event.h"
+#include "tests/unit/unit.h"
+
+static struct stream_identity cell_stream = {
+	.cell_id = (char *)"c",
+	.run_id = (char *)"r",
+	.spec_hash = (char *)"h",
+};
+static struct stream_identity log_stream;
+
+static void write_at(struct event_clock *clock, uint64_t realtime_ms, const char *want)
+{
+	struct event e = {
+		.type = EVENT_STREAM_OPENED, .stream = &cell_stream, .realtime_ms = realtime_ms};
+	struct event_head head;
+	char json[4096];
+	size_t len;
+
+	ck_assert_int_eq(event_write(&e, clock, json, sizeof(json), &len, &head), 0);
+	ck_assert_str_eq(head.time, want);
+	json[len] = '\0';
+	ck_assert_ptr_nonnull(strstr(json, want));
+}
+
+START_TEST(the_time_moves_with_each_event)
+{
+	struct event_clock clock = {0};
+
+	write_at(&clock, 0, "1970-01-01T00:00:00.000Z");
+	write_at(&clock, 999, "1970-01-01T00:00:00.999Z");
+	write_at(&clock, 1000, "1970-01-01T00:00:01.000Z");
+	write_at(&clock, UINT64_C(1700000000123), "2023-11-14T22:13:20.123Z");
+	write_at(&clock, UINT64_C(1700000001004), "2023-11-14T22:13:21.004Z");
+	write_at(&clock, UINT64_C(1700000001999), "2023-11-14T22:13:21.999Z");
+	/* A clock that was set back. */
+	write_at(&clock, UINT64_C(1700000000000), "2023-11-14T22:13:20.000Z");
+}
+END_TEST
+
+START_TEST(keys_are_in_the_order_of_their_names)
+{
+	for (int i = 1; i < _EVENT_KEY_MAX; i++)
+		ck_assert_str_lt(event_key_name((enum event_key)(i - 1)),
+				 event_key_name((enum event_key)i));
+}
+END_TEST
+
+START_TEST(the_logs_own_stream_has_no_cell)
+{
+	static const char want[] =
+		"{\"data\":{\"authority\":\"observed\",\"cutBytes\":7,\"hostMonotonicNs\":5,"
+		"\"hostReceivedAt\":\"1970-01-01T00:00:01.002Z\",\"lastIndex\":9,\"sequence\":3,"
+		"\"streamId\":\"00000000-0000-0000-0000-000000000000\",\"unclean\":true,"
+		"\"why\":\"x\"},\"datacontenttype\":\"application/json\","
+		"\"id\":\"urn:cellos:event:00000000-0000-0000-0000-000000000000\","
+		"\"source\":\"cellos-host-telemetry/log\",\"specversion\":\"1.0\","
+		"\"time\":\"1970-01-01T00:00:01.002Z\","
+		"\"type\":\"dev.cellos.events.cell.observability.log.v1.resumed\"}";
+	struct event e = {
+		.type = EVENT_LOG_RESUMED,
+		.stream = &log_stream,
+		.realtime_ms = 1002,
+		.monotonic_ns = 5,
+		.sequence = 3,
+	};
+	struct event_clock clock = {0};
+	struct event_head head;
+	char json[4096];
+	size_t len;
+
+	/* In any order: the writer sorts, also above key 64. */
+	event_add_text(&e, EVENT_KEY_WHY, wire_text("x"));
+	event_add_bool(&e, EVENT_KEY_UNCLEAN, true);
+	event_add_uint(&e, EVENT_KEY_LAST_INDEX, 9);
+	event_add_uint(&e, EVENT_KEY_CUT_BYTES, 7);
+	ck_assert_int_eq(event_write(&e, &clock, json, sizeof(json), &len, &head), 0);
+	json[len] = '\0';
+	ck_assert_str_eq(json, want);
+	ck_assert_int_eq(event_write(&e, &clock, json, len - 1, &len, &head), -ENOBUFS);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *event = tcase_create("event");
+
+	tcase_add_test(event, the_time_moves_with_each_event);
+	tcase_add_test(event, keys_are_in_the_order_of_their_names);
+	tcase_add_test(event, the_logs_own_stream_has_no_cell);
+	return unit_run("event", &event, 1);
+}
