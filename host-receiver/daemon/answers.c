@@ -3,43 +3,9 @@
  * What the daemon answers on its control socket: list, show, status; cells.c: add, remove.
  * The protocol is in docs/control-protocol.md. Loop thread.
  */
-#include <search.h>
 #include <sysexits.h>
 
-#include "host-receiver/daemon/daemon.h"
-
-static int compare_ids(const void *a, const void *b)
-{
-	const struct cell *x = a, *y = b;
-
-	return strcmp(x->options.cell_id, y->options.cell_id);
-}
-
-struct cell *daemon_find_cell(struct daemon *d, const char *id)
-{
-	const struct cell key = {.options.cell_id = id};
-	struct cell *const *found = tfind(&key, &d->cells, compare_ids);
-
-	return found ? *found : NULL;
-}
-
-bool daemon_index_cell(struct daemon *d, struct cell *cell)
-{
-	return tsearch(cell, &d->cells, compare_ids) != NULL;
-}
-
-void daemon_forget_cell(struct daemon *d, struct cell *cell)
-{
-	tdelete(cell, &d->cells, compare_ids);
-}
-
-void daemon_cell_defaults(const struct daemon *d, struct cell_options *o)
-{
-	cell_options_defaults(o);
-	o->keepalive_ms = (unsigned)d->config.keepalive_ms;
-	o->connect_within_ms = (unsigned)d->config.connect_within_ms;
-	o->rate = (unsigned)d->config.rate;
-}
+#include "host-receiver/daemon/internal.h"
 
 json_t *daemon_no_cell(const char *id)
 {
@@ -100,19 +66,16 @@ static json_t *describe(const struct cell *cell)
 		describe_probes(cell, now_ns));
 }
 
-static void collect(const void *node, VISIT which, void *array)
+static void append_cell(const struct cell *cell, void *array)
 {
-	const struct cell *const *cell = node;
-
-	if (which == postorder || which == leaf)
-		json_array_append_new(array, describe(*cell));
+	json_array_append_new(array, describe(cell));
 }
 
 static json_t *all_cells(struct daemon *d)
 {
 	json_t *array = json_array();
 
-	twalk_r(d->cells, collect, array);
+	cell_index_each(&d->cells, append_cell, array);
 	return array;
 }
 
@@ -125,7 +88,7 @@ static json_t *answer_list(struct daemon *d, const json_t *request)
 static json_t *answer_show(struct daemon *d, const json_t *request)
 {
 	const char *id = json_string_value(json_object_get(request, "cell"));
-	const struct cell *cell = id ? daemon_find_cell(d, id) : NULL;
+	const struct cell *cell = id ? cell_index_find(&d->cells, id) : NULL;
 
 	return cell ? json_pack("{s:b,s:o}", "ok", 1, "cell", describe(cell)) : daemon_no_cell(id);
 }

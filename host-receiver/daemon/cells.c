@@ -15,7 +15,7 @@
 
 #include "common/log.h"
 #include "host-receiver/cell/state.h"
-#include "host-receiver/daemon/daemon.h"
+#include "host-receiver/daemon/internal.h"
 
 enum task_step {
 	TASK_STAGING, /* the worker has it */
@@ -45,6 +45,14 @@ struct cell_task {
 	int error;
 	char why[CELL_WHY_MAX]; /* of a bad option */
 };
+
+void daemon_cell_defaults(const struct daemon *d, struct cell_options *o)
+{
+	cell_options_defaults(o);
+	o->keepalive_ms = (unsigned)d->config.keepalive_ms;
+	o->connect_within_ms = (unsigned)d->config.connect_within_ms;
+	o->rate = (unsigned)d->config.rate;
+}
 
 /* ---- tasks --------------------------------------------------------------------------------------
  */
@@ -88,8 +96,6 @@ static void answer(struct cell_task *t, json_t *answer)
 
 static void end_task(struct cell_task *t)
 {
-	struct daemon *d = t->d;
-
 	*t->link = t->next;
 	if (t->next)
 		t->next->link = t->link;
@@ -98,7 +104,6 @@ static void end_task(struct cell_task *t)
 	json_decref(t->json);
 	free(t->state);
 	free(t);
-	daemon_finish_if_done(d);
 }
 
 static void give_to_worker(struct cell_task *t, enum task_step step, uv_work_cb work,
@@ -106,7 +111,7 @@ static void give_to_worker(struct cell_task *t, enum task_step step, uv_work_cb 
 {
 	t->step = step;
 	/* It fails for a missing callback only. */
-	if (uv_queue_work(&t->d->loop, &t->work, work, done) < 0)
+	if (uv_queue_work(&t->d->life.loop, &t->work, work, done) < 0)
 		abort();
 }
 
@@ -179,7 +184,7 @@ static void on_committed(uv_work_t *work, int status)
 	int r = t->error;
 
 	(void)status;
-	if (r == 0 && t->cell && !daemon_index_cell(d, t->cell))
+	if (r == 0 && t->cell && !cell_index_add(&d->cells, t->cell))
 		r = -ENOMEM;
 	if (r == 0 && t->cell) {
 		log_info("msg=\"cell added\" cell=%s socket=%s_%u", t->id, t->cell->uds_base,
@@ -203,7 +208,7 @@ static void on_opened(void *task)
 {
 	struct cell_task *t = task;
 
-	if (t->d->finished) {
+	if (t->d->life.finished) {
 		end_task(t);
 		return;
 	}
@@ -229,7 +234,7 @@ static void on_staged(uv_work_t *work, int status)
 		end_task(t);
 		return;
 	}
-	if (d->stopping) {
+	if (d->life.stopping) {
 		refuse(t, stopping());
 		return;
 	}
@@ -272,9 +277,9 @@ static json_t *refuse_add(struct daemon *d, const struct cell_options *o)
 	if (*o->uds_base != '/')
 		return control_refusal(EX_USAGE, "--uds %.100s: expected an absolute path",
 				       o->uds_base);
-	if (d->stopping)
+	if (d->life.stopping)
 		return stopping();
-	if (daemon_find_cell(d, o->cell_id))
+	if (cell_index_find(&d->cells, o->cell_id))
 		return control_refusal(EX_CANTCREAT, "cell %s exists already", o->cell_id);
 	if (find_task(d, o->cell_id))
 		return control_refusal(EX_CANTCREAT, "cell %s is being added or removed",
@@ -354,7 +359,7 @@ static void on_sealed(void *task)
 {
 	struct cell_task *t = task;
 
-	if (t->d->finished)
+	if (t->d->life.finished)
 		end_task(t);
 	else if (t->d->states_staged)
 		t->step = TASK_WAITING;
@@ -406,7 +411,7 @@ static json_t *refuse_remove(struct daemon *d, const char *id)
 		return daemon_no_cell(id);
 	if (find_task(d, id))
 		return control_refusal(EXIT_FAILURE, "cell %s is being added or removed", id);
-	return d->stopping ? stopping() : NULL;
+	return d->life.stopping ? stopping() : NULL;
 }
 
 void daemon_resume_removals(struct daemon *d)
@@ -419,7 +424,7 @@ void daemon_resume_removals(struct daemon *d)
 json_t *daemon_remove_cell(struct daemon *d, const json_t *request)
 {
 	const char *id = json_string_value(json_object_get(request, "cell"));
-	struct cell *cell = id ? daemon_find_cell(d, id) : NULL;
+	struct cell *cell = id ? cell_index_find(&d->cells, id) : NULL;
 	json_t *refusal = cell ? NULL : refuse_remove(d, id);
 	struct cell_task *t;
 
@@ -432,7 +437,7 @@ json_t *daemon_remove_cell(struct daemon *d, const json_t *request)
 		give_to_worker(t, TASK_STORING, work_find_left, on_left_found);
 		return NULL;
 	}
-	daemon_forget_cell(d, cell);
+	cell_index_remove(&d->cells, cell);
 	t->step = TASK_LOGGING;
 	cell->on_sealed = on_seal_told;
 	cell->sealed_ctx = t;

@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "host-receiver/cell/state.h"
 #include "host-receiver/evidence/reader.h"
-#include "host-receiver/daemon/daemon.h"
+#include "host-receiver/daemon/internal.h"
 
 /* A stream of which nobody knows whether it has begun. */
 struct unsettled {
@@ -196,7 +196,7 @@ static void serve_again(struct restart *restart, const struct cell_state *was,
 		cell_state_discard(d->state_fd, was->id);
 		return;
 	}
-	if (!daemon_index_cell(d, cell) ||
+	if (!cell_index_add(&d->cells, cell) ||
 	    grow(&restart->ids, restart->n_ids, sizeof(*restart->ids)) < 0 ||
 	    !(restart->ids[restart->n_ids] = strdup(was->id)))
 		abort();
@@ -256,19 +256,18 @@ static void on_published(uv_work_t *work, int status)
 	free_restart(restart);
 	d->states_staged = false;
 	daemon_resume_removals(d);
-	daemon_finish_if_done(d);
 }
 
 static void on_all_opened(void *arg)
 {
 	struct restart *restart = arg;
 
-	if (restart->d->finished) {
+	if (restart->d->life.finished) {
 		free_restart(restart);
 		return;
 	}
 	restart->work.data = restart;
-	if (uv_queue_work(&restart->d->loop, &restart->work, work_publish, on_published) < 0)
+	if (uv_queue_work(&restart->d->life.loop, &restart->work, work_publish, on_published) < 0)
 		abort();
 }
 

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "host-receiver/cell/cell.h"
+#include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/pipeline/stdout_sink.h"
 #include "host-receiver/verbs/verbs.h"
 
@@ -32,13 +33,11 @@ struct receive {
 	int log_level;
 	bool once;
 
-	uv_loop_t loop;
-	uv_signal_t signals[2];
-	uv_timer_t stop_timer;
+	struct lifecycle life;
 	struct pipeline *pipeline;
 	struct cell_host host;
 	struct cell *cell;
-	bool stopping, fatal, finished;
+	bool fatal; /* nobody reads the evidence any more */
 	int status;
 };
 
@@ -149,22 +148,28 @@ static int parse(struct receive *r, int argc, char **argv)
 
 /* ---- the end ---- */
 
-static void finish(struct receive *r)
+static bool is_done(void *ctx)
 {
-	if (r->finished)
-		return;
-	r->finished = true;
-	pipeline_free(take_ptr(r->pipeline));
-	cell_host_close(&r->host);
-	for (size_t i = 0; i < ARRAY_SIZE(r->signals); i++)
-		uv_close((uv_handle_t *)&r->signals[i], NULL);
-	uv_close((uv_handle_t *)&r->stop_timer, NULL);
+	const struct receive *r = ctx;
+
+	if (!r->pipeline)
+		return true;
+	/* Without a reader nothing can be committed: then only the probes' end is waited for. */
+	return r->host.ending == 0 && (r->fatal || pipeline_idle(r->pipeline));
 }
 
-/* The reader of our output has stalled: its evidence cannot be written, and we were told to end. */
-static void on_stop_timer(uv_timer_t *timer)
+static void finish(void *ctx)
 {
-	struct receive *r = timer->data;
+	struct receive *r = ctx;
+
+	pipeline_free(take_ptr(r->pipeline));
+	cell_host_close(&r->host);
+}
+
+/* The reader of our output has stalled: the rest of the evidence cannot be written. */
+static void on_overdue(void *ctx)
+{
+	struct receive *r = ctx;
 
 	log_error(
 		"msg=\"standard output does not take the rest of the evidence; it is not sealed\" "
@@ -175,20 +180,11 @@ static void on_stop_timer(uv_timer_t *timer)
 
 static void stop(struct receive *r, const char *reason)
 {
-	if (r->stopping)
+	if (r->life.stopping)
 		return;
-	r->stopping = true;
-	uv_timer_start(&r->stop_timer, on_stop_timer, STOP_WITHIN_MS, 0);
-	cell_remove(take_ptr(r->cell), reason);
-}
-
-/* With nobody to read the seal there was nothing to wait for but the probes. */
-static void on_sealed(void *ctx)
-{
-	struct receive *r = ctx;
-
-	if (r->fatal)
-		finish(r);
+	lifecycle_stop(&r->life, STOP_WITHIN_MS);
+	if (r->cell)
+		cell_remove(take_ptr(r->cell), reason);
 }
 
 static void on_progress(void *ctx, int error, bool fatal)
@@ -200,8 +196,6 @@ static void on_progress(void *ctx, int error, bool fatal)
 			  r->options.cell_id, -error);
 		r->status = EXIT_FAILURE;
 		r->fatal = true;
-		if (r->stopping && r->host.ending == 0)
-			finish(r);
 		stop(r, "shutdown");
 		return;
 	}
@@ -211,15 +205,20 @@ static void on_progress(void *ctx, int error, bool fatal)
 			"cell=%s why=\"%s\"",
 			r->options.cell_id, strerror(-error));
 	cell_host_progress(&r->host);
-	if (r->stopping && r->host.ending == 0 && pipeline_idle(r->pipeline))
-		finish(r);
 }
 
-static void on_signal(uv_signal_t *handle, int number)
+static void on_signal(void *ctx, int number)
 {
 	(void)number;
-	stop(handle->data, "shutdown");
+	stop(ctx, "shutdown");
 }
+
+static const struct lifecycle_ops life_ops = {
+	.on_signal = on_signal,
+	.is_done = is_done,
+	.finish = finish,
+	.on_overdue = on_overdue,
+};
 
 static void on_connection_ended(void *ctx)
 {
@@ -247,8 +246,6 @@ static int start_cell(struct receive *r)
 	}
 	r->cell->on_connection_ended = on_connection_ended;
 	r->cell->ctx = r;
-	r->cell->on_sealed = on_sealed;
-	r->cell->sealed_ctx = r;
 	log_info("msg=\"listening\" cell=%s socket=%s_%u", r->options.cell_id, r->options.uds_base,
 		 WIRE_VSOCK_PORT);
 	return EX_OK;
@@ -263,8 +260,8 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		.ctx = r,
 	};
 
-	if (!options.sink || pipeline_new(&r->loop, &options, &r->pipeline) < 0 ||
-	    cell_host_init(&r->host, &r->loop, r->pipeline, r->checkpoint_ms) < 0) {
+	if (!options.sink || pipeline_new(&r->life.loop, &options, &r->pipeline) < 0 ||
+	    cell_host_init(&r->host, &r->life.loop, r->pipeline, r->checkpoint_ms) < 0) {
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
@@ -273,26 +270,21 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 
 static int run(struct receive *r, struct signer *signer)
 {
-	static const int numbers[] = {SIGTERM, SIGINT};
-	int status;
+	static const int signals[] = {SIGTERM, SIGINT};
+	int error = lifecycle_init(&r->life, &life_ops, signals, ARRAY_SIZE(signals), r);
 
-	uv_loop_init(&r->loop);
-	for (size_t i = 0; i < ARRAY_SIZE(r->signals); i++) {
-		uv_signal_init(&r->loop, &r->signals[i]);
-		r->signals[i].data = r;
-		uv_signal_start(&r->signals[i], on_signal, numbers[i]);
+	if (error < 0) {
+		log_error("msg=\"cannot start the event loop\" cell=%s why=\"%s\"",
+			  r->options.cell_id, strerror(-error));
+		signer_free(signer);
+		return EX_OSERR;
 	}
-	uv_timer_init(&r->loop, &r->stop_timer);
-	r->stop_timer.data = r;
-	status = start_pipeline(r, signer);
-	if (status == EX_OK)
-		status = start_cell(r);
-	if (status != EX_OK) {
-		r->status = status;
-		finish(r);
-	}
-	uv_run(&r->loop, UV_RUN_DEFAULT);
-	uv_loop_close(&r->loop);
+	r->status = start_pipeline(r, signer);
+	if (r->status == EX_OK)
+		r->status = start_cell(r);
+	if (r->status != EX_OK)
+		stop(r, "shutdown");
+	lifecycle_run(&r->life);
 	cell_host_done(&r->host);
 	return r->status;
 }

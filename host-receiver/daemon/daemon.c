@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The daemon's life: what is opened in which order, what a signal does, and how it ends. SIGHUP
+ * reads the configuration again; SIGTERM and SIGINT seal all streams and end it. Whatever else ends
+ * it, the next start serves the same cells again.
+ */
+#include "host-receiver/daemon/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+
+#include "common/log.h"
+#include "host-receiver/control/notify.h"
+#include "host-receiver/daemon/internal.h"
+
+#define STOP_WITHIN_MS 4500u /* 5 s are promised */
+#define STOP_DRAIN_MS  1000u /* of which so many for reading what has arrived */
+
+/* ---- the end ------------------------------------------------------------------------------------
+ */
+
+static bool is_done(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	if (!d->pipeline)
+		return true;
+	pipeline_flush(d->pipeline);
+	return !d->tasks && !d->states_staged && d->host.ending == 0 && pipeline_idle(d->pipeline);
+}
+
+static void finish(void *ctx)
+{
+	struct daemon *d = ctx;
+	int r;
+
+	control_server_free(take_ptr(d->control));
+	/* It reads what the pipeline owns. */
+	metrics_server_free(take_ptr(d->metrics));
+	retention_stop(&d->retention);
+	r = pipeline_free(take_ptr(d->pipeline));
+	if (r < 0) {
+		log_error("msg=\"the last of the evidence may not be on disk\" dir=%s why=\"%s\"",
+			  d->config.evidence_dir, strerror(-r));
+		d->exit_status = EXIT_FAILURE;
+	}
+	cell_host_close(&d->host);
+	uv_close((uv_handle_t *)&d->second, NULL);
+}
+
+static void on_overdue(void *ctx)
+{
+	(void)ctx;
+	log_error("msg=\"the log does not take the rest of the evidence; not all is sealed\"");
+	_exit(EXIT_FAILURE);
+}
+
+static void stop(struct daemon *d)
+{
+	struct cell *next;
+
+	if (d->life.stopping)
+		return;
+	lifecycle_stop(&d->life, STOP_WITHIN_MS);
+	notify_manager("STOPPING=1");
+	log_info("msg=\"stopping\" cells=%u", d->host.stats.cells);
+	d->host.drain_until_ns = monotonic_ns() + STOP_DRAIN_MS * NSEC_PER_MSEC;
+	for (struct cell *cell = d->host.cells; cell; cell = next) {
+		next = cell->next;
+		cell_index_remove(&d->cells, cell);
+		daemon_forget_added(d, cell);
+		cell_remove(cell, "shutdown");
+	}
+}
+
+/* ---- what happens -------------------------------------------------------------------------------
+ */
+
+static void on_progress(void *ctx, int error, bool fatal)
+{
+	struct daemon *d = ctx;
+
+	(void)fatal;
+	daemon_report_sink(d, error);
+	cell_host_progress(&d->host);
+}
+
+static void on_signal(void *ctx, int number)
+{
+	struct daemon *d = ctx;
+	char state[128];
+
+	if (number != SIGHUP) {
+		stop(d);
+		return;
+	}
+	if (d->life.stopping)
+		return;
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+		 monotonic_ns() / NSEC_PER_USEC);
+	notify_manager(state);
+	daemon_reload(d);
+	notify_manager("READY=1");
+}
+
+static const struct lifecycle_ops life_ops = {
+	.on_signal = on_signal,
+	.is_done = is_done,
+	.finish = finish,
+	.on_overdue = on_overdue,
+};
+
+/* ---- the beginning ------------------------------------------------------------------------------
+ */
+
+/* One of the daemon's own folders in the state_dir. */
+static int open_folder(const struct daemon *d, int fd, const char *name, int *ret)
+{
+	if ((mkdirat(fd, name, 0700) == 0 || errno == EEXIST) &&
+	    (*ret = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) >= 0)
+		return EX_OK;
+	log_error("msg=\"cannot open a folder of the state\" dir=%s/%s why=\"%s\"",
+		  d->config.state_dir, name, strerror(errno));
+	return EX_CANTCREAT;
+}
+
+static int open_state(struct daemon *d)
+{
+	_cleanup_close_ int fd = open(d->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int status;
+
+	if (fd < 0) {
+		log_error("msg=\"cannot open state_dir\" dir=%s why=\"%s\"", d->config.state_dir,
+			  strerror(errno));
+		return EX_CANTCREAT;
+	}
+	status = open_folder(d, fd, "cells", &d->state_fd);
+	if (status == EX_OK)
+		status = open_folder(d, fd, "cursors", &d->retention.cursors_fd);
+	if (status != EX_OK)
+		return status;
+	if (flock(d->state_fd, LOCK_EX | LOCK_NB) == 0)
+		return EX_OK;
+	log_error("msg=\"another daemon serves these cells\" dir=%s/cells", d->config.state_dir);
+	return EX_CANTCREAT;
+}
+
+static int open_log(struct daemon *d)
+{
+	struct evidence_limits limits;
+	struct evidence_repair repair;
+	char why[EVIDENCE_WHY_MAX];
+
+	config_limits(&d->config, &limits);
+	/* Nothing is deleted before the cursors are read. */
+	if (evidence_log_open(d->config.evidence_dir, &limits, 0, &d->log, &repair, why) < 0) {
+		log_error("msg=\"cannot open the evidence log\" why=\"%s\"", why);
+		return EX_CANTCREAT;
+	}
+	if (repair.bytes > 0)
+		log_warning("msg=\"a torn line was moved aside; no whole record is lost\" "
+			    "segment=%" PRIu64 " bytes=%" PRIu64 " suffix=" EVIDENCE_TORN_SUFFIX,
+			    repair.segment, repair.bytes);
+	return EX_OK;
+}
+
+static int start_pipeline(struct daemon *d)
+{
+	struct pipeline_options options = {
+		.max_inflight = d->config.max_inflight,
+		.on_progress = on_progress,
+		.ctx = d,
+	};
+	char why[SIGN_WHY_MAX] = "no memory";
+	int status;
+
+	if (daemon_open_signer(&d->config, &options.signer, why) < 0) {
+		log_error("msg=\"signing is not configured\" config=%s why=\"%s\"", d->config_path,
+			  why);
+		return EX_CONFIG;
+	}
+	daemon_warn_if_unsigned(options.signer);
+	status = open_log(d);
+	if (status != EX_OK) {
+		signer_free(options.signer);
+		return status;
+	}
+	retention_start(&d->retention, d->log, d->retention.cursors_fd, d->config.state_dir);
+	options.sink = evidence_log_sink(d->log);
+	d->signer = options.signer;
+	if (pipeline_new(&d->life.loop, &options, &d->pipeline) < 0 ||
+	    cell_host_init(&d->host, &d->life.loop, d->pipeline,
+			   (unsigned)d->config.checkpoint_ms) < 0) {
+		log_error("msg=\"no memory\"");
+		return EX_OSERR;
+	}
+	return EX_OK;
+}
+
+static int start_metrics(struct daemon *d)
+{
+	char why[METRICS_WHY_MAX];
+
+	if (daemon_open_metrics(d, d->config.metrics_listen, &d->metrics, why) == 0)
+		return EX_OK;
+	log_error("msg=\"cannot serve metrics\" why=\"%s\"", why);
+	return EX_CANTCREAT;
+}
+
+static int start_control(struct daemon *d)
+{
+	const struct control_server_options options = {
+		.path = d->config.control_socket,
+		.group = d->config.control_group,
+		.handle = daemon_answer,
+		.ctx = d,
+	};
+	char why[CONTROL_WHY_MAX];
+
+	if (control_server_new(&d->life.loop, &options, &d->control, why) == 0)
+		return EX_OK;
+	log_error("msg=\"cannot open the control socket\" why=\"%s\"", why);
+	return EX_CANTCREAT;
+}
+
+/* A cell needs a descriptor for its socket, one for the folder and one for its connection. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int start(struct daemon *d)
+{
+	static int (*const steps[])(struct daemon * d) = {
+		open_state, start_pipeline, daemon_readopt_cells, start_metrics, start_control,
+	};
+	int status = EX_OK;
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps) && status == EX_OK; i++)
+		status = steps[i](d);
+	return status;
+}
+
+static void run(struct daemon *d)
+{
+	d->started_ns = monotonic_ns();
+	d->watchdog_ms = notify_watchdog_ms();
+	uv_timer_init(&d->life.loop, &d->second);
+	d->second.data = d;
+	d->exit_status = start(d);
+	if (d->exit_status == EX_OK) {
+		daemon_start_status(d);
+		notify_manager("READY=1");
+		log_notice("msg=\"ready\" control=%s cells=%u", d->config.control_socket,
+			   d->host.stats.cells);
+	} else {
+		stop(d);
+	}
+	lifecycle_run(&d->life);
+	cell_host_done(&d->host);
+	close_fd(d->state_fd);
+	retention_done(&d->retention);
+}
+
+int daemon_run(const char *config_path)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+	struct daemon d = {.config_path = config_path, .state_fd = -1, .retention.cursors_fd = -1};
+	struct config_errors errors;
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	raise_limits();
+	r = config_read(config_path, &d.config, &errors);
+	if (r < 0)
+		daemon_log_config_errors(&errors);
+	config_errors_free(&errors);
+	if (r < 0) {
+		d.exit_status = EX_CONFIG;
+	} else if ((r = lifecycle_init(&d.life, &life_ops, signals, ARRAY_SIZE(signals), &d)) < 0) {
+		log_error("msg=\"cannot start the event loop\" why=\"%s\"", strerror(-r));
+		d.exit_status = EX_OSERR;
+	} else {
+		run(&d);
+	}
+	config_free(&d.config);
+	return d.exit_status;
+}

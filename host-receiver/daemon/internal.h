@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of this room share: daemon.c starts and stops, reload.c applies a new
+ * configuration, signing.c opens signers, status.c reports once a second, answers.c answers the
+ * control socket, cells.c adds and removes cells, restart.c serves the last run's cells again.
+ * All of it is the loop thread's, except functions that are called work_*.
+ */
+#pragma once
+
+#include "host-receiver/cell/cell.h"
+#include "host-receiver/config/config.h"
+#include "host-receiver/control/server.h"
+#include "host-receiver/daemon/cell_index.h"
+#include "host-receiver/daemon/daemon.h"
+#include "host-receiver/daemon/lifecycle.h"
+#include "host-receiver/daemon/retention.h"
+#include "host-receiver/metrics/http.h"
+
+/* An add or a removal waits so long for the log; then its client gets a refusal. */
+#define DAEMON_TASK_MS 10000u
+
+struct cell_task;
+
+struct daemon {
+	const char *config_path; /* borrowed */
+	struct config config;
+
+	struct lifecycle life;
+	uv_timer_t second;
+	struct evidence_log *log; /* the pipeline's sink: freed with it */
+	struct pipeline *pipeline;
+	const struct signer *signer; /* the pipeline's, for the next event */
+	struct cell_host host;
+	struct control_server *control;
+	struct metrics_server *metrics; /* NULL: off */
+	struct cell_index cells;
+	struct cell_task *tasks; /* adds and removals under way */
+	bool states_staged;	 /* the last run's cells wait for their opened records */
+	int state_fd;		 /* of state_dir/cells; locked */
+	struct retention retention;
+	uint64_t started_ns, watchdog_ms, watchdog_due_ns;
+	int sink_error;	       /* the one that was logged last */
+	char status_line[128]; /* the one that the service manager has */
+	int exit_status;
+};
+
+/* ---- signing.c ---- */
+
+/* Texts that are empty are taken from the environment, which is wiped then. Returns 0 or a negative
+ * errno with a sentence in why. */
+int daemon_open_signer(const struct config *config, struct signer **ret, char why[SIGN_WHY_MAX]);
+/*
+ * The signer for a new configuration; NULL: the running one stays, because its key came with the
+ * environment and is nowhere any more. A reload never falls back to unsigned evidence by omission.
+ */
+int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
+			    struct signer **ret, char why[SIGN_WHY_MAX]);
+void daemon_warn_if_unsigned(const struct signer *signer);
+
+/* ---- reload.c ---- */
+
+/* Read the configuration again. If anything of it is refused, nothing changes. */
+void daemon_reload(struct daemon *d);
+/* Each of the errors as a line of the log. */
+void daemon_log_config_errors(const struct config_errors *errors);
+
+/* ---- status.c ---- */
+
+/* NULL with "off". */
+int daemon_open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
+			char why[METRICS_WHY_MAX]);
+void daemon_start_status(struct daemon *d);
+/* Log the change, if it is one. */
+void daemon_report_sink(struct daemon *d, int error);
+
+/* ---- answers.c ---- */
+
+/* Answers the control socket; ctx is the daemon. */
+json_t *daemon_answer(void *ctx, const json_t *request);
+/* The refusal that there is no such cell; id may be NULL. */
+json_t *daemon_no_cell(const char *id);
+
+/* ---- cells.c ---- */
+
+/* What a cell has when its options do not say. */
+void daemon_cell_defaults(const struct daemon *d, struct cell_options *o);
+/* Answers to add and remove: a refusal, or NULL and the answer comes later. */
+json_t *daemon_add_cell(struct daemon *d, const json_t *request);
+json_t *daemon_remove_cell(struct daemon *d, const json_t *request);
+/* Each second: refuse the clients that have waited long enough. */
+void daemon_check_tasks(struct daemon *d);
+/* This cell is about to be removed by somebody else. */
+void daemon_forget_added(struct daemon *d, const struct cell *cell);
+/* Removals that waited for the last run's states (states_staged) go on. */
+void daemon_resume_removals(struct daemon *d);
+
+/* ---- restart.c ---- */
+
+/* Serve the last run's cells again. Returns an exit status, EX_OK or after a message. */
+int daemon_readopt_cells(struct daemon *d);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/daemon/lifecycle.h"
+
+#include "common/util.h"
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct lifecycle *l = handle->data;
+
+	l->ops->on_signal(l->ctx, number);
+}
+
+static void on_overdue(uv_timer_t *timer)
+{
+	struct lifecycle *l = timer->data;
+
+	l->ops->on_overdue(l->ctx);
+}
+
+static void close_handles(struct lifecycle *l)
+{
+	for (unsigned i = 0; i < l->n_signals; i++)
+		uv_close((uv_handle_t *)&l->signals[i], NULL);
+	uv_close((uv_handle_t *)&l->overdue, NULL);
+	uv_close((uv_handle_t *)&l->before_sleep, NULL);
+}
+
+static void on_before_sleep(uv_prepare_t *handle)
+{
+	struct lifecycle *l = handle->data;
+
+	if (l->finished || !l->ops->is_done(l->ctx))
+		return;
+	l->finished = true;
+	l->ops->finish(l->ctx);
+	close_handles(l);
+}
+
+static int watch_signals(struct lifecycle *l, const int *signals, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		int r = uv_signal_init(&l->loop, &l->signals[i]);
+
+		if (r < 0)
+			return r;
+		l->n_signals++;
+		l->signals[i].data = l;
+		r = uv_signal_start(&l->signals[i], on_signal, signals[i]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int lifecycle_init(struct lifecycle *l, const struct lifecycle_ops *ops, const int *signals,
+		   size_t n_signals, void *ctx)
+{
+	int r;
+
+	*l = (struct lifecycle){.ops = ops, .ctx = ctx};
+	r = uv_loop_init(&l->loop);
+	if (r < 0)
+		return r;
+	uv_timer_init(&l->loop, &l->overdue);
+	uv_prepare_init(&l->loop, &l->before_sleep);
+	l->overdue.data = l->before_sleep.data = l;
+	r = watch_signals(l, signals, MIN(n_signals, (size_t)LIFECYCLE_SIGNALS_MAX));
+	if (r < 0) {
+		close_handles(l);
+		lifecycle_run(l);
+	}
+	return r;
+}
+
+void lifecycle_stop(struct lifecycle *l, unsigned within_ms)
+{
+	if (l->stopping)
+		return;
+	l->stopping = true;
+	uv_timer_start(&l->overdue, on_overdue, within_ms, 0);
+	uv_prepare_start(&l->before_sleep, on_before_sleep);
+}
+
+void lifecycle_run(struct lifecycle *l)
+{
+	uv_run(&l->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&l->loop);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SIGHUP: the configuration is read again. All of it is checked, and whatever can fail is done,
+ * before anything changes. Loop thread.
+ */
+#include "common/log.h"
+#include "host-receiver/daemon/internal.h"
+
+void daemon_log_config_errors(const struct config_errors *errors)
+{
+	const char *line = errors->text;
+
+	while (line && *line) {
+		const size_t len = strcspn(line, "\n");
+
+		log_error("msg=\"configuration refused\" why=\"%.*s\"", (int)len, line);
+		line += len + (line[len] == '\n');
+	}
+}
+
+static void refuse(const char *why)
+{
+	log_error("msg=\"configuration refused; the old one stays\" why=\"%s\"", why);
+}
+
+static bool needs_restart(const struct config *wanted, const struct daemon *d)
+{
+	const char *section, *name;
+
+	if (!config_needs_restart(&d->config, wanted, &section, &name))
+		return false;
+	log_error("msg=\"configuration refused; the old one stays\" "
+		  "why=\"%s: [%s] %s can only change with a restart\"",
+		  d->config_path, section, name);
+	return true;
+}
+
+/* The old server may have the port that the new address needs: then it is closed first, and opened
+ * again if that did not help. */
+static bool replace_metrics(struct daemon *d, const char *listen)
+{
+	struct metrics_server *metrics;
+	char why[METRICS_WHY_MAX], lost[METRICS_WHY_MAX];
+	int r = daemon_open_metrics(d, listen, &metrics, why);
+
+	if (r == -EADDRINUSE) {
+		metrics_server_free(take_ptr(d->metrics));
+		r = daemon_open_metrics(d, listen, &metrics, why);
+	}
+	if (r < 0) {
+		refuse(why);
+		if (!d->metrics &&
+		    daemon_open_metrics(d, d->config.metrics_listen, &d->metrics, lost) < 0)
+			log_error("msg=\"cannot serve metrics any more\" why=\"%s\"", lost);
+		return false;
+	}
+	metrics_server_free(d->metrics);
+	d->metrics = metrics;
+	return true;
+}
+
+/* Everything that may fail. ret_signer: NULL if the running one stays. */
+static bool prepare(struct daemon *d, const struct config *wanted, struct signer **ret_signer)
+{
+	char why[SIGN_WHY_MAX] = "no memory";
+
+	if (needs_restart(wanted, d))
+		return false;
+	if (daemon_open_next_signer(d, wanted, ret_signer, why) < 0) {
+		refuse(why);
+		return false;
+	}
+	/* The last one, because it may have to close the old server. */
+	if (d->metrics && strcmp(d->config.metrics_listen, wanted->metrics_listen) == 0)
+		return true;
+	if (replace_metrics(d, wanted->metrics_listen))
+		return true;
+	signer_free(take_ptr(*ret_signer));
+	return false;
+}
+
+/* Takes the signer. */
+static bool set_signer(struct daemon *d, struct signer *signer)
+{
+	if (!signer)
+		return true;
+	daemon_warn_if_unsigned(signer);
+	if (pipeline_set_signer(d->pipeline, signer) < 0) {
+		refuse("no memory");
+		return false;
+	}
+	d->signer = signer;
+	return true;
+}
+
+void daemon_reload(struct daemon *d)
+{
+	struct config_errors errors;
+	struct evidence_limits limits;
+	struct signer *signer = NULL;
+	struct config wanted;
+	bool ok = config_read(d->config_path, &wanted, &errors) == 0;
+
+	if (!ok)
+		daemon_log_config_errors(&errors);
+	config_errors_free(&errors);
+	if (!ok || !prepare(d, &wanted, &signer) || !set_signer(d, signer)) {
+		config_free(&wanted);
+		return;
+	}
+	config_limits(&wanted, &limits);
+	evidence_log_set_limits(d->log, &limits);
+	d->host.checkpoint_ms = (unsigned)wanted.checkpoint_ms;
+	config_free(&d->config);
+	d->config = wanted;
+	d->retention.state_dir = d->config.state_dir;
+	log_notice("msg=\"configuration applied\" config=%s", d->config_path);
+}

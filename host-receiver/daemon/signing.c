@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* The daemon's signer, at the start and at a reload. Loop thread. */
+#include "common/log.h"
+#include "host-receiver/daemon/internal.h"
+
+static int open_signer(const char *algorithm, const char *kid, const char *key_file,
+		       struct signer **ret, char why[SIGN_WHY_MAX])
+{
+	const struct signer_options options = {
+		.algorithm = *algorithm ? algorithm : NULL,
+		.kid = *kid ? kid : NULL,
+		.key_file = *key_file ? key_file : NULL,
+	};
+
+	return signer_open(&options, ret, why);
+}
+
+int daemon_open_signer(const struct config *c, struct signer **ret, char why[SIGN_WHY_MAX])
+{
+	return open_signer(c->sign_algorithm, c->sign_kid, c->sign_key_file, ret, why);
+}
+
+void daemon_warn_if_unsigned(const struct signer *signer)
+{
+	if (signer_algorithm(signer) == SIGN_OFF)
+		log_warning("msg=\"evidence is not signed: whoever can write it can change it "
+			    "unseen; see [signing]\"");
+}
+
+/* If the file has never set it, the environment did at the start: then the running value counts. */
+static const char *in_effect(const char *wanted, const char *was, const char *runs)
+{
+	return *wanted || *was ? wanted : runs;
+}
+
+int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
+			    struct signer **ret, char why[SIGN_WHY_MAX])
+{
+	const bool is_signed = signer_algorithm(d->signer) != SIGN_OFF;
+	const char *runs = is_signed ? sign_algorithm_name(signer_algorithm(d->signer)) : "";
+	const char *algorithm = in_effect(wanted->sign_algorithm, d->config.sign_algorithm, runs);
+	const char *kid = in_effect(wanted->sign_kid, d->config.sign_kid, signer_kid(d->signer));
+	const bool same = strcmp(algorithm, runs) == 0 && strcmp(kid, signer_kid(d->signer)) == 0;
+	int r;
+
+	*ret = NULL;
+	if (is_signed && !*algorithm) {
+		snprintf(why, SIGN_WHY_MAX,
+			 "[signing] algorithm is gone: say algorithm = off for evidence that is "
+			 "not signed, or restart");
+		return -EINVAL;
+	}
+	r = open_signer(algorithm, kid, wanted->sign_key_file, ret, why);
+	if (r != -ENOKEY)
+		return r;
+	if (same && !*d->config.sign_key_file)
+		return 0;
+	snprintf(
+		why, SIGN_WHY_MAX,
+		"[signing] there is no key for algorithm %s, kid %s: give key_file, or restart with "
+		"the key in the environment",
+		algorithm, kid);
+	return r;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Once a second the daemon publishes its numbers for the metrics' thread, sends its status and the
+ * watchdog's sign of life to the service manager, and looks at what waits. Loop thread.
+ */
+#include "common/log.h"
+#include "host-receiver/control/notify.h"
+#include "host-receiver/daemon/internal.h"
+
+int daemon_open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
+			char why[METRICS_WHY_MAX])
+{
+	*ret = NULL;
+	if (strcmp(listen, "off") == 0)
+		return 0;
+	return metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why);
+}
+
+void daemon_report_sink(struct daemon *d, int error)
+{
+	if (error == d->sink_error)
+		return;
+	if (error < 0)
+		log_error(
+			"msg=\"cannot write evidence; trying again each second, nothing is lost\" "
+			"dir=%s why=\"%s\"",
+			d->config.evidence_dir, strerror(-error));
+	else
+		log_notice("msg=\"evidence is written again\" dir=%s", d->config.evidence_dir);
+	d->sink_error = error;
+}
+
+/* The service manager gets a status line only when it has changed. */
+static void notify_status(struct daemon *d)
+{
+	char status[sizeof(d->status_line)];
+
+	if (d->sink_error < 0)
+		snprintf(status, sizeof(status), "STATUS=cannot write evidence: %s",
+			 strerror(-d->sink_error));
+	else
+		snprintf(status, sizeof(status), "STATUS=%u cells, %u connected, %u silent",
+			 d->host.stats.cells, d->host.stats.active, d->host.stats.silent);
+	if (strcmp(status, d->status_line) == 0)
+		return;
+	memcpy(d->status_line, status, sizeof(status));
+	notify_manager(status);
+}
+
+static void notify_alive(struct daemon *d, uint64_t now_ns)
+{
+	if (d->watchdog_ms == 0 || now_ns < d->watchdog_due_ns)
+		return;
+	notify_manager("WATCHDOG=1");
+	d->watchdog_due_ns = now_ns + d->watchdog_ms * NSEC_PER_MSEC / 2;
+}
+
+static void on_second(uv_timer_t *timer)
+{
+	struct daemon *d = timer->data;
+
+	if (d->life.finished)
+		return;
+	d->host.stats.probes_stuck = probe_scheduler_hanging(d->host.probes);
+	metrics_server_publish(d->metrics, &d->host, d->config.metrics_per_cell);
+	daemon_report_sink(d, pipeline_stats(d->pipeline)->sink_error);
+	daemon_check_tasks(d);
+	retention_update(&d->retention, &d->life.loop);
+	notify_status(d);
+	notify_alive(d, monotonic_ns());
+}
+
+void daemon_start_status(struct daemon *d)
+{
+	/* A third of the watchdog's period, if that is shorter than a second. */
+	uv_timer_start(&d->second, on_second, 0,
+		       d->watchdog_ms ? MAX(MIN(d->watchdog_ms / 3, MSEC_PER_SEC), UINT64_C(1))
+				      : MSEC_PER_SEC);
+}
