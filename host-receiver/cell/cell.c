@@ -436,7 +436,7 @@ static bool accept_some(struct cell *cell, bool all)
 
 	for (unsigned i = 0; i < most; i++) {
 		struct connection *c;
-		int fd = accept_or_refuse(cell->socket.fd, &cell->host->spare);
+		int fd = spare_fd_accept(&cell->host->spare, cell->socket.fd);
 
 		if (fd < 0 && fd != -EMFILE)
 			return true;

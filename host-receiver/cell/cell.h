@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "common/accept.h"
+#include "common/spare_fd.h"
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/limiter.h"

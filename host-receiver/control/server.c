@@ -9,7 +9,7 @@
 #include <sysexits.h>
 
 #include "common/util.h"
-#include "common/accept.h"
+#include "common/spare_fd.h"
 
 #define READ_SIZE   4096u
 #define GROUPS_MAX  65536u /* NGROUPS_MAX of Linux */
@@ -304,7 +304,7 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 	(void)status;
 	(void)events;
 	for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
-		int fd = accept_or_refuse(server->fd, &server->spare);
+		int fd = spare_fd_accept(&server->spare, server->fd);
 
 		if (fd >= 0)
 			accept_client(server, fd);
@@ -405,6 +405,7 @@ int control_server_new(uv_loop_t *loop, const struct control_server_options *o,
 		r = bind_socket(server, why);
 	if (r < 0)
 		goto fail;
+	server->spare.report = o->report_shortage;
 	spare_fd_open(&server->spare);
 	uv_poll_init(loop, &server->poll, server->fd);
 	server->poll.data = server;

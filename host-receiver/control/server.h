@@ -7,6 +7,9 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include <jansson.h>
 #include <uv.h>
 
@@ -25,6 +28,8 @@ struct control_server_options {
 	/* Answers an object; NULL: no memory, or control_defer() was called. The answer is taken.
 	 */
 	json_t *(*handle)(void *ctx, const json_t *request);
+	/* Optional; of struct spare_fd. */
+	void (*report_shortage)(bool begins, uint64_t refused);
 	void *ctx;
 };
 

@@ -198,6 +198,7 @@ static int start_pipeline(struct daemon *d)
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
+	d->host.spare.report = lifecycle_report_shortage;
 	return EX_OK;
 }
 
@@ -217,6 +218,7 @@ static int start_control(struct daemon *d)
 		.path = d->config.control_socket,
 		.group = d->config.control_group,
 		.handle = daemon_answer,
+		.report_shortage = lifecycle_report_shortage,
 		.ctx = d,
 	};
 	char why[CONTROL_WHY_MAX];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/daemon/lifecycle.h"
 
-#include "common/util.h"
+#include "common/log.h"
 
 static void on_signal(uv_signal_t *handle, int number)
 {
@@ -85,4 +85,13 @@ void lifecycle_run(struct lifecycle *l)
 {
 	uv_run(&l->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&l->loop);
+}
+
+void lifecycle_report_shortage(bool begins, uint64_t refused)
+{
+	if (begins)
+		log_error("msg=\"no file descriptor is left: new connections are closed; raise the "
+			  "limit (RLIMIT_NOFILE)\"");
+	else
+		log_notice("msg=\"there are file descriptors again\" refused=%" PRIu64, refused);
 }

@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <uv.h>
 
@@ -50,3 +51,6 @@ void lifecycle_stop(struct lifecycle *l, unsigned within_ms);
 
 /* Run the loop until all handles are closed, then free it. */
 void lifecycle_run(struct lifecycle *l);
+
+/* For struct spare_fd: logs that connections are closed because no descriptor is free. */
+void lifecycle_report_shortage(bool begins, uint64_t refused);

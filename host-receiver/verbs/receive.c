@@ -265,6 +265,7 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
+	r->host.spare.report = lifecycle_report_shortage;
 	return EX_OK;
 }
 

@@ -270,7 +270,7 @@ def a_cursor_holds_what_it_needs():
         d.wait_log("a cursor cannot be understood", 2)
         assert numbers()[0] == 3, "nor after a restart"
         os.unlink(cursor)
-        d.wait_log("understood again")
+        d.wait_log("can be read again")
 
         def is_small():
             sock.sendall(b"".join(spawned(i) for i in range(1, 51)))
