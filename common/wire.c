@@ -19,32 +19,50 @@
 		literal, sizeof(literal) - 1                                                       \
 	}
 
+/* A repeated observation is folded into one (wire.md section 4.3). */
+#define FOLDED (K(REPEAT) | K(LAST_NS))
+
 static const struct {
 	struct wire_text name;
 	uint64_t required, optional;
 } sources[] = {
-	[WIRE_PROCESS_SPAWNED] = {T("process.spawned"), K(PPID), 0},
-	[WIRE_PROCESS_EXECUTED] = {T("process.executed"), K(EXE), K(PPID) | K(RESOLVED)},
+	[WIRE_PROCESS_SPAWNED] = {T("process.spawned"), K(PPID), FOLDED},
+	[WIRE_PROCESS_EXECUTED] = {T("process.executed"), K(EXE),
+				   K(PPID) | K(RESOLVED) | K(WHY) | K(UID) | K(EUID) | K(CWD) |
+					   K(ARGS) | K(ARGS_CUT) | FOLDED},
+	[WIRE_PROCESS_IDENTITY_CHANGED] = {T("process.identity_changed"), K(KIND),
+					   K(REAL) | K(EFFECTIVE) | K(EXE) | FOLDED},
+	[WIRE_PROCESS_SESSION_STARTED] = {T("process.session_started"), 0, K(PPID) | FOLDED},
+	[WIRE_PROCESS_TRACED] = {T("process.traced"), K(TRACER_PID), K(TRACER_COMM) | FOLDED},
+	[WIRE_PROCESS_CORE_DUMPED] = {T("process.core_dumped"), 0, K(SIGNAL) | FOLDED},
 	[WIRE_PROCESS_EXITED] = {T("process.exited"), 0,
-				 K(EXIT_CODE) | K(SIGNAL) | K(CORE) | K(PPID)},
+				 K(EXIT_CODE) | K(SIGNAL) | K(CORE) | K(PPID) | FOLDED},
 	[WIRE_NET_CONNECT_ATTEMPTED] = {T("net.connect_attempted"),
 					K(FAMILY) | K(ADDRESS) | K(PORT),
-					K(RESULT) | K(EXE) | K(VIA)},
+					K(RESULT) | K(EXE) | K(VIA) | FOLDED},
+	[WIRE_NET_DATAGRAM_SENT] = {T("net.datagram_sent"), K(FAMILY) | K(ADDRESS) | K(PORT),
+				    K(PROTOCOL) | K(EXE) | FOLDED},
+	[WIRE_NET_BOUND] = {T("net.bound"), K(FAMILY) | K(ADDRESS) | K(PORT),
+			    K(PROTOCOL) | K(EXE) | FOLDED},
+	[WIRE_NET_SOCKET_CREATED] = {T("net.socket_created"), K(FAMILY) | K(TYPE) | K(PROTOCOL),
+				     K(EXE) | FOLDED},
 	[WIRE_CAPABILITY_DENIED] = {T("capability.denied"), K(SYSCALL) | K(ERROR),
-				    K(CAPABILITY) | K(EXE) | K(VIA)},
-	[WIRE_FS_INOTIFY_FIRED] = {T("fs.inotify_fired"), K(PATH) | K(EVENT), K(NAME)},
+				    K(CAPABILITY) | K(EXE) | K(VIA) | FOLDED},
+	[WIRE_FS_CHANGED] = {T("fs.changed"), K(PATH) | K(EVENT), K(NAME) | K(EXE) | FOLDED},
+	[WIRE_FS_INOTIFY_FIRED] = {T("fs.inotify_fired"), K(PATH) | K(EVENT), K(NAME) | FOLDED},
+	[WIRE_TELEMETRY_DROPPED] = {T("telemetry.dropped"),
+				    K(QUEUE_FULL) | K(TOO_LARGE) | K(CHANNEL) | K(KERNEL_OVERRUN),
+				    K(FIRST_SEQ) | K(LAST_SEQ) | K(FIRST_NS) | K(LAST_NS) |
+					    K(NEXT_SEQ) | K(PROCESS_LOST) | K(NET_LOST) |
+					    K(CAPABILITY_LOST) | K(FS_LOST)},
 	[WIRE_TELEMETRY_HELLO] = {T("telemetry.hello"), K(AGENT_VERSION) | K(SESSION) | K(NEXT_SEQ),
 				  K(KERNEL) | K(ARCH) | K(BOOT_ID) | K(PROCESS_VIA) | K(NET_VIA) |
 					  K(CAPABILITY_VIA) | K(FS_VIA) | K(HEARTBEAT_MS) |
-					  K(QUEUE_CAPACITY)},
+					  K(QUEUE_CAPACITY) | K(ACKS) | K(ASSIGNED)},
 	[WIRE_TELEMETRY_HEARTBEAT] = {T("telemetry.heartbeat"),
 				      K(OBSERVED) | K(SENT) | K(DROPPED) | K(KERNEL_LOST) |
 					      K(NEXT_SEQ),
 				      K(QUEUE_PEAK) | K(PROCESS_OK)},
-	[WIRE_TELEMETRY_DROPPED] = {T("telemetry.dropped"),
-				    K(QUEUE_FULL) | K(TOO_LARGE) | K(CHANNEL) | K(KERNEL_OVERRUN) |
-					    K(NEXT_SEQ),
-				    K(FIRST_SEQ) | K(LAST_SEQ) | K(FIRST_NS) | K(LAST_NS)},
 	[WIRE_TELEMETRY_BYE] = {T("telemetry.bye"), K(REASON) | K(NEXT_SEQ),
 				K(OBSERVED) | K(SENT) | K(DROPPED)},
 };
@@ -54,42 +72,57 @@ static const struct {
 	struct wire_text name;
 	enum wire_type type;
 } keys[] = {
+	[WIRE_KEY_ACKS] = {T("acks"), WIRE_TYPE_BOOL},
 	[WIRE_KEY_ADDRESS] = {T("address"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_AGENT_VERSION] = {T("agent_version"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_ARCH] = {T("arch"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_ARGS] = {T("args"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_ARGS_CUT] = {T("args_cut"), WIRE_TYPE_BOOL},
+	[WIRE_KEY_ASSIGNED] = {T("assigned"), WIRE_TYPE_UINT},
 	[WIRE_KEY_BOOT_ID] = {T("boot_id"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_CAPABILITY] = {T("capability"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_CAPABILITY_LOST] = {T("capability"), WIRE_TYPE_UINT},
 	[WIRE_KEY_CAPABILITY_VIA] = {T("capability_via"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_CHANNEL] = {T("channel"), WIRE_TYPE_UINT},
 	[WIRE_KEY_CORE] = {T("core"), WIRE_TYPE_BOOL},
+	[WIRE_KEY_CWD] = {T("cwd"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_DROPPED] = {T("dropped"), WIRE_TYPE_UINT},
+	[WIRE_KEY_EFFECTIVE] = {T("effective"), WIRE_TYPE_UINT},
 	[WIRE_KEY_ERROR] = {T("error"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_EUID] = {T("euid"), WIRE_TYPE_UINT},
 	[WIRE_KEY_EVENT] = {T("event"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_EXE] = {T("exe"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_EXIT_CODE] = {T("exit_code"), WIRE_TYPE_UINT},
 	[WIRE_KEY_FAMILY] = {T("family"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_FIRST_NS] = {T("first_ns"), WIRE_TYPE_UINT},
 	[WIRE_KEY_FIRST_SEQ] = {T("first_seq"), WIRE_TYPE_UINT},
+	[WIRE_KEY_FS_LOST] = {T("fs"), WIRE_TYPE_UINT},
 	[WIRE_KEY_FS_VIA] = {T("fs_via"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_HEARTBEAT_MS] = {T("heartbeat_ms"), WIRE_TYPE_UINT},
 	[WIRE_KEY_KERNEL] = {T("kernel"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_KERNEL_LOST] = {T("kernel_lost"), WIRE_TYPE_UINT},
 	[WIRE_KEY_KERNEL_OVERRUN] = {T("kernel_overrun"), WIRE_TYPE_UINT},
+	[WIRE_KEY_KIND] = {T("kind"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_LAST_NS] = {T("last_ns"), WIRE_TYPE_UINT},
 	[WIRE_KEY_LAST_SEQ] = {T("last_seq"), WIRE_TYPE_UINT},
 	[WIRE_KEY_NAME] = {T("name"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_NET_LOST] = {T("net"), WIRE_TYPE_UINT},
 	[WIRE_KEY_NET_VIA] = {T("net_via"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_NEXT_SEQ] = {T("next_seq"), WIRE_TYPE_UINT},
 	[WIRE_KEY_OBSERVED] = {T("observed"), WIRE_TYPE_UINT},
 	[WIRE_KEY_PATH] = {T("path"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_PORT] = {T("port"), WIRE_TYPE_UINT},
 	[WIRE_KEY_PPID] = {T("ppid"), WIRE_TYPE_UINT},
+	[WIRE_KEY_PROCESS_LOST] = {T("process"), WIRE_TYPE_UINT},
 	[WIRE_KEY_PROCESS_OK] = {T("process_ok"), WIRE_TYPE_BOOL},
 	[WIRE_KEY_PROCESS_VIA] = {T("process_via"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_PROTOCOL] = {T("protocol"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_QUEUE_CAPACITY] = {T("queue_capacity"), WIRE_TYPE_UINT},
 	[WIRE_KEY_QUEUE_FULL] = {T("queue_full"), WIRE_TYPE_UINT},
 	[WIRE_KEY_QUEUE_PEAK] = {T("queue_peak"), WIRE_TYPE_UINT},
+	[WIRE_KEY_REAL] = {T("real"), WIRE_TYPE_UINT},
 	[WIRE_KEY_REASON] = {T("reason"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_REPEAT] = {T("repeat"), WIRE_TYPE_UINT},
 	[WIRE_KEY_RESOLVED] = {T("resolved"), WIRE_TYPE_BOOL},
 	[WIRE_KEY_RESULT] = {T("result"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_SENT] = {T("sent"), WIRE_TYPE_UINT},
@@ -97,48 +130,68 @@ static const struct {
 	[WIRE_KEY_SIGNAL] = {T("signal"), WIRE_TYPE_UINT},
 	[WIRE_KEY_SYSCALL] = {T("syscall"), WIRE_TYPE_TEXT},
 	[WIRE_KEY_TOO_LARGE] = {T("too_large"), WIRE_TYPE_UINT},
+	[WIRE_KEY_TRACER_COMM] = {T("tracer_comm"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_TRACER_PID] = {T("tracer_pid"), WIRE_TYPE_UINT},
+	[WIRE_KEY_TYPE] = {T("type"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_UID] = {T("uid"), WIRE_TYPE_UINT},
 	[WIRE_KEY_VIA] = {T("via"), WIRE_TYPE_TEXT},
+	[WIRE_KEY_WHY] = {T("why"), WIRE_TYPE_TEXT},
 };
 _Static_assert(ARRAY_SIZE(keys) == _WIRE_KEY_MAX, "a row for each key");
 
 /* Apart from the rest: the evidence's names, which the linker leaves out of the agent. */
 static const char *const camel_names[] = {
+	[WIRE_KEY_ACKS] = "acks",
 	[WIRE_KEY_ADDRESS] = "address",
 	[WIRE_KEY_AGENT_VERSION] = "agentVersion",
 	[WIRE_KEY_ARCH] = "arch",
+	[WIRE_KEY_ARGS] = "args",
+	[WIRE_KEY_ARGS_CUT] = "argsCut",
+	[WIRE_KEY_ASSIGNED] = "assigned",
 	[WIRE_KEY_BOOT_ID] = "bootId",
 	[WIRE_KEY_CAPABILITY] = "capability",
+	[WIRE_KEY_CAPABILITY_LOST] = "capability",
 	[WIRE_KEY_CAPABILITY_VIA] = "capabilityVia",
 	[WIRE_KEY_CHANNEL] = "channel",
 	[WIRE_KEY_CORE] = "core",
+	[WIRE_KEY_CWD] = "cwd",
 	[WIRE_KEY_DROPPED] = "dropped",
+	[WIRE_KEY_EFFECTIVE] = "effective",
 	[WIRE_KEY_ERROR] = "error",
+	[WIRE_KEY_EUID] = "euid",
 	[WIRE_KEY_EVENT] = "event",
 	[WIRE_KEY_EXE] = "exe",
 	[WIRE_KEY_EXIT_CODE] = "exitCode",
 	[WIRE_KEY_FAMILY] = "family",
 	[WIRE_KEY_FIRST_NS] = "firstNs",
 	[WIRE_KEY_FIRST_SEQ] = "firstSeq",
+	[WIRE_KEY_FS_LOST] = "fs",
 	[WIRE_KEY_FS_VIA] = "fsVia",
 	[WIRE_KEY_HEARTBEAT_MS] = "heartbeatMs",
 	[WIRE_KEY_KERNEL] = "kernel",
 	[WIRE_KEY_KERNEL_LOST] = "kernelLost",
 	[WIRE_KEY_KERNEL_OVERRUN] = "kernelOverrun",
+	[WIRE_KEY_KIND] = "kind",
 	[WIRE_KEY_LAST_NS] = "lastNs",
 	[WIRE_KEY_LAST_SEQ] = "lastSeq",
 	[WIRE_KEY_NAME] = "name",
+	[WIRE_KEY_NET_LOST] = "net",
 	[WIRE_KEY_NET_VIA] = "netVia",
 	[WIRE_KEY_NEXT_SEQ] = "nextSeq",
 	[WIRE_KEY_OBSERVED] = "observed",
 	[WIRE_KEY_PATH] = "path",
 	[WIRE_KEY_PORT] = "port",
 	[WIRE_KEY_PPID] = "ppid",
+	[WIRE_KEY_PROCESS_LOST] = "process",
 	[WIRE_KEY_PROCESS_OK] = "processOk",
 	[WIRE_KEY_PROCESS_VIA] = "processVia",
+	[WIRE_KEY_PROTOCOL] = "protocol",
 	[WIRE_KEY_QUEUE_CAPACITY] = "queueCapacity",
 	[WIRE_KEY_QUEUE_FULL] = "queueFull",
 	[WIRE_KEY_QUEUE_PEAK] = "queuePeak",
+	[WIRE_KEY_REAL] = "real",
 	[WIRE_KEY_REASON] = "reason",
+	[WIRE_KEY_REPEAT] = "repeat",
 	[WIRE_KEY_RESOLVED] = "resolved",
 	[WIRE_KEY_RESULT] = "result",
 	[WIRE_KEY_SENT] = "sent",
@@ -146,7 +199,12 @@ static const char *const camel_names[] = {
 	[WIRE_KEY_SIGNAL] = "signal",
 	[WIRE_KEY_SYSCALL] = "syscall",
 	[WIRE_KEY_TOO_LARGE] = "tooLarge",
+	[WIRE_KEY_TRACER_COMM] = "tracerComm",
+	[WIRE_KEY_TRACER_PID] = "tracerPid",
+	[WIRE_KEY_TYPE] = "type",
+	[WIRE_KEY_UID] = "uid",
 	[WIRE_KEY_VIA] = "via",
+	[WIRE_KEY_WHY] = "why",
 };
 _Static_assert(ARRAY_SIZE(camel_names) == _WIRE_KEY_MAX, "a name for each key");
 
@@ -218,11 +276,14 @@ enum wire_source wire_source_from_name(struct wire_text name)
 	return _WIRE_SOURCE_INVALID;
 }
 
-enum wire_key wire_key_from_name(struct wire_text name)
+enum wire_key wire_key_from_name(enum wire_source source, struct wire_text name)
 {
-	for (int i = 0; i < _WIRE_KEY_MAX; i++)
-		if (same_text(name, keys[i].name))
-			return (enum wire_key)i;
+	for (uint64_t left = wire_source_allowed(source); left; left &= left - 1) {
+		const int key = __builtin_ctzll(left);
+
+		if (same_text(name, keys[key].name))
+			return (enum wire_key)key;
+	}
 	return _WIRE_KEY_INVALID;
 }
 

@@ -41,30 +41,69 @@
 #define WIRE_PAIRS_MAX	      32u /* of any one map in a body */
 #define WIRE_DEPTH_MAX	      4u  /* nested containers, the body's own map being the first */
 #define WIRE_MONOTONIC_MAX    ((uint64_t)INT64_MAX)
+#define WIRE_SEQ_MAX	      ((uint64_t)INT64_MAX) /* of seq, next_seq and assigned */
+#define WIRE_PORT_MAX	      65535u
+#define WIRE_SESSION_SIZE     16u /* hex digits */
 
-/* The byte the host may write to learn whether a silent connection still lives. */
+/*
+ * Host to guest: the liveness byte asks whether a silent connection still lives; an
+ * acknowledgement is its byte and a u64 little-endian number (delivery.md section 1).
+ */
 #define WIRE_LIVENESS_BYTE 0x00
+#define WIRE_ACK_BYTE	   0x01
+#define WIRE_ACK_SIZE	   9u
+
+static inline void wire_ack_encode(uint8_t out[static WIRE_ACK_SIZE], uint64_t settled)
+{
+	out[0] = WIRE_ACK_BYTE;
+	for (unsigned i = 0; i < sizeof(settled); i++)
+		out[1 + i] = (uint8_t)(settled >> (8 * i));
+}
+
+/* The number of an acknowledgement that is there whole, its first byte included. */
+static inline uint64_t wire_ack_decode(const uint8_t in[static WIRE_ACK_SIZE])
+{
+	uint64_t settled = 0;
+
+	for (unsigned i = 0; i < sizeof(settled); i++)
+		settled |= (uint64_t)in[1 + i] << (8 * i);
+	return settled;
+}
 
 /* What a frame is about. The order is the order of the tables in wire.c. */
 enum wire_source {
 	WIRE_PROCESS_SPAWNED,
 	WIRE_PROCESS_EXECUTED,
+	WIRE_PROCESS_IDENTITY_CHANGED,
+	WIRE_PROCESS_SESSION_STARTED,
+	WIRE_PROCESS_TRACED,
+	WIRE_PROCESS_CORE_DUMPED,
 	WIRE_PROCESS_EXITED,
 	WIRE_NET_CONNECT_ATTEMPTED,
+	WIRE_NET_DATAGRAM_SENT,
+	WIRE_NET_BOUND,
+	WIRE_NET_SOCKET_CREATED,
 	WIRE_CAPABILITY_DENIED,
+	WIRE_FS_CHANGED,
 	WIRE_FS_INOTIFY_FIRED,
+	WIRE_TELEMETRY_DROPPED,
 	WIRE_TELEMETRY_HELLO,
 	WIRE_TELEMETRY_HEARTBEAT,
-	WIRE_TELEMETRY_DROPPED,
 	WIRE_TELEMETRY_BYE,
 	_WIRE_SOURCE_MAX,
 	_WIRE_SOURCE_INVALID = -1,
 };
 
-/* telemetry.* frames speak of the agent itself; all others are observations and carry a seq. */
+/* What the guest's processes did; telemetry.* frames speak of the agent itself. */
 static inline bool wire_source_is_observation(enum wire_source source)
 {
-	return source < WIRE_TELEMETRY_HELLO;
+	return source < WIRE_TELEMETRY_DROPPED;
+}
+
+/* Observations and loss receipts carry a seq. hello, heartbeat and bye never do. */
+static inline bool wire_source_is_numbered(enum wire_source source)
+{
+	return source <= WIRE_TELEMETRY_DROPPED;
 }
 
 enum wire_type {
@@ -74,44 +113,63 @@ enum wire_type {
 	_WIRE_TYPE_MAX,
 };
 
-/* Every key a detail map may hold, in the byte order of its camelCase name (RFC 8785 sorts so). */
+/*
+ * Every key a detail map may hold, in the byte order of its camelCase name (RFC 8785 sorts so).
+ * One name has one type, except "capability": a text, and a count in telemetry.dropped. So it has
+ * two keys, and the source says which one is meant.
+ */
 enum wire_key {
+	WIRE_KEY_ACKS,
 	WIRE_KEY_ADDRESS,
 	WIRE_KEY_AGENT_VERSION,
 	WIRE_KEY_ARCH,
+	WIRE_KEY_ARGS,
+	WIRE_KEY_ARGS_CUT,
+	WIRE_KEY_ASSIGNED,
 	WIRE_KEY_BOOT_ID,
 	WIRE_KEY_CAPABILITY,
+	WIRE_KEY_CAPABILITY_LOST, /* "capability" of telemetry.dropped */
 	WIRE_KEY_CAPABILITY_VIA,
 	WIRE_KEY_CHANNEL,
 	WIRE_KEY_CORE,
+	WIRE_KEY_CWD,
 	WIRE_KEY_DROPPED,
+	WIRE_KEY_EFFECTIVE,
 	WIRE_KEY_ERROR,
+	WIRE_KEY_EUID,
 	WIRE_KEY_EVENT,
 	WIRE_KEY_EXE,
 	WIRE_KEY_EXIT_CODE,
 	WIRE_KEY_FAMILY,
 	WIRE_KEY_FIRST_NS,
 	WIRE_KEY_FIRST_SEQ,
+	WIRE_KEY_FS_LOST, /* "fs" of telemetry.dropped */
 	WIRE_KEY_FS_VIA,
 	WIRE_KEY_HEARTBEAT_MS,
 	WIRE_KEY_KERNEL,
 	WIRE_KEY_KERNEL_LOST,
 	WIRE_KEY_KERNEL_OVERRUN,
+	WIRE_KEY_KIND,
 	WIRE_KEY_LAST_NS,
 	WIRE_KEY_LAST_SEQ,
 	WIRE_KEY_NAME,
+	WIRE_KEY_NET_LOST, /* "net" of telemetry.dropped */
 	WIRE_KEY_NET_VIA,
 	WIRE_KEY_NEXT_SEQ,
 	WIRE_KEY_OBSERVED,
 	WIRE_KEY_PATH,
 	WIRE_KEY_PORT,
 	WIRE_KEY_PPID,
+	WIRE_KEY_PROCESS_LOST, /* "process" of telemetry.dropped */
 	WIRE_KEY_PROCESS_OK,
 	WIRE_KEY_PROCESS_VIA,
+	WIRE_KEY_PROTOCOL,
 	WIRE_KEY_QUEUE_CAPACITY,
 	WIRE_KEY_QUEUE_FULL,
 	WIRE_KEY_QUEUE_PEAK,
+	WIRE_KEY_REAL,
 	WIRE_KEY_REASON,
+	WIRE_KEY_REPEAT,
 	WIRE_KEY_RESOLVED,
 	WIRE_KEY_RESULT,
 	WIRE_KEY_SENT,
@@ -119,7 +177,12 @@ enum wire_key {
 	WIRE_KEY_SIGNAL,
 	WIRE_KEY_SYSCALL,
 	WIRE_KEY_TOO_LARGE,
+	WIRE_KEY_TRACER_COMM,
+	WIRE_KEY_TRACER_PID,
+	WIRE_KEY_TYPE,
+	WIRE_KEY_UID,
 	WIRE_KEY_VIA,
+	WIRE_KEY_WHY,
 	_WIRE_KEY_MAX,
 	_WIRE_KEY_INVALID = -1,
 };
@@ -201,9 +264,16 @@ const char *wire_error_name(enum wire_error error);	/* "frame_length" */
 uint64_t wire_source_allowed(enum wire_source source);	/* mask of 1 << wire_key */
 uint64_t wire_source_required(enum wire_source source); /* mask; a subset of the above */
 
-/* _WIRE_SOURCE_INVALID / _WIRE_KEY_INVALID when there is no such name. */
+/* _WIRE_SOURCE_INVALID / _WIRE_KEY_INVALID when there is no such name, or not in that source. */
 enum wire_source wire_source_from_name(struct wire_text name);
-enum wire_key wire_key_from_name(struct wire_text name);
+enum wire_key wire_key_from_name(enum wire_source source, struct wire_text name);
+
+/*
+ * Whether wire.md section 4 allows the value of this detail of d: the words of family, error,
+ * result, event and *_via, the 16 hex digits of session, the ranges of port, next_seq and
+ * assigned. True for every other key. Only the host judges values, so only it links wire_value.c.
+ */
+bool wire_detail_allowed(const struct declaration *d, const struct wire_detail *detail);
 
 static inline struct wire_text wire_text(const char *s)
 {

@@ -4,9 +4,10 @@
  *
  * Two passes. The first walks the whole body once: it must be one well-formed map within the
  * limits of depth and pairs. On the way it remembers where the values of the known keys stand.
- * Then the version gate, before any other field means anything. Only then are the remembered
- * values read, each where it stands, so that the order of the keys never matters and a frame of
- * another major version is refused as such whatever else is in it.
+ * Then comes the version gate, before any other field means anything. A body beyond the limits is
+ * walked once more without them, because the gate comes before them, too. Only then are the
+ * remembered values read, each where it stands: so the order of the keys never matters, and a
+ * frame of another major version is refused as such whatever else is in it.
  */
 #include "common/wire.h"
 
@@ -219,6 +220,12 @@ static size_t unassigned_simple(const struct reader *r)
 	return 0;
 }
 
+/* Of the tags that fit into their first byte (0..23) libcbor 0.8 refuses most. */
+static bool is_one_byte_tag(uint8_t head)
+{
+	return head >= 0xc0 && head <= 0xd7;
+}
+
 static bool reader_next(struct reader *r, struct item *ret)
 {
 	struct cbor_decoder_result result;
@@ -227,6 +234,11 @@ static bool reader_next(struct reader *r, struct item *ret)
 	*ret = (struct item){.offset = r->offset};
 	if (r->offset >= r->len)
 		return false;
+	if (is_one_byte_tag(r->body[r->offset])) {
+		ret->kind = ITEM_TAG;
+		r->offset++;
+		return true;
+	}
 	simple = unassigned_simple(r);
 	if (simple > 0) {
 		ret->kind = ITEM_OTHER;
@@ -299,28 +311,39 @@ struct outline {
 
 /* One open container. Text and byte strings of indefinite length hold chunks of their own kind. */
 struct level {
-	enum item_kind kind;
+	uint8_t kind; /* enum item_kind */
 	bool indefinite;
-	uint64_t left; /* items still to come; counted upwards from 0 when indefinite */
+	uint32_t left; /* items still to come; counted upwards from 0 when indefinite */
 };
 
-static enum wire_error level_open(struct level *stack, size_t *depth, const struct item *item,
-				  struct wire_refusal *refusal)
+/* How deep and how wide a walk may go. */
+struct limits {
+	struct level *stack;
+	size_t depth; /* of containers; the stack has room for one string more */
+	uint64_t pairs;
+};
+
+/* A container that announces more than this is cut off by the end of the body. */
+#define ITEMS_MAX (WIRE_BODY_ACCEPT_MAX + 1u)
+
+static enum wire_error level_open(const struct limits *limits, size_t *depth,
+				  const struct item *item, struct wire_refusal *refusal)
 {
+	const uint64_t items = MIN(item->value, (uint64_t)ITEMS_MAX);
 	struct level *level;
 
 	/* The chunks of a string are no nesting. */
-	if (*depth == WIRE_DEPTH_MAX + (item->kind == ITEM_TEXT || item->kind == ITEM_BYTES))
+	if (*depth == limits->depth + (item->kind == ITEM_TEXT || item->kind == ITEM_BYTES))
 		return refuse(refusal, WIRE_TOO_DEEP, NULL, item->offset);
-	if (item->kind == ITEM_MAP && !item->indefinite && item->value > WIRE_PAIRS_MAX)
+	if (item->kind == ITEM_MAP && !item->indefinite && item->value > limits->pairs)
 		return refuse(refusal, WIRE_TOO_MANY_PAIRS, NULL, item->offset);
-	level = &stack[(*depth)++];
+	level = &limits->stack[(*depth)++];
 	*level = (struct level){
-		.kind = item->kind,
+		.kind = (uint8_t)item->kind,
 		.indefinite = item->indefinite,
-		.left = item->indefinite	 ? 0
-			: item->kind == ITEM_MAP ? item->value * 2
-						 : item->value,
+		.left = (uint32_t)(item->indefinite	    ? 0
+				   : item->kind == ITEM_MAP ? items * 2
+							    : items),
 	};
 	return WIRE_OK;
 }
@@ -371,9 +394,10 @@ static enum field note_key(struct outline *outline, const struct item *key)
  * Walk the one data item that starts at r->offset to its end. With an outline, it is the body's
  * map, and its keys and values are noted. Every item is read once: linear time, constant stack.
  */
-static enum wire_error walk(struct reader *r, struct outline *outline, struct wire_refusal *refusal)
+static enum wire_error walk_within(const struct limits *limits, struct reader *r,
+				   struct outline *outline, struct wire_refusal *refusal)
 {
-	struct level stack[WIRE_DEPTH_MAX + 1];
+	struct level *stack = limits->stack;
 	enum field field = _FIELD_UNKNOWN;
 	bool after_tag = false;
 	size_t depth = 0;
@@ -402,7 +426,7 @@ static enum wire_error walk(struct reader *r, struct outline *outline, struct wi
 		}
 
 		if (item.kind == ITEM_TAG) {
-			/* A tag belongs to the item behind it; it is no item of its own. */
+			/* A tag belongs to the item after it; it is no item of its own. */
 			after_tag = true;
 			continue;
 		}
@@ -410,7 +434,7 @@ static enum wire_error walk(struct reader *r, struct outline *outline, struct wi
 		if (parent) {
 			if (parent->indefinite) {
 				parent->left++;
-				if (parent->kind == ITEM_MAP && parent->left > 2 * WIRE_PAIRS_MAX)
+				if (parent->kind == ITEM_MAP && parent->left > 2 * limits->pairs)
 					return refuse(refusal, WIRE_TOO_MANY_PAIRS, NULL,
 						      item.offset);
 			} else {
@@ -418,7 +442,7 @@ static enum wire_error walk(struct reader *r, struct outline *outline, struct wi
 			}
 		}
 		if (item.kind == ITEM_ARRAY || item.kind == ITEM_MAP || item.indefinite) {
-			enum wire_error error = level_open(stack, &depth, &item, refusal);
+			enum wire_error error = level_open(limits, &depth, &item, refusal);
 
 			if (error)
 				return error;
@@ -428,6 +452,30 @@ static enum wire_error walk(struct reader *r, struct outline *outline, struct wi
 			depth--;
 	} while (depth > 0 || after_tag);
 	return WIRE_OK;
+}
+
+static enum wire_error walk(struct reader *r, struct outline *outline, struct wire_refusal *refusal)
+{
+	struct level stack[WIRE_DEPTH_MAX + 1];
+	const struct limits limits = {stack, WIRE_DEPTH_MAX, WIRE_PAIRS_MAX};
+
+	return walk_within(&limits, r, outline, refusal);
+}
+
+/*
+ * The same for a body that broke a limit: is it one well-formed map all the same, and of which
+ * version? Every container takes a byte of the body, so the stack holds whatever there is.
+ */
+__attribute__((noinline)) static bool outline_unlimited(const uint8_t *body, size_t len,
+							struct outline *ret)
+{
+	struct level stack[WIRE_BODY_ACCEPT_MAX + 1];
+	const struct limits limits = {stack, WIRE_BODY_ACCEPT_MAX, UINT64_MAX / 2};
+	struct reader r = {.body = body, .len = len};
+	struct wire_refusal ignored;
+
+	*ret = (struct outline){0};
+	return walk_within(&limits, &r, ret, &ignored) == WIRE_OK && r.offset == len;
 }
 
 static enum wire_error outline_body(const uint8_t *body, size_t len, struct outline *ret,
@@ -519,6 +567,16 @@ static enum wire_error read_detail_value(struct reader *r, enum wire_key key, st
 	return error;
 }
 
+static enum wire_error check_values(const struct declaration *d, const size_t *value_at,
+				    struct wire_refusal *refusal)
+{
+	for (size_t i = 0; i < d->n_details; i++)
+		if (!wire_detail_allowed(d, &d->details[i]))
+			return refuse(refusal, WIRE_OUT_OF_RANGE, wire_key_name(d->details[i].key),
+				      value_at[i]);
+	return WIRE_OK;
+}
+
 /*
  * The detail map stands at map->offset and is known to be well-formed. Keys that its source does
  * not have are skipped with whatever they hold: a guest must not add a field to the evidence.
@@ -527,7 +585,7 @@ static enum wire_error read_details(const uint8_t *body, size_t len, const struc
 				    struct declaration *d, struct wire_refusal *refusal)
 {
 	struct reader r = {.body = body, .len = len, .offset = map->offset};
-	const uint64_t allowed = wire_source_allowed(d->source);
+	size_t value_at[WIRE_DETAIL_PAIRS_MAX];
 	uint64_t seen = 0, missing;
 	struct item item;
 
@@ -549,14 +607,15 @@ static enum wire_error read_details(const uint8_t *body, size_t len, const struc
 			return refuse(refusal, WIRE_BAD_TYPE, "detail", item.offset);
 		if (item.indefinite)
 			return refuse(refusal, WIRE_INDEFINITE_LENGTH, "detail", item.offset);
-		key = wire_key_from_name(item.text);
-		if (key == _WIRE_KEY_INVALID || !(allowed & (UINT64_C(1) << key))) {
+		key = wire_key_from_name(d->source, item.text);
+		if (key == _WIRE_KEY_INVALID) {
 			error = walk(&r, NULL, refusal);
 		} else if (seen & (UINT64_C(1) << key)) {
 			return refuse(refusal, WIRE_DUPLICATE_FIELD, wire_key_name(key),
 				      item.offset);
 		} else {
 			seen |= UINT64_C(1) << key;
+			value_at[d->n_details] = r.offset;
 			error = read_detail_value(&r, key, d, refusal);
 		}
 		if (error)
@@ -566,7 +625,7 @@ static enum wire_error read_details(const uint8_t *body, size_t len, const struc
 	if (missing)
 		return refuse(refusal, WIRE_MISSING_FIELD,
 			      wire_key_name((enum wire_key)__builtin_ctzll(missing)), map->offset);
-	return WIRE_OK;
+	return check_values(d, value_at, refusal);
 }
 
 static enum wire_error gate_version(const struct outline *outline, struct wire_refusal *refusal)
@@ -636,7 +695,7 @@ static enum wire_error read_fields(const uint8_t *body, size_t len, const struct
 	d->guest_pid = (uint32_t)pid;
 	d->source = wire_source_from_name(source);
 	if (wire_minor(version) >= wire_minor(WIRE_VERSION_2) && outline->present[FIELD_SEQ]) {
-		error = want_uint(&value[FIELD_SEQ], "seq", 1, UINT64_MAX, &d->seq, refusal);
+		error = want_uint(&value[FIELD_SEQ], "seq", 1, WIRE_SEQ_MAX, &d->seq, refusal);
 		if (error)
 			return error;
 	}
@@ -646,8 +705,7 @@ static enum wire_error read_fields(const uint8_t *body, size_t len, const struct
 		refusal->source = source;
 		return WIRE_UNKNOWN_SOURCE;
 	}
-	/* Only observations are numbered. */
-	if (!wire_source_is_observation(d->source))
+	if (!wire_source_is_numbered(d->source))
 		d->seq = 0;
 	if (wire_minor(version) < wire_minor(WIRE_VERSION_2) || !outline->present[FIELD_DETAIL])
 		return WIRE_OK;
@@ -670,6 +728,9 @@ enum wire_error wire_decode(const uint8_t *body, size_t len, struct declaration 
 	if (len < 1 || len > WIRE_BODY_ACCEPT_MAX)
 		return refuse(refusal, WIRE_FRAME_LENGTH, NULL, 0);
 	error = outline_body(body, len, &outline, refusal);
+	if ((error == WIRE_TOO_DEEP || error == WIRE_TOO_MANY_PAIRS) &&
+	    outline_unlimited(body, len, &outline) && gate_version(&outline, refusal))
+		return WIRE_UNSUPPORTED_VERSION;
 	if (error)
 		return error;
 	error = gate_version(&outline, refusal);

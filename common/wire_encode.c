@@ -93,7 +93,8 @@ int wire_encode(const struct declaration *d, uint8_t *buf, size_t size)
 	size_t body;
 
 	if (d->source < 0 || d->source >= _WIRE_SOURCE_MAX || d->guest_comm.len > WIRE_COMM_MAX ||
-	    d->guest_monotonic_ns > WIRE_MONOTONIC_MAX || d->n_details > WIRE_DETAIL_PAIRS_MAX)
+	    d->guest_monotonic_ns > WIRE_MONOTONIC_MAX || d->seq > WIRE_SEQ_MAX ||
+	    d->n_details > WIRE_DETAIL_PAIRS_MAX)
 		return -EINVAL;
 
 	put_bytes(&c, (uint8_t[WIRE_PREFIX_SIZE]){0}, WIRE_PREFIX_SIZE);

@@ -44,7 +44,7 @@ bool gap_tracker_frame(struct gap_tracker *t, const struct declaration *d, struc
 	const struct wire_detail *next, *session;
 	bool missing;
 
-	if (wire_source_is_observation(d->source)) {
+	if (wire_source_is_numbered(d->source)) {
 		if (d->seq == 0)
 			return false;
 		missing = reach(t, d->seq, ret);

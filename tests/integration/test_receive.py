@@ -345,22 +345,21 @@ def hostile_texts_stay_texts():
 
 def the_largest_event_fits_a_line():
     with Receiver() as r:
-        texts = {k: "\x01" * 1024 for k in (
-            "agent_version", "session", "kernel", "arch", "boot_id", "process_via", "net_via",
-            "capability_via", "fs_via")}
-        r.connect().sendall(frame("telemetry.hello", comm="\x01" * 64, pid=2**32 - 1,
-                                  at=2**63 - 1, detail={**texts, "next_seq": 2**64 - 1,
-                                                        "heartbeat_ms": 2**64 - 1}))
-        r.wait_for("guest.v1.telemetry_hello")
+        texts = {k: "\x01" * 1024 for k in ("syscall", "capability", "exe", "via")}
+        r.connect().sendall(frame("capability.denied", comm="\x01" * 64, pid=2**32 - 1,
+                                  at=2**63 - 1, detail={**texts, "error": "E" * 1024,
+                                                        "repeat": 2**64 - 1,
+                                                        "last_ns": 2**64 - 1}))
+        r.wait_for("guest.v1.capability_denied")
         r.stop()
 
 
 def numbers_keep_every_digit():
     with Receiver() as r:
-        r.connect().sendall(frame("process.exited", seq=2**64 - 1,
+        r.connect().sendall(frame("process.exited", seq=2**63 - 1,
                                   detail={"exit_code": 2**64 - 1, "ppid": 2**53 + 1}))
         got = named(r.wait_for("guest.v1.process_exited"), "guest.v1.process_exited")[0]["data"]
-        assert got["seq"] == 2**64 - 1
+        assert got["seq"] == 2**63 - 1
         assert got["detail"] == {"exitCode": 2**64 - 1, "ppid": 2**53 + 1}
         r.stop()
 
