@@ -214,7 +214,7 @@ static void begin_observing(struct agent *a)
 static struct declaration telemetry(const struct agent *a, enum wire_source source)
 {
 	return (struct declaration){
-		.content_version = a->options->content_version,
+		.content_version = (uint16_t)a->options->content_version,
 		.source = source,
 		.guest_pid = (uint32_t)a->options->probes.self,
 		.guest_comm = wire_text(AGENT_COMM),
@@ -537,7 +537,7 @@ static int agent_init(struct agent *a, const struct options *options)
 		r = watch(a, EPOLL_CTL_ADD, a->signal_fd, EPOLLIN, &a->signal_fd);
 	if (r < 0)
 		return r;
-	a->queue = event_queue_new(options->queue, options->content_version);
+	a->queue = event_queue_new(options->queue, (uint16_t)options->content_version);
 	if (!a->queue)
 		return -ENOMEM;
 	uname(&a->uts);

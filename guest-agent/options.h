@@ -15,7 +15,7 @@ enum start_form {
 	START_FORK,	  /* fork; the parent waits for ready and exits */
 	START_COMMAND,	  /* fork; the parent waits for ready and becomes COMMAND */
 	START_FOREGROUND, /* no fork */
-	START_PROBE,	  /* tell what each source can do, then exit */
+	START_PROBE,	  /* print what each source can do, then exit */
 };
 
 /* A family's choice: "auto" tries, "off" does not, anything else is the via name to force. */
@@ -24,7 +24,7 @@ enum start_form {
 
 /* Strings are borrowed from argv and the environment. */
 struct options {
-	enum start_form form;
+	int form;	/* enum start_form */
 	char **command; /* START_COMMAND: NULL-terminated */
 	struct channel_address address;
 	const char *address_text;
@@ -33,7 +33,7 @@ struct options {
 	unsigned heartbeat_ms, queue, ready_timeout_ms;
 	int ready_fd; /* -1: none */
 	const char *pid_file;
-	uint16_t content_version;
+	unsigned content_version;
 	int log_level;
 	bool no_wait;
 };
