@@ -26,7 +26,10 @@ struct step {
 
 void _printf_(2, 3) step_set(struct step *step, const char *fmt, ...);
 
+enum launch_verb { VERB_RUN, VERB_PRINT, VERB_PLAN, VERB_CHECK };
+
 struct launch_options {
+	int verb; /* enum launch_verb */
 	bool share_pidns;
 	bool init;
 	bool no_listener;

@@ -13,13 +13,15 @@
  * Whatever fails before the exec ends it with 125: COMMAND never runs with half a profile.
  */
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "common/options.h"
 #include "seccomp/launcher/launch.h"
+
+#define PROGRAM "cellos-workload-exec"
 
 #define CLONE_NEWPID_FLAG 0x20000000 /* sched.h hides it behind a feature macro in some libcs */
 
@@ -27,7 +29,7 @@ static void _printf_(1, 2) say(const char *fmt, ...)
 {
 	va_list ap;
 
-	fputs("cellos-workload-exec: ", stderr);
+	fputs(PROGRAM ": ", stderr);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
@@ -40,134 +42,103 @@ static _Noreturn void give_up(const struct step *step, int r)
 	_exit(EXIT_NOT_APPLIED);
 }
 
-enum {
-	OPT_SHARE_PIDNS = 1000,
-	OPT_PROTECT_PID,
-	OPT_PID_FILE,
-	OPT_ALLOW,
-	OPT_ALLOW_DEBUG,
-	OPT_CAP_KEEP,
-	OPT_LISTENER,
-	OPT_NO_LISTENER,
-	OPT_INIT,
-	OPT_PRINT_FILTER,
-	OPT_DRY_RUN,
-	OPT_CHECK,
-	OPT_VERSION,
-	OPT_HELP,
-};
-
-static const char help[] =
-	"cellos-workload-exec [OPTIONS] -- COMMAND [ARG...]\n"
-	"Applies the workload profile and becomes COMMAND.\n"
-	"  --init             run COMMAND under a small PID 1 that reaps and passes signals on\n"
-	"  --share-pidns      no pid namespace: PID 1, PID 2 and the agent are protected by value\n"
-	"  --protect-pid PID  the agent's pid (default: from the pid file)\n"
-	"  --pid-file PATH    the agent's pid file (" LAUNCH_PID_FILE ")\n"
-	"  --listener PATH    where the agent takes notifications (" LISTENER_SOCKET_PATH ")\n"
-	"  --no-listener      refuse without telling the agent\n"
-	"  --allow NAME       leave out the rules of a hole; repeatable. --allow list names them\n"
-	"  --allow-debug      the same as --allow debug\n"
-	"  --cap-keep CAP     do not take this capability; repeatable\n"
-	"  --print-filter     the filter with its reasons, then exit\n"
-	"  --dry-run          what would be done, then exit\n"
-	"  --check            whether this kernel can do it, then exit: 0 or 125\n"
-	"  --version, --help\n"
-	"Exit: COMMAND's; 125 the profile could not be applied, 126 COMMAND cannot be run, 127 it is\n"
-	"not there, 64 usage.\n";
-
-enum verb { VERB_RUN, VERB_PRINT, VERB_PLAN, VERB_CHECK };
-
-static _Noreturn void usage(const char *why, const char *what)
-{
-	say("%s '%s'; see --help", why, what);
-	exit(64);
-}
-
-static void allow(struct launch_options *o, const char *name)
+static int allow(void *target, const struct option_row *row, const char *name,
+		 char why[OPTION_WHY_MAX])
 {
 	/* Both modes have the same holes at the same places. */
 	const struct filter_table *t = launch_table(true);
-	int hole = filter_find_hole(t, name);
+	struct launch_options *o = target;
+	int hole;
 
+	if (!name)
+		name = "debug"; /* --allow-debug */
+	hole = filter_find_hole(t, name);
 	if (!strcmp(name, "list")) {
 		for (unsigned i = 0; i < t->n_holes; i++)
 			printf("%-12s %s\n", t->holes[i].name, t->holes[i].opens);
 		exit(0);
 	}
-	if (hole < 0)
-		usage("--allow: no such hole (--allow list names them):", name);
+	(void)row;
+	if (hole < 0) {
+		snprintf(why, OPTION_WHY_MAX,
+			 "expected the name of a hole; --allow list names them");
+		return -EINVAL;
+	}
 	o->holes |= 1u << hole;
 	say("warning: --allow %s opens a hole: %s", name, t->holes[hole].opens);
+	return 0;
 }
 
-static void keep_capability(struct launch_options *o, const char *name)
+static int keep_capability(void *target, const struct option_row *row, const char *name,
+			   char why[OPTION_WHY_MAX])
 {
+	struct launch_options *o = target;
 	int cap = confine_capability(name);
 
-	if (cap < 0)
-		usage("--cap-keep: no such capability:", name);
+	(void)row;
+	if (cap < 0) {
+		snprintf(why, OPTION_WHY_MAX, "expected the name of a capability");
+		return -EINVAL;
+	}
 	o->cap_keep |= UINT64_C(1) << cap;
 	if (confine_capability_hole(cap))
 		say("warning: --cap-keep %s opens a hole: %s", confine_capability_name(cap),
 		    confine_capability_hole(cap));
+	return 0;
 }
 
-static pid_t parse_pid(const char *s)
-{
-	uint64_t pid;
+#define SETS_FLAG(member) OPTION_SETS_FLAG(struct launch_options, member)
+#define SETS_TEXT(member) OPTION_SETS_TEXT(struct launch_options, member)
+#define SETS_VERB(value)  OPTION_SETS_CONSTANT(struct launch_options, verb, value)
 
-	if (parse_u64(s, 1, INT32_MAX, &pid) < 0)
-		usage("--protect-pid: not a pid:", s);
-	return (pid_t)pid;
-}
+static const struct option_row rows[] = {
+	{"init", NULL, "run COMMAND under a small PID 1 that reaps and passes signals on",
+	 SETS_FLAG(init)},
+	{"share-pidns", NULL, "no pid namespace: PID 1, PID 2 and the agent are protected by value",
+	 SETS_FLAG(share_pidns)},
+	{"protect-pid", "PID", "the agent's pid (default: from the pid file)",
+	 OPTION_SETS_INT(struct launch_options, protect_pid, 1, INT32_MAX)},
+	{"pid-file", "PATH", "the agent's pid file (" LAUNCH_PID_FILE ")", SETS_TEXT(pid_file)},
+	{"listener", "PATH", "where the agent takes notifications (" LISTENER_SOCKET_PATH ")",
+	 SETS_TEXT(listener)},
+	{"no-listener", NULL, "refuse without telling the agent", SETS_FLAG(no_listener)},
+	{"allow", "NAME", "leave out the rules of a hole; repeatable. --allow list names them",
+	 OPTION_CALLS(allow)},
+	{"allow-debug", NULL, "the same as --allow debug", OPTION_CALLS(allow)},
+	{"cap-keep", "CAP", "do not take this capability; repeatable",
+	 OPTION_CALLS(keep_capability)},
+	{"print-filter", NULL, "the filter with its reasons, then exit", SETS_VERB(VERB_PRINT)},
+	{"dry-run", NULL, "what would be done, then exit", SETS_VERB(VERB_PLAN)},
+	{"check", NULL, "whether this kernel can do it, then exit: 0 or 125",
+	 SETS_VERB(VERB_CHECK)},
+	OPTION_ROW_VERSION,
+	OPTION_ROW_HELP,
+};
 
-static enum verb parse_options(int argc, char **argv, struct launch_options *o)
+/* Ends the process unless the command line is right. */
+static void parse_options(int argc, char **argv, struct launch_options *o)
 {
-	static const struct option options[] = {
-		{"share-pidns", no_argument, NULL, OPT_SHARE_PIDNS},
-		{"protect-pid", required_argument, NULL, OPT_PROTECT_PID},
-		{"pid-file", required_argument, NULL, OPT_PID_FILE},
-		{"allow", required_argument, NULL, OPT_ALLOW},
-		{"allow-debug", no_argument, NULL, OPT_ALLOW_DEBUG},
-		{"cap-keep", required_argument, NULL, OPT_CAP_KEEP},
-		{"listener", required_argument, NULL, OPT_LISTENER},
-		{"no-listener", no_argument, NULL, OPT_NO_LISTENER},
-		{"init", no_argument, NULL, OPT_INIT},
-		{"print-filter", no_argument, NULL, OPT_PRINT_FILTER},
-		{"dry-run", no_argument, NULL, OPT_DRY_RUN},
-		{"check", no_argument, NULL, OPT_CHECK},
-		{"version", no_argument, NULL, OPT_VERSION},
-		{"help", no_argument, NULL, OPT_HELP},
-		{0},
+	const struct option_program program = {
+		.name = PROGRAM,
+		.before = "Usage: " PROGRAM " [OPTIONS] -- COMMAND [ARG...]\n"
+			  "Applies the workload profile and becomes COMMAND.\n",
+		.after =
+			"Exit status: COMMAND's; 125 the profile could not be applied, 126 COMMAND\n"
+			"cannot be run, 127 it is not there, 64 usage.\n",
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), o}},
+		.command = true,
 	};
-	enum verb verb = VERB_RUN;
-	int c;
+	int at = option_parse(&program, argc, argv, NULL);
 
-	/* "+": the first that is no option is COMMAND, with or without "--". */
-	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
-		switch (c) {
-		case OPT_SHARE_PIDNS: o->share_pidns = true; break;
-		case OPT_PROTECT_PID: o->protect_pid = parse_pid(optarg); break;
-		case OPT_PID_FILE: o->pid_file = optarg; break;
-		case OPT_ALLOW: allow(o, optarg); break;
-		case OPT_ALLOW_DEBUG: allow(o, "debug"); break;
-		case OPT_CAP_KEEP: keep_capability(o, optarg); break;
-		case OPT_LISTENER: o->listener = optarg; break;
-		case OPT_NO_LISTENER: o->no_listener = true; break;
-		case OPT_INIT: o->init = true; break;
-		case OPT_PRINT_FILTER: verb = VERB_PRINT; break;
-		case OPT_DRY_RUN: verb = VERB_PLAN; break;
-		case OPT_CHECK: verb = VERB_CHECK; break;
-		case OPT_VERSION: puts("cellos-workload-exec " CELLOS_VERSION); exit(0);
-		case OPT_HELP: fputs(help, stdout); exit(0);
-		default: exit(64);
-		}
+	if (at == 0)
+		exit(0);
+	if (at > 0) {
+		o->command = argv + at;
+		if (o->verb != VERB_RUN || *o->command)
+			return;
+		option_usage_error(&program, "expected a COMMAND after the options");
 	}
-	o->command = argv + optind;
-	if (verb == VERB_RUN && !*o->command)
-		usage("no COMMAND after", argv[argc - 1]);
-	return verb;
+	exit(64);
 }
 
 /* Paths are used after the mounts have changed and the working directory with them. */
@@ -308,19 +279,19 @@ static _Noreturn void watch_over(pid_t child, int report)
 int main(int argc, char **argv)
 {
 	struct launch_options o = {.listener = LISTENER_SOCKET_PATH, .pid_file = LAUNCH_PID_FILE};
-	enum verb verb = parse_options(argc, argv, &o);
 	int connection, report[2];
 	struct step step;
 	sigset_t all, mask;
 	pid_t pid, self = getpid();
 
+	parse_options(argc, argv, &o);
 	find_agent(&o);
-	if (verb == VERB_PRINT)
-		return print_filter(&o);
-	if (verb == VERB_PLAN)
-		return explain_plan(&o);
-	if (verb == VERB_CHECK)
-		return explain_check(&o);
+	switch ((enum launch_verb)o.verb) {
+	case VERB_PRINT: return print_filter(&o);
+	case VERB_PLAN: return explain_plan(&o);
+	case VERB_CHECK: return explain_check(&o);
+	case VERB_RUN: break;
+	}
 
 	connection = connect_agent(&o);
 	sigfillset(&all);
