@@ -3,49 +3,6 @@
 
 #include "common/util.h"
 
-const char *const cell_option_names[] = {
-	"uds",
-	"cell-id",
-	"run-id",
-	"spec-hash",
-	"keepalive",
-	"connect-within",
-	"peer-uid",
-	"rate",
-	"socket-owner",
-	"socket-mode",
-	"cgroup",
-	"tap",
-	"nft-table",
-	"fc-metrics",
-	"fc-api",
-	"probe-interval",
-	"witness-before",
-	"witness-after",
-	NULL,
-};
-
-const char cell_options_help[] =
-	"  --uds BASE             the VMM's vsock base path; the socket is BASE_9001\n"
-	"  --cell-id ID           who it is, in every event: 1..128 of [A-Za-z0-9._:-]\n"
-	"  --run-id RUN           the same for the run\n"
-	"  --spec-hash HASH       sha256: and 64 hexadecimal digits\n"
-	"  --keepalive MS         silence window (default 10000; 0: off)\n"
-	"  --connect-within MS    a first connection is expected by then (default 30000; 0: off)\n"
-	"  --rate FRAMES          frames a second, twice that in a burst (default 20000)\n"
-	"  --peer-uid UID         only this user may connect\n"
-	"  --socket-owner UID:GID owner of the socket\n"
-	"  --socket-mode MODE     its mode, octal (default 0660)\n"
-	"  --cgroup DIR           the VMM's cgroup v2 leaf: memory, CPU and pids events\n"
-	"  --tap IFACE            the cell's network interface: its state and counters\n"
-	"  --nft-table TABLE      the cell's nftables table, [FAMILY/]TABLE: its rules' counters\n"
-	"  --fc-metrics PATH      the file or FIFO that the VMM writes its metrics to\n"
-	"  --fc-api SOCKET        the VMM's API socket, to ask for them before each reading\n"
-	"  --probe-interval MS    between two readings of a probe (default 5000)\n"
-	"  --witness-before MS    a declared connect's packets may come so much before its frame\n"
-	"                         (default: the probe interval)\n"
-	"  --witness-after MS     or so much behind it (default: two probe intervals)\n";
-
 void cell_options_defaults(struct cell_options *o)
 {
 	*o = (struct cell_options){
@@ -76,107 +33,159 @@ static bool hash_valid(const char *s)
 	       strspn(s + prefix, digits) == CELL_HASH_DIGITS;
 }
 
-static int expected(char why[CELL_WHY_MAX], const char *name, const char *value, const char *what)
+static int expected(char why[OPTION_WHY_MAX], const char *what)
 {
-	snprintf(why, CELL_WHY_MAX, "--%s %.64s: expected %s", name, value, what);
+	snprintf(why, OPTION_WHY_MAX, "expected %s", what);
 	return -EINVAL;
 }
 
-static int set_id(const char **field, const char *name, const char *value, char why[CELL_WHY_MAX])
+static int set_uds(void *target, const struct option_row *row, const char *value,
+		   char why[OPTION_WHY_MAX])
+{
+	struct cell_options *o = target;
+
+	(void)row;
+	o->uds_base = value;
+	return *value ? 0 : expected(why, "a path");
+}
+
+static int set_id(void *target, const struct option_row *row, const char *value,
+		  char why[OPTION_WHY_MAX])
 {
 	if (!id_valid(value))
-		return expected(why, name, value, "1..128 bytes of [A-Za-z0-9._:-]");
-	*field = value;
+		return expected(why, "1..128 bytes of [A-Za-z0-9._:-]");
+	*(const char **)((char *)target + row->offset) = value;
 	return 0;
 }
 
-static int set_number(unsigned *field, const char *name, const char *value, uint64_t min,
-		      uint64_t max, char why[CELL_WHY_MAX])
+static int set_hash(void *target, const struct option_row *row, const char *value,
+		    char why[OPTION_WHY_MAX])
 {
-	char what[64];
-	uint64_t v;
+	struct cell_options *o = target;
 
-	if (parse_u64(value, min, max, &v) < 0) {
-		snprintf(what, sizeof(what), "a whole number of %" PRIu64 "..%" PRIu64, min, max);
-		return expected(why, name, value, what);
-	}
-	*field = (unsigned)v;
+	(void)row;
+	o->spec_hash = value;
+	return hash_valid(value) ? 0 : expected(why, "sha256: and 64 hexadecimal digits");
+}
+
+static int set_peer(void *target, const struct option_row *row, const char *value,
+		    char why[OPTION_WHY_MAX])
+{
+	struct cell_options *o = target;
+	uint64_t uid;
+
+	(void)row;
+	if (parse_u64(value, 0, UINT32_MAX - 1, &uid) < 0)
+		return expected(why, "a whole number of 0..4294967294");
+	o->check_peer_uid = true;
+	o->peer_uid = (uid_t)uid;
 	return 0;
 }
 
-static int set_owner(struct cell_options *o, const char *value, char why[CELL_WHY_MAX])
+static int set_owner(void *target, const struct option_row *row, const char *value,
+		     char why[OPTION_WHY_MAX])
 {
+	struct cell_options *o = target;
 	const char *colon = strchr(value, ':');
 	char uid_text[16];
 	uint64_t uid, gid;
 
+	(void)row;
 	if (!colon || (size_t)(colon - value) >= sizeof(uid_text))
-		return expected(why, "socket-owner", value, "UID:GID");
+		return expected(why, "UID:GID");
 	memcpy(uid_text, value, (size_t)(colon - value));
 	uid_text[colon - value] = '\0';
 	if (parse_u64(uid_text, 0, UINT32_MAX - 1, &uid) < 0 ||
 	    parse_u64(colon + 1, 0, UINT32_MAX - 1, &gid) < 0)
-		return expected(why, "socket-owner", value, "UID:GID as numbers");
+		return expected(why, "UID:GID as numbers");
 	o->set_owner = true;
 	o->socket_uid = (uid_t)uid;
 	o->socket_gid = (gid_t)gid;
 	return 0;
 }
 
-static int set_mode(struct cell_options *o, const char *value, char why[CELL_WHY_MAX])
+static int set_mode(void *target, const struct option_row *row, const char *value,
+		    char why[OPTION_WHY_MAX])
 {
+	struct cell_options *o = target;
 	const size_t len = strlen(value);
 
+	(void)row;
 	if (len < 1 || len > 4 || strspn(value, "01234567") != len ||
 	    strtoul(value, NULL, 8) > 0777)
-		return expected(why, "socket-mode", value, "an octal mode of 0..0777");
+		return expected(why, "an octal mode of 0..0777");
 	o->socket_mode = (mode_t)strtoul(value, NULL, 8);
 	return 0;
 }
 
+static int set_probe(void *target, const struct option_row *row, const char *value,
+		     char why[OPTION_WHY_MAX])
+{
+	struct cell_options *o = target;
+	const char *wanted = "another value";
+
+	if (probe_options_set(&o->probes, row->name, value, &wanted) > 0)
+		return 0;
+	return expected(why, wanted);
+}
+
+#define SETS_NUMBER(member, least, most)                                                           \
+	OPTION_SETS_NUMBER(struct cell_options, member, least, most)
+#define SETS_ID(member)                                                                            \
+	.kind = OPTION_CALL, .set = set_id, .offset = offsetof(struct cell_options, member)
+#define DAY_MS 86400000u
+
+const struct option_row cell_option_rows[] = {
+	{"uds", "BASE", "the VMM's vsock base path; the socket is BASE_9001",
+	 OPTION_CALLS(set_uds)},
+	{"cell-id", "ID", "who it is, in every event: 1..128 of [A-Za-z0-9._:-]", SETS_ID(cell_id)},
+	{"run-id", "RUN", "the same for the run", SETS_ID(run_id)},
+	{"spec-hash", "HASH", "sha256: and 64 hexadecimal digits", OPTION_CALLS(set_hash)},
+	{"keepalive", "MS", "silence window (default 10000; 0: off)",
+	 SETS_NUMBER(keepalive_ms, 0, DAY_MS)},
+	{"connect-within", "MS", "a first connection is expected by then (default 30000; 0: off)",
+	 SETS_NUMBER(connect_within_ms, 0, DAY_MS)},
+	{"rate", "FRAMES", "frames a second, twice that in a burst (default 20000)",
+	 SETS_NUMBER(rate, 1, 1000000000)},
+	{"peer-uid", "UID", "only this user may connect", OPTION_CALLS(set_peer)},
+	{"socket-owner", "UID:GID", "owner of the socket", OPTION_CALLS(set_owner)},
+	{"socket-mode", "MODE", "its mode, octal (default 0660)", OPTION_CALLS(set_mode)},
+	{"cgroup", "DIR", "the VMM's cgroup v2 leaf: memory, CPU and pids events",
+	 OPTION_CALLS(set_probe)},
+	{"tap", "IFACE", "the cell's network interface: its state and counters",
+	 OPTION_CALLS(set_probe)},
+	{"nft-table", "TABLE", "the cell's nftables table, [FAMILY/]TABLE: its rules' counters",
+	 OPTION_CALLS(set_probe)},
+	{"fc-metrics", "PATH", "the file or FIFO that the VMM writes its metrics to",
+	 OPTION_CALLS(set_probe)},
+	{"fc-api", "SOCKET", "the VMM's API socket, to ask for them before each reading",
+	 OPTION_CALLS(set_probe)},
+	{"probe-interval", "MS", "between two readings of a probe (default 5000)",
+	 OPTION_CALLS(set_probe)},
+	{"witness-before", "MS",
+	 "a declared connect's packets may come so long before its frame\n"
+	 "(default: the probe interval)",
+	 SETS_NUMBER(witness_before_ms, 1, DAY_MS)},
+	{"witness-after", "MS", "or so long after it (default: two probe intervals)",
+	 SETS_NUMBER(witness_after_ms, 1, DAY_MS)},
+};
+_Static_assert(ARRAY_SIZE(cell_option_rows) == CELL_OPTION_ROWS, "the header's number");
+
 int cell_options_set(struct cell_options *o, const char *name, const char *value,
 		     char why[CELL_WHY_MAX])
 {
-	const char *wanted;
-	unsigned uid;
-	int r = probe_options_set(&o->probes, name, value, &wanted);
+	const struct option_row *row =
+		option_find(cell_option_rows, CELL_OPTION_ROWS, name, strlen(name));
+	char wanted[OPTION_WHY_MAX];
 
-	if (r != 0)
-		return r < 0 ? expected(why, name, value, wanted) : 0;
-	if (strcmp(name, "uds") == 0) {
-		o->uds_base = value;
-		return *value ? 0 : expected(why, name, value, "a path");
+	if (!row) {
+		snprintf(why, CELL_WHY_MAX, "--%.64s: no such option", name);
+		return -EINVAL;
 	}
-	if (strcmp(name, "cell-id") == 0)
-		return set_id(&o->cell_id, name, value, why);
-	if (strcmp(name, "run-id") == 0)
-		return set_id(&o->run_id, name, value, why);
-	if (strcmp(name, "spec-hash") == 0) {
-		o->spec_hash = value;
-		return hash_valid(value)
-			       ? 0
-			       : expected(why, name, value, "sha256: and 64 hexadecimal digits");
-	}
-	if (strcmp(name, "keepalive") == 0)
-		return set_number(&o->keepalive_ms, name, value, 0, 86400000, why);
-	if (strcmp(name, "connect-within") == 0)
-		return set_number(&o->connect_within_ms, name, value, 0, 86400000, why);
-	if (strcmp(name, "rate") == 0)
-		return set_number(&o->rate, name, value, 1, 1000000000, why);
-	if (strcmp(name, "witness-before") == 0)
-		return set_number(&o->witness_before_ms, name, value, 1, 86400000, why);
-	if (strcmp(name, "witness-after") == 0)
-		return set_number(&o->witness_after_ms, name, value, 1, 86400000, why);
-	if (strcmp(name, "socket-owner") == 0)
-		return set_owner(o, value, why);
-	if (strcmp(name, "socket-mode") == 0)
-		return set_mode(o, value, why);
-	r = set_number(&uid, name, value, 0, UINT32_MAX - 1, why);
-	if (r == 0) {
-		o->check_peer_uid = true;
-		o->peer_uid = uid;
-	}
-	return r;
+	if (option_set(row, o, value, wanted) == 0)
+		return 0;
+	snprintf(why, CELL_WHY_MAX, "--%s %.64s: %.200s", name, value, wanted);
+	return -EINVAL;
 }
 
 int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX])

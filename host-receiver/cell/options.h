@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common/options.h"
 #include "host-receiver/probes/options.h"
 
 #define CELL_ID_MAX	 128u
@@ -39,12 +40,13 @@ struct cell_options {
 	unsigned witness_before_ms, witness_after_ms;
 };
 
-/* The names, for getopt_long: all take an argument. Terminated by NULL. */
-extern const char *const cell_option_names[];
+/* Their target is a struct cell_options; each takes a value. */
+#define CELL_OPTION_ROWS 18u
+extern const struct option_row cell_option_rows[CELL_OPTION_ROWS];
 
 void cell_options_defaults(struct cell_options *o);
 
-/* name is one of cell_option_names. Returns 0, or -EINVAL with what was expected in why. */
+/* Returns 0, or -EINVAL with the option and what was expected in why. */
 int cell_options_set(struct cell_options *o, const char *name, const char *value,
 		     char why[CELL_WHY_MAX]);
 
@@ -56,6 +58,3 @@ int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX]);
  * here that looks at the system. 0, or a negative errno with a sentence in why.
  */
 int cell_options_look(const struct cell_options *o, char why[CELL_WHY_MAX]);
-
-/* Help lines for them, '\n'-ended. */
-extern const char cell_options_help[];

@@ -172,10 +172,7 @@ int cell_state_each(int dir_fd, bool staged, void (*fn)(void *ctx, const struct 
 
 static bool option_known(const char *name)
 {
-	for (size_t i = 0; cell_option_names[i]; i++)
-		if (strcmp(cell_option_names[i], name) == 0)
-			return true;
-	return false;
+	return option_find(cell_option_rows, CELL_OPTION_ROWS, name, strlen(name));
 }
 
 int cell_options_from_json(struct cell_options *o, const json_t *object, char why[CELL_WHY_MAX])

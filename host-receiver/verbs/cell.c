@@ -3,9 +3,9 @@
  * cell and status: ask the daemon on its control socket, print what it answers for people, or with
  * --json as it is.
  */
-#include <getopt.h>
 #include <sysexits.h>
 
+#include "common/options.h"
 #include "common/util.h"
 #include "host-receiver/cell/options.h"
 #include "host-receiver/config/config.h"
@@ -14,118 +14,89 @@
 
 #define SOCKET_DEFAULT "/run/cellos/host-telemetry.sock"
 
-enum option_id {
-	OPT_CONTROL = 256,
-	OPT_CONFIG,
-	OPT_JSON,
-	OPT_HELP,
-	OPT_CELL, /* the cell options follow, in their order */
-};
-
 struct asking {
 	const char *verb;
 	const char *socket_path; /* NULL: as the configuration says */
 	const char *config_path; /* NULL: the usual one, if it is there */
 	bool json;
-	json_t *options; /* of a cell; owned */
-	const char *argument;
+	json_t *options;      /* of a cell; owned */
+	const char *argument; /* the cell's id, of the verbs that take one */
 };
 
-static void print_help(const char *verb)
-{
-	if (strcmp(verb, "status") == 0)
-		printf("Usage: cellos-host-telemetry status [--json] [--config FILE]\n"
-		       "The daemon, its log, and each cell.\n\n");
-	else
-		printf("Usage: cellos-host-telemetry cell add --uds BASE --cell-id ID --run-id RUN "
-		       "--spec-hash HASH [CELL OPTIONS]\n"
-		       "       cellos-host-telemetry cell remove ID\n"
-		       "       cellos-host-telemetry cell list [--json]\n"
-		       "       cellos-host-telemetry cell show ID [--json]\n"
-		       "When add returns, the socket, which it prints, is listening: the VM may be\n"
-		       "started.\n\nCell options:\n%s\n",
-		       cell_options_help);
-	printf("  --json                 the daemon's answer as it is\n"
-	       "  --config FILE          of the daemon, names its socket (default %s)\n"
-	       "  --control SOCKET       the socket, whatever a configuration says (default %s)\n\n"
-	       "Exit status: 0; 1 no such cell or failed; 64 usage; 69 the daemon is not reachable;\n"
-	       "73 the socket is in use or the cell exists; 77 not permitted; 78 configuration.\n",
-	       CONFIG_FILE_DEFAULT, SOCKET_DEFAULT);
-}
+static const char status_before[] = "Usage: cellos-host-telemetry status [--json] [--config FILE]\n"
+				    "The daemon, its log, and each cell.\n";
+static const char cell_before[] =
+	"Usage: cellos-host-telemetry cell add --uds BASE --cell-id ID --run-id RUN "
+	"--spec-hash HASH [CELL OPTIONS]\n"
+	"       cellos-host-telemetry cell remove ID\n"
+	"       cellos-host-telemetry cell list [--json]\n"
+	"       cellos-host-telemetry cell show ID [--json]\n"
+	"When add returns, the socket, which it prints, is listening: the VM may be started.\n";
+static const char after[] =
+	"Exit status: 0; 1 no such cell or failed; 64 usage; 69 the daemon is not reachable;\n"
+	"73 the socket is in use or the cell exists; 77 not permitted; 78 configuration.\n";
 
-static int usage(const struct asking *a, const char *what, const char *why)
-{
-	fprintf(stderr, "%s: %s: %s; --help says how it is used\n", a->verb, what, why);
-	return EX_USAGE;
-}
-
-static void fill_options(struct option *longs, size_t size, bool cell_options)
-{
-	static const struct option own[] = {
-		{"config", required_argument, NULL, OPT_CONFIG},
-		{"control", required_argument, NULL, OPT_CONTROL},
-		{"json", no_argument, NULL, OPT_JSON},
-		{"help", no_argument, NULL, OPT_HELP},
-	};
-	size_t n = 0;
-
-	memset(longs, 0, size * sizeof(*longs));
-	for (; n < ARRAY_SIZE(own); n++)
-		longs[n] = own[n];
-	for (size_t i = 0; cell_options && cell_option_names[i] && n + 1 < size; i++)
-		longs[n++] = (struct option){
-			.name = cell_option_names[i],
-			.has_arg = required_argument,
-			.val = OPT_CELL + (int)i,
-		};
-}
+static const struct option_row rows[] = {
+	{"json", NULL, "the daemon's answer as it is", OPTION_SETS_FLAG(struct asking, json)},
+	{"config", "FILE", "of the daemon, names its socket (default " CONFIG_FILE_DEFAULT ")",
+	 OPTION_SETS_TEXT(struct asking, config_path)},
+	{"control", "SOCKET",
+	 "the socket, whatever a configuration says (default " SOCKET_DEFAULT ")",
+	 OPTION_SETS_TEXT(struct asking, socket_path)},
+	OPTION_ROW_HELP,
+};
 
 /* Relative paths are this process's, not the daemon's. */
-static int set_option(struct asking *a, const char *name, const char *value)
+static int set_option(void *target, const struct option_row *row, const char *value,
+		      char why[OPTION_WHY_MAX])
 {
 	_cleanup_free_ char *cwd = NULL;
+	struct asking *a = target;
 	json_t *string;
 
-	if (strcmp(name, "uds") == 0 && *value != '/' && *value) {
+	if (strcmp(row->name, "uds") == 0 && *value != '/' && *value) {
 		cwd = getcwd(NULL, 0);
 		string = cwd ? json_sprintf("%s/%s", cwd, value) : NULL;
 	} else {
 		string = json_string(value);
 	}
-	if (!string)
-		return usage(a, name, "expected text");
-	json_object_set_new(a->options, name, string);
-	return EX_OK;
+	if (string)
+		return json_object_set_new(a->options, row->name, string);
+	snprintf(why, OPTION_WHY_MAX, "expected text");
+	return -EINVAL;
 }
 
-/* Returns EX_OK, EX_USAGE after a message, or -1 when --help was answered. */
+/*
+ * The daemon checks the values of a cell's options; here they only become JSON. Returns EX_OK,
+ * EX_USAGE after a message, or -1 if --help was answered.
+ */
 static int parse(struct asking *a, int argc, char **argv, bool cell_options, bool wants_argument)
 {
-	struct option longs[64];
-	int id;
+	struct option_row passed[CELL_OPTION_ROWS];
+	struct option_program program = {
+		.name = a->verb,
+		.before = strcmp(a->verb, "status") == 0 ? status_before : cell_before,
+		.after = after,
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), a},
+			   {"Cell options:", passed, cell_options ? CELL_OPTION_ROWS : 0, a}},
+		.operands_max = wants_argument ? 1 : 0,
+	};
+	int at;
 
-	fill_options(longs, ARRAY_SIZE(longs), cell_options);
-	opterr = 0;
-	optind = 1;
-	while ((id = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		switch (id) {
-		case OPT_CONTROL: a->socket_path = optarg; break;
-		case OPT_CONFIG: a->config_path = optarg; break;
-		case OPT_JSON: a->json = true; break;
-		case OPT_HELP: print_help(a->verb); return -1;
-		case ':': return usage(a, argv[optind - 1], "expected a value behind it");
-		case '?': return usage(a, argv[optind - 1], "no such option");
-		default:
-			if (set_option(a, cell_option_names[id - OPT_CELL], optarg) != EX_OK)
-				return EX_USAGE;
-			break;
-		}
+	for (size_t i = 0; i < CELL_OPTION_ROWS; i++) {
+		passed[i] = cell_option_rows[i];
+		passed[i].kind = OPTION_CALL;
+		passed[i].set = set_option;
 	}
-	if (wants_argument && optind < argc)
-		a->argument = argv[optind++];
-	else if (wants_argument)
-		return usage(a, a->verb, "expected a cell's id");
-	return optind < argc ? usage(a, argv[optind], "unexpected argument") : EX_OK;
+	at = option_parse(&program, argc, argv, NULL);
+	if (at <= 0)
+		return at < 0 ? EX_USAGE : -1;
+	if (wants_argument && at == argc) {
+		option_usage_error(&program, "expected a cell's id");
+		return EX_USAGE;
+	}
+	a->argument = wants_argument ? argv[at] : NULL;
+	return EX_OK;
 }
 
 /* ---- for people ---------------------------------------------------------------------------------
@@ -324,10 +295,9 @@ int cmd_cell(int argc, char **argv)
 		{"show", false, true, print_cell},
 	};
 
-	if (argc >= 2 && strcmp(argv[1], "--help") == 0) {
-		print_help("cell");
-		return EX_OK;
-	}
+	/* As the help of add, which has all options. */
+	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+		return run("cell", argc, argv, "add", true, false, print_added);
 	for (size_t i = 0; argc >= 2 && i < ARRAY_SIZE(verbs); i++)
 		if (strcmp(verbs[i].name, argv[1]) == 0)
 			return run("cell", argc - 1, argv + 1, verbs[i].name, verbs[i].cell_options,

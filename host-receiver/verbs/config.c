@@ -3,56 +3,45 @@
  * check-config and dump-config: what the daemon would make of its configuration. They read the file
  * and nothing else; the signing key is opened by serve.
  */
-#include <getopt.h>
 #include <sysexits.h>
 
+#include "common/options.h"
 #include "common/util.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/verbs/verbs.h"
 
-static void print_help(const char *verb)
-{
-	printf("Usage: cellos-host-telemetry %s [--config FILE]\n%s"
-	       "  --config FILE  default %s\n\n"
-	       "Exit status: 0 the configuration is good; 64 usage; 78 it is not, and each error\n"
-	       "stands on standard error as FILE:LINE: reason.\n",
-	       verb,
-	       strcmp(verb, "check-config") == 0
-		       ? "Checks the daemon's configuration and tells all errors.\n\n"
-		       : "Prints the configuration in effect, defaults included. Keys are in files of\n"
-			 "their own and are never printed.\n\n",
-	       CONFIG_FILE_DEFAULT);
-}
+struct reading {
+	const char *path;
+};
+
+static const struct option_row rows[] = {
+	{"config", "FILE", "default " CONFIG_FILE_DEFAULT, OPTION_SETS_TEXT(struct reading, path)},
+	OPTION_ROW_HELP,
+};
 
 static int run(int argc, char **argv, bool dump)
 {
-	static const struct option longs[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+	struct reading reading = {.path = CONFIG_FILE_DEFAULT};
+	const struct option_program program = {
+		.name = argv[0],
+		.before =
+			dump ? "Usage: cellos-host-telemetry dump-config [--config FILE]\n"
+			       "Prints the configuration in effect, defaults included. Keys are in "
+			       "files of\ntheir own and are never printed.\n"
+			     : "Usage: cellos-host-telemetry check-config [--config FILE]\n"
+			       "Checks the daemon's configuration and prints all errors.\n",
+		.after =
+			"Exit status: 0 the configuration is good; 64 usage; 78 it is not, and each "
+			"error\nstands on standard error as FILE:LINE: reason.\n",
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), &reading}},
 	};
-	const char *path = CONFIG_FILE_DEFAULT;
 	struct config_errors errors;
 	struct config config;
-	int id, r;
+	int at = option_parse(&program, argc, argv, NULL), r;
 
-	optind = 1;
-	while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (id == 'c') {
-			path = optarg;
-		} else if (id == 'h') {
-			print_help(argv[0]);
-			return EX_OK;
-		} else {
-			return EX_USAGE;
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "%s: %s: unexpected argument; --help says how it is used\n",
-			argv[0], argv[optind]);
-		return EX_USAGE;
-	}
-	r = config_read(path, &config, &errors);
+	if (at <= 0)
+		return at < 0 ? EX_USAGE : EX_OK;
+	r = config_read(reading.path, &config, &errors);
 	if (r < 0)
 		fputs(errors.text ? errors.text : "no memory\n", stderr);
 	else if (dump)

@@ -4,7 +4,6 @@
  * is ever overwritten: a kid that exists is refused, and the keyring is replaced as a whole.
  */
 #include <fcntl.h>
-#include <getopt.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sysexits.h>
@@ -12,6 +11,7 @@
 #include <jansson.h>
 #include <sodium.h>
 
+#include "common/options.h"
 #include "common/util.h"
 #include "host-receiver/sign/key.h"
 #include "host-receiver/sign/keyring.h"
@@ -20,10 +20,30 @@
 #define KEYRING_NAME	 "keyring.json"
 #define KEYRING_NEW_NAME ".keyring.json.new"
 
-static const char usage[] =
-	"Usage: cellos-host-telemetry keygen --kid KID --out DIR\n"
-	"Makes an Ed25519 key: DIR/KID.seed (0600, secret: for --sign-key-file) and the public key as\n"
-	"KID in DIR/keyring.json (for verify --keys). Never overwrites a key.\n";
+struct keygen {
+	const char *kid, *dir;
+};
+
+static int set_kid(void *target, const struct option_row *row, const char *value,
+		   char why[OPTION_WHY_MAX])
+{
+	struct keygen *k = target;
+
+	(void)row;
+	if (!kid_valid(value, strlen(value))) {
+		snprintf(why, OPTION_WHY_MAX, "expected 1..%u bytes of [A-Za-z0-9._:-]", KID_MAX);
+		return -EINVAL;
+	}
+	k->kid = value;
+	return 0;
+}
+
+static const struct option_row rows[] = {
+	{"kid", "KID", "name of the key in the evidence: 1..128 bytes of [A-Za-z0-9._:-]",
+	 OPTION_CALLS(set_kid)},
+	{"out", "DIR", "the folder", OPTION_SETS_TEXT(struct keygen, dir)},
+	OPTION_ROW_HELP,
+};
 
 static int fail(const char *dir, const char *name, const char *what)
 {
@@ -162,44 +182,37 @@ static int generate(const char *kid, const char *dir, int dir_fd)
 
 int cmd_keygen(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"kid", required_argument, NULL, 'k'},
-		{"out", required_argument, NULL, 'o'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+	struct keygen k = {0};
+	const struct option_program program = {
+		.name = "keygen",
+		.before =
+			"Usage: cellos-host-telemetry keygen --kid KID --out DIR\n"
+			"Makes an Ed25519 key: DIR/KID.seed (0600, secret: for --sign-key-file) and "
+			"the public\nkey as KID in DIR/keyring.json (for verify --keys). Never "
+			"overwrites a key.\n",
+		.after = "Exit status: 0; 64 usage; 73 cannot create; 78 a bad keyring.\n",
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), &k}},
 	};
-	const char *kid = NULL, *dir = NULL;
 	_cleanup_close_ int dir_fd = -1;
-	int id;
+	int at = option_parse(&program, argc, argv, NULL);
 
-	while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (id) {
-		case 'k': kid = optarg; break;
-		case 'o': dir = optarg; break;
-		case 'h': fputs(usage, stdout); return EX_OK;
-		default: fputs("keygen: --help says how it is used\n", stderr); return EX_USAGE;
-		}
-	}
-	if (!kid || !kid_valid(kid, strlen(kid))) {
-		fprintf(stderr, "keygen: --kid: expected 1..%u bytes of [A-Za-z0-9._:-]\n",
-			KID_MAX);
-		return EX_USAGE;
-	}
-	if (!dir || optind < argc) {
-		fputs("keygen: expected --out DIR and nothing behind it\n", stderr);
+	if (at <= 0)
+		return at < 0 ? EX_USAGE : EX_OK;
+	if (!k.kid || !k.dir) {
+		option_usage_error(&program, k.kid ? "--out is missing" : "--kid is missing");
 		return EX_USAGE;
 	}
 	if (sodium_init() < 0)
 		return EX_SOFTWARE;
-	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir_fd = open(k.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0) {
-		fprintf(stderr, "keygen: %s: %s\n", dir, strerror(errno));
+		fprintf(stderr, "keygen: %s: %s\n", k.dir, strerror(errno));
 		return EX_CANTCREAT;
 	}
 	/* Two at once would lose one of the two keys from the keyring. */
 	if (flock(dir_fd, LOCK_EX) < 0) {
-		fprintf(stderr, "keygen: %s: cannot lock: %s\n", dir, strerror(errno));
+		fprintf(stderr, "keygen: %s: cannot lock: %s\n", k.dir, strerror(errno));
 		return EX_CANTCREAT;
 	}
-	return generate(kid, dir, dir_fd);
+	return generate(k.kid, k.dir, dir_fd);
 }

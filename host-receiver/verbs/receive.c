@@ -3,28 +3,17 @@
  * receive: one cell, no configuration, evidence on standard output. Ends on SIGTERM or SIGINT, or
  * with --once when the first connection ended; the stream is always sealed.
  */
-#include <getopt.h>
 #include <signal.h>
 #include <sysexits.h>
 
 #include "common/log.h"
+#include "common/options.h"
 #include "host-receiver/cell/cell.h"
 #include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/pipeline/stdout_sink.h"
 #include "host-receiver/verbs/verbs.h"
 
 #define STOP_WITHIN_MS 5000u
-
-enum option_id {
-	OPT_ONCE = 256,
-	OPT_CHECKPOINT,
-	OPT_SIGN_ALG,
-	OPT_SIGN_KID,
-	OPT_SIGN_KEY_FILE,
-	OPT_LOG_LEVEL,
-	OPT_HELP,
-	OPT_CELL, /* the cell options follow, in their order */
-};
 
 struct receive {
 	struct cell_options options;
@@ -41,108 +30,54 @@ struct receive {
 	int status;
 };
 
-static void print_help(void)
-{
-	printf("Usage: cellos-host-telemetry receive --uds BASE --cell-id ID --run-id RUN "
-	       "--spec-hash HASH [OPTIONS]\n"
-	       "Serves one cell at the Unix socket BASE_9001. Evidence goes to standard output, a JSON\n"
-	       "line an event; logs go to standard error.\n\n%s"
-	       "  --once                 end when the first connection ended\n"
-	       "  --checkpoint MS        period of checkpoints (default 60000)\n"
-	       "  --sign-alg ALG         off, ed25519 or hmac-sha256\n"
-	       "  --sign-kid KID         name of the key in the evidence\n"
-	       "  --sign-key-file FILE   base64url of the key, mode 0600\n"
-	       "  --log-level LEVEL      emerg .. debug (default info)\n\n"
-	       "Without the signing options the environment is used: CELLOS_HOST_TELEMETRY_SIGN_ALG,\n"
-	       "..._SIGN_KID, ..._SIGN_ED25519_KEY, ..._SIGN_HMAC_KEY.\n\n"
-	       "Exit status: 0 sealed and written; 1 evidence could not be written; 64 usage;\n"
-	       "73 the socket cannot be made; 77 not permitted; 78 signing configuration.\n",
-	       cell_options_help);
-}
+static const struct option_row rows[] = {
+	{"once", NULL, "end when the first connection ended",
+	 OPTION_SETS_FLAG(struct receive, once)},
+	{"checkpoint", "MS", "period of checkpoints (default 60000)",
+	 OPTION_SETS_NUMBER(struct receive, checkpoint_ms, 100, 86400000)},
+	{"sign-alg", "ALG", "off, ed25519 or hmac-sha256",
+	 OPTION_SETS_TEXT(struct receive, signing.algorithm)},
+	{"sign-kid", "KID", "name of the key in the evidence",
+	 OPTION_SETS_TEXT(struct receive, signing.kid)},
+	{"sign-key-file", "FILE", "base64url of the key, mode 0600",
+	 OPTION_SETS_TEXT(struct receive, signing.key_file)},
+	{"log-level", "LEVEL", "emerg .. debug (default info)",
+	 OPTION_SETS_LOG_LEVEL(struct receive, log_level)},
+	OPTION_ROW_HELP,
+};
 
-static int usage(const char *why)
-{
-	fprintf(stderr, "receive: %s; --help says how it is used\n", why);
-	return EX_USAGE;
-}
-
-static size_t fill_options(struct option *longs, size_t size)
-{
-	static const struct option own[] = {
-		{"once", no_argument, NULL, OPT_ONCE},
-		{"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
-		{"sign-alg", required_argument, NULL, OPT_SIGN_ALG},
-		{"sign-kid", required_argument, NULL, OPT_SIGN_KID},
-		{"sign-key-file", required_argument, NULL, OPT_SIGN_KEY_FILE},
-		{"log-level", required_argument, NULL, OPT_LOG_LEVEL},
-		{"help", no_argument, NULL, OPT_HELP},
-	};
-	size_t n = 0;
-
-	memset(longs, 0, size * sizeof(*longs));
-	for (; n < ARRAY_SIZE(own); n++)
-		longs[n] = own[n];
-	for (size_t i = 0; cell_option_names[i] && n + 1 < size; i++)
-		longs[n++] = (struct option){
-			.name = cell_option_names[i],
-			.has_arg = required_argument,
-			.val = OPT_CELL + (int)i,
-		};
-	return n;
-}
-
-/* Returns EX_OK, EX_USAGE after a message, or -1 when --help was answered. */
+/* Returns EX_OK, EX_USAGE after a message, or -1 if --help was answered. */
 static int parse(struct receive *r, int argc, char **argv)
 {
-	struct option longs[64];
+	const struct option_program program = {
+		.name = "receive",
+		.before =
+			"Usage: cellos-host-telemetry receive --uds BASE --cell-id ID --run-id RUN "
+			"--spec-hash HASH [OPTIONS]\n"
+			"Serves one cell at the Unix socket BASE_9001. Evidence goes to standard "
+			"output, a JSON\nline an event; logs go to standard error.\n",
+		.after = "Without the signing options the environment is used: "
+			 "CELLOS_HOST_TELEMETRY_SIGN_ALG,\n"
+			 "..._SIGN_KID, ..._SIGN_ED25519_KEY, ..._SIGN_HMAC_KEY.\n\n"
+			 "Exit status: 0 sealed and written; 1 evidence could not be written; 64 "
+			 "usage;\n73 the socket cannot be made; 77 not permitted; 78 signing "
+			 "configuration.\n",
+		.groups = {{NULL, cell_option_rows, CELL_OPTION_ROWS, &r->options},
+			   {NULL, rows, ARRAY_SIZE(rows), r}},
+	};
 	char why[CELL_WHY_MAX];
-	uint64_t checkpoint_ms;
-	int id;
+	int at;
 
 	cell_options_defaults(&r->options);
 	r->checkpoint_ms = CELL_CHECKPOINT_DEFAULT_MS;
 	r->log_level = LOG_INFO;
-	fill_options(longs, ARRAY_SIZE(longs));
-	opterr = 0;
-	optind = 1;
-	while ((id = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		switch (id) {
-		case OPT_ONCE: r->once = true; break;
-		case OPT_SIGN_ALG: r->signing.algorithm = optarg; break;
-		case OPT_SIGN_KID: r->signing.kid = optarg; break;
-		case OPT_SIGN_KEY_FILE: r->signing.key_file = optarg; break;
-		case OPT_HELP: print_help(); return -1;
-		case OPT_CHECKPOINT:
-			if (parse_u64(optarg, 100, 86400000, &checkpoint_ms) < 0)
-				return usage("--checkpoint: expected a whole number of "
-					     "100..86400000");
-			r->checkpoint_ms = (unsigned)checkpoint_ms;
-			break;
-		case OPT_LOG_LEVEL:
-			r->log_level = log_level_from_string(optarg);
-			if (r->log_level < 0)
-				return usage("--log-level: expected emerg .. debug or 0..7");
-			break;
-		case ':':
-			snprintf(why, sizeof(why), "%.100s: expected a value behind it",
-				 argv[optind - 1]);
-			return usage(why);
-		case '?':
-			snprintf(why, sizeof(why), "%.100s: no such option", argv[optind - 1]);
-			return usage(why);
-		default:
-			if (cell_options_set(&r->options, cell_option_names[id - OPT_CELL], optarg,
-					     why) < 0)
-				return usage(why);
-			break;
-		}
+	at = option_parse(&program, argc, argv, NULL);
+	if (at <= 0)
+		return at < 0 ? EX_USAGE : -1;
+	if (cell_options_check(&r->options, why) < 0 || cell_options_look(&r->options, why) < 0) {
+		option_usage_error(&program, why);
+		return EX_USAGE;
 	}
-	if (optind < argc) {
-		snprintf(why, sizeof(why), "%.100s: unexpected argument", argv[optind]);
-		return usage(why);
-	}
-	if (cell_options_check(&r->options, why) < 0 || cell_options_look(&r->options, why) < 0)
-		return usage(why);
 	return EX_OK;
 }
 

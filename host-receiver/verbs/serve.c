@@ -1,60 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 /* serve: parse the command line, then run the daemon. */
-#include <getopt.h>
 #include <sysexits.h>
 
 #include "common/log.h"
+#include "common/options.h"
+#include "common/util.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/daemon/daemon.h"
 #include "host-receiver/verbs/verbs.h"
 
-static void print_help(void)
-{
-	printf("Usage: cellos-host-telemetry serve [--config FILE] [--log-level LEVEL]\n"
-	       "The daemon: receives from many cells, writes their evidence to the log. Cells are\n"
-	       "added and removed with the verb cell.\n\n"
-	       "  --config FILE      default %s\n"
-	       "  --log-level LEVEL  emerg .. debug (default info)\n\n"
-	       "SIGHUP: read the configuration again; SIGTERM: seal all streams and end.\n"
-	       "Exit status: 0 sealed and written; 1 failed; 64 usage; 73 the control socket or the\n"
-	       "evidence folder is in use; 78 configuration.\n",
-	       CONFIG_FILE_DEFAULT);
-}
+struct serve_options {
+	const char *config_path;
+	int log_level;
+};
 
-/* Returns EX_OK, EX_USAGE after a message, or -1 when --help was answered. */
+static const struct option_row rows[] = {
+	{"config", "FILE", "default " CONFIG_FILE_DEFAULT,
+	 OPTION_SETS_TEXT(struct serve_options, config_path)},
+	{"log-level", "LEVEL", "emerg .. debug (default info)",
+	 OPTION_SETS_LOG_LEVEL(struct serve_options, log_level)},
+	OPTION_ROW_HELP,
+};
+
+/* Returns EX_OK, EX_USAGE after a message, or -1 if --help was answered. */
 static int parse(const char **config_path, int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"log-level", required_argument, NULL, 'l'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+	struct serve_options o = {.config_path = CONFIG_FILE_DEFAULT, .log_level = LOG_INFO};
+	const struct option_program program = {
+		.name = "serve",
+		.before = "Usage: cellos-host-telemetry serve [--config FILE] [--log-level LEVEL]\n"
+			  "The daemon: receives from many cells, writes their evidence to the log. "
+			  "Cells are\nadded and removed with the verb cell.\n",
+		.after =
+			"SIGHUP: read the configuration again; SIGTERM: seal all streams and end.\n"
+			"Exit status: 0 sealed and written; 1 failed; 64 usage; 73 the control socket "
+			"or the\nevidence folder is in use; 78 configuration.\n",
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), &o}},
 	};
-	int id, level;
+	int at = option_parse(&program, argc, argv, NULL);
 
-	*config_path = CONFIG_FILE_DEFAULT;
-	optind = 1;
-	while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (id) {
-		case 'c': *config_path = optarg; break;
-		case 'h': print_help(); return -1;
-		case 'l':
-			level = log_level_from_string(optarg);
-			if (level < 0) {
-				fputs("serve: --log-level: expected emerg .. debug or 0..7\n",
-				      stderr);
-				return EX_USAGE;
-			}
-			log_set_level(level);
-			break;
-		default: return EX_USAGE;
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "serve: %s: unexpected argument; --help says how it is used\n",
-			argv[optind]);
-		return EX_USAGE;
-	}
+	if (at <= 0)
+		return at < 0 ? EX_USAGE : -1;
+	*config_path = o.config_path;
+	log_set_level(o.log_level);
 	return EX_OK;
 }
 

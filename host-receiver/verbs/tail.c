@@ -4,11 +4,11 @@
  * judges no signature (verify does) and prints nothing of a guest's that a terminal would obey.
  */
 #include <fnmatch.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <signal.h>
 #include <sysexits.h>
 
+#include "common/options.h"
 #include "common/util.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/event/event.h"
@@ -32,18 +32,17 @@ struct tail {
 	struct tail_readings *readings;
 };
 
-static void print_help(void)
-{
-	printf("Usage: cellos-host-telemetry tail [--cell ID] [--type GLOB] [-f] [--json] [DIR]\n"
-	       "Prints the evidence log as readable lines.\n\n"
-	       "  --cell ID      of this cell only\n"
-	       "  --type GLOB    of these types only: \"guest.v1.net_*\"\n"
-	       "  -f, --follow   begin at the end, and print what comes\n"
-	       "  --json         the lines as they are stored\n"
-	       "  --config FILE  names the folder when DIR does not (default %s)\n\n"
-	       "Exit status: 0; 64 usage; 66 the folder cannot be read; 78 configuration.\n",
-	       CONFIG_FILE_DEFAULT);
-}
+static const struct option_row rows[] = {
+	{"cell", "ID", "of this cell only", OPTION_SETS_TEXT(struct tail, cell)},
+	{"type", "GLOB", "of these types only: \"guest.v1.net_*\"",
+	 OPTION_SETS_TEXT(struct tail, type)},
+	{"follow", NULL, "begin at the end, and print what comes", .letter = 'f',
+	 OPTION_SETS_FLAG(struct tail, follow)},
+	{"json", NULL, "the lines as they are stored", OPTION_SETS_FLAG(struct tail, json)},
+	{"config", "FILE", "names the folder when DIR does not (default " CONFIG_FILE_DEFAULT ")",
+	 OPTION_SETS_TEXT(struct tail, config_path)},
+	OPTION_ROW_HELP,
+};
 
 /* What an operator should look at twice. */
 static bool is_alarm(const char *type)
@@ -281,39 +280,25 @@ static int run(const struct tail *t)
 	return status;
 }
 
-/* Returns EX_OK, EX_USAGE after a message, or -1 when --help was answered. */
+/* Returns EX_OK, EX_USAGE after a message, or -1 if --help was answered. */
 static int parse(struct tail *t, int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"cell", required_argument, NULL, 'c'},
-		{"type", required_argument, NULL, 't'},
-		{"follow", no_argument, NULL, 'f'},
-		{"json", no_argument, NULL, 'j'},
-		{"config", required_argument, NULL, 'C'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+	const struct option_program program = {
+		.name = "tail",
+		.before =
+			"Usage: cellos-host-telemetry tail [--cell ID] [--type GLOB] [-f] [--json] "
+			"[DIR]\nPrints the evidence log as readable lines.\n",
+		.after =
+			"Exit status: 0; 64 usage; 66 the folder cannot be read; 78 configuration.\n",
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), t}},
+		.operands_max = 1,
 	};
-	int id;
+	int at = option_parse(&program, argc, argv, NULL);
 
-	optind = 1;
-	while ((id = getopt_long(argc, argv, "f", longs, NULL)) != -1) {
-		switch (id) {
-		case 'c': t->cell = optarg; break;
-		case 't': t->type = optarg; break;
-		case 'f': t->follow = true; break;
-		case 'j': t->json = true; break;
-		case 'C': t->config_path = optarg; break;
-		case 'h': print_help(); return -1;
-		default: return EX_USAGE;
-		}
-	}
-	if (optind < argc)
-		t->dir = argv[optind++];
-	if (optind < argc) {
-		fprintf(stderr, "tail: %s: unexpected argument; --help says how it is used\n",
-			argv[optind]);
-		return EX_USAGE;
-	}
+	if (at <= 0)
+		return at < 0 ? EX_USAGE : -1;
+	if (at < argc)
+		t->dir = argv[at];
 	return EX_OK;
 }
 

@@ -5,10 +5,11 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 
+#include "common/options.h"
 #include "common/util.h"
 #include "host-receiver/event/json_document.h"
 #include "host-receiver/event/json_writer.h"
@@ -27,17 +28,48 @@ enum {
 	VERIFY_UNSEALED = 4,
 };
 
-static const char usage[] =
-	"Usage: cellos-host-telemetry verify --keys KEYRING [OPTIONS] PATH...\n"
-	"Checks signatures and completeness of evidence: files, folders of segments, or - for\n"
-	"standard input.\n\n"
-	"  --keys FILE        JSON object kid -> base64url public key; repeatable\n"
-	"  --hmac-keys FILE   JSON object kid -> base64url key, mode 0600; repeatable\n"
-	"  --require-signed   a record without a signature is a failure\n"
-	"  --json             the result as one JSON object\n\n"
-	"Exit status: 0 all verified and every stream complete, or no record at all; 1 something bad;\n"
-	"2 unverifiable, or unsigned with --require-signed; 3 something missing; 4 a stream without a\n"
-	"seal; 64 usage; 66 cannot read the input; 78 bad keyring.\n";
+struct verify {
+	struct keyring *ring;
+	bool require_signed, json;
+	int status; /* why a keyring was refused */
+};
+
+static int load(void *target, const char *path, enum sign_algorithm algorithm, char *why)
+{
+	char reason[KEYRING_WHY_MAX] = "no memory";
+	struct verify *v = target;
+
+	if (keyring_load(v->ring, path, algorithm, reason) == 0)
+		return 0;
+	snprintf(why, OPTION_WHY_MAX, "%.300s", reason);
+	v->status = EX_CONFIG;
+	return -EINVAL;
+}
+
+static int load_keys(void *target, const struct option_row *row, const char *path,
+		     char why[OPTION_WHY_MAX])
+{
+	(void)row;
+	return load(target, path, SIGN_ED25519, why);
+}
+
+static int load_hmac_keys(void *target, const struct option_row *row, const char *path,
+			  char why[OPTION_WHY_MAX])
+{
+	(void)row;
+	return load(target, path, SIGN_HMAC_SHA256, why);
+}
+
+static const struct option_row rows[] = {
+	{"keys", "FILE", "JSON object kid -> base64url public key; repeatable",
+	 OPTION_CALLS(load_keys)},
+	{"hmac-keys", "FILE", "JSON object kid -> base64url key, mode 0600; repeatable",
+	 OPTION_CALLS(load_hmac_keys)},
+	{"require-signed", NULL, "a record without a signature is a failure",
+	 OPTION_SETS_FLAG(struct verify, require_signed)},
+	{"json", NULL, "the result as one JSON object", OPTION_SETS_FLAG(struct verify, json)},
+	OPTION_ROW_HELP,
+};
 
 static int read_stream(struct verifier *v, FILE *f, const char *name)
 {
@@ -232,53 +264,45 @@ static int run(struct verifier *v, char **paths, bool require_signed, bool json)
 	return status;
 }
 
-static int load(struct keyring *ring, const char *path, enum sign_algorithm algorithm)
+/* Returns the first path's index, 0 if --help was answered, -EINVAL after a message. */
+static int parse(struct verify *v, int argc, char **argv)
 {
-	char why[KEYRING_WHY_MAX] = "no memory";
+	const struct option_program program = {
+		.name = "verify",
+		.before =
+			"Usage: cellos-host-telemetry verify --keys KEYRING [OPTIONS] PATH...\n"
+			"Checks signatures and completeness of evidence: files, folders of segments, "
+			"or - for\nstandard input.\n",
+		.after =
+			"Exit status: 0 all verified and every stream complete, or no record at all; "
+			"1 something bad;\n"
+			"2 unverifiable, or unsigned with --require-signed; 3 something missing; 4 a "
+			"stream without a\n"
+			"seal; 64 usage; 66 cannot read the input; 78 bad keyring.\n",
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), v}},
+		.operands_max = UINT_MAX,
+	};
+	int at = option_parse(&program, argc, argv, NULL);
 
-	if (keyring_load(ring, path, algorithm, why) == 0)
-		return EX_OK;
-	fprintf(stderr, "verify: %s\n", why);
-	return EX_CONFIG;
+	if (at == argc)
+		return option_usage_error(&program,
+					  "expected a file, a folder of segments or - to read");
+	return at;
 }
 
 int cmd_verify(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"keys", required_argument, NULL, 'k'},
-		{"hmac-keys", required_argument, NULL, 'm'},
-		{"require-signed", no_argument, NULL, 's'},
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
-	};
-	bool require_signed = false, json = false;
-	struct keyring *ring = keyring_new();
-	struct verifier *v = ring ? verifier_new(ring) : NULL;
-	int id, status = EX_OK;
+	struct verify v = {.ring = keyring_new(), .status = EX_USAGE};
+	struct verifier *verifier = v.ring ? verifier_new(v.ring) : NULL;
+	int status = EX_OSERR, at;
 
-	if (!v)
-		status = EX_OSERR;
-	while (status == EX_OK && (id = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (id) {
-		case 'k': status = load(ring, optarg, SIGN_ED25519); break;
-		case 'm': status = load(ring, optarg, SIGN_HMAC_SHA256); break;
-		case 's': require_signed = true; break;
-		case 'j': json = true; break;
-		case 'h': fputs(usage, stdout); goto done;
-		default: status = EX_USAGE; break;
-		}
+	if (verifier) {
+		at = parse(&v, argc, argv);
+		status = at < 0	  ? v.status
+			 : at > 0 ? run(verifier, argv + at, v.require_signed, v.json)
+				  : EX_OK;
 	}
-	if (status == EX_OK && optind == argc) {
-		fprintf(stderr, "verify: expected a file, a folder of segments or - to read\n");
-		status = EX_USAGE;
-	}
-	if (status == EX_USAGE)
-		fprintf(stderr, "verify: --help says how it is used\n");
-	if (status == EX_OK)
-		status = run(v, argv + optind, require_signed, json);
-done:
-	verifier_free(v);
-	keyring_free(ring);
+	verifier_free(verifier);
+	keyring_free(v.ring);
 	return status;
 }
