@@ -1,205 +1,55 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Connects by a BPF program at the connect hooks of the root cgroup: every connect(2) of an inet
- * or inet6 socket, in whatever network namespace, by whatever ABI and also by io_uring, before it
- * happens, with the kernel's own copy of the address. The program goes away with its link's
- * descriptor, so nothing stays behind when the agent dies.
+ * What processes do with inet sockets, by BPF programs at the hooks of the root cgroup: every
+ * connect(2), the first datagram from a socket to an address, binds, and sockets that are neither
+ * TCP nor UDP; in whatever network namespace, by whatever ABI and also by io_uring, with the
+ * kernel's own copy of the address. Connects and datagrams are seen before they happen, a bind
+ * after it.
  *
- * The cgroup tree is reached without mounting it anywhere. After open() no bpf(2) is needed: the
- * ring and the count of losses are read through mappings.
- *
- * Whoever has CAP_SYS_ADMIN could detach the program; so the agent connects a datagram socket of
+ * Whoever has CAP_SYS_ADMIN could detach the programs; so the agent connects a datagram socket of
  * its own now and then (no packet is sent by that) and must see it.
  *
  * Single-threaded; allocates in open() only.
  */
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <linux/bpf.h>
 #include <linux/capability.h>
-#include <linux/mount.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
+#include <sys/timerfd.h>
 
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
 #include "guest-agent/observation.h"
-#include "guest-agent/probes/connect_program.h"
+#include "guest-agent/probes/bind_watch.h"
+#include "guest-agent/probes/net_hooks.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/sources.h"
 
-#define RING_SIZE	   (256u << 10) /* 4096 records */
-#define VERIFIER_LOG_MAX   4096u
 #define FIRST_PID_NS	   UINT64_C(0xeffffffc) /* PROC_PID_INIT_INO: its inode number */
 #define SELF_TEST_FAILURES 2u			/* in a row, before the source gives up */
-
-enum { HOOK_INET4, HOOK_INET6, HOOK_MAX };
-
-static const struct {
-	enum bpf_attach_type attach;
-	int family;
-	const char *name;
-} hooks[HOOK_MAX] = {
-	[HOOK_INET4] = {BPF_CGROUP_INET4_CONNECT, AF_INET, "connect4"},
-	[HOOK_INET6] = {BPF_CGROUP_INET6_CONNECT, AF_INET6, "connect6"},
-};
+#define NUMBER_TEXT_MAX	   16u
+#define TICK_MS		   50
+#define RING_SHARE	   64u /* records of a ring before the next has its turn */
 
 struct cgroup_bpf {
-	struct probe probe; /* its fd: an epoll of ring_fd and dead_fd */
+	struct probe probe; /* its fd: an epoll of the rings, dead_fd and tick_fd */
 	const struct probe_config *config;
-	int ring_fd;
-	int lost_fd;
+	struct net_hooks hooks;
+	struct bind_watch binds;
 	int dead_fd; /* an eventfd: readable once the source has died */
-	int links[HOOK_MAX];
+	int tick_fd; /* a timer, armed while a bind waits for its outcome */
 	int test_fd; /* the socket of the self-test, or -1 */
-	long page;
-	uint64_t *consumer;	  /* mapped, one page */
-	const uint64_t *producer; /* mapped, one page and twice the ring */
-	const uint64_t *lost;	  /* mapped, one page */
-	struct ring_view ring;
 	uint64_t lost_told;
 	uint64_t malformed;
+	bool tick_armed;
 	bool test_pending;
 	bool test_seen;
 	unsigned test_failures;
 };
-
-static int sys_bpf(enum bpf_cmd cmd, union bpf_attr *attr)
-{
-	long r = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
-
-	return r < 0 ? -errno : (int)r;
-}
-
-static int map_create(enum bpf_map_type type, uint32_t key_size, uint32_t value_size,
-		      uint32_t max_entries, uint32_t flags, const char *name)
-{
-	union bpf_attr attr = {.map_type = type,
-			       .key_size = key_size,
-			       .value_size = value_size,
-			       .max_entries = max_entries,
-			       .map_flags = flags};
-
-	strncpy(attr.map_name, name, sizeof(attr.map_name) - 1);
-	return sys_bpf(BPF_MAP_CREATE, &attr);
-}
-
-/* The last line that says something, which names what the verifier could not accept. */
-static const char *last_line(char *log)
-{
-	size_t len = strlen(log);
-	char *eol;
-
-	while (len && log[len - 1] == '\n')
-		log[--len] = '\0';
-	/* The verifier ends with figures. */
-	eol = strrchr(log, '\n');
-	if (eol && !strncmp(eol + 1, "processed ", 10)) {
-		*eol = '\0';
-		eol = strrchr(log, '\n');
-	}
-	return eol ? eol + 1 : log;
-}
-
-static int program_load(struct cgroup_bpf *b, unsigned hook, char why[PROBE_WHY_MAX])
-{
-	struct bpf_insn insns[CONNECT_PROGRAM_MAX];
-	union bpf_attr attr = {
-		.prog_type = BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-		.insns = (uintptr_t)insns,
-		.license = (uintptr_t) "Dual MIT/GPL",
-		.expected_attach_type = hooks[hook].attach,
-	};
-	char log[VERIFIER_LOG_MAX] = "";
-	int r, e;
-
-	attr.insn_cnt =
-		(uint32_t)connect_program(insns, hooks[hook].family, b->ring_fd, b->lost_fd);
-	strncpy(attr.prog_name, hooks[hook].name, sizeof(attr.prog_name) - 1);
-	r = sys_bpf(BPF_PROG_LOAD, &attr);
-	if (r >= 0)
-		return r;
-	/* Once more, to learn why. The first answer counts: a log too long is an error too. */
-	attr.log_level = 1;
-	attr.log_buf = (uintptr_t)log;
-	attr.log_size = sizeof(log);
-	e = sys_bpf(BPF_PROG_LOAD, &attr);
-	if (e >= 0)
-		return e;
-	snprintf(why, PROBE_WHY_MAX, "load of the %s program: %s: %.150s", hooks[hook].name,
-		 strerror(-r), last_line(log));
-	return r;
-}
-
-/* A descriptor of the root of the cgroup v2 tree, or a negative errno with the step in why. */
-static int cgroup_root(char why[PROBE_WHY_MAX])
-{
-	_cleanup_close_ int fs = (int)syscall(SYS_fsopen, "cgroup2", FSOPEN_CLOEXEC);
-	const char *step = "fsopen(\"cgroup2\")";
-	int mount = -1;
-
-	if (fs >= 0) {
-		step = "fsconfig(FSCONFIG_CMD_CREATE)";
-		if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0) {
-			step = "fsmount";
-			mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
-		}
-	}
-	if (mount < 0) {
-		mount = -errno;
-		snprintf(why, PROBE_WHY_MAX, "%s: %s", step, strerror(-mount));
-	}
-	return mount;
-}
-
-static int attach(struct cgroup_bpf *b, unsigned hook, int root, char why[PROBE_WHY_MAX])
-{
-	_cleanup_close_ int program = program_load(b, hook, why);
-	union bpf_attr attr = {0};
-	int r;
-
-	if (program < 0)
-		return program;
-	attr.link_create.prog_fd = (uint32_t)program;
-	attr.link_create.target_fd = (uint32_t)root;
-	attr.link_create.attach_type = hooks[hook].attach;
-	r = sys_bpf(BPF_LINK_CREATE, &attr);
-	if (r < 0) {
-		snprintf(why, PROBE_WHY_MAX, "attach of the %s program to the root cgroup: %s",
-			 hooks[hook].name, strerror(-r));
-		return r;
-	}
-	b->links[hook] = r;
-	return 0;
-}
-
-static int map_memory(struct cgroup_bpf *b)
-{
-	const size_t page = (size_t)b->page;
-	void *p;
-
-	p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, b->ring_fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	b->consumer = p;
-	p = mmap(NULL, page + 2 * (size_t)RING_SIZE, PROT_READ, MAP_SHARED, b->ring_fd, b->page);
-	if (p == MAP_FAILED)
-		return -errno;
-	b->producer = p;
-	b->ring = (struct ring_view){.data = (const uint8_t *)p + page, .size = RING_SIZE};
-	p = mmap(NULL, page, PROT_READ, MAP_SHARED, b->lost_fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	b->lost = p;
-	return 0;
-}
 
 /* Connecting a datagram socket sends nothing; whether it succeeds does not matter. */
 static void self_test_send(struct cgroup_bpf *b)
@@ -218,39 +68,112 @@ static bool is_uring_thread(const char comm[static PROC_COMM_MAX])
 	return !strncmp(comm, "iou-wrk-", 8) || !strncmp(comm, "iou-sqp-", 8);
 }
 
-static void report(struct cgroup_bpf *b, struct event_queue *q, const struct connect_record *r)
+/* A name, or the number where there is none. */
+static struct wire_text name_or_number(const char *name, uint32_t number,
+				       char room[static NUMBER_TEXT_MAX])
+{
+	if (name)
+		return wire_text(name);
+	snprintf(room, NUMBER_TEXT_MAX, "%u", number);
+	return wire_text(room);
+}
+
+static void begin(struct observation *o, enum wire_source source, const struct net_record *r)
 {
 	size_t comm_len = strnlen(r->comm, sizeof(r->comm));
 	char comm[PROC_COMM_MAX];
-	char address[INET6_ADDRSTRLEN], exe[WIRE_DETAIL_TEXT_MAX];
-	struct observation o;
 	int n;
 
-	if ((pid_t)r->pid == b->config->self)
-		b->test_seen = true;
-	if (probe_excludes(b->config, (pid_t)r->pid))
-		return;
-	inet_ntop((int)r->family, r->address, address, sizeof(address));
 	memcpy(comm, r->comm, sizeof(comm));
 	if (is_uring_thread(r->comm)) {
 		n = proc_read_comm((pid_t)r->pid, comm);
 		if (n > 0)
 			comm_len = (size_t)n;
 	}
-	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, (pid_t)r->pid, comm, comm_len, r->at_ns);
+	observation_init(o, source, (pid_t)r->pid, comm, comm_len, r->at_ns);
+}
+
+static void finish(struct observation *o, struct event_queue *q, const struct net_record *r)
+{
+	char exe[WIRE_DETAIL_TEXT_MAX];
+	int n = proc_read_exe((pid_t)r->pid, exe, sizeof(exe));
+
+	if (n > 0)
+		observation_add_bytes(o, WIRE_KEY_EXE, exe, (size_t)n);
+	event_queue_observe(q, &o->d);
+}
+
+static void report_address(struct event_queue *q, enum wire_source source,
+			   const struct net_record *r)
+{
+	char address[INET6_ADDRSTRLEN], number[NUMBER_TEXT_MAX];
+	struct observation o;
+
+	inet_ntop((int)r->family, r->address, address, sizeof(address));
+	begin(&o, source, r);
 	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
 			     wire_text(r->family == AF_INET6 ? "inet6" : "inet"));
 	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));
-	declaration_add_uint(&o.d, WIRE_KEY_PORT, ntohs((uint16_t)r->port));
-	n = proc_read_exe((pid_t)r->pid, exe, sizeof(exe));
-	if (n > 0)
-		observation_add_bytes(&o, WIRE_KEY_EXE, exe, (size_t)n);
-	event_queue_observe(q, &o.d);
+	declaration_add_uint(&o.d, WIRE_KEY_PORT, net_record_port(r));
+	if (source != WIRE_NET_CONNECT_ATTEMPTED)
+		declaration_add_text(
+			&o.d, WIRE_KEY_PROTOCOL,
+			name_or_number(net_protocol_name(r->protocol), r->protocol, number));
+	finish(&o, q, r);
+}
+
+static void report_socket(struct event_queue *q, const struct net_record *r)
+{
+	char type[NUMBER_TEXT_MAX], protocol[NUMBER_TEXT_MAX];
+	struct observation o;
+
+	begin(&o, WIRE_NET_SOCKET_CREATED, r);
+	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
+			     wire_text(r->family == AF_INET6 ? "inet6" : "inet"));
+	declaration_add_text(&o.d, WIRE_KEY_TYPE,
+			     name_or_number(net_type_name(r->type), r->type, type));
+	declaration_add_text(&o.d, WIRE_KEY_PROTOCOL,
+			     name_or_number(net_protocol_name(r->protocol), r->protocol, protocol));
+	finish(&o, q, r);
+}
+
+static void report_refused_bind(struct event_queue *q, const struct net_record *r)
+{
+	struct observation o;
+
+	begin(&o, WIRE_CAPABILITY_DENIED, r);
+	declaration_add_text(&o.d, WIRE_KEY_SYSCALL, wire_text("bind"));
+	declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text("EACCES"));
+	declaration_add_text(&o.d, WIRE_KEY_CAPABILITY, wire_text("CAP_NET_BIND_SERVICE"));
+	declaration_add_text(&o.d, WIRE_KEY_VIA, wire_text("derived"));
+	finish(&o, q, r);
+}
+
+static void on_record(struct cgroup_bpf *b, struct event_queue *q, const struct net_record *r)
+{
+	if ((pid_t)r->pid == b->config->self && net_hook_specs[r->hook].ring == NET_RING_CONNECT)
+		b->test_seen = true;
+	if (probe_excludes(b->config, (pid_t)r->pid))
+		return;
+	switch (net_hook_specs[r->hook].ring) {
+	case NET_RING_CONNECT: report_address(q, WIRE_NET_CONNECT_ATTEMPTED, r); break;
+	case NET_RING_SENDMSG: report_address(q, WIRE_NET_DATAGRAM_SENT, r); break;
+	case NET_RING_BIND:
+		if (net_hook_specs[r->hook].type == BPF_PROG_TYPE_CGROUP_SOCK) {
+			bind_watch_bound(&b->binds, r->cookie);
+			report_address(q, WIRE_NET_BOUND, r);
+		} else if (bind_needs_capability(r) && !bind_watch_add(&b->binds, r)) {
+			event_queue_kernel_lost(q, 1);
+		}
+		break;
+	case NET_RING_SOCKET: report_socket(q, r); break;
+	default: break;
+	}
 }
 
 static void account_loss(struct cgroup_bpf *b, struct event_queue *q)
 {
-	uint64_t lost = __atomic_load_n(b->lost, __ATOMIC_RELAXED);
+	const uint64_t lost = net_hooks_lost(&b->hooks);
 
 	if (lost == b->lost_told)
 		return;
@@ -258,36 +181,49 @@ static void account_loss(struct cgroup_bpf *b, struct event_queue *q)
 	b->lost_told = lost;
 }
 
+/* The timer runs while a bind waits. */
+static void arm_tick(struct cgroup_bpf *b)
+{
+	const bool wanted = b->binds.n > 0;
+	const struct timespec period = {.tv_nsec = wanted ? TICK_MS * (long)NSEC_PER_MSEC : 0};
+	const struct itimerspec spec = {.it_interval = period, .it_value = period};
+
+	if (wanted != b->tick_armed && timerfd_settime(b->tick_fd, 0, &spec, NULL) == 0)
+		b->tick_armed = wanted;
+}
+
 static int cgroup_bpf_drain(struct probe *probe, struct event_queue *q, unsigned budget)
 {
 	struct cgroup_bpf *b = (struct cgroup_bpf *)probe;
-	uint64_t pos = *b->consumer, next;
-	unsigned done = 0;
-	int r = 0;
+	struct net_record record;
+	uint64_t ticks;
+	unsigned done = 0, before;
+	int r;
 
 	if (b->test_failures >= SELF_TEST_FAILURES)
 		return -EPIPE;
-	while (done < budget) {
-		uint64_t end = __atomic_load_n(b->producer, __ATOMIC_ACQUIRE);
-		struct connect_record record;
-		const void *data;
-		size_t len;
-
-		r = ring_next(&b->ring, pos, end, &data, &len, &next);
-		if (r < 0)
-			return r;
-		if (r == 0)
-			break;
-		if (r == 1 && connect_record_parse(data, len, &record) == 0)
-			report(b, q, &record);
-		else
-			b->malformed++;
-		pos = next;
-		__atomic_store_n(b->consumer, pos, __ATOMIC_RELEASE);
-		done++;
-	}
+	(void)!read(b->tick_fd, &ticks, sizeof(ticks));
+	do {
+		before = done;
+		/* A share of each ring in turn, so that a flood of one leaves the others theirs. */
+		for (unsigned i = 0; i < _NET_RING_MAX; i++) {
+			for (unsigned n = 0; n < RING_SHARE; n++) {
+				r = net_hooks_next(&b->hooks, (enum net_ring)i, &record,
+						   &b->malformed);
+				if (r < 0)
+					return r;
+				if (r == 0)
+					break;
+				on_record(b, q, &record);
+				done++;
+			}
+		}
+	} while (done > before && done < budget);
+	while (bind_watch_refused(&b->binds, monotonic_ns(), &record))
+		report_refused_bind(q, &record);
 	account_loss(b, q);
-	return r > 0;
+	arm_tick(b);
+	return done > before;
 }
 
 static int cgroup_bpf_check(struct probe *probe, struct event_queue *q)
@@ -296,13 +232,13 @@ static int cgroup_bpf_check(struct probe *probe, struct event_queue *q)
 	const uint64_t one = 1;
 
 	/* What a full ring lost may have been the self-test itself. */
-	if (__atomic_load_n(b->lost, __ATOMIC_RELAXED) != b->lost_told)
+	if (net_hooks_lost(&b->hooks) != b->lost_told)
 		b->test_pending = false;
 	account_loss(b, q);
 	if (b->test_fd < 0)
 		return 1;
 	/* No verdict while something waits to be read. */
-	if (b->test_pending && __atomic_load_n(b->producer, __ATOMIC_ACQUIRE) == *b->consumer) {
+	if (b->test_pending && net_hooks_empty(&b->hooks, NET_RING_CONNECT)) {
 		b->test_failures = b->test_seen ? 0 : b->test_failures + 1;
 		b->test_pending = false;
 	}
@@ -316,110 +252,87 @@ static int cgroup_bpf_check(struct probe *probe, struct event_queue *q)
 static void cgroup_bpf_close(struct probe *probe)
 {
 	struct cgroup_bpf *b = (struct cgroup_bpf *)probe;
-	const size_t page = (size_t)b->page;
 
-	for (unsigned i = 0; i < HOOK_MAX; i++)
-		close_fd(b->links[i]);
-	if (b->consumer)
-		munmap(b->consumer, page);
-	if (b->producer)
-		munmap((void *)b->producer, page + 2 * (size_t)RING_SIZE);
-	if (b->lost)
-		munmap((void *)b->lost, page);
-	close_fd(b->ring_fd);
-	close_fd(b->lost_fd);
+	net_hooks_close(&b->hooks);
 	close_fd(b->dead_fd);
+	close_fd(b->tick_fd);
 	close_fd(b->test_fd);
 	close_fd(b->probe.fd);
 	free(b);
 }
 
-/* Descriptors and maps. A negative errno with the step. */
-static int prepare(struct cgroup_bpf *b, const char **ret_step)
+static int watch(struct cgroup_bpf *b, int fd)
 {
 	struct epoll_event ev = {.events = EPOLLIN};
-	int r;
 
-	*ret_step = "create a BPF ring buffer";
-	b->ring_fd = map_create(BPF_MAP_TYPE_RINGBUF, 0, 0, RING_SIZE, 0, "connects");
-	if (b->ring_fd < 0)
-		return b->ring_fd;
-	*ret_step = "create a BPF array";
-	b->lost_fd = map_create(BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), sizeof(uint64_t), 1,
-				BPF_F_MMAPABLE, "connects_lost");
-	if (b->lost_fd < 0)
-		return b->lost_fd;
-	*ret_step = "map the BPF ring buffer";
-	r = map_memory(b);
-	if (r < 0)
-		return r;
-	*ret_step = "epoll";
+	return epoll_ctl(b->probe.fd, EPOLL_CTL_ADD, fd, &ev);
+}
+
+static int open_descriptors(struct cgroup_bpf *b)
+{
 	b->dead_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	b->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	b->probe.fd = epoll_create1(EPOLL_CLOEXEC);
-	if (b->dead_fd < 0 || b->probe.fd < 0 ||
-	    epoll_ctl(b->probe.fd, EPOLL_CTL_ADD, b->ring_fd, &ev) < 0 ||
-	    epoll_ctl(b->probe.fd, EPOLL_CTL_ADD, b->dead_fd, &ev) < 0)
+	if (b->dead_fd < 0 || b->tick_fd < 0 || b->probe.fd < 0 || watch(b, b->dead_fd) < 0 ||
+	    watch(b, b->tick_fd) < 0)
 		return -errno;
+	for (unsigned i = 0; i < _NET_RING_MAX; i++)
+		if (watch(b, b->hooks.rings[i].fd) < 0)
+			return -errno;
+	/* Without IPv4 there is no self-test. */
+	b->test_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	return 0;
+}
+
+static int in_first_pid_namespace(void)
+{
+	struct stat st;
+
+	if (stat("/proc/self/ns/pid", &st) < 0)
+		return -errno;
+	return st.st_ino == FIRST_PID_NS ? 0 : -EOPNOTSUPP;
 }
 
 static int cgroup_bpf_open(const struct probe_config *config, struct probe **ret,
 			   char why[PROBE_WHY_MAX])
 {
-	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
-	struct cgroup_bpf *b = calloc(1, sizeof(*b));
-	_cleanup_close_ int root = -1;
-	const char *step = "memory";
-	struct stat st;
-	int r = -ENOMEM;
+	struct cgroup_bpf *b;
+	const char *step = NULL;
+	int r = in_first_pid_namespace();
 
-	if (!b)
-		goto fail;
-	*b = (struct cgroup_bpf){.probe = {.ops = &cgroup_bpf_ops, .fd = -1},
-				 .config = config,
-				 .ring_fd = -1,
-				 .lost_fd = -1,
-				 .dead_fd = -1,
-				 .links = {-1, -1},
-				 .test_fd = -1,
-				 .page = getpagesize()};
-
-	step = "BPF tells pids of the first pid namespace, and this is another";
-	r = stat("/proc/self/ns/pid", &st) < 0 ? -errno : 0;
-	if (r == 0 && st.st_ino != FIRST_PID_NS)
-		r = -EOPNOTSUPP;
-	if (r < 0)
-		goto fail;
-	/* Before 5.11 maps count against it. */
-	(void)!prlimit(0, RLIMIT_MEMLOCK, &unlimited, NULL);
-	r = prepare(b, &step);
-	if (r < 0)
-		goto fail;
-	step = NULL;
-	root = r = cgroup_root(why);
-	for (unsigned i = 0; r >= 0 && i < HOOK_MAX; i++)
-		r = attach(b, i, root, why);
-	if (r < 0)
-		goto fail;
-
-	/* Without IPv4 there is no self-test. */
-	b->test_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (b->test_fd >= 0) {
+	if (r < 0) {
+		snprintf(why, PROBE_WHY_MAX,
+			 "BPF tells pids of the first pid namespace, and this is another: %s",
+			 strerror(-r));
+		return r;
+	}
+	b = calloc(1, sizeof(*b));
+	if (!b) {
+		snprintf(why, PROBE_WHY_MAX, "memory: %s", strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	b->probe = (struct probe){.ops = &cgroup_bpf_ops, .fd = -1};
+	b->config = config;
+	b->dead_fd = b->tick_fd = b->test_fd = -1;
+	r = net_hooks_open(&b->hooks, why);
+	if (r == 0) {
+		step = "epoll";
+		r = open_descriptors(b);
+	}
+	if (r == 0 && b->test_fd >= 0) {
 		self_test_send(b);
-		if (__atomic_load_n(b->producer, __ATOMIC_ACQUIRE) == 0) {
+		if (net_hooks_empty(&b->hooks, NET_RING_CONNECT)) {
 			step = "a connect of the agent itself was not seen";
 			r = -EOPNOTSUPP;
-			goto fail;
 		}
 	}
-	*ret = &b->probe;
-	return 0;
-
-fail:
+	if (r == 0) {
+		*ret = &b->probe;
+		return 0;
+	}
 	if (step)
 		snprintf(why, PROBE_WHY_MAX, "%s: %s", step, strerror(-r));
-	if (b)
-		cgroup_bpf_close(&b->probe);
+	cgroup_bpf_close(&b->probe);
 	return r;
 }
 
@@ -427,8 +340,9 @@ const struct probe_ops cgroup_bpf_ops = {
 	.via = "cgroup-bpf",
 	.family = PROBE_NET,
 	.capabilities = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH,
-	.uses = "a BPF program at the root cgroup's connect hooks",
-	.misses = "vsock, and what a connect came to",
+	.uses = "BPF programs at the root cgroup's connect, sendmsg, bind and sock_create hooks",
+	.misses = "vsock, packet and netlink sockets, binds of raw, SCTP and ping sockets, what a "
+		  "connect came to, datagrams after the first from a socket to an address",
 	.open = cgroup_bpf_open,
 	.drain = cgroup_bpf_drain,
 	.check = cgroup_bpf_check,

@@ -13,6 +13,9 @@
 /* A path below /proc/PID: "/proc/4194304/status" and the like. */
 #define PROC_PATH_MAX 64u
 
+/* "net:[4026531840]" */
+#define NS_LINK_MAX 64u
+
 /* PF_KTHREAD of the kernel's linux/sched.h, as the flags field tells it. */
 #define TASK_KERNEL_THREAD UINT64_C(0x00200000)
 
@@ -153,14 +156,33 @@ int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 	return n;
 }
 
-int proc_read_exe(pid_t pid, char *ret_exe, size_t size)
+static int read_pid_link(pid_t pid, const char *name, char *ret_data, size_t size)
 {
 	char path[PROC_PATH_MAX];
 	ssize_t n;
 
-	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
-	n = readlink(path, ret_exe, size);
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	n = readlink(path, ret_data, size);
 	return n < 0 ? -errno : (int)n;
+}
+
+int proc_read_exe(pid_t pid, char *ret_exe, size_t size)
+{
+	return read_pid_link(pid, "exe", ret_exe, size);
+}
+
+int proc_read_cwd(pid_t pid, char *ret_cwd, size_t size)
+{
+	return read_pid_link(pid, "cwd", ret_cwd, size);
+}
+
+bool proc_same_net(pid_t pid)
+{
+	char ours[NS_LINK_MAX], theirs[NS_LINK_MAX];
+	const int n = read_pid_link(pid, "ns/net", theirs, sizeof(theirs));
+
+	return n > 0 && readlink("/proc/self/ns/net", ours, sizeof(ours)) == n &&
+	       !memcmp(ours, theirs, (size_t)n);
 }
 
 static int digit_of(char c)
@@ -208,6 +230,52 @@ int proc_status_value(const char *data, size_t len, const char *name, unsigned b
 		line = eol + 1;
 	}
 	return -ENOENT;
+}
+
+/* The first two numbers of a line "NAME:\tA\tB\t...": real and effective. */
+static int parse_ids(const char *data, size_t len, const char *name, uint32_t *ret_real,
+		     uint32_t *ret_effective)
+{
+	const char *line = memmem(data, len, name, strlen(name)), *end = data + len;
+	uint64_t real, effective;
+
+	if (!line)
+		return -EBADMSG;
+	line += strlen(name);
+	if (parse_number(&line, end, &real) < 0 || line == end || *line != '\t')
+		return -EBADMSG;
+	line++;
+	if (parse_number(&line, end, &effective) < 0 || real > UINT32_MAX || effective > UINT32_MAX)
+		return -EBADMSG;
+	*ret_real = (uint32_t)real;
+	*ret_effective = (uint32_t)effective;
+	return 0;
+}
+
+int proc_status_parse(const char *data, size_t len, struct proc_status *ret)
+{
+	struct proc_status st = {0};
+	uint64_t tracer;
+
+	/* The name comes first and its newlines are escaped, so no name can look like a line. */
+	if (parse_ids(data, len, "\nUid:\t", &st.uid, &st.euid) < 0 ||
+	    parse_ids(data, len, "\nGid:\t", &st.gid, &st.egid) < 0 ||
+	    proc_status_value(data, len, "TracerPid", 10, &tracer) < 0 || tracer > INT_MAX ||
+	    proc_status_value(data, len, "CapEff", 16, &st.effective) < 0)
+		return -EBADMSG;
+	st.tracer = (pid_t)tracer;
+	*ret = st;
+	return 0;
+}
+
+int proc_read_status(pid_t pid, struct proc_status *ret)
+{
+	char data[PROC_STATUS_MAX];
+	int n = read_pid_file(pid, "status", data, sizeof(data));
+
+	if (n < 0)
+		return n;
+	return proc_status_parse(data, (size_t)n, ret);
 }
 
 static int dir_open(struct proc_dir *dir, const char *path)

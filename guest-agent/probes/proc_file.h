@@ -15,6 +15,8 @@
 
 #define PROC_COMM_MAX 16u   /* TASK_COMM_LEN, with its NUL */
 #define PROC_STAT_MAX 1024u /* a stat line is at most about 600 bytes */
+/* Enough for the lines up to the capabilities; only a list of groups before them has no bound. */
+#define PROC_STATUS_MAX 4096u
 
 /* What the sources need of /proc/PID/stat. */
 struct proc_stat {
@@ -39,6 +41,25 @@ int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX]);
 
 /* Raw bytes of the path, cut to size; returns their number or a negative errno. */
 int proc_read_exe(pid_t pid, char *ret_exe, size_t size);
+
+/* The same for its working directory. */
+int proc_read_cwd(pid_t pid, char *ret_cwd, size_t size);
+
+/* What the sources need of /proc/PID/status. */
+struct proc_status {
+	uint32_t uid, euid, gid, egid;
+	pid_t tracer;	    /* 0: none */
+	uint64_t effective; /* mask of 1 << CAP_* */
+};
+
+/* The text of a status file -> *ret. 0 or -EBADMSG. */
+int proc_status_parse(const char *data, size_t len, struct proc_status *ret);
+
+/* 0 or a negative errno. */
+int proc_read_status(pid_t pid, struct proc_status *ret);
+
+/* Whether pid is in the agent's own network namespace; false when that cannot be known. */
+bool proc_same_net(pid_t pid);
 
 /* A small file of /proc, at most size bytes of it. Returns the bytes read or a negative errno. */
 int proc_read_file(const char *path, char *ret_data, size_t size);

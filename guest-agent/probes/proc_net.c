@@ -29,6 +29,8 @@
 #define BUFFER_SIZE	8192u
 #define JOIN_MAX	65536u /* descriptors looked at for one period */
 #define SOCKET_LINK_MAX 64u
+#define LISTENERS_MAX                                                                              \
+	256u /* bound to one address each; beyond, their accepted connections show too */
 
 _Static_assert((SEEN_SLOTS & (SEEN_SLOTS - 1)) == 0, "a power of two");
 _Static_assert(SEEN_SLOTS >= 2 * SEEN_MAX, "the search for a free slot is short");
@@ -48,6 +50,11 @@ struct fresh {
 	pid_t pid; /* 0: not found */
 };
 
+struct listener {
+	uint32_t address[4];
+	uint16_t port;
+};
+
 struct proc_net {
 	struct probe probe; /* its fd: a timerfd */
 	const struct probe_config *config;
@@ -62,6 +69,9 @@ struct proc_net {
 	pid_t pid; /* whose descriptors are being looked at */
 	struct proc_dir pids, fds;
 	uint8_t listening[65536 / 8]; /* local ports of this file */
+	uint8_t wildcard[65536 / 8];  /* those among them that are bound to every address */
+	size_t n_listeners;
+	struct listener listeners[LISTENERS_MAX];
 	struct fresh fresh[NEW_MAX];
 	char buf[BUFFER_SIZE];
 };
@@ -89,19 +99,58 @@ static uint64_t *seen_slot(struct seen *s, uint64_t key)
 	return &s->keys[i];
 }
 
+static bool has_port(const uint8_t *ports, uint16_t port)
+{
+	return ports[port / 8] >> port % 8 & 1;
+}
+
+static void add_port(uint8_t *ports, uint16_t port)
+{
+	ports[port / 8] |= (uint8_t)(1u << port % 8);
+}
+
+static void see_listener(struct proc_net *p, const struct tcp_row *row)
+{
+	struct listener *l = &p->listeners[p->n_listeners];
+
+	add_port(p->listening, row->local_port);
+	if (!row->local[0] && !row->local[1] && !row->local[2] && !row->local[3]) {
+		add_port(p->wildcard, row->local_port);
+	} else if (p->n_listeners < LISTENERS_MAX) {
+		memcpy(l->address, row->local, sizeof(l->address));
+		l->port = row->local_port;
+		p->n_listeners++;
+	}
+}
+
+/*
+ * Whether a listener of this address and port accepted it. Listeners come first in the file. Who
+ * connects from a port of a listener that is bound to every address looks accepted too.
+ */
+static bool is_accepted(const struct proc_net *p, const struct tcp_row *row)
+{
+	if (row->state == TCP_ROW_SYN_SENT || !has_port(p->listening, row->local_port))
+		return false;
+	if (has_port(p->wildcard, row->local_port))
+		return true;
+	for (size_t i = 0; i < p->n_listeners; i++)
+		if (p->listeners[i].port == row->local_port &&
+		    !memcmp(p->listeners[i].address, row->local, sizeof(row->local)))
+			return true;
+	return false;
+}
+
 static void see(struct proc_net *p, struct event_queue *q, const struct tcp_row *row)
 {
 	uint64_t key, *slot;
 	bool known;
 
 	if (row->state == TCP_ROW_LISTEN) {
-		p->listening[row->local_port / 8] |= (uint8_t)(1u << row->local_port % 8);
+		see_listener(p, row);
 		return;
 	}
-	/* Listeners come first in the file: whoever shares their port was accepted, not connected.
-	 */
 	if ((row->state != TCP_ROW_SYN_SENT && row->state != TCP_ROW_ESTABLISHED) || !row->inode ||
-	    p->listening[row->local_port / 8] >> row->local_port % 8 & 1)
+	    is_accepted(p, row))
 		return;
 	key = key_of(row);
 	known = p->silent || *seen_slot(p->before, key);
@@ -151,6 +200,8 @@ static void report(struct proc_net *p, struct event_queue *q, const struct fresh
 static void begin_file(struct proc_net *p)
 {
 	memset(p->listening, 0, sizeof(p->listening));
+	memset(p->wildcard, 0, sizeof(p->wildcard));
+	p->n_listeners = 0;
 	p->used = 0;
 	p->fd = open(files[p->file], O_RDONLY | O_CLOEXEC);
 }
@@ -334,7 +385,9 @@ const struct probe_ops proc_net_ops = {
 	.family = PROBE_NET,
 	.capabilities = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH,
 	.uses = "reads /proc/net/tcp and tcp6 every --poll ms",
-	.misses = "connects that end within --poll, all but TCP, other network namespaces",
+	.misses =
+		"connects that end within --poll or come from the port of a listener that is bound "
+		"to every address, datagrams, binds, all but TCP, other network namespaces",
 	.open = proc_net_open,
 	.drain = proc_net_drain,
 	.close = proc_net_close,

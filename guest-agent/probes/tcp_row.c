@@ -92,14 +92,14 @@ int tcp_row_parse(const char *line, size_t len, struct tcp_row *ret)
 {
 	struct cursor c = {line, line + len};
 	struct tcp_row row = {0};
-	uint32_t local[4], state;
+	uint32_t state;
 	uint64_t number;
 	int n;
 
 	/* sl: local remote st tx:rx tr:when retrnsmt uid timeout inode ... */
 	if (decimal(&c, &number) < 0 || literal(&c, ':') < 0)
 		return -EBADMSG;
-	n = endpoint(&c, local, &row.local_port);
+	n = endpoint(&c, row.local, &row.local_port);
 	if (n < 0 || endpoint(&c, row.remote, &row.remote_port) != n)
 		return -EBADMSG;
 	skip_spaces(&c);

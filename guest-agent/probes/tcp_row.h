@@ -17,7 +17,8 @@ enum tcp_row_state {
 
 struct tcp_row {
 	int family;	     /* AF_INET or AF_INET6, by the width of the addresses */
-	uint32_t remote[4];  /* network byte order */
+	uint32_t local[4];   /* network byte order */
+	uint32_t remote[4];  /* likewise */
 	uint16_t local_port; /* host byte order */
 	uint16_t remote_port;
 	uint8_t state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A BPF ring buffer: u64 how far it is written, then its bytes (at most 4096). */
 #include "common/util.h"
-#include "guest-agent/probes/connect_program.h"
+#include "guest-agent/probes/net_program.h"
 
 #define RING 4096u
 
@@ -22,11 +22,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(memory, data + sizeof(end), MIN(size - sizeof(end), (size_t)RING));
 	memcpy(memory + RING, memory, RING);
 	while (ring_next(&ring, pos, end, &record, &len, &next) > 0) {
-		struct connect_record out;
+		struct net_record out;
 
 		if ((const uint8_t *)record + len > memory + sizeof(memory) || next <= pos)
 			abort();
-		connect_record_parse(record, len, &out);
+		net_record_parse(record, len, &out);
 		pos = next;
 	}
 	return 0;

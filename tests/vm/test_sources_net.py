@@ -9,8 +9,9 @@ import unittest
 from vm import Receiver, Vm, find, main, test_program
 
 COUNT = 10000
-AUDIT_COUNT = 2600
-STOPPED = 6000
+AUDIT_COUNT = 1000
+STOPPED = 9000
+DATAGRAMS = 2000
 
 COMMON = """
 ip route add unreachable 192.0.2.0/24
@@ -25,6 +26,12 @@ cellos-telemetry --heartbeat 500 --process off || exit 10
 agent=$(cat /run/cellos-telemetry.pid)
 vm say bpf $(connects {COUNT} /tmp/bpf)
 vm put /tmp/bpf bpf
+vm say all $(sockets all /tmp/all)
+vm put /tmp/all all
+vm say datagrams $(sockets datagrams {DATAGRAMS})
+vm say low $(sockets low 81)
+vm say busy $(sockets busy 82)
+sleep 0.3
 end $agent
 
 cellos-telemetry --heartbeat 500 --process off || exit 11
@@ -52,8 +59,9 @@ exec 3> /tmp/hold
 sleep 1
 exec 3>&-
 wait $hold
-kill $nc
 vm say polled $hold
+vm say hidden $(sockets hide 5555)
+kill $nc
 end $agent
 """
 
@@ -63,7 +71,8 @@ class Net(unittest.TestCase):
     def setUpClass(cls):
         with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
             cls.result = Vm(SCRIPT, receiver=receiver,
-                            programs=[test_program("connects")]).run(300).check()
+                            programs=[test_program("connects"), test_program("sockets")]
+                            ).run(300).check()
             events = receiver.finish()
         # One part a run of the agent.
         cls.runs = []
@@ -105,6 +114,43 @@ class Net(unittest.TestCase):
         self.assertEqual(len(ways), 14)
         self.assertEqual(find(self.runs[0], "telemetry.dropped"), [])
 
+    def of(self, mark, *sources, run=0):
+        """(source, detail) of what the process of a mark did."""
+        pid = int(self.result.mark(mark).split()[0])
+        return [(e["data"]["probeSource"], e["data"]["detail"])
+                for source in sources for e in find(self.runs[run], source, guestPid=pid)]
+
+    NET = ("net.connect_attempted", "net.datagram_sent", "net.bound", "net.socket_created")
+
+    def test_every_protocol(self):
+        seen = collections.Counter(
+            (source, d["family"], d.get("address", "-"), d.get("port", 0), d.get("protocol"))
+            for source, d in self.of("all", *self.NET))
+        lines = [line.split() for line in self.result.files["all"].decode().split("\n")[:-1]]
+        self.assertGreaterEqual(len(lines), 11, lines)
+        for source, family, address, port, protocol in lines:
+            if source == "net.connect_attempted":
+                protocol = None
+            self.assertIn((source, family, address, int(port), protocol), seen)
+        for _, detail in self.of("all", "net.socket_created"):
+            self.assertIn(detail["type"], ("dgram", "stream", "raw", "dccp"))
+
+    def test_datagrams(self):
+        seen = collections.Counter((d["address"], d["port"])
+                                   for _, d in self.of("datagrams", "net.datagram_sent"))
+        self.assertEqual(len(seen), DATAGRAMS)
+        # Each was sent twice from one socket, and is reported once.
+        self.assertEqual(set(seen.values()), {1})
+
+    def test_refused_low_port(self):
+        denied = [d for _, d in self.of("low", "capability.denied")]
+        self.assertEqual([(d["syscall"], d["error"], d["capability"], d["via"]) for d in denied],
+                         [("bind", "EACCES", "CAP_NET_BIND_SERVICE", "derived")])
+        self.assertEqual(self.of("low", "net.bound"), [])
+        # A port in use is no question of privilege.
+        self.assertEqual(self.of("busy", "capability.denied"), [])
+        self.assertEqual([d["port"] for _, d in self.of("busy", "net.bound")], [82])
+
     def test_bpf_overrun(self):
         events = self.runs[1]
         seen = len(find(events, "net.connect_attempted"))
@@ -135,6 +181,11 @@ class Net(unittest.TestCase):
         self.assertEqual(sorted(e["data"]["detail"]["address"] for e in found),
                          ["127.0.0.1", "::1"])
         self.assertEqual({e["data"]["guestComm"] for e in found}, {"connects"})
+
+    def test_polled_from_a_listeners_port(self):
+        """A connect is one, also from the port of a listener at another address."""
+        found = [d for _, d in self.of("hidden", "net.connect_attempted", run=3)]
+        self.assertEqual([(d["address"], d["port"]) for d in found], [("127.0.0.1", 7777)])
 
 
 if __name__ == "__main__":
