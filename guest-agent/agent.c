@@ -167,7 +167,7 @@ static void replace_source(struct agent *a, enum probe_family family, int error)
 	log_warning("msg=\"source failed\" source=%s errno=%d", dead->via, -error);
 	dead->close(a->probes[family]);
 	a->probes[family] = NULL;
-	event_queue_kernel_lost(a->queue, 1);
+	event_queue_kernel_lost(a->queue, family, 1);
 	while (*next != dead)
 		next++;
 	open_family(a, family, next + 1);
@@ -480,8 +480,9 @@ static void drain_to_the_end(struct agent *a, uint64_t until_ns)
 		if (a->channel.state == CHANNEL_OPEN)
 			channel_turn(&a->channel, a->queue, now_ns);
 	} while (any_due(a) && now_ns < until_ns);
-	if (any_due(a))
-		event_queue_kernel_lost(a->queue, 1);
+	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
+		if (a->due[f])
+			event_queue_kernel_lost(a->queue, (enum probe_family)f, 1);
 }
 
 static void say_bye(struct agent *a)

@@ -19,7 +19,7 @@ enum entry_kind {
 
 /* Of a gap there are only size and kind: it can be as short as 8 bytes. */
 struct entry {
-	uint32_t size;	   /* of the whole entry, a multiple of 8 */
+	uint32_t size; /* of the whole entry, a multiple of 8 */
 	uint16_t kind;
 	uint16_t frame_at; /* from the entry's start */
 	uint32_t frame_len;
@@ -33,9 +33,9 @@ _Static_assert(sizeof(struct event_loss) % 8 == 0, "frames of receipts stay alig
 
 struct event_queue {
 	uint8_t *ring;
-	size_t size;	   /* a multiple of 8 */
+	size_t size;	     /* a multiple of 8 */
 	uint64_t head, tail; /* oldest byte, next free byte */
-	size_t head_sent;  /* bytes of the first frame that the channel took */
+	size_t head_sent;    /* bytes of the first frame that the channel took */
 	unsigned events, capacity;
 	uint64_t peak;
 	uint16_t content_version;
@@ -119,8 +119,8 @@ static void pop(struct event_queue *q)
 static int append(struct event_queue *q, const struct declaration *d, enum entry_kind kind,
 		  size_t reserve)
 {
-	const size_t frame_at = sizeof(struct entry) +
-				(kind == ENTRY_RECEIPT ? sizeof(struct event_loss) : 0);
+	const size_t frame_at =
+		sizeof(struct entry) + (kind == ENTRY_RECEIPT ? sizeof(struct event_loss) : 0);
 	const size_t used = q->tail - q->head, place = q->tail % q->size;
 	const size_t to_end = q->size - place;
 	size_t free_bytes = q->size - used, room = MIN(to_end, free_bytes);
@@ -162,14 +162,40 @@ static int append(struct event_queue *q, const struct declaration *d, enum entry
 	return 0;
 }
 
+static enum probe_family family_of(enum wire_source source)
+{
+	static const enum probe_family families[] = {
+		[WIRE_PROCESS_SPAWNED] = PROBE_PROCESS,
+		[WIRE_PROCESS_EXECUTED] = PROBE_PROCESS,
+		[WIRE_PROCESS_IDENTITY_CHANGED] = PROBE_PROCESS,
+		[WIRE_PROCESS_SESSION_STARTED] = PROBE_PROCESS,
+		[WIRE_PROCESS_TRACED] = PROBE_PROCESS,
+		[WIRE_PROCESS_CORE_DUMPED] = PROBE_PROCESS,
+		[WIRE_PROCESS_EXITED] = PROBE_PROCESS,
+		[WIRE_NET_CONNECT_ATTEMPTED] = PROBE_NET,
+		[WIRE_NET_DATAGRAM_SENT] = PROBE_NET,
+		[WIRE_NET_BOUND] = PROBE_NET,
+		[WIRE_NET_SOCKET_CREATED] = PROBE_NET,
+		[WIRE_CAPABILITY_DENIED] = PROBE_CAPABILITY,
+		[WIRE_FS_CHANGED] = PROBE_FS,
+		[WIRE_FS_INOTIFY_FIRED] = PROBE_FS,
+	};
+	_Static_assert(ARRAY_SIZE(families) == WIRE_TELEMETRY_DROPPED,
+		       "a family for each observation");
+
+	return families[source];
+}
+
 /* The one place that loses anything. seq 0: it had no number. */
-static void drop(struct event_queue *q, enum drop_reason reason, uint64_t n, uint64_t seq,
-		 uint64_t at_ns)
+static void drop(struct event_queue *q, enum drop_reason reason, enum probe_family family,
+		 uint64_t n, uint64_t seq, uint64_t at_ns)
 {
 	struct event_loss *loss = &q->pending;
 
 	q->totals.dropped[reason] += n;
 	loss->count[reason] += n;
+	if (reason == DROP_QUEUE_FULL || reason == DROP_KERNEL_OVERRUN)
+		loss->family[family] += n;
 	if (seq > 0) {
 		loss->first_seq = loss->first_seq ? MIN(loss->first_seq, seq) : seq;
 		loss->last_seq = MAX(loss->last_seq, seq);
@@ -191,18 +217,18 @@ void event_queue_observe(struct event_queue *q, struct declaration *d)
 	if (q->events < q->capacity)
 		r = append(q, d, ENTRY_OBSERVATION, EVENT_QUEUE_RESERVE);
 	if (r < 0) {
-		drop(q, r == -ENOBUFS ? DROP_QUEUE_FULL : DROP_TOO_LARGE, 1, d->seq,
-		     d->guest_monotonic_ns);
+		drop(q, r == -ENOBUFS ? DROP_QUEUE_FULL : DROP_TOO_LARGE, family_of(d->source), 1,
+		     d->seq, d->guest_monotonic_ns);
 		return;
 	}
 	q->events++;
 	q->peak = MAX(q->peak, (uint64_t)q->events);
 }
 
-void event_queue_kernel_lost(struct event_queue *q, uint64_t n)
+void event_queue_kernel_lost(struct event_queue *q, enum probe_family family, uint64_t n)
 {
 	if (n > 0)
-		drop(q, DROP_KERNEL_OVERRUN, n, 0, monotonic_ns());
+		drop(q, DROP_KERNEL_OVERRUN, family, n, 0, monotonic_ns());
 }
 
 int event_queue_put_telemetry(struct event_queue *q, struct declaration *d)
@@ -236,6 +262,12 @@ int event_queue_put_receipt(struct event_queue *q, struct declaration *d)
 		[DROP_CHANNEL] = WIRE_KEY_CHANNEL,
 		[DROP_KERNEL_OVERRUN] = WIRE_KEY_KERNEL_OVERRUN,
 	};
+	static const enum wire_key family_keys[] = {
+		[PROBE_PROCESS] = WIRE_KEY_PROCESS_LOST,
+		[PROBE_NET] = WIRE_KEY_NET_LOST,
+		[PROBE_CAPABILITY] = WIRE_KEY_CAPABILITY_LOST,
+		[PROBE_FS] = WIRE_KEY_FS_LOST,
+	};
 	const struct event_loss *loss = &q->pending;
 	const uint64_t offset = q->tail, now_ns = d->guest_monotonic_ns;
 	uint64_t total = 0;
@@ -246,6 +278,8 @@ int event_queue_put_receipt(struct event_queue *q, struct declaration *d)
 		declaration_add_uint(d, count_keys[i], loss->count[i]);
 		total += q->totals.dropped[i];
 	}
+	for (size_t i = 0; i < _PROBE_FAMILY_MAX; i++)
+		declaration_add_uint(d, family_keys[i], loss->family[i]);
 	if (loss->first_seq > 0) {
 		declaration_add_uint(d, WIRE_KEY_FIRST_SEQ, loss->first_seq);
 		declaration_add_uint(d, WIRE_KEY_LAST_SEQ, loss->last_seq);
@@ -314,9 +348,11 @@ static void restore_loss(struct event_queue *q, const struct event_loss *lost)
 
 	for (size_t i = 0; i < _DROP_REASON_MAX; i++)
 		loss->count[i] += lost->count[i];
+	for (size_t i = 0; i < _PROBE_FAMILY_MAX; i++)
+		loss->family[i] += lost->family[i];
 	if (lost->first_seq > 0) {
-		loss->first_seq = loss->first_seq ? MIN(loss->first_seq, lost->first_seq) :
-						    lost->first_seq;
+		loss->first_seq =
+			loss->first_seq ? MIN(loss->first_seq, lost->first_seq) : lost->first_seq;
 		loss->last_seq = MAX(loss->last_seq, lost->last_seq);
 	}
 	loss->first_ns = loss->first_ns ? MIN(loss->first_ns, lost->first_ns) : lost->first_ns;
@@ -330,7 +366,7 @@ void event_queue_connection_lost(struct event_queue *q)
 	if (q->head_sent == 0)
 		return;
 	if (e->kind == ENTRY_OBSERVATION)
-		drop(q, DROP_CHANNEL, 1, e->covers, monotonic_ns());
+		drop(q, DROP_CHANNEL, PROBE_PROCESS, 1, e->covers, monotonic_ns());
 	else if (e->kind == ENTRY_RECEIPT)
 		restore_loss(q, entry_loss(e));
 	pop(q);
@@ -361,7 +397,11 @@ static size_t item_size(const uint8_t *p)
 
 static size_t write_head(uint8_t *p, uint64_t v)
 {
-	const size_t n = v < 24 ? 0 : v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
+	const size_t n = v < 24		   ? 0
+			 : v <= UINT8_MAX  ? 1
+			 : v <= UINT16_MAX ? 2
+			 : v <= UINT32_MAX ? 4
+					   : 8;
 
 	p[0] = (uint8_t)(n == 0 ? v : n == 1 ? 24 : n == 2 ? 25 : n == 4 ? 26 : 27);
 	for (size_t i = 0; i < n; i++)
@@ -415,7 +455,8 @@ void event_queue_new_session(struct event_queue *q)
 	q->covered = 0;
 	/* What was lost before the last number that arrived keeps no number in the new session. */
 	if (q->pending.last_seq > base) {
-		q->pending.first_seq = q->pending.first_seq > base ? q->pending.first_seq - base : 1;
+		q->pending.first_seq =
+			q->pending.first_seq > base ? q->pending.first_seq - base : 1;
 		q->pending.last_seq -= base;
 	} else {
 		q->pending.first_seq = q->pending.last_seq = 0;

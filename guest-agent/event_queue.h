@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "common/wire.h"
+#include "guest-agent/probes/probe.h"
 
 struct event_queue;
 
@@ -37,21 +38,23 @@ struct event_queue_totals {
  */
 void event_queue_observe(struct event_queue *q, struct declaration *d);
 
-/* n events were lost in the kernel before any probe saw them. */
-void event_queue_kernel_lost(struct event_queue *q, uint64_t n);
+/* n events of the family were lost in the kernel before any probe saw them. */
+void event_queue_kernel_lost(struct event_queue *q, enum probe_family family, uint64_t n);
 
 /* ---- for the agent's loop ---- */
 
-#define EVENT_QUEUE_MIN		 16u
-#define EVENT_QUEUE_MAX		 65536u
-#define EVENT_QUEUE_DEFAULT	 1024u
-#define EVENT_QUEUE_BYTES_EVENT	 512u	/* room for each event, on average: fuller is full too */
-#define EVENT_QUEUE_RESERVE	 16384u /* for telemetry frames, beside the events */
-#define EVENT_QUEUE_RECEIPT_MS	 100u	/* at most ten receipts a second */
+#define EVENT_QUEUE_MIN		16u
+#define EVENT_QUEUE_MAX		65536u
+#define EVENT_QUEUE_DEFAULT	1024u
+#define EVENT_QUEUE_BYTES_EVENT 512u   /* room for each event, on average: fuller is full too */
+#define EVENT_QUEUE_RESERVE	16384u /* for telemetry frames, beside the events */
+#define EVENT_QUEUE_RECEIPT_MS	100u   /* at most ten receipts a second */
 
 /* What a receipt tells; all zero: nothing lost. */
 struct event_loss {
 	uint64_t count[_DROP_REASON_MAX];
+	/* Of DROP_QUEUE_FULL and DROP_KERNEL_OVERRUN together. */
+	uint64_t family[_PROBE_FAMILY_MAX];
 	uint64_t first_seq, last_seq; /* 0: none of them had a number */
 	uint64_t first_ns, last_ns;   /* CLOCK_MONOTONIC */
 };

@@ -353,10 +353,16 @@ static void report(struct audit *a, struct event_queue *q, const struct audit_re
 
 /* Loss and health. */
 
+/* One stream of records feeds both families; its losses are booked on the first that is wanted. */
+static enum probe_family lost_family(const struct audit *a)
+{
+	return a->wanted[PROBE_NET] ? PROBE_NET : PROBE_CAPABILITY;
+}
+
 static void account_lost(struct audit *a, struct event_queue *q, uint32_t lost)
 {
 	if (lost != a->lost)
-		event_queue_kernel_lost(q, lost - a->lost);
+		event_queue_kernel_lost(q, lost_family(a), lost - a->lost);
 	a->lost = lost;
 }
 
@@ -367,7 +373,7 @@ static void account_drops(struct audit *a, struct event_queue *q)
 
 	if (netlink_drops(a->records, &drops) < 0 || drops == a->drops_at)
 		return;
-	event_queue_kernel_lost(q, drops - a->drops_at);
+	event_queue_kernel_lost(q, lost_family(a), drops - a->drops_at);
 	a->drops_at = drops;
 }
 

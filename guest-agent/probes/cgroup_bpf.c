@@ -163,7 +163,7 @@ static void on_record(struct cgroup_bpf *b, struct event_queue *q, const struct 
 			bind_watch_bound(&b->binds, r->cookie);
 			report_address(q, WIRE_NET_BOUND, r);
 		} else if (bind_needs_capability(r) && !bind_watch_add(&b->binds, r)) {
-			event_queue_kernel_lost(q, 1);
+			event_queue_kernel_lost(q, PROBE_NET, 1);
 		}
 		break;
 	case NET_RING_SOCKET: report_socket(q, r); break;
@@ -177,7 +177,7 @@ static void account_loss(struct cgroup_bpf *b, struct event_queue *q)
 
 	if (lost == b->lost_told)
 		return;
-	event_queue_kernel_lost(q, lost - b->lost_told);
+	event_queue_kernel_lost(q, PROBE_NET, lost - b->lost_told);
 	b->lost_told = lost;
 }
 

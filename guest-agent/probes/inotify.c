@@ -119,7 +119,7 @@ static void on_event(struct inotify_probe *p, struct event_queue *q, const struc
 	bool known = false, again = false;
 
 	if (ev->mask & IN_Q_OVERFLOW) {
-		event_queue_kernel_lost(q, 1);
+		event_queue_kernel_lost(q, PROBE_FS, 1);
 		return;
 	}
 	for (size_t i = 0; i < p->n_watches; i++) {
@@ -139,7 +139,7 @@ static void on_event(struct inotify_probe *p, struct event_queue *q, const struc
 			w->retired = -1;
 	}
 	if (!known && !(ev->mask & IN_IGNORED))
-		event_queue_kernel_lost(q, 1);
+		event_queue_kernel_lost(q, PROBE_FS, 1);
 	if (!again)
 		return;
 	if (!(ev->mask & IN_IGNORED))

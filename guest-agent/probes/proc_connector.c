@@ -130,7 +130,7 @@ static void account_loss(struct connector *c, struct event_queue *q)
 
 	if (lost <= c->lost)
 		return;
-	event_queue_kernel_lost(q, lost - c->lost);
+	event_queue_kernel_lost(q, PROBE_PROCESS, lost - c->lost);
 	c->lost = lost;
 	process_tracker_repair(&c->tracker);
 }

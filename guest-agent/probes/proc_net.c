@@ -159,7 +159,7 @@ static void see(struct proc_net *p, struct event_queue *q, const struct tcp_row 
 		return;
 	if (p->now->count == SEEN_MAX) {
 		if (!known)
-			event_queue_kernel_lost(q, 1);
+			event_queue_kernel_lost(q, PROBE_NET, 1);
 		return;
 	}
 	if (!known) {

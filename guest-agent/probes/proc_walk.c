@@ -116,7 +116,7 @@ static void tell_ended(struct proc_walk *w, struct event_queue *q)
 static void tell_unfit(struct proc_walk *w, struct event_queue *q)
 {
 	if (!w->silent && w->unfit > w->last_unfit)
-		event_queue_kernel_lost(q, w->unfit - w->last_unfit);
+		event_queue_kernel_lost(q, PROBE_PROCESS, w->unfit - w->last_unfit);
 	w->last_unfit = w->unfit;
 }
 

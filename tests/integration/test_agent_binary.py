@@ -75,7 +75,7 @@ def musl():
     if not shutil.which("musl-gcc"):
         print("no musl-gcc: install musl-tools")
         sys.exit(77)
-    check("musl", MUSL, 128 * 1024)
+    check("musl", MUSL, 160 * 1024)
 
 
 def glibc():

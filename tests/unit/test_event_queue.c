@@ -240,12 +240,12 @@ START_TEST(a_receipt_cut_by_a_broken_connection_is_owed_again)
 	struct event_queue *q = event_queue_new(64, WIRE_VERSION_2);
 	struct reader r = {0};
 
-	event_queue_kernel_lost(q, 41);
+	event_queue_kernel_lost(q, PROBE_PROCESS, 41);
 	ck_assert_int_eq(put_receipt(q), 0);
 	event_queue_sent(q, 5);
 	event_queue_connection_lost(q);
 	ck_assert(event_queue_receipt_pending(q));
-	event_queue_kernel_lost(q, 1);
+	event_queue_kernel_lost(q, PROBE_PROCESS, 1);
 	ck_assert_int_eq(put_receipt(q), 0);
 	take(q, &r, SIZE_MAX);
 	ck_assert_uint_eq(r.last.count[DROP_KERNEL_OVERRUN], 42);
@@ -411,7 +411,7 @@ START_TEST(version_1_has_five_keys_and_the_total_as_time)
 
 	observe(q, 10); /* process.executed: version 1 does not know it */
 	ck_assert(event_queue_empty(q));
-	event_queue_kernel_lost(q, 42);
+	event_queue_kernel_lost(q, PROBE_PROCESS, 42);
 	ck_assert_int_eq(put_receipt(q), 0);
 	ck_assert_uint_eq(event_queue_peek(q, &iov, 1), 1);
 	ck_assert_int_eq(wire_decode((uint8_t *)iov.iov_base + WIRE_PREFIX_SIZE,
