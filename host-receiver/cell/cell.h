@@ -40,8 +40,8 @@ struct cell_host_stats {
 };
 
 struct cell_host {
-	uv_loop_t *loop;	   /* borrowed */
-	struct pipeline *pipeline; /* borrowed */
+	uv_loop_t *loop;		/* borrowed */
+	struct pipeline *pipeline;	/* borrowed */
 	struct probe_scheduler *probes; /* owned */
 	unsigned checkpoint_ms;
 	char hostname[256], boot_id[64];

@@ -205,6 +205,13 @@ int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX])
 			snprintf(why, CELL_WHY_MAX, "--%s is missing", mandatory[i].name);
 			return -EINVAL;
 		}
+	/* It stands in log lines. */
+	for (const char *c = o->uds_base; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f) {
+			snprintf(why, CELL_WHY_MAX,
+				 "--uds: expected a path without control characters");
+			return -EINVAL;
+		}
 	if (probe_options_check(&o->probes, &wrong) < 0) {
 		snprintf(why, CELL_WHY_MAX, "%s", wrong);
 		return -EINVAL;

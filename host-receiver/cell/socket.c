@@ -3,9 +3,8 @@
 
 #include <fcntl.h>
 #include <sys/fsuid.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
+#include "common/unix_path.h"
 #include "common/util.h"
 #include "common/wire.h"
 
@@ -54,20 +53,12 @@ static int make_address(const struct cell_socket *s, struct sockaddr_un *ret, co
 	return 0;
 }
 
-static bool somebody_listens(const struct sockaddr_un *address)
-{
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	/* EAGAIN: somebody does, and is busy. */
-	return fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	       errno != ECONNREFUSED;
-}
-
 /* Make way for the bind, if that may be. */
 static int clear_path(const struct cell_socket *s, const struct sockaddr_un *address,
 		      const char *base, bool replace, char why[CELL_WHY_MAX])
 {
 	struct stat st;
+	int alive;
 
 	if (fstatat(s->dir_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : explain(why, errno, base, "cannot look at it");
@@ -76,7 +67,10 @@ static int clear_path(const struct cell_socket *s, const struct sockaddr_un *add
 			 "%.120s" SUFFIX ": exists and is not a socket; left alone", base);
 		return -EEXIST;
 	}
-	if (somebody_listens(address)) {
+	alive = unix_path_is_alive(address);
+	if (alive < 0)
+		return explain(why, -alive, base, "cannot ask whether somebody listens there");
+	if (alive) {
 		snprintf(why, CELL_WHY_MAX,
 			 "%.120s" SUFFIX ": somebody listens there already; left alone", base);
 		return -EADDRINUSE;

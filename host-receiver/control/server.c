@@ -3,13 +3,12 @@
 
 #include <grp.h>
 #include <stdarg.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sysexits.h>
 
-#include "common/util.h"
 #include "common/spare_fd.h"
+#include "common/unix_path.h"
+#include "common/util.h"
 
 #define READ_SIZE   4096u
 #define GROUPS_MAX  65536u /* NGROUPS_MAX of Linux */
@@ -322,11 +321,11 @@ static int explain(char why[CONTROL_WHY_MAX], int error, const char *path, const
 	return -error;
 }
 
-/* The daemon's lock on its state is held: a socket nobody listens on is its own of before. */
+/* The daemon holds the lock on its state: a stale socket is the one of its last run. */
 static int clear_path(const struct sockaddr_un *address, char why[CONTROL_WHY_MAX])
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct stat st;
+	int alive;
 
 	if (lstat(address->sun_path, &st) < 0)
 		return errno == ENOENT
@@ -334,8 +333,11 @@ static int clear_path(const struct sockaddr_un *address, char why[CONTROL_WHY_MA
 			       : explain(why, errno, address->sun_path, "cannot look at it");
 	if (!S_ISSOCK(st.st_mode))
 		return explain(why, EEXIST, address->sun_path, "is not a socket; left alone");
-	if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	    errno != ECONNREFUSED)
+	alive = unix_path_is_alive(address);
+	if (alive < 0)
+		return explain(why, -alive, address->sun_path,
+			       "cannot ask whether another daemon listens there");
+	if (alive)
 		return explain(why, EADDRINUSE, address->sun_path, "another daemon listens there");
 	return unlink(address->sun_path) < 0
 		       ? explain(why, errno, address->sun_path, "cannot remove the stale socket")

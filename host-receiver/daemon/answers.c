@@ -79,18 +79,45 @@ static json_t *all_cells(struct daemon *d)
 	return array;
 }
 
+static json_t *describe_unserved(const struct unserved_cell *cell)
+{
+	const uint64_t now_ns = monotonic_ns();
+
+	return json_pack("{s:s,s:s,s:I,s:I}", "cellId", cell->id, "unserved", cell->why,
+			 "unservedForMs", (json_int_t)((now_ns - cell->since_ns) / NSEC_PER_MSEC),
+			 "nextTryMs",
+			 cell->next_try_ns > now_ns
+				 ? (json_int_t)((cell->next_try_ns - now_ns) / NSEC_PER_MSEC)
+				 : (json_int_t)0);
+}
+
+static json_t *all_unserved(const struct daemon *d)
+{
+	json_t *array = json_array();
+
+	for (const struct unserved_cell *cell = d->unserved.first; cell; cell = cell->next)
+		json_array_append_new(array, describe_unserved(cell));
+	return array;
+}
+
 static json_t *answer_list(struct daemon *d, const json_t *request)
 {
 	(void)request;
-	return json_pack("{s:b,s:o}", "ok", 1, "cells", all_cells(d));
+	return json_pack("{s:b,s:o,s:o}", "ok", 1, "cells", all_cells(d), "unserved",
+			 all_unserved(d));
 }
 
 static json_t *answer_show(struct daemon *d, const json_t *request)
 {
 	const char *id = json_string_value(json_object_get(request, "cell"));
 	const struct cell *cell = id ? cell_index_find(&d->cells, id) : NULL;
+	const struct unserved_cell *unserved;
 
-	return cell ? json_pack("{s:b,s:o}", "ok", 1, "cell", describe(cell)) : daemon_no_cell(id);
+	if (cell)
+		return json_pack("{s:b,s:o}", "ok", 1, "cell", describe(cell));
+	unserved = id ? unserved_find(&d->unserved, id) : NULL;
+	return unserved ? json_pack("{s:b,s:o}", "ok", 1, "cell", describe_unserved(unserved))
+			: daemon_no_cell(id);
 }
 
 static json_t *describe_log(struct daemon *d)
@@ -124,8 +151,10 @@ static json_t *answer_status(struct daemon *d, const json_t *request)
 			  (json_int_t)s->contested);
 
 	(void)request;
-	if (status)
+	if (status) {
 		json_object_set_new(status, "cells", all_cells(d));
+		json_object_set_new(status, "unserved", all_unserved(d));
+	}
 	return status;
 }
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cells that come and go, each in steps between which the loop serves the others: what a disk may
- * delay is done by a worker (libuv's), and a stream's first and last record are waited for.
+ * Cells are added and removed in steps, between which the loop serves the others. A worker
+ *(libuv's) does what a disk may delay, and each step waits until the stream's first or last record
+ *is in the log.
  *
  *	add:     state staged | bound, opened ... in the log | state on disk | answered
+ *	retry:   state read | as an add, but without an answer
  *	remove:  sealed ... in the log | state gone | answered
- *	         (not served: state found | socket gone) | state gone | answered
+ *	         (unserved: state found | socket gone) | state gone | answered
  *
- * So the state on disk always names the last stream that is in the log; after a crash within these
- * steps the restart (restart.c) finds out how far they came. All is the loop thread's but the
- * functions that are called work_*.
+ * So the state on disk always names the last stream that is in the log. After a crash within these
+ * steps the restart (restart.c) finds out how far they came. All of this is the loop thread's,
+ * except the functions that are called work_*.
  */
 #include <sysexits.h>
 
@@ -32,14 +34,17 @@ struct cell_task {
 	enum task_step step;
 	struct control_reply *reply; /* NULL: it had its answer */
 	uint64_t due_ns;
-	char id[CELL_ID_MAX + 1];
+	char id[NAME_MAX + 1];
 	/* Of an add: */
-	struct cell_options options;
-	json_t *json; /* owned; the options' texts are its */
+	struct option_texts given;   /* owned */
+	struct cell_options options; /* they borrow the texts */
 	uint8_t stream_id[UUID_SIZE];
-	bool left_socket;  /* a state of before says that the socket at the path is ours */
+	bool retries;	   /* of a cell that is unserved; nobody waits for an answer */
+	bool left_socket;  /* an earlier state says that the socket at the path is ours */
+	bool has_previous; /* and names the cell's last stream: */
+	uint8_t previous[UUID_SIZE];
 	struct cell *cell; /* NULL: not yet, or it was given up */
-	json_t *refusal;   /* owned; told when the state is gone */
+	json_t *refusal;   /* owned; sent when the state is gone */
 	/* The worker's while it has the task. */
 	char *state;
 	int error;
@@ -69,10 +74,8 @@ static struct cell_task *new_task(struct daemon *d, const char *id)
 {
 	struct cell_task *t = calloc(1, sizeof(*t));
 
-	if (!t || !(t->reply = control_defer(d->control))) {
-		free(t);
+	if (!t)
 		return NULL;
-	}
 	t->d = d;
 	t->work.data = t;
 	t->due_ns = monotonic_ns() + DAEMON_TASK_MS * NSEC_PER_MSEC;
@@ -101,9 +104,21 @@ static void end_task(struct cell_task *t)
 		t->next->link = t->link;
 	if (t->reply)
 		answer(t, NULL);
-	json_decref(t->json);
+	option_texts_free(&t->given);
 	free(t->state);
 	free(t);
+}
+
+/* A task for the client that is asking. NULL: no memory. */
+static struct cell_task *new_request(struct daemon *d, const char *id)
+{
+	struct cell_task *t = new_task(d, id);
+
+	if (t && !(t->reply = control_defer(d->control))) {
+		end_task(t);
+		return NULL;
+	}
+	return t;
 }
 
 static void give_to_worker(struct cell_task *t, enum task_step step, uv_work_cb work,
@@ -128,6 +143,28 @@ static const char *why_log(const struct daemon *d)
 	const int error = pipeline_stats(d->pipeline)->sink_error;
 
 	return error ? strerror(-error) : "the disk is slow";
+}
+
+/* ---- cells that cannot be served --------------------------------------------------------------
+ */
+
+void daemon_cell_unserved(struct daemon *d, const char *id, const char *why)
+{
+	char shown_id[NAME_MAX + 3], shown[2 * CELL_WHY_MAX];
+	int r = unserved_put(&d->unserved, id, why, monotonic_ns());
+
+	if (r == 0)
+		return;
+	log_error(
+		"msg=\"a cell of the last run cannot be served; it is tried again\" cell=%s why=%s",
+		log_escape(shown_id, sizeof(shown_id), id, strlen(id)),
+		log_escape(shown, sizeof(shown), why, strlen(why)));
+}
+
+static void cell_served(struct daemon *d, const char *id)
+{
+	if (unserved_remove(&d->unserved, id))
+		log_notice("msg=\"a cell of the last run is served again\" cell=%s", id);
 }
 
 /* ---- add ----------------------------------------------------------------------------------------
@@ -187,7 +224,8 @@ static void on_committed(uv_work_t *work, int status)
 	if (r == 0 && t->cell && !cell_index_add(&d->cells, t->cell))
 		r = -ENOMEM;
 	if (r == 0 && t->cell) {
-		log_info("msg=\"cell added\" cell=%s socket=%s_%u", t->id, t->cell->uds_base,
+		cell_served(d, t->id);
+		log_info("msg=\"cell added\" cell=%s socket=\"%s_%u\"", t->id, t->cell->uds_base,
 			 WIRE_VSOCK_PORT);
 		answer(t, json_pack("{s:b,s:o}", "ok", 1, "socket",
 				    json_sprintf("%s_%u", t->cell->uds_base, WIRE_VSOCK_PORT)));
@@ -198,7 +236,8 @@ static void on_committed(uv_work_t *work, int status)
 		log_error("msg=\"cannot remember the cell\" cell=%s why=\"%s\"", t->id,
 			  strerror(-r));
 	give_up_cell(t);
-	cell_state_remove(d->state_fd, t->id);
+	if (!t->retries)
+		cell_state_remove(d->state_fd, t->id);
 	refuse(t,
 	       r < 0 ? control_refusal(EXIT_FAILURE, "cannot remember the cell: %s", strerror(-r))
 		     : stopping());
@@ -231,6 +270,8 @@ static void on_staged(uv_work_t *work, int status)
 		answer(t, *t->why ? control_refusal(EX_USAGE, "%s", t->why)
 				  : control_refusal(EXIT_FAILURE, "cannot remember the cell: %s",
 						    strerror(-t->error)));
+		if (t->retries)
+			daemon_cell_unserved(d, t->id, *t->why ? t->why : strerror(-t->error));
 		end_task(t);
 		return;
 	}
@@ -238,8 +279,11 @@ static void on_staged(uv_work_t *work, int status)
 		refuse(t, stopping());
 		return;
 	}
-	r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id, NULL, &t->cell, why);
+	r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id,
+		     t->has_previous ? t->previous : NULL, &t->cell, why);
 	if (r < 0) {
+		if (t->retries)
+			daemon_cell_unserved(d, t->id, why);
 		refuse(t, control_refusal(r == -EPERM || r == -EACCES ? EX_NOPERM : EX_CANTCREAT,
 					  "%s", why));
 		return;
@@ -251,11 +295,14 @@ static void work_stage(uv_work_t *work)
 {
 	struct cell_task *t = work->data;
 	struct cell_state left;
-	json_t *json = cell_state_load(t->d->state_fd, t->id, &left);
-	const char *uds = json_string_value(json_object_get(left.options, "uds"));
+	const char *uds;
 
+	cell_state_load(t->d->state_fd, t->id, &left);
+	uds = option_texts_get(&left.options, "uds");
 	t->left_socket = uds && strcmp(uds, t->options.uds_base) == 0;
-	json_decref(json);
+	t->has_previous = !left.why;
+	memcpy(t->previous, left.stream_id, UUID_SIZE);
+	cell_state_free(&left);
 	t->error = cell_options_look(&t->options, t->why);
 	if (t->error == 0)
 		t->error = cell_state_stage(t->d->state_fd, t->id, t->state);
@@ -294,37 +341,84 @@ static json_t *refuse_add(struct daemon *d, const struct cell_options *o)
 	return NULL;
 }
 
-json_t *daemon_add_cell(struct daemon *d, const json_t *request)
+/* The request's options as texts: 0 or -EINVAL with a sentence in why. */
+static int read_given(const json_t *object, struct option_texts *ret, char why[CELL_WHY_MAX])
 {
-	json_t *json = json_object_get(request, "options"), *refusal;
-	char why[CELL_WHY_MAX] = "no memory";
-	struct evidence_position since;
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)(uintptr_t)object, name, value)
+	{
+		const struct wire_text text = {
+			.data = json_string_value(value),
+			.len = json_string_length(value),
+		};
+		int r;
+
+		if (!json_is_string(value)) {
+			snprintf(why, CELL_WHY_MAX, "%.64s: expected a string", name);
+			return -EINVAL;
+		}
+		r = option_texts_add(ret, wire_text(name), text, why);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Takes what is given if there is no refusal. NULL and no task: no memory. */
+static json_t *begin_add(struct daemon *d, struct option_texts *given)
+{
+	struct evidence_position since = evidence_log_end(d->log);
+	char why[CELL_WHY_MAX] = "no memory", *state;
+	uint8_t stream_id[UUID_SIZE];
 	struct cell_options o;
 	struct cell_task *t;
+	json_t *refusal;
+	int r;
 
-	if (!json_is_object(json))
-		return control_refusal(EX_USAGE, "options: expected an object of strings");
 	daemon_cell_defaults(d, &o);
-	if (cell_options_from_json(&o, json, why) < 0)
+	if (option_texts_apply(given, &o, why) < 0)
 		return control_refusal(EX_USAGE, "%s", why);
 	refusal = refuse_add(d, &o);
 	if (refusal)
 		return refusal;
-	t = new_task(d, o.cell_id);
-	if (!t)
-		return NULL;
-	t->adds = true;
-	t->options = o;
-	t->json = json_incref(json);
-	cell_stream_id(t->stream_id);
-	since = evidence_log_end(d->log);
-	t->state = cell_state_format(json, t->stream_id, &since);
-	if (!t->state) {
-		end_task(t);
+	cell_stream_id(stream_id);
+	r = cell_state_format(given, stream_id, &since, &state);
+	if (r < 0)
+		return r == -E2BIG ? control_refusal(EX_USAGE,
+						     "the options are too long to be remembered: "
+						     "expected at most %u bytes",
+						     CELL_STATE_FILE_MAX)
+				   : NULL;
+	t = new_request(d, o.cell_id);
+	if (!t) {
+		free(state);
 		return NULL;
 	}
+	t->adds = true;
+	t->options = o;
+	t->given = *given;
+	given->n = 0;
+	t->state = state;
+	memcpy(t->stream_id, stream_id, UUID_SIZE);
 	give_to_worker(t, TASK_STAGING, work_stage, on_staged);
 	return NULL;
+}
+
+json_t *daemon_add_cell(struct daemon *d, const json_t *request)
+{
+	const json_t *object = json_object_get(request, "options");
+	struct option_texts given = {0};
+	char why[CELL_WHY_MAX];
+	json_t *refusal;
+
+	if (!json_is_object(object))
+		return control_refusal(EX_USAGE, "options: expected an object of strings");
+	refusal = read_given(object, &given, why) < 0 ? control_refusal(EX_USAGE, "%s", why)
+						      : begin_add(d, &given);
+	option_texts_free(&given);
+	return refusal;
 }
 
 /* ---- remove -------------------------------------------------------------------------------------
@@ -350,6 +444,7 @@ static void on_removed(uv_work_t *work, int status)
 					  strerror(-t->error)));
 	} else {
 		log_info("msg=\"cell removed\" cell=%s", t->id);
+		unserved_remove(&t->d->unserved, t->id);
 		answer(t, json_pack("{s:b}", "ok", 1));
 	}
 	end_task(t);
@@ -372,15 +467,15 @@ static void on_seal_told(void *task)
 	wait_for_log(task, on_sealed);
 }
 
-/* A cell that could not be served again after a restart: there is its state, and maybe its socket.
- */
+/* A cell that could not be served again after a restart has a state, and maybe a socket. */
 static void work_find_left(uv_work_t *work)
 {
 	struct cell_task *t = work->data;
 	struct cell_state left;
 
-	t->json = cell_state_load(t->d->state_fd, t->id, &left);
+	cell_state_load(t->d->state_fd, t->id, &left);
 	t->error = left.has_file ? 0 : -ENOENT;
+	t->given = left.options;
 }
 
 static void on_left_found(uv_work_t *work, int status)
@@ -396,7 +491,7 @@ static void on_left_found(uv_work_t *work, int status)
 		return;
 	}
 	daemon_cell_defaults(t->d, &o);
-	if (cell_options_from_json(&o, json_object_get(t->json, "options"), why) == 0)
+	if (option_texts_apply(&t->given, &o, why) == 0)
 		cell_socket_remove_stale(&o);
 	give_to_worker(t, TASK_STORING, work_remove, on_removed);
 }
@@ -430,7 +525,7 @@ json_t *daemon_remove_cell(struct daemon *d, const json_t *request)
 
 	if (refusal)
 		return refusal;
-	t = new_task(d, id);
+	t = new_request(d, id);
 	if (!t)
 		return NULL;
 	if (!cell) {
@@ -443,6 +538,68 @@ json_t *daemon_remove_cell(struct daemon *d, const json_t *request)
 	cell->sealed_ctx = t;
 	cell_remove(cell, "removed");
 	return NULL;
+}
+
+/* ---- unserved cells are tried again -------------------------------------------------------------
+ */
+
+static void end_retry(struct cell_task *t, const char *why)
+{
+	daemon_cell_unserved(t->d, t->id, why);
+	end_task(t);
+}
+
+/* The state file was read: from here on it is an add. */
+static void on_retry_read(uv_work_t *work, int status)
+{
+	struct cell_task *t = work->data;
+	struct daemon *d = t->d;
+	const struct evidence_position since = evidence_log_end(d->log);
+	char why[CELL_WHY_MAX] = "no memory";
+
+	(void)status;
+	if (t->error == -ENOENT) {
+		unserved_remove(&d->unserved, t->id);
+		end_task(t);
+		return;
+	}
+	if (t->error < 0) {
+		end_retry(t, t->why);
+		return;
+	}
+	daemon_cell_defaults(d, &t->options);
+	cell_stream_id(t->stream_id);
+	if (option_texts_apply(&t->given, &t->options, why) < 0 ||
+	    cell_state_format(&t->given, t->stream_id, &since, &t->state) < 0)
+		end_retry(t, why);
+	else
+		give_to_worker(t, TASK_STAGING, work_stage, on_staged);
+}
+
+static void work_read_unserved(uv_work_t *work)
+{
+	struct cell_task *t = work->data;
+	struct cell_state left;
+
+	cell_state_load(t->d->state_fd, t->id, &left);
+	t->error = !left.has_file ? -ENOENT : left.why ? -EINVAL : 0;
+	snprintf(t->why, sizeof(t->why), "%s", left.why ? left.why : "");
+	t->given = left.options;
+}
+
+void daemon_retry_unserved(struct daemon *d)
+{
+	const struct unserved_cell *cell = unserved_due(&d->unserved, monotonic_ns());
+	struct cell_task *t;
+
+	if (!cell || d->life.stopping || d->states_staged || find_task(d, cell->id) ||
+	    pipeline_stats(d->pipeline)->sink_error < 0)
+		return;
+	t = new_task(d, cell->id);
+	if (!t)
+		return;
+	t->adds = t->retries = true;
+	give_to_worker(t, TASK_STAGING, work_read_unserved, on_retry_read);
 }
 
 /* ---- when it takes too long, and at the end -----------------------------------------------------

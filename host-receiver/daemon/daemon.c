@@ -271,6 +271,7 @@ static void run(struct daemon *d)
 	cell_host_done(&d->host);
 	close_fd(d->state_fd);
 	retention_done(&d->retention);
+	unserved_free(&d->unserved);
 }
 
 int daemon_run(const char *config_path)

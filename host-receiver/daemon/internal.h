@@ -14,6 +14,7 @@
 #include "host-receiver/daemon/daemon.h"
 #include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/daemon/retention.h"
+#include "host-receiver/daemon/unserved.h"
 #include "host-receiver/metrics/http.h"
 
 /* An add or a removal waits so long for the log; then its client gets a refusal. */
@@ -34,6 +35,7 @@ struct daemon {
 	struct control_server *control;
 	struct metrics_server *metrics; /* NULL: off */
 	struct cell_index cells;
+	struct unserved unserved;
 	struct cell_task *tasks; /* adds and removals under way */
 	bool states_staged;	 /* the last run's cells wait for their opened records */
 	int state_fd;		 /* of state_dir/cells; locked */
@@ -91,6 +93,10 @@ json_t *daemon_remove_cell(struct daemon *d, const json_t *request);
 void daemon_check_tasks(struct daemon *d);
 /* This cell is about to be removed by somebody else. */
 void daemon_forget_added(struct daemon *d, const struct cell *cell);
+/* It could not be served: log it, list it, try again later. */
+void daemon_cell_unserved(struct daemon *d, const char *id, const char *why);
+/* Each second: try a cell again whose time has come. */
+void daemon_retry_unserved(struct daemon *d);
 /* Removals that waited for the last run's states (states_staged) go on. */
 void daemon_resume_removals(struct daemon *d);
 

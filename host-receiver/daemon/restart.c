@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The cells of before are served again, in steps as in cells.c:
+ * The cells of the last run are served again, in steps as in cells.c:
  *
  *	restart: all states staged | bound, opened ... in the log | all states on disk
  *
- * Only where the last daemon was cut short within its steps the log is read to see how far they
- * came. All is the loop thread's but the functions that are called work_*.
+ * The log is read only if the last daemon was cut short within these steps, to see how far it came.
+ * All of this is the loop thread's, except the functions that are called work_*.
  */
 #include <sysexits.h>
 
@@ -14,7 +14,7 @@
 #include "host-receiver/evidence/reader.h"
 #include "host-receiver/daemon/internal.h"
 
-/* A stream of which nobody knows whether it has begun. */
+/* A stream that may have begun or not. */
 struct unsettled {
 	char *id;
 	uint8_t stream_id[UUID_SIZE];
@@ -28,7 +28,7 @@ struct restart {
 	struct evidence_position since; /* of the oldest of them */
 	int error;
 
-	/* Those that are served again: one uv_work_t for all. */
+	/* The cells that are served again: one uv_work_t for all. */
 	uv_work_t work;
 	char **ids;
 	size_t n_ids;
@@ -47,13 +47,14 @@ static int grow(void *array, size_t n, size_t size)
 	return 0;
 }
 
-static void note_staged(void *ctx, const struct cell_state *s)
+static void note_staged(void *ctx, const char *file, const char *id, const struct cell_state *s)
 {
 	struct restart *restart = ctx;
 	struct daemon *d = restart->d;
 	struct cell_options o;
 	char why[CELL_WHY_MAX];
 
+	(void)file;
 	if (s->has_file && !s->why) {
 		struct unsettled *u;
 
@@ -66,19 +67,19 @@ static void note_staged(void *ctx, const struct cell_state *s)
 		     s->since.offset < restart->since.offset))
 			restart->since = s->since;
 		u = &restart->unsettled[restart->n++];
-		*u = (struct unsettled){.id = strdup(s->id)};
+		*u = (struct unsettled){.id = strdup(id)};
 		memcpy(u->stream_id, s->stream_id, UUID_SIZE);
 		if (!u->id)
 			restart->error = -ENOMEM;
 		return;
 	}
-	/* Cut before anything was done with it, or an add that nobody had an answer to. */
+	/* Cut before anything was done with it, or an add that was never answered. */
 	daemon_cell_defaults(d, &o);
-	if (!s->has_file && !s->why && cell_options_from_json(&o, s->options, why) == 0) {
+	if (!s->has_file && !s->why && option_texts_apply(&s->options, &o, why) == 0) {
 		cell_socket_remove_stale(&o);
-		log_notice("msg=\"forgot a cell whose add was cut short\" cell=%s", s->id);
+		log_notice("msg=\"forgot a cell whose add was cut short\" cell=%s", id);
 	}
-	cell_state_discard(d->state_fd, s->id);
+	cell_state_discard(d->state_fd, id);
 }
 
 static int compare_unsettled(const void *a, const void *b)
@@ -126,7 +127,7 @@ static int read_log(struct restart *restart)
 	return r;
 }
 
-/* After this the states are what they would be had the last daemon not been cut short. */
+/* Afterwards the states are as if the last daemon had not been cut short. */
 static int settle(struct restart *restart)
 {
 	struct daemon *d = restart->d;
@@ -152,14 +153,9 @@ static int settle(struct restart *restart)
 	return r;
 }
 
-static void tell_unreadable(const struct daemon *d, const struct cell_state *s, const char *msg,
-			    const char *why)
-{
-	log_error("msg=\"%s\" file=%s/cells/%s why=\"%s\"", msg, d->config.state_dir, s->file, why);
-}
-
-/* A cell of before: its socket again, a new stream that names the last. First what it will be. */
-static void stage_again(void *ctx, const struct cell_state *s)
+/* A cell of the last run gets its socket again, and a new stream that names the last one. First its
+ * new state is staged. */
+static void stage_again(void *ctx, const char *file, const char *id, const struct cell_state *s)
 {
 	struct restart *restart = ctx;
 	struct daemon *d = restart->d;
@@ -168,56 +164,76 @@ static void stage_again(void *ctx, const struct cell_state *s)
 	uint8_t stream_id[UUID_SIZE];
 	int r;
 
+	(void)file;
 	if (s->why) {
-		tell_unreadable(d, s, "a cell's file cannot be understood; left alone", s->why);
+		daemon_cell_unserved(d, id, s->why);
 		return;
 	}
 	cell_stream_id(stream_id);
-	text = cell_state_format(s->options, stream_id, &since);
-	r = text ? cell_state_stage(d->state_fd, s->id, text) : -ENOMEM;
+	r = cell_state_format(&s->options, stream_id, &since, &text);
+	if (r == -E2BIG) {
+		daemon_cell_unserved(d, id, "its options are too long to be remembered");
+		return;
+	}
+	if (r == 0)
+		r = cell_state_stage(d->state_fd, id, text);
 	if (r < 0)
 		restart->error = r;
 }
 
-static void serve_again(struct restart *restart, const struct cell_state *was,
+static int remember_id(struct restart *restart, const char *id)
+{
+	if (grow(&restart->ids, restart->n_ids, sizeof(*restart->ids)) < 0 ||
+	    !(restart->ids[restart->n_ids] = strdup(id)))
+		return -ENOMEM;
+	restart->n_ids++;
+	return 0;
+}
+
+static void serve_again(struct restart *restart, const char *id, const struct cell_state *was,
 			const uint8_t *stream_id)
 {
 	struct daemon *d = restart->d;
 	struct cell_options o;
 	struct cell *cell;
 	char why[CELL_WHY_MAX] = "no memory";
-	int r = -EINVAL;
+	int r = remember_id(restart, id);
 
 	daemon_cell_defaults(d, &o);
-	if (cell_options_from_json(&o, was->options, why) == 0)
+	if (r == 0)
+		r = option_texts_apply(&was->options, &o, why);
+	if (r == 0)
 		r = cell_add(&d->host, &o, true, stream_id, was->stream_id, &cell, why);
-	if (r < 0) {
-		tell_unreadable(d, was, "cannot serve a cell again; its file stays", why);
-		cell_state_discard(d->state_fd, was->id);
-		return;
+	if (r == 0 && !cell_index_add(&d->cells, cell)) {
+		cell_remove(cell, "removed");
+		r = -ENOMEM;
 	}
-	if (!cell_index_add(&d->cells, cell) ||
-	    grow(&restart->ids, restart->n_ids, sizeof(*restart->ids)) < 0 ||
-	    !(restart->ids[restart->n_ids] = strdup(was->id)))
-		abort();
-	restart->n_ids++;
+	if (r == 0)
+		return;
+	daemon_cell_unserved(d, id, why);
+	cell_state_discard(d->state_fd, id);
+	if (r != -ENOMEM)
+		free(restart->ids[--restart->n_ids]);
 }
 
 /* The staged file names the new stream, the other one the last. */
-static void serve_staged(void *ctx, const struct cell_state *staged)
+static void serve_staged(void *ctx, const char *file, const char *id,
+			 const struct cell_state *staged)
 {
 	struct restart *restart = ctx;
 	struct cell_state was;
-	json_t *options;
 
+	(void)file;
 	if (staged->why || !staged->has_file) {
-		cell_state_discard(restart->d->state_fd, staged->id);
+		cell_state_discard(restart->d->state_fd, id);
 		return;
 	}
-	options = cell_state_load(restart->d->state_fd, staged->id, &was);
-	if (options)
-		serve_again(restart, &was, staged->stream_id);
-	json_decref(options);
+	cell_state_load(restart->d->state_fd, id, &was);
+	if (was.why)
+		daemon_cell_unserved(restart->d, id, was.why);
+	else
+		serve_again(restart, id, &was, staged->stream_id);
+	cell_state_free(&was);
 }
 
 static void free_restart(struct restart *restart)
@@ -303,7 +319,7 @@ int daemon_readopt_cells(struct daemon *d)
 		free_restart(restart);
 		return EX_OK;
 	}
-	log_notice("msg=\"serving the cells of before\" cells=%u", d->host.stats.cells);
+	log_notice("msg=\"serving the cells of the last run\" cells=%u", d->host.stats.cells);
 	d->states_staged = true;
 	pipeline_defer(d->pipeline, on_all_opened, restart);
 	pipeline_flush(d->pipeline);

@@ -3,6 +3,8 @@
  * Once a second the daemon publishes its numbers for the metrics' thread, sends its status and the
  * watchdog's sign of life to the service manager, and looks at what waits. Loop thread.
  */
+#include <stdarg.h>
+
 #include "common/log.h"
 #include "host-receiver/control/notify.h"
 #include "host-receiver/daemon/internal.h"
@@ -55,16 +57,55 @@ static void notify_alive(struct daemon *d, uint64_t now_ns)
 	d->watchdog_due_ns = now_ns + d->watchdog_ms * NSEC_PER_MSEC / 2;
 }
 
+static _printf_(2, 3) void add_reason(struct metrics_health *health, const char *fmt, ...)
+{
+	const size_t used = strlen(health->reasons);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(health->reasons + used, sizeof(health->reasons) - used, fmt, ap);
+	va_end(ap);
+}
+
+#define NAMED_MAX 8u  /* unserved cells that /readyz names */
+#define SHOWN_MAX 80u /* bytes of each name */
+
+static void add_unserved(const struct unserved *u, struct metrics_health *health)
+{
+	char shown[SHOWN_MAX];
+	unsigned named = 0;
+
+	add_reason(health, "unserved cells:");
+	for (const struct unserved_cell *cell = u->first; cell && named < NAMED_MAX;
+	     cell = cell->next, named++)
+		add_reason(health, " %s",
+			   log_escape(shown, sizeof(shown), cell->id, strlen(cell->id)));
+	if (u->n > named)
+		add_reason(health, " and %u more", u->n - named);
+	add_reason(health, "\n");
+}
+
+/* Collects the reasons why /readyz must fail. */
+static void judge_health(const struct daemon *d, struct metrics_health *ret)
+{
+	*ret = (struct metrics_health){.cells_unserved = d->unserved.n};
+	if (d->unserved.n > 0)
+		add_unserved(&d->unserved, ret);
+}
+
 static void on_second(uv_timer_t *timer)
 {
 	struct daemon *d = timer->data;
+	struct metrics_health health;
 
 	if (d->life.finished)
 		return;
 	d->host.stats.probes_stuck = probe_scheduler_hanging(d->host.probes);
-	metrics_server_publish(d->metrics, &d->host, d->config.metrics_per_cell);
+	judge_health(d, &health);
+	metrics_server_publish(d->metrics, &d->host, &health, d->config.metrics_per_cell);
 	daemon_report_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	daemon_check_tasks(d);
+	daemon_retry_unserved(d);
 	retention_update(&d->retention, &d->life.loop);
 	notify_status(d);
 	notify_alive(d, monotonic_ns());

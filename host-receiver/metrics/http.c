@@ -4,10 +4,9 @@
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
+#include "common/unix_path.h"
 #include "host-receiver/config/config.h"
 
 #define PREFIX	 "cellos_host_telemetry_"
@@ -28,6 +27,7 @@ struct metrics_server {
 
 	pthread_mutex_t lock; /* held for a copy only */
 	struct cell_host_stats loop;
+	struct metrics_health health;
 	uint64_t published_ns;
 
 	pthread_mutex_t cells_lock; /* held while they are printed */
@@ -93,7 +93,8 @@ static void put_by_probe(FILE *f, const char *name, const char *help,
 			counts[i]);
 }
 
-static void put_all(FILE *f, const struct metrics_server *m, const struct cell_host_stats *s)
+static void put_all(FILE *f, const struct metrics_server *m, const struct cell_host_stats *s,
+		    const struct metrics_health *health)
 {
 	put(f, "frames_received_total", "counter", "Frames read from guests.", s->frames);
 	put(f, "bytes_received_total", "counter", "Bytes read from guests.", s->bytes);
@@ -106,6 +107,8 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	put(f, "connections_no_descriptor_total", "counter",
 	    "Connections closed because no file descriptor was left.", s->no_descriptor);
 	put(f, "cells", "gauge", "Cells served.", s->cells);
+	put(f, "cells_unserved", "gauge", "Cells of the last run that cannot be served.",
+	    health->cells_unserved);
 	put(f, "cells_silent", "gauge", "Cells whose agent is silent.", s->silent);
 	put(f, "guest_dropped_total", "counter", "Observations that agents say they dropped.",
 	    s->guest_dropped);
@@ -173,26 +176,40 @@ static void put_cells(FILE *f, struct metrics_server *m)
 	pthread_mutex_unlock(&m->cells_lock);
 }
 
-static bool loop_turns(struct metrics_server *m, struct cell_host_stats *ret)
+/* Copies what the loop published last; false: that is too long ago. */
+static bool loop_turns(struct metrics_server *m, struct cell_host_stats *ret,
+		       struct metrics_health *ret_health)
 {
 	uint64_t published_ns;
 
 	pthread_mutex_lock(&m->lock);
 	*ret = m->loop;
+	*ret_health = m->health;
 	published_ns = m->published_ns;
 	pthread_mutex_unlock(&m->lock);
 	return monotonic_ns() - published_ns < METRICS_LOOP_STALL_MS * NSEC_PER_MSEC;
+}
+
+/* Writes why the daemon is not ready; false: it is. */
+static bool put_reasons(FILE *f, struct metrics_server *m, const struct metrics_health *health)
+{
+	const int sink = m->stats->sink_error, background = evidence_log_background_error(m->log);
+
+	if (sink || background)
+		fprintf(f, "the evidence log: %s\n", strerror(-(sink ? sink : background)));
+	fputs(health->reasons, f);
+	return sink || background || *health->reasons;
 }
 
 /* Writes the body; returns the HTTP status. */
 static unsigned answer_to(struct metrics_server *m, const char *url, FILE *f)
 {
 	struct cell_host_stats stats;
-	const bool turns = loop_turns(m, &stats);
-	const int sink = m->stats->sink_error, background = evidence_log_background_error(m->log);
+	struct metrics_health health;
+	const bool turns = loop_turns(m, &stats, &health);
 
 	if (strcmp(url, "/metrics") == 0) {
-		put_all(f, m, &stats);
+		put_all(f, m, &stats, &health);
 		put_cells(f, m);
 		return MHD_HTTP_OK;
 	}
@@ -204,10 +221,8 @@ static unsigned answer_to(struct metrics_server *m, const char *url, FILE *f)
 		fputs("the loop does not turn\n", f);
 		return MHD_HTTP_SERVICE_UNAVAILABLE;
 	}
-	if (strcmp(url, "/readyz") == 0 && (sink || background)) {
-		fprintf(f, "the evidence log: %s\n", strerror(-(sink ? sink : background)));
+	if (strcmp(url, "/readyz") == 0 && put_reasons(f, m, &health))
 		return MHD_HTTP_SERVICE_UNAVAILABLE;
-	}
 	fputs("ok\n", f);
 	return MHD_HTTP_OK;
 }
@@ -261,20 +276,20 @@ static int explain(char why[METRICS_WHY_MAX], int error, const char *where)
 static int listen_unix(struct metrics_server *m, const char *path, int *ret)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	_cleanup_close_ int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct stat st;
+	int alive;
 
-	if (fd < 0 || probe < 0 || strlen(path) >= sizeof(address.sun_path))
-		return fd < 0 || probe < 0 ? -errno : -ENAMETOOLONG;
+	if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
+		return fd < 0 ? -errno : -ENAMETOOLONG;
 	strcpy(address.sun_path, path);
-	/* One that nobody listens on is of a run before. */
+	/* A stale one is left from an earlier run. */
 	if (lstat(path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
 			return -EEXIST;
-		if (connect(probe, (const struct sockaddr *)&address, sizeof(address)) == 0 ||
-		    errno != ECONNREFUSED)
-			return -EADDRINUSE;
+		alive = unix_path_is_alive(&address);
+		if (alive != 0)
+			return alive < 0 ? alive : -EADDRINUSE;
 		unlink(path);
 	}
 	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
@@ -362,7 +377,8 @@ static struct cell_numbers *copy_cells(const struct cell_host *host, size_t *ret
 	return cells;
 }
 
-void metrics_server_publish(struct metrics_server *m, const struct cell_host *host, bool per_cell)
+void metrics_server_publish(struct metrics_server *m, const struct cell_host *host,
+			    const struct metrics_health *health, bool per_cell)
 {
 	struct cell_numbers *cells;
 	size_t n = 0;
@@ -371,6 +387,7 @@ void metrics_server_publish(struct metrics_server *m, const struct cell_host *ho
 		return;
 	pthread_mutex_lock(&m->lock);
 	m->loop = host->stats;
+	m->health = *health;
 	m->published_ns = monotonic_ns();
 	pthread_mutex_unlock(&m->lock);
 	/* While these are being printed the loop does not wait: the next second has newer ones. */

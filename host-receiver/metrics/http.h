@@ -14,6 +14,15 @@
 #define METRICS_LOOP_STALL_MS 5000u
 #define METRICS_WHY_MAX	      512u
 
+#define METRICS_REASONS_MAX 1024u
+
+/* What the loop publishes besides the cells' numbers. */
+struct metrics_health {
+	unsigned cells_unserved;
+	/* Why /readyz must fail, a line each; "": it need not. */
+	char reasons[METRICS_REASONS_MAX];
+};
+
 struct metrics_server;
 
 /*
@@ -24,8 +33,9 @@ int metrics_server_new(const char *listen, const struct pipeline_stats *stats,
 		       struct evidence_log *log, struct metrics_server **ret,
 		       char why[METRICS_WHY_MAX]);
 
-/* On the loop thread: the loop turns, and these are its numbers; with per_cell also each cell's. */
+/* On the loop thread: the loop turns, and these are its numbers; with per_cell also each cell's.
+ * server may be NULL. */
 void metrics_server_publish(struct metrics_server *server, const struct cell_host *host,
-			    bool per_cell);
+			    const struct metrics_health *health, bool per_cell);
 
 void metrics_server_free(struct metrics_server *server);

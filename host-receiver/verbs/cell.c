@@ -150,6 +150,17 @@ static void print_failing(const json_t *cells)
 	}
 }
 
+/* A line for each cell of the last run that cannot be served. */
+static void print_unserved(const json_t *unserved)
+{
+	const json_t *cell;
+	size_t i;
+
+	json_array_foreach(unserved, i, cell) printf(
+		"%s: UNSERVED, tried again in %.1fs: %s\n", text(cell, "cellId"),
+		(double)number(cell, "nextTryMs") / (double)MSEC_PER_SEC, text(cell, "unserved"));
+}
+
 static void print_cells(const json_t *answer)
 {
 	const json_t *cells = json_object_get(answer, "cells");
@@ -166,6 +177,7 @@ static void print_cells(const json_t *answer)
 		       number(cell, "framesRejected"), number(cell, "gaps"),
 		       number(cell, "guestDropped") + number(cell, "guestKernelLost"));
 	print_failing(cells);
+	print_unserved(json_object_get(answer, "unserved"));
 }
 
 static void print_object(const json_t *object)

@@ -85,7 +85,11 @@ def what_add_refuses():
             assert f.read() == "mine"
         foreign = socket.socket(socket.AF_UNIX)
         foreign.bind(d.file("g_9001"))
+        foreign.close()
         assert "did not make" in d.add("g", want=73)
+        os.unlink(d.file("g_9001"))
+        foreign = socket.socket(socket.AF_UNIX)
+        foreign.bind(d.file("g_9001"))
         foreign.listen()
         # With the answer all is as before: each try is the first.
         request = {"verb": "add", "options": {"cell-id": "g", "run-id": "r", "spec-hash": HASH,

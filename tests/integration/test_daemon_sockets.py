@@ -68,14 +68,19 @@ def what_took_its_place_is_left_alone():
         victim.bind(d.file("victim"))
         os.symlink(d.file("victim"), taken["link"])
         d.start()
-        assert d.log().count("cannot serve a cell again; its file stays") == 4
+        assert d.log().count("a cell of the last run cannot be served") == 4
         assert [c["cellId"] for c in d.ask({"verb": "list"})["cells"]] == ["free"]
         with open(taken["file"]) as f:
             assert f.read() == "precious"
         assert os.path.isdir(taken["folder"]) and os.path.islink(taken["link"])
         assert os.path.exists(d.file("victim"))
-        listener.settimeout(5)
-        listener.accept()[0].close()  # it was asked whether it lives, no more
+        # It was asked whether it lives, but never by a connection.
+        listener.setblocking(False)
+        try:
+            listener.accept()
+            raise AssertionError("the daemon connected to a foreign listener")
+        except BlockingIOError:
+            pass
         socket.socket(socket.AF_UNIX).connect(taken["listener"])
         # Their places free again, they come back.
         d.kill()
@@ -89,6 +94,105 @@ def what_took_its_place_is_left_alone():
         for e in named(d.events(), "stream.v1.opened"):
             cell, previous = e["data"]["cellId"], e["data"].get("previousStreamId")
             assert previous in (None, first[cell]) or cell == "free"
+
+
+def unserved(d):
+    return {c["cellId"]: c["unserved"] for c in d.ask({"verb": "list"})["unserved"]}
+
+
+def wait_for(what, timeout=60):
+    until = time.monotonic() + timeout
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def what_cannot_be_served_is_listed_and_tried_again():
+    with Daemon() as d:
+        os.mkdir(d.file("vm"))
+        path = add(d, "gone", d.file("vm/a")).strip()
+        for cell in ("fifo", "folder", "long", "name", "fine", "removed"):
+            d.add(cell)
+        d.wait_for("stream.v1.opened", 7)
+        streams = {e["data"]["cellId"]: e["data"]["streamId"]
+                   for e in named(d.events(), "stream.v1.opened")}
+        d.kill()
+        states = {cell: d.file(f"state/cells/{cell}.json")
+                  for cell in ("fifo", "folder", "long", "name", "removed")}
+        kept = {cell: open(state).read() for cell, state in states.items()}
+        for cell in states:
+            os.unlink(states[cell])
+        os.mkfifo(states["fifo"])
+        os.mkdir(states["folder"])
+        with open(states["long"], "w") as f:
+            f.write(kept["long"] + " " * (16385 - len(kept["long"])))
+        with open(states["name"], "w") as f:
+            f.write(kept["long"])
+        with open(states["removed"], "w") as f:
+            f.write("{}")
+        os.unlink(path)
+        os.rmdir(d.file("vm"))
+        d.start()
+        assert [c["cellId"] for c in d.ask({"verb": "list"})["cells"]] == ["fine"]
+        why = unserved(d)
+        assert set(why) == {"gone", *states}, why
+        for cell, part in (("gone", "cannot open the folder"), ("fifo", "not a regular file"),
+                           ("folder", "not a regular file"), ("long", "longer than 16384"),
+                           ("name", "not its file's name"), ("removed", "expected an object")):
+            assert part in why[cell], why
+        assert d.ask({"verb": "show", "cell": "gone"})["cell"]["unserved"] == why["gone"]
+        assert "gone: UNSERVED" in d.run("cell", "list") and "UNSERVED" in d.run("status")
+        status, body = d.http("/readyz")
+        assert status == 503 and "unserved" in body and "fifo" in body, body
+        assert "cellos_host_telemetry_cells_unserved 6\n" in d.http("/metrics")[1]
+        # Mended, each is served again, and its new stream names the last one.
+        os.mkdir(d.file("vm"))
+        os.unlink(states["fifo"])
+        os.rmdir(states["folder"])
+        for cell in ("fifo", "folder", "long", "name"):
+            with open(states[cell] + ".t", "w") as f:
+                f.write(kept[cell])
+            os.rename(states[cell] + ".t", states[cell])
+        d.run("cell", "remove", "removed")
+        assert not os.path.exists(states["removed"])
+        wait_for(lambda: not unserved(d))
+        assert {c["cellId"] for c in d.ask({"verb": "list"})["cells"]} == {
+            "gone", "fifo", "folder", "long", "name", "fine"}
+        connect(path).sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        wait_for(lambda: d.http("/readyz")[0] == 200)
+        # And after one more restart as well.
+        d.kill()
+        d.start()
+        assert len(d.ask({"verb": "list"})["cells"]) == 6 and not unserved(d)
+        d.stop()
+        again = {}
+        for e in named(d.events(), "stream.v1.opened"):
+            again.setdefault(e["data"]["cellId"], []).append(e["data"])
+        for cell, opened in again.items():
+            if cell != "removed":
+                assert opened[1]["previousStreamId"] == streams[cell], cell
+                assert opened[2]["previousStreamId"] == opened[1]["streamId"], cell
+
+
+def what_could_not_be_read_again_is_not_added():
+    with Daemon() as d:
+        assert "too long to be remembered" in add(d, "a", "/x" * 8200, want=64)
+        assert "control characters" in add(d, "a", d.file('v\n<3>msg="forged"'), want=64)
+        assert "forged" not in d.log()
+        assert os.listdir(d.file("state/cells")) == []
+
+
+def a_refused_add_is_no_connection_in_anybodys_evidence():
+    with Daemon() as d:
+        d.add("a")
+        assert "somebody listens" in d.run(
+            "cell", "add", "--cell-id", "b", "--run-id", "r", "--spec-hash", HASH, "--uds",
+            d.file("a"), want=73)
+        d.connect("a").sendall(spawned(1))
+        d.wait_for("guest.v1.process_spawned")
+        d.stop()
+        assert [e["data"]["connection"] for e in named(d.events(), "guest.v1.agent_connected")] == [1]
 
 
 def long_paths_and_bad_folders():
@@ -337,6 +441,9 @@ def without_a_watchdog_none_is_fed():
 
 if __name__ == "__main__":
     main([its_own_stale_socket_is_replaced, what_took_its_place_is_left_alone,
+          what_cannot_be_served_is_listed_and_tried_again,
+          what_could_not_be_read_again_is_not_added,
+          a_refused_add_is_no_connection_in_anybodys_evidence,
           long_paths_and_bad_folders, who_asks_without_a_descriptor_left_is_closed,
           mode_and_owner_are_right_at_every_instant,
           the_folders_owner_gains_nothing_by_swapping, the_service_manager_is_told,

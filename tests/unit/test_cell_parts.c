@@ -4,6 +4,8 @@
 
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/limiter.h"
+#include <sys/stat.h>
+
 #include "host-receiver/cell/state.h"
 #include "tests/unit/unit.h"
 
@@ -217,19 +219,22 @@ END_TEST
 static char dir[64];
 static unsigned seen, refused;
 static uint8_t last_stream[UUID_SIZE];
+static char last_why[128];
 
-static void see(void *ctx, const struct cell_state *s)
+static void see(void *ctx, const char *file, const char *id, const struct cell_state *s)
 {
 	ck_assert_ptr_eq(ctx, &seen);
+	ck_assert(strncmp(file, id, strlen(id)) == 0);
 	if (s->why) {
-		ck_assert_ptr_null(s->options);
+		ck_assert_uint_eq(s->options.n, 0);
+		snprintf(last_why, sizeof(last_why), "%s", s->why);
 		refused++;
 		return;
 	}
 	seen++;
 	memcpy(last_stream, s->stream_id, UUID_SIZE);
-	ck_assert_str_eq(s->id, "a.b");
-	ck_assert_str_eq(json_string_value(json_object_get(s->options, "rate")), "7");
+	ck_assert_str_eq(id, "a.b");
+	ck_assert_str_eq(option_texts_get(&s->options, "rate"), "7");
 	ck_assert(s->since.segment == 3 && s->since.offset == 99);
 }
 
@@ -241,10 +246,41 @@ static void each(int fd, bool staged, unsigned want_seen, unsigned want_refused)
 	ck_assert_uint_eq(refused, want_refused);
 }
 
+static void see_any(void *ctx, const char *file, const char *id, const struct cell_state *s)
+{
+	(void)ctx;
+	(void)file;
+	(void)id;
+	ck_assert_msg(!s->why, "%s", s->why);
+	seen++;
+}
+
+static void put_text(struct option_texts *t, const char *name, const char *value)
+{
+	char why[CELL_WHY_MAX];
+
+	ck_assert_msg(option_texts_add(t, wire_text(name), wire_text(value), why) == 0, "%s", why);
+}
+
+static void put_file(int fd, const char *name, const char *text, size_t len)
+{
+	int file = openat(fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	ck_assert_int_eq(write(file, text, len), len);
+	close(file);
+}
+
+/* The one file of the folder is refused for this reason. */
+static void refused_for(int fd, const char *why)
+{
+	each(fd, false, 0, 1);
+	ck_assert_msg(strstr(last_why, why), "%s", last_why);
+}
+
 START_TEST(states_are_staged_published_and_removed)
 {
 	const struct evidence_position since = {.segment = 3, .offset = 99};
-	json_t *options = json_pack("{s:s}", "rate", "7");
+	struct option_texts options = {0};
 	uint8_t one[UUID_SIZE] = {1}, two[UUID_SIZE] = {2};
 	char *text, *next;
 	int fd, bad;
@@ -252,8 +288,10 @@ START_TEST(states_are_staged_published_and_removed)
 	strcpy(dir, "/tmp/cellos-state-XXXXXX");
 	ck_assert(mkdtemp(dir) != NULL);
 	fd = open(dir, O_RDONLY | O_DIRECTORY);
-	text = cell_state_format(options, one, &since);
-	next = cell_state_format(options, two, &since);
+	put_text(&options, "rate", "7");
+	put_text(&options, "cell-id", "a.b");
+	ck_assert_int_eq(cell_state_format(&options, one, &since, &text), 0);
+	ck_assert_int_eq(cell_state_format(&options, two, &since, &next), 0);
 	each(fd, false, 0, 0);
 	ck_assert_int_eq(cell_state_stage(fd, "a.b", text), 0);
 	each(fd, false, 0, 0);
@@ -287,7 +325,107 @@ START_TEST(states_are_staged_published_and_removed)
 	ck_assert_int_eq(rmdir(dir), 0);
 	free(text);
 	free(next);
-	json_decref(options);
+	option_texts_free(&options);
+}
+END_TEST
+
+/* A file that the daemon did not write, or that somebody changed. */
+START_TEST(states_that_cannot_be_used_say_why)
+{
+	static const struct {
+		const char *text, *why;
+	} files[] = {
+		{"{\"options\":{\"cell-id\":\"a.b\"},\"streamId\":\"x\"}", "expected an object"},
+		{"[]", "expected an object"},
+		{"{\"options\":[],\"streamId\":\"01020304-0506-4708-890a-0b0c0d0e0f10\"}",
+		 "expected an object"},
+		{"{\"options\":{\"cell-id\":\"b.b\"},"
+		 "\"streamId\":\"01020304-0506-4708-890a-0b0c0d0e0f10\"}",
+		 "its cell-id is not its file's name"},
+		{"{\"options\":{\"cell-id\":\"a.b\",\"uds\":\"/a\\nb\"},"
+		 "\"streamId\":\"01020304-0506-4708-890a-0b0c0d0e0f10\"}",
+		 "without control characters"},
+		{"{\"options\":{\"cell-id\":\"a.b\"},\"since\":[1,-1],"
+		 "\"streamId\":\"01020304-0506-4708-890a-0b0c0d0e0f10\"}",
+		 "expected an object"},
+		{"{\"options\":{\"cell-id\":\"a.b\",\"cell-id\":\"a.b\"},"
+		 "\"streamId\":\"01020304-0506-4708-890a-0b0c0d0e0f10\"}",
+		 "key"},
+	};
+	int fd;
+
+	strcpy(dir, "/tmp/cellos-state-XXXXXX");
+	ck_assert(mkdtemp(dir) != NULL);
+	fd = open(dir, O_RDONLY | O_DIRECTORY);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		put_file(fd, "a.b.json", files[i].text, strlen(files[i].text));
+		refused_for(fd, files[i].why);
+	}
+	ck_assert_int_eq(unlinkat(fd, "a.b.json", 0), 0);
+	/* Without a reader or a writer: it must not hang. */
+	ck_assert_int_eq(mkfifoat(fd, "a.b.json", 0600), 0);
+	refused_for(fd, "not a regular file");
+	ck_assert_int_eq(unlinkat(fd, "a.b.json", 0), 0);
+	ck_assert_int_eq(mkdirat(fd, "a.b.json", 0700), 0);
+	refused_for(fd, "not a regular file");
+	ck_assert_int_eq(unlinkat(fd, "a.b.json", AT_REMOVEDIR), 0);
+	close(fd);
+	ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
+/* What can be formatted can be read again, whatever the position will be; one byte more is
+ * refused when it is formatted. */
+START_TEST(states_end_at_their_limit)
+{
+	const struct evidence_position first = {.segment = 1},
+				       last = {.segment = UINT64_MAX, .offset = UINT64_MAX};
+	static char uds[CELL_STATE_FILE_MAX + 1], padded[CELL_STATE_FILE_MAX + 1];
+	static const uint8_t one[UUID_SIZE] = {1};
+	struct option_texts options = {0};
+	size_t most;
+	char *text;
+	int fd;
+
+	strcpy(dir, "/tmp/cellos-state-XXXXXX");
+	ck_assert(mkdtemp(dir) != NULL);
+	fd = open(dir, O_RDONLY | O_DIRECTORY);
+	put_text(&options, "rate", "7");
+	put_text(&options, "cell-id", "a.b");
+	ck_assert_int_eq(cell_state_format(&options, one, &last, &text), 0);
+	most = CELL_STATE_FILE_MAX - strlen(text) - strlen(",\"uds\":\"\"");
+	free(text);
+	memset(uds, 'u', sizeof(uds) - 1);
+	for (size_t len = most - 1; len <= most + 1; len++) {
+		const int want = len > most ? -E2BIG : 0;
+
+		options.n = 2;
+		uds[len] = '\0';
+		put_text(&options, "uds", uds);
+		uds[len] = 'u';
+		ck_assert_int_eq(cell_state_format(&options, one, &first, &text), want);
+		if (want == 0)
+			free(text);
+		ck_assert_int_eq(cell_state_format(&options, one, &last, &text), want);
+		if (want == 0) {
+			ck_assert_uint_eq(strlen(text), CELL_STATE_FILE_MAX - (most - len));
+			put_file(fd, "a.b.json", text, strlen(text));
+			free(text);
+		}
+		seen = refused = 0;
+		ck_assert_int_eq(cell_state_each(fd, false, see_any, &seen), 0);
+		ck_assert_uint_eq(seen, 1);
+		free(options.text[2].name);
+		free(options.text[2].value);
+	}
+	memset(padded, ' ', sizeof(padded));
+	put_file(fd, "a.b.json", padded, CELL_STATE_FILE_MAX + 1);
+	refused_for(fd, "longer than 16384 bytes");
+	ck_assert_int_eq(unlinkat(fd, "a.b.json", 0), 0);
+	close(fd);
+	ck_assert_int_eq(rmdir(dir), 0);
+	options.n = 2;
+	option_texts_free(&options);
 }
 END_TEST
 
@@ -302,5 +440,7 @@ int main(void)
 	tcase_add_test(tc, options_are_checked);
 	tcase_add_test(tc, what_is_missing_is_named);
 	tcase_add_test(tc, states_are_staged_published_and_removed);
+	tcase_add_test(tc, states_that_cannot_be_used_say_why);
+	tcase_add_test(tc, states_end_at_their_limit);
 	return unit_run("cell_parts", &tc, 1);
 }

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Cells of the last run that cannot be served: their state file cannot be read, or their socket
+ * cannot be bound. They are kept here with the reason and tried again with a growing delay, until
+ * it works or they are removed. Only a list: cells.c tries, the daemon reports. Loop thread only.
+ */
+#pragma once
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "host-receiver/cell/options.h"
+
+#define UNSERVED_RETRY_MIN_MS 1000u
+#define UNSERVED_RETRY_MAX_MS 60000u
+
+struct unserved_cell {
+	struct unserved_cell *next;
+	char id[NAME_MAX + 1]; /* as the state file's name says, whatever is in it */
+	char why[CELL_WHY_MAX];
+	uint64_t since_ns, next_try_ns;
+	unsigned delay_ms;
+};
+
+/* Zero it before use. */
+struct unserved {
+	struct unserved_cell *first; /* in the order of the ids */
+	unsigned n;
+};
+
+/*
+ * It could not be served now. Returns 1 if it is new here or the reason is another one, 0 if
+ * nothing but the time of the next try has changed, or -ENOMEM.
+ */
+int unserved_put(struct unserved *u, const char *id, const char *why, uint64_t now_ns);
+/* It is served, or removed. False: it was not here. */
+bool unserved_remove(struct unserved *u, const char *id);
+/* NULL: it is not here. */
+const struct unserved_cell *unserved_find(const struct unserved *u, const char *id);
+/* One whose time has come, or NULL. Its next try is set as if this one failed. */
+const struct unserved_cell *unserved_due(struct unserved *u, uint64_t now_ns);
+void unserved_free(struct unserved *u);
