@@ -3,34 +3,32 @@
  * A cell (one microVM) as the receiver serves it: its socket, its one active connection, its
  * stream, and what it knows of the guest. And the host of cells: what all of them share.
  *
- * Everything here is the loop thread's. A cell that was removed is freed once its handles are
- * closed and its last event is committed.
+ * Everything here belongs to the loop thread, and only cell.c writes it. A cell that was removed is
+ * freed once its handles are closed and its last event is reported.
  */
 #pragma once
 
 #include "common/spare_fd.h"
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
-#include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/host_view.h"
+#include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/options.h"
 #include "host-receiver/cell/socket.h"
-#include "host-receiver/cell/report.h"
-#include "host-receiver/pipeline/pipeline.h"
 
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
 #define CELL_ACCEPTS_PER_TURN	   64u
 /*
- * A cell above its rate of frames and connections is read, and accepted from, once in this time: it
- * costs the others so much and no more.
+ * A cell above its rate of frames and connections is read, and accepted from, once in this time.
+ * That bounds what it costs the others.
  */
 #define CELL_THROTTLE_MS 2u
 
 /* Totals of all cells; plain numbers of the loop thread. */
 struct cell_host_stats {
 	uint64_t frames, bytes, connections, contested, gaps, reads_paused;
-	uint64_t no_descriptor; /* connections closed for want of one */
+	uint64_t no_descriptor; /* connections closed because no descriptor was left */
 	uint64_t rejected[_WIRE_ERROR_MAX], rate_limited;
 	uint64_t guest_dropped, guest_kernel_lost;
 	uint64_t events[_EVENT_TYPE_MAX];
@@ -47,7 +45,7 @@ struct cell_host {
 	char hostname[256], boot_id[64];
 	struct cell *cells; /* list */
 	unsigned ending;    /* removed, and not sealed yet */
-	bool paused;	    /* reading, because too much is in flight */
+	bool paused;	    /* nothing is read: too much is in flight */
 	/* Not 0: all cells are to be removed; until then what has arrived is still read. */
 	uint64_t drain_until_ns;
 	struct cell_host_stats stats;
@@ -55,31 +53,51 @@ struct cell_host {
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
 
+/* The connections of a cell. What moves between these states is at the top of cell.c. */
+enum cell_link {
+	CELL_ALONE,
+	CELL_CONNECTED,
+	CELL_ASKING,
+	CELL_ASK_LATER,
+	CELL_SUCCEEDING,
+	_CELL_LINK_MAX,
+};
+
+/* Things that a guest can cause as often as it likes: reported at most once a second. */
+enum limited_event {
+	LIMITED_VERSION,
+	LIMITED_SOURCE,
+	LIMITED_RATE,
+	LIMITED_SECOND_CONNECTION,
+	LIMITED_PEER,
+	LIMITED_VMM_COUNTS,
+	_LIMITED_MAX,
+};
+
 struct cell {
-	struct cell *next, **link;	/* in the host's list */
-	struct cell_host *host;		/* borrowed */
-	struct stream_identity *stream; /* owned; freed when its last event is committed */
-	struct cell_options options;	/* its strings are owned or the stream's */
-	char *uds_base;			/* owned */
+	struct cell *next, **link; /* in the host's list */
+	struct cell_host *host;	   /* borrowed */
+	struct stream stream;
+	struct cell_options options; /* its strings are owned or the stream's */
+	char *uds_base;		     /* owned */
 	struct cell_socket socket;
 	uv_poll_t listen_poll;
 	uv_timer_t timer;
+	uint64_t timer_at_ns; /* what the timer is set to; 0: not set */
 	unsigned open_handles;
 	bool listening, removed;
 	void (*on_connection_ended)(void *ctx); /* optional */
 	void *ctx;
 
-	struct connection *active;	    /* NULL: none */
-	struct connection *newcomer;	    /* waits whether the active one is dead */
-	uint64_t newcomer_until_ns;	    /* 0: the active one cannot be asked yet */
-	bool active_dead;		    /* but more of it may have to be heard */
-	uint64_t n_connections, n_accepted; /* that became active; all */
-	struct observer *observer;	    /* NULL: no probes */
+	enum cell_link state;
+	struct connection *active, *newcomer; /* as the state says; else NULL */
+	uint64_t answer_until_ns;	      /* in CELL_ASKING and CELL_SUCCEEDING */
+	uint64_t n_connections, n_accepted;   /* that became active; all */
+	struct host_view *view;		      /* NULL: no probes */
 	const char *end_reason;
 	void (*on_sealed)(void *ctx); /* optional */
 	void *sealed_ctx;
 
-	uint64_t sequence; /* of the last event */
 	uint64_t checkpoint_sequence, checkpoint_at_ns;
 	uint64_t frames, frames_rejected, bytes, gaps;
 
@@ -92,6 +110,7 @@ struct cell {
 	struct token_bucket bucket;
 	uint64_t throttled_until_ns; /* not read and not accepted before; 0: now */
 	struct once_a_second limited[_LIMITED_MAX];
+	/* What the next report of a kind says beside its count. */
 	uint16_t refused_version;
 	char refused_source[WIRE_SOURCE_MAX + 1];
 	struct ucred contested_peer;
@@ -105,15 +124,14 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 		   unsigned checkpoint_ms);
 /* When no cell is left: its handles close as the loop goes on. */
 void cell_host_close(struct cell_host *host);
-/* Behind the loop. */
+/* After the loop has ended. */
 void cell_host_done(struct cell_host *host);
 
 /*
- * Every event of a cell comes by here: with so much in flight that the guests must wait, nothing is
- * read any more. What was read already passes the bound by CONNECTION_READ_SIZE at most.
+ * For the pipeline's on_full() and on_progress(): with so much in flight that the guests must wait,
+ * nothing is read; reading goes on when there is room again.
  */
-void cell_host_submitted(struct cell_host *host);
-/* Call it from the pipeline's on_progress(): reading goes on when there is room again. */
+void cell_host_full(struct cell_host *host);
 void cell_host_progress(struct cell_host *host);
 
 /*
@@ -130,10 +148,9 @@ void cell_stream_id(uint8_t ret[static UUID_SIZE]);
 
 /*
  * Read what has arrived (with drain_until_ns only until then, and only while there is room in
- * flight: what is bounded by these is the time that the end of all cells takes), end the
- * connection, unlink the socket, seal the stream with this reason (static: "removed", "shutdown",
- * "once") and free the cell in its time. With probes the seal comes behind their last readings, at
- * most POOL_GIVE_UP_MS later: until then host->ending counts it. on_sealed, once the seal is told,
- * may be called from within.
+ * flight: that bounds the time which the end of all cells takes), end the connection, unlink the
+ * socket, seal the stream with this reason (static: "removed", "shutdown", "once") and free the
+ * cell later. With probes the seal comes after their last readings, at most POOL_GIVE_UP_MS later;
+ * until then host->ending counts the cell. on_sealed may be called from within.
  */
 void cell_remove(struct cell *cell, const char *reason);

@@ -25,10 +25,12 @@ struct connection *connection_new(uv_loop_t *loop, int fd, uint8_t *buffer,
 
 static void on_readable(uv_poll_t *handle, int status, int events)
 {
+	struct connection *c = handle->data;
+
 	/* An error shows in the read as well. */
 	(void)status;
 	(void)events;
-	connection_read(handle->data);
+	c->ops->readable(c->ctx, c);
 }
 
 void connection_poll(struct connection *c, bool on)
@@ -44,7 +46,7 @@ void connection_poll(struct connection *c, bool on)
 
 /* ---- bytes to frames ---- */
 
-/* False when the prefix announces what no frame may be; the owner was told. */
+/* False when the prefix announces what no frame may be; that was reported. */
 static bool check_length(struct connection *c, uint32_t body)
 {
 	if (body >= 1 && body <= WIRE_BODY_ACCEPT_MAX)
@@ -75,8 +77,8 @@ static void forget_partial(struct connection *c)
 }
 
 /*
- * Feed what was read. Returns false when the connection must end: told already. Whole frames are
- * used where they stand; only what is cut by the end of the buffer is kept.
+ * Feed what was read. Returns false when the connection must end; why was reported. Whole frames
+ * are used where they stand; only a frame that the end of the buffer cuts is kept.
  */
 static bool feed(struct connection *c, const uint8_t *data, size_t len)
 {

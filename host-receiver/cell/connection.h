@@ -23,15 +23,17 @@
 
 struct connection;
 
-/* Whom a connection tells; ctx is the owner's. Static. */
+/* What a connection calls its owner for; ctx is the owner's. Static. */
 struct connection_ops {
-	/* A whole frame's body. False: the connection must end, and the owner has said why. */
+	/* There is something to read, or an end: the owner calls connection_read(). */
+	void (*readable)(void *ctx, struct connection *c);
+	/* A whole frame's body. False: the connection must end, and the owner reported why. */
 	bool (*frame)(void *ctx, struct connection *c, const uint8_t *body, size_t len);
 	/* The prefix of a frame, or the end of the stream inside one, was wrong. */
 	void (*violation)(void *ctx, struct connection *c, const struct wire_refusal *refusal);
 	/* So many bytes were read. */
 	void (*bytes)(void *ctx, size_t n);
-	/* It has ended; the owner closes it. reason is a static string of events.md section 3. */
+	/* It has ended: the owner closes it. reason is static, one of events.md section 3. */
 	void (*ended)(void *ctx, struct connection *c, const char *reason);
 	/* It is closed and freed. */
 	void (*closed)(void *ctx);
@@ -59,12 +61,13 @@ void connection_poll(struct connection *c, bool on);
 
 /*
  * Read once and hand the whole frames to the owner, who may end the connection. Returns the bytes
- * read, 0 when there is nothing, or -1 when the connection has ended: told.
+ * read, 0 when there is nothing, or -1 when the connection has ended: then ended() was called and c
+ * is gone.
  */
 ssize_t connection_read(struct connection *c);
 
 /* The liveness byte (wire.md section 6). False when the connection is dead. */
 bool connection_ask(struct connection *c);
 
-/* Close and free, in the loop's time; closed() tells when. */
+/* Close and free. closed() is called once that is done, in a later turn of the loop. */
 void connection_close(struct connection *c);

@@ -2,57 +2,72 @@
 #include "host-receiver/cell/host_view.h"
 
 #include "common/log.h"
-#include "host-receiver/cell/cell.h"
+
+struct host_view {
+	struct stream *stream;		 /* borrowed */
+	const struct host_view_ops *ops; /* borrowed */
+	void *owner;			 /* borrowed */
+	struct probe_set *set;
+	struct witness witness;
+	bool reads_vmm, vmm_known;
+	uint64_t vmm_before; /* connections that the VMM counted before the cell was served here */
+	uint64_t vmm_reported; /* connections that were reported as too many */
+	uint64_t vmm_bytes;
+};
 
 /* ---- the two views, compared ---- */
 
-static void judge(struct observer *o)
+static void judge(struct host_view *v)
 {
 	const uint64_t now_ns = monotonic_ns();
 	struct witness_verdict verdict;
 
-	while (witness_judge(&o->witness, &verdict))
-		tell_unwitnessed(o->cell, &verdict, now_ns);
+	while (witness_judge(&v->witness, &verdict)) {
+		report_unwitnessed(v->stream, &verdict, now_ns);
+		log_warning("msg=\"the host saw nothing of declared connects\" cell=%s "
+			    "declared=%" PRIu64,
+			    v->stream->identity->cell_id, verdict.declared);
+	}
 }
 
 /*
- * Every connection that the VMM made to the cell's socket was accepted here, or waits to be: so it
- * cannot count more, unless somebody else's socket was in its place, or the VMM serves other ports.
+ * Every connection that the VMM made to the cell's socket was accepted here, or waits to be. So the
+ * VMM cannot count more, unless somebody else's socket was in its place, or it serves other ports.
  */
-static void compare_connections(struct observer *o, uint64_t vmm_connections)
+static void compare_connections(struct host_view *v, uint64_t vmm_connections)
 {
-	uint64_t more;
+	uint64_t accepted, more;
 
-	if (!o->vmm_known)
-		o->vmm_before = vmm_connections;
-	o->vmm_known = true;
-	if (!o->ops->accept_waiting(o->cell))
+	if (!v->vmm_known)
+		v->vmm_before = vmm_connections;
+	v->vmm_known = true;
+	if (!v->ops->accept_waiting(v->owner, &accepted))
 		return;
-	more = vmm_connections - o->vmm_before;
-	more = more > o->cell->n_accepted ? more - o->cell->n_accepted : 0;
-	if (more <= o->vmm_told)
+	more = vmm_connections - v->vmm_before;
+	more = more > accepted ? more - accepted : 0;
+	if (more <= v->vmm_reported)
 		return;
-	o->ops->contested(o->cell, more - o->vmm_told);
-	o->vmm_told = more;
+	v->ops->contested(v->owner, more - v->vmm_reported);
+	v->vmm_reported = more;
 }
 
 /* ---- what the probes say ---- */
 
 static void on_reading(void *ctx, enum probe_kind kind, const struct probe_reading *reading)
 {
-	struct observer *o = ctx;
+	struct host_view *v = ctx;
 
-	o->cell->host->stats.probe_readings[kind]++;
-	tell_reading(o->cell, kind, reading);
+	v->ops->probed(v->owner, kind, false);
+	report_reading(v->stream, kind, reading);
 	switch (kind) {
 	case PROBE_TAP_LINK:
 	case PROBE_NFTABLES:
-		witness_read(&o->witness, kind, reading);
-		judge(o);
+		witness_read(&v->witness, kind, reading);
+		judge(v);
 		break;
 	case PROBE_FC_METRICS:
-		o->vmm_bytes = reading->vmm_bytes;
-		compare_connections(o, reading->vmm_connections);
+		v->vmm_bytes = reading->vmm_bytes;
+		compare_connections(v, reading->vmm_connections);
 		break;
 	case PROBE_CGROUP:
 	case _PROBE_KIND_MAX: break;
@@ -61,37 +76,37 @@ static void on_reading(void *ctx, enum probe_kind kind, const struct probe_readi
 
 static void on_failed(void *ctx, enum probe_kind kind, const char *why, bool blind, bool changed)
 {
-	struct observer *o = ctx;
+	struct host_view *v = ctx;
 
-	o->cell->host->stats.probe_failures[kind]++;
+	v->ops->probed(v->owner, kind, true);
 	if (blind && (kind == PROBE_TAP_LINK || kind == PROBE_NFTABLES))
-		witness_failed(&o->witness, kind);
+		witness_failed(&v->witness, kind);
 	if (changed)
 		log_warning("msg=\"a probe cannot read\" cell=%s probe=%s why=\"%s\"",
-			    o->cell->options.cell_id, host_probe_table[kind]->name, why);
+			    v->stream->identity->cell_id, host_probe_table[kind]->name, why);
 }
 
 static void on_recovered(void *ctx, enum probe_kind kind)
 {
-	const struct observer *o = ctx;
+	const struct host_view *v = ctx;
 
-	log_notice("msg=\"the probe reads again\" cell=%s probe=%s", o->cell->options.cell_id,
+	log_notice("msg=\"the probe reads again\" cell=%s probe=%s", v->stream->identity->cell_id,
 		   host_probe_table[kind]->name);
 }
 
-/* Counters go on counting: what is read later says as much. */
+/* A reading may wait: counters go on counting, and a later reading says as much. */
 static bool has_room(void *ctx)
 {
-	const struct observer *o = ctx;
+	const struct host_view *v = ctx;
 
-	return !pipeline_full(o->cell->host->pipeline);
+	return !pipeline_full(v->stream->pipeline);
 }
 
 static void on_finished(void *ctx)
 {
-	struct observer *o = ctx;
+	struct host_view *v = ctx;
 
-	o->ops->finished(o->cell);
+	v->ops->finished(v->owner);
 }
 
 static const struct probe_set_callbacks listener = {
@@ -102,50 +117,64 @@ static const struct probe_set_callbacks listener = {
 	.finished = on_finished,
 };
 
-/* ---- the cell's ---- */
+/* ---- for the owner ---- */
 
-int observer_new(struct cell *cell, const struct observer_ops *ops, bool taken_over,
-		 struct observer **ret)
+int host_view_new(struct probe_scheduler *probes, const struct host_view_options *o,
+		  struct stream *stream, const struct host_view_ops *ops, void *owner,
+		  struct host_view **ret)
 {
-	const struct cell_options *options = &cell->options;
-	const unsigned interval_ms = options->probes.interval_ms;
-	struct observer *o = calloc(1, sizeof(*o));
+	const unsigned interval_ms = o->probes->interval_ms;
+	struct host_view *v = calloc(1, sizeof(*v));
 	int r;
 
 	*ret = NULL;
-	if (!o)
+	if (!v)
 		return -ENOMEM;
-	o->cell = cell;
-	o->ops = ops;
-	o->vmm_known = !taken_over;
-	o->reads_vmm = options->probes.fc_metrics != NULL;
-	witness_init(&o->witness, interval_ms,
-		     options->witness_before_ms ? options->witness_before_ms : interval_ms,
-		     options->witness_after_ms ? options->witness_after_ms : 2 * interval_ms);
-	r = probe_set_new(cell->host->probes, &options->probes, &listener, o, &o->set);
-	if (r < 0 || !o->set) {
-		free(o);
+	v->stream = stream;
+	v->ops = ops;
+	v->owner = owner;
+	v->vmm_known = !o->taken_over;
+	v->reads_vmm = o->probes->fc_metrics != NULL;
+	witness_init(&v->witness, interval_ms,
+		     o->witness_before_ms ? o->witness_before_ms : interval_ms,
+		     o->witness_after_ms ? o->witness_after_ms : 2 * interval_ms);
+	r = probe_set_new(probes, o->probes, &listener, v, &v->set);
+	if (r < 0 || !v->set) {
+		free(v);
 		return r;
 	}
-	*ret = o;
+	*ret = v;
 	return 0;
 }
 
-void observer_declared(struct observer *o, const struct declaration *d, uint64_t now_ns)
+void host_view_declared(struct host_view *v, const struct declaration *d, uint64_t now_ns)
 {
-	if (o && witness_expects_packets(d))
-		witness_declared(&o->witness, now_ns);
+	if (v && witness_expects_packets(d))
+		witness_declared(&v->witness, now_ns);
 }
 
-void observer_finish(struct observer *o)
+bool host_view_vmm_bytes(const struct host_view *v, uint64_t *ret)
 {
-	probe_set_finish(o->set);
+	if (!v || !v->reads_vmm)
+		return false;
+	*ret = v->vmm_bytes;
+	return true;
 }
 
-void observer_free(struct observer *o)
+const struct probe_set *host_view_probes(const struct host_view *v)
 {
-	if (!o)
+	return v ? v->set : NULL;
+}
+
+void host_view_finish(struct host_view *v)
+{
+	probe_set_finish(v->set);
+}
+
+void host_view_free(struct host_view *v)
+{
+	if (!v)
 		return;
-	probe_set_free(o->set);
-	free(o);
+	probe_set_free(v->set);
+	free(v);
 }

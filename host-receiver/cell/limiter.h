@@ -26,13 +26,13 @@ static inline bool token_bucket_take(struct token_bucket *b, unsigned rate, uint
 	return true;
 }
 
-/* The first of a kind is told at once, those of the second after it together. */
+/* The first of a kind is reported at once, those of the second after it together. */
 struct once_a_second {
-	uint64_t count;	 /* not told yet */
-	uint64_t due_ns; /* when the next may be told; 0: now */
+	uint64_t count;	 /* not reported yet */
+	uint64_t due_ns; /* when the next may be reported; 0: now */
 };
 
-/* What is due to be told by now, or with force what is left at all; 0: nothing. */
+/* What is due to be reported by now, or with force all that is left; 0: nothing. */
 static inline uint64_t once_a_second_take(struct once_a_second *o, uint64_t now_ns, bool force)
 {
 	const uint64_t n = o->count;
@@ -44,7 +44,7 @@ static inline uint64_t once_a_second_take(struct once_a_second *o, uint64_t now_
 	return n;
 }
 
-/* Count n. Returns what is to be told now, or 0: later. */
+/* Count n. Returns what is to be reported now, or 0: later. */
 static inline uint64_t once_a_second_add(struct once_a_second *o, uint64_t n, uint64_t now_ns)
 {
 	o->count += n;

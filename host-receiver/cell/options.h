@@ -50,11 +50,11 @@ void cell_options_defaults(struct cell_options *o);
 int cell_options_set(struct cell_options *o, const char *name, const char *value,
 		     char why[CELL_WHY_MAX]);
 
-/* What is missing. 0, or -EINVAL with the option's name in why. */
+/* 0, or -EINVAL when a mandatory option is missing; why names it. */
 int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX]);
 
 /*
- * What the probes are to read, as far as it is there: see probe_options_look(). The only function
- * here that looks at the system. 0, or a negative errno with a sentence in why.
+ * Whether what the probes are to read is there: see probe_options_look(). Only this function looks
+ * at the system. 0, or a negative errno with a sentence in why.
  */
 int cell_options_look(const struct cell_options *o, char why[CELL_WHY_MAX]);

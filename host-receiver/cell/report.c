@@ -1,20 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/cell/report.h"
 
-#include "common/log.h"
-#include "host-receiver/cell/cell.h"
-
-static struct event *begin_event(struct cell *cell, enum event_type type)
-{
-	cell->host->stats.events[type]++;
-	return pipeline_event(cell->host->pipeline, type, cell->stream, ++cell->sequence);
-}
-
-static void submit(struct cell *cell, struct event *e)
-{
-	pipeline_submit(cell->host->pipeline, e);
-	cell_host_submitted(cell->host);
-}
+#include "host-receiver/event/json_writer.h"
 
 static void add_peer(struct event *e, const struct ucred *peer)
 {
@@ -23,246 +10,213 @@ static void add_peer(struct event *e, const struct ucred *peer)
 	event_add_uint(e, EVENT_KEY_PEER_GID, peer->gid);
 }
 
-void tell_opened(struct cell *cell, const uint8_t *previous)
+/* The age of something that may not have happened yet. */
+static void add_age(struct event *e, enum event_key key, uint64_t since_ns, uint64_t now_ns)
 {
-	struct event *e = begin_event(cell, EVENT_STREAM_OPENED);
+	if (since_ns)
+		event_add_uint(e, key, age_ms(since_ns, now_ns));
+	else
+		event_add_null(e, key);
+}
+
+/* ---- the stream ---- */
+
+void report_opened(struct stream *s, const struct report_opened *opened)
+{
+	struct event *e = stream_begin(s, EVENT_STREAM_OPENED);
 	char id[UUID_STRING_MAX];
 
 	event_add_text(e, EVENT_KEY_RECEIVER_VERSION, wire_text(CELLOS_VERSION));
-	event_add_text(e, EVENT_KEY_HOSTNAME, wire_text(cell->host->hostname));
-	event_add_text(e, EVENT_KEY_HOST_BOOT_ID, wire_text(cell->host->boot_id));
-	event_add_uint(e, EVENT_KEY_KEEPALIVE_MS, cell->options.keepalive_ms);
-	if (previous) {
-		uuid_format(previous, id);
-		event_add_text(e, EVENT_KEY_PREVIOUS_STREAM_ID,
-			       pipeline_copy(cell->host->pipeline, wire_text(id)));
+	event_add_text(e, EVENT_KEY_HOSTNAME, wire_text(opened->hostname));
+	event_add_text(e, EVENT_KEY_HOST_BOOT_ID, wire_text(opened->boot_id));
+	event_add_uint(e, EVENT_KEY_KEEPALIVE_MS, opened->keepalive_ms);
+	if (opened->previous) {
+		uuid_format(opened->previous, id);
+		event_add_text(e, EVENT_KEY_PREVIOUS_STREAM_ID, stream_copy(s, wire_text(id)));
 	}
-	submit(cell, e);
+	stream_submit(s, e);
 }
 
-static void add_totals(const struct cell *cell, struct event *e, uint64_t now_ns)
+static void add_totals(const struct stream *s, struct event *e, const struct report_totals *t,
+		       uint64_t now_ns)
 {
-	event_add_uint(e, EVENT_KEY_EVENTS, cell->sequence);
-	event_add_uint(e, EVENT_KEY_FRAMES, cell->frames);
-	event_add_uint(e, EVENT_KEY_FRAMES_REJECTED, cell->frames_rejected);
-	event_add_uint(e, EVENT_KEY_BYTES, cell->bytes);
-	event_add_uint(e, EVENT_KEY_GUEST_OBSERVED, cell->guest_observed);
-	event_add_uint(e, EVENT_KEY_GUEST_SENT, cell->guest_sent);
-	event_add_uint(e, EVENT_KEY_GUEST_DROPPED, cell->guest_dropped);
-	event_add_uint(e, EVENT_KEY_GUEST_KERNEL_LOST, cell->guest_kernel_lost);
-	event_add_uint(e, EVENT_KEY_GAPS, cell->gaps);
-	if (cell->heartbeat_ns)
-		event_add_uint(e, EVENT_KEY_LAST_HEARTBEAT_AGE_MS,
-			       age_ms(cell->heartbeat_ns, now_ns));
-	else
-		event_add_null(e, EVENT_KEY_LAST_HEARTBEAT_AGE_MS);
-	if (cell->observer && cell->observer->reads_vmm)
-		event_add_uint(e, EVENT_KEY_VMM_BYTES, cell->observer->vmm_bytes);
+	event_add_uint(e, EVENT_KEY_EVENTS, s->sequence);
+	event_add_uint(e, EVENT_KEY_FRAMES, t->frames);
+	event_add_uint(e, EVENT_KEY_FRAMES_REJECTED, t->frames_rejected);
+	event_add_uint(e, EVENT_KEY_BYTES, t->bytes);
+	event_add_uint(e, EVENT_KEY_GUEST_OBSERVED, t->guest_observed);
+	event_add_uint(e, EVENT_KEY_GUEST_SENT, t->guest_sent);
+	event_add_uint(e, EVENT_KEY_GUEST_DROPPED, t->guest_dropped);
+	event_add_uint(e, EVENT_KEY_GUEST_KERNEL_LOST, t->guest_kernel_lost);
+	event_add_uint(e, EVENT_KEY_GAPS, t->gaps);
+	add_age(e, EVENT_KEY_LAST_HEARTBEAT_AGE_MS, t->heartbeat_ns, now_ns);
+	if (t->reads_vmm)
+		event_add_uint(e, EVENT_KEY_VMM_BYTES, t->vmm_bytes);
 }
 
-/* A stream that wrote nothing since its last checkpoint has nothing to tell. */
-void tell_checkpoint(struct cell *cell, uint64_t now_ns)
+void report_checkpoint(struct stream *s, const struct report_totals *totals, uint64_t now_ns)
 {
-	struct event *e;
+	struct event *e = stream_begin(s, EVENT_STREAM_CHECKPOINT);
 
-	cell->checkpoint_at_ns = now_ns + cell->host->checkpoint_ms * NSEC_PER_MSEC;
-	if (cell->sequence == cell->checkpoint_sequence)
-		return;
-	e = begin_event(cell, EVENT_STREAM_CHECKPOINT);
-	add_totals(cell, e, now_ns);
-	submit(cell, e);
-	cell->checkpoint_sequence = cell->sequence;
+	add_totals(s, e, totals, now_ns);
+	stream_submit(s, e);
 }
 
-void tell_sealed(struct cell *cell, const char *reason)
+void report_sealed(struct stream *s, const char *reason, const struct report_totals *totals,
+		   uint64_t now_ns)
 {
-	struct event *e = begin_event(cell, EVENT_STREAM_SEALED);
+	struct event *e = stream_begin(s, EVENT_STREAM_SEALED);
 
 	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
-	add_totals(cell, e, monotonic_ns());
-	submit(cell, e);
+	add_totals(s, e, totals, now_ns);
+	stream_submit(s, e);
 }
 
-static void tell_contested(struct cell *cell, const char *reason, uint64_t count,
-			   const struct ucred *peer)
+/* ---- connections ---- */
+
+void report_connected(struct stream *s, uint64_t connection, const struct ucred *peer)
 {
-	struct event *e = begin_event(cell, EVENT_CHANNEL_CONTESTED);
+	struct event *e = stream_begin(s, EVENT_AGENT_CONNECTED);
+
+	event_add_uint(e, EVENT_KEY_CONNECTION, connection);
+	add_peer(e, peer);
+	stream_submit(s, e);
+}
+
+void report_disconnected(struct stream *s, const struct report_disconnected *end)
+{
+	struct event *e = stream_begin(s, EVENT_AGENT_DISCONNECTED);
+
+	event_add_uint(e, EVENT_KEY_CONNECTION, end->connection);
+	event_add_text(e, EVENT_KEY_REASON, wire_text(end->reason));
+	event_add_uint(e, EVENT_KEY_FRAMES, end->frames);
+	event_add_uint(e, EVENT_KEY_BYTES, end->bytes);
+	stream_submit(s, e);
+}
+
+void report_contested(struct stream *s, const char *reason, const struct ucred *peer,
+		      uint64_t count)
+{
+	struct event *e = stream_begin(s, EVENT_CHANNEL_CONTESTED);
 
 	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
 	event_add_uint(e, EVENT_KEY_COUNT, count);
 	if (peer)
 		add_peer(e, peer);
-	submit(cell, e);
+	stream_submit(s, e);
 }
 
-static void tell_limited(struct cell *cell, enum limited_event kind, uint64_t count)
+void report_silenced(struct stream *s, const struct report_silenced *silence, uint64_t now_ns)
 {
-	struct event *e;
+	struct event *e = stream_begin(s, EVENT_AGENT_SILENCED);
 
-	switch (kind) {
-	case LIMITED_VERSION:
-		e = begin_event(cell, EVENT_VERSION_REJECTED);
-		event_add_uint(e, EVENT_KEY_CONTENT_VERSION, cell->refused_version);
-		break;
-	case LIMITED_SOURCE:
-		e = begin_event(cell, EVENT_UNKNOWN_SOURCE);
-		event_add_text(
-			e, EVENT_KEY_SOURCE,
-			pipeline_copy(cell->host->pipeline, wire_text(cell->refused_source)));
-		break;
-	case LIMITED_RATE:
-		e = begin_event(cell, EVENT_RATE_LIMITED);
-		event_add_uint(e, EVENT_KEY_LIMIT, cell->options.rate);
-		break;
-	case LIMITED_SECOND_CONNECTION:
-		tell_contested(cell, "second_connection", count, &cell->contested_peer);
-		return;
-	case LIMITED_PEER:
-		tell_contested(cell, "peer_credentials", count, &cell->contested_peer);
-		return;
-	case LIMITED_VMM_COUNTS: tell_contested(cell, "vmm_counts_more", count, NULL); return;
-	default: return;
-	}
-	event_add_uint(e, EVENT_KEY_COUNT, count);
-	submit(cell, e);
+	event_add_text(e, EVENT_KEY_REASON, wire_text(silence->reason));
+	event_add_uint(e, EVENT_KEY_WINDOW_MS, silence->window_ms);
+	add_age(e, EVENT_KEY_LAST_FRAME_AGE_MS, silence->last_frame_ns, now_ns);
+	event_add_bool(e, EVENT_KEY_CONNECTED, silence->connected);
+	stream_submit(s, e);
 }
 
-void count_limited(struct cell *cell, enum limited_event kind, uint64_t n, uint64_t now_ns)
+void report_resumed(struct stream *s, uint64_t silent_ms)
 {
-	const uint64_t count = once_a_second_add(&cell->limited[kind], n, now_ns);
+	struct event *e = stream_begin(s, EVENT_AGENT_RESUMED);
 
-	if (count > 0)
-		tell_limited(cell, kind, count);
+	event_add_uint(e, EVENT_KEY_SILENT_MS, silent_ms);
+	stream_submit(s, e);
 }
 
-void flush_limited(struct cell *cell, uint64_t now_ns, bool force)
+/* ---- frames ---- */
+
+void report_violation(struct stream *s, uint64_t connection, const struct wire_refusal *refusal)
 {
-	for (int kind = 0; kind < _LIMITED_MAX; kind++) {
-		const uint64_t count = once_a_second_take(&cell->limited[kind], now_ns, force);
+	struct event *e = stream_begin(s, EVENT_CHANNEL_VIOLATION);
 
-		if (count > 0)
-			tell_limited(cell, (enum limited_event)kind, count);
-	}
-}
-
-void tell_silenced(struct cell *cell, uint64_t now_ns)
-{
-	struct event *e = begin_event(cell, EVENT_AGENT_SILENCED);
-
-	event_add_text(e, EVENT_KEY_REASON,
-		       wire_text(cell->connected_ever ? "no_frames" : "never_connected"));
-	event_add_uint(e, EVENT_KEY_WINDOW_MS,
-		       cell->connected_ever ? cell->options.keepalive_ms
-					    : cell->options.connect_within_ms);
-	if (cell->last_frame_ns)
-		event_add_uint(e, EVENT_KEY_LAST_FRAME_AGE_MS, age_ms(cell->last_frame_ns, now_ns));
-	else
-		event_add_null(e, EVENT_KEY_LAST_FRAME_AGE_MS);
-	event_add_bool(e, EVENT_KEY_CONNECTED, cell->active != NULL);
-	submit(cell, e);
-	cell->silent = true;
-	cell->host->stats.silent++;
-	log_warning("msg=\"agent silenced\" cell=%s stream_sequence=%" PRIu64,
-		    cell->stream->cell_id, cell->sequence);
-}
-
-void tell_violation(struct cell *cell, const struct connection *c,
-		    const struct wire_refusal *refusal)
-{
-	struct event *e = begin_event(cell, EVENT_CHANNEL_VIOLATION);
-
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
+	event_add_uint(e, EVENT_KEY_CONNECTION, connection);
 	event_add_text(e, EVENT_KEY_REASON, wire_text(wire_error_name(refusal->error)));
 	if (refusal->field)
 		event_add_text(e, EVENT_KEY_FIELD, wire_text(refusal->field));
 	event_add_uint(e, EVENT_KEY_OFFSET, refusal->offset);
-	submit(cell, e);
-	cell->frames_rejected++;
-	cell->host->stats.rejected[refusal->error]++;
+	stream_submit(s, e);
 }
 
-void tell_gap(struct cell *cell, const struct gap *gap)
+void report_gap(struct stream *s, const char *session, const struct gap *gap)
 {
-	struct event *e = begin_event(cell, EVENT_TELEMETRY_GAP);
+	struct event *e = stream_begin(s, EVENT_TELEMETRY_GAP);
 
-	cell->gaps++;
-	cell->host->stats.gaps++;
-	event_add_text(e, EVENT_KEY_SESSION,
-		       pipeline_copy(cell->host->pipeline, wire_text(cell->gap.session)));
+	event_add_text(e, EVENT_KEY_SESSION, stream_copy(s, wire_text(session)));
 	event_add_uint(e, EVENT_KEY_FIRST_MISSING, gap->first);
 	event_add_uint(e, EVENT_KEY_LAST_MISSING, gap->last);
-	submit(cell, e);
+	stream_submit(s, e);
 }
 
-void tell_declaration(struct cell *cell, const struct connection *c, const struct declaration *d)
+void report_declaration(struct stream *s, uint64_t connection, const struct declaration *d)
 {
-	struct pipeline *p = cell->host->pipeline;
-	struct event *e = begin_event(cell, event_type_of_source(d->source));
+	struct event *e = stream_begin(s, event_type_of_source(d->source));
 
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
+	event_add_uint(e, EVENT_KEY_CONNECTION, connection);
 	event_add_uint(e, EVENT_KEY_CONTENT_VERSION, d->content_version);
 	event_add_text(e, EVENT_KEY_PROBE_SOURCE, wire_text(wire_source_name(d->source)));
 	event_add_uint(e, EVENT_KEY_GUEST_PID, d->guest_pid);
-	event_add_text(e, EVENT_KEY_GUEST_COMM, pipeline_copy(p, d->guest_comm));
+	event_add_text(e, EVENT_KEY_GUEST_COMM, stream_copy(s, d->guest_comm));
 	event_add_uint(e, EVENT_KEY_GUEST_MONOTONIC_NS, d->guest_monotonic_ns);
 	if (d->seq > 0)
 		event_add_uint(e, EVENT_KEY_SEQ, d->seq);
 	if (d->n_details > 0)
-		event_add_details(e, pipeline_copy_details(p, d->details, d->n_details),
+		event_add_details(e, pipeline_copy_details(s->pipeline, d->details, d->n_details),
 				  d->n_details);
-	submit(cell, e);
+	stream_submit(s, e);
 }
 
-void tell_resumed(struct cell *cell, uint64_t silent_ms)
+void report_version_rejected(struct stream *s, uint16_t content_version, uint64_t count)
 {
-	struct event *e = begin_event(cell, EVENT_AGENT_RESUMED);
+	struct event *e = stream_begin(s, EVENT_VERSION_REJECTED);
 
-	event_add_uint(e, EVENT_KEY_SILENT_MS, silent_ms);
-	submit(cell, e);
+	event_add_uint(e, EVENT_KEY_CONTENT_VERSION, content_version);
+	event_add_uint(e, EVENT_KEY_COUNT, count);
+	stream_submit(s, e);
 }
 
-void tell_connected(struct cell *cell, const struct connection *c)
+void report_unknown_source(struct stream *s, struct wire_text source, uint64_t count)
 {
-	struct event *e = begin_event(cell, EVENT_AGENT_CONNECTED);
+	struct event *e = stream_begin(s, EVENT_UNKNOWN_SOURCE);
 
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
-	add_peer(e, &c->peer);
-	submit(cell, e);
+	event_add_text(e, EVENT_KEY_SOURCE, stream_copy(s, source));
+	event_add_uint(e, EVENT_KEY_COUNT, count);
+	stream_submit(s, e);
 }
 
-void tell_disconnected(struct cell *cell, const struct connection *c, const char *reason)
+void report_rate_limited(struct stream *s, uint64_t limit, uint64_t count)
 {
-	struct event *e = begin_event(cell, EVENT_AGENT_DISCONNECTED);
+	struct event *e = stream_begin(s, EVENT_RATE_LIMITED);
 
-	event_add_uint(e, EVENT_KEY_CONNECTION, c->number);
-	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
-	event_add_uint(e, EVENT_KEY_FRAMES, c->frames);
-	event_add_uint(e, EVENT_KEY_BYTES, c->bytes);
-	submit(cell, e);
+	event_add_uint(e, EVENT_KEY_LIMIT, limit);
+	event_add_uint(e, EVENT_KEY_COUNT, count);
+	stream_submit(s, e);
 }
 
-void tell_reading(struct cell *cell, enum probe_kind kind, const struct probe_reading *reading)
+/* ---- what the host sees ---- */
+
+void report_reading(struct stream *s, enum probe_kind kind, const struct probe_reading *reading)
 {
 	const struct host_probe_ops *probe = host_probe_table[kind];
 	size_t begin = 0;
 
 	for (size_t i = 0; i < reading->n_parts; begin = reading->part_end[i++]) {
-		struct event *e = begin_event(cell, probe->event);
+		struct event *e = stream_begin(s, probe->event);
 		const struct wire_text output = {
 			.data = reading->outputs + begin,
 			.len = reading->part_end[i] - begin,
 		};
 
 		event_add_text(e, EVENT_KEY_PROBE_SOURCE, wire_text(probe->source));
-		event_add_raw(e, EVENT_KEY_INPUTS,
-			      pipeline_copy(cell->host->pipeline, wire_text(reading->inputs)));
-		event_add_raw(e, EVENT_KEY_OUTPUT, pipeline_copy(cell->host->pipeline, output));
-		submit(cell, e);
+		event_add_raw(e, EVENT_KEY_INPUTS, stream_copy(s, wire_text(reading->inputs)));
+		event_add_raw(e, EVENT_KEY_OUTPUT, stream_copy(s, output));
+		stream_submit(s, e);
 	}
 }
 
 /* The names of the probes whose bits are set, as a JSON array. */
-static struct wire_text names_of(struct cell *cell, unsigned kinds)
+static struct wire_text names_of(struct stream *s, unsigned kinds)
 {
 	struct json_writer w;
 	char text[128];
@@ -276,17 +230,15 @@ static struct wire_text names_of(struct cell *cell, unsigned kinds)
 					strlen(host_probe_table[kind]->source));
 	json_put_end_array(&w);
 	json_writer_done(&w, &len);
-	return pipeline_copy(cell->host->pipeline, (struct wire_text){.data = text, .len = len});
+	return stream_copy(s, (struct wire_text){.data = text, .len = len});
 }
 
-void tell_unwitnessed(struct cell *cell, const struct witness_verdict *verdict, uint64_t now_ns)
+void report_unwitnessed(struct stream *s, const struct witness_verdict *verdict, uint64_t now_ns)
 {
-	struct event *e = begin_event(cell, EVENT_DECLARATION_UNWITNESSED);
+	struct event *e = stream_begin(s, EVENT_DECLARATION_UNWITNESSED);
 
 	event_add_uint(e, EVENT_KEY_DECLARED, verdict->declared);
 	event_add_uint(e, EVENT_KEY_SINCE_MS, age_ms(verdict->since_ns, now_ns));
-	event_add_raw(e, EVENT_KEY_WITNESSES, names_of(cell, verdict->witnesses));
-	submit(cell, e);
-	log_warning("msg=\"nothing was seen of declared connects\" cell=%s declared=%" PRIu64,
-		    cell->stream->cell_id, verdict->declared);
+	event_add_raw(e, EVENT_KEY_WITNESSES, names_of(s, verdict->witnesses));
+	stream_submit(s, e);
 }

@@ -1,54 +1,72 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the receiver says of a cell, each as an event of the cell's stream (events.md section 3).
- * Only speaks: it decides nothing, and changes no more of the cell than its counts of what was
- * told. Loop thread only.
+ * What the receiver reports of a cell, each as an event of the cell's stream (events.md section 3).
+ * Every function takes the stream and values. It decides nothing and keeps nothing. Loop thread.
  */
 #pragma once
 
+#include <sys/socket.h>
+
 #include "common/util.h"
-#include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
+#include "host-receiver/cell/stream.h"
 #include "host-receiver/cell/witness.h"
-
-struct cell;
-
-/* Things that a guest can make happen as often as it likes: told at most once a second. */
-enum limited_event {
-	LIMITED_VERSION,
-	LIMITED_SOURCE,
-	LIMITED_RATE,
-	LIMITED_SECOND_CONNECTION,
-	LIMITED_PEER,
-	LIMITED_VMM_COUNTS,
-	_LIMITED_MAX,
-};
 
 static inline uint64_t age_ms(uint64_t since_ns, uint64_t now_ns)
 {
 	return now_ns > since_ns ? (now_ns - since_ns) / NSEC_PER_MSEC : 0;
 }
 
-/* previous: the stream of the same cell before a restart, or NULL. */
-void tell_opened(struct cell *cell, const uint8_t *previous);
-void tell_checkpoint(struct cell *cell, uint64_t now_ns);
-/* reason is static. */
-void tell_sealed(struct cell *cell, const char *reason);
+struct report_opened {
+	const char *hostname, *boot_id;
+	unsigned keepalive_ms;
+	const uint8_t *previous; /* the stream of the same cell before a restart, or NULL */
+};
+void report_opened(struct stream *s, const struct report_opened *opened);
 
-void tell_connected(struct cell *cell, const struct connection *c);
-void tell_disconnected(struct cell *cell, const struct connection *c, const char *reason);
-void tell_silenced(struct cell *cell, uint64_t now_ns);
-void tell_resumed(struct cell *cell, uint64_t silent_ms);
-void tell_violation(struct cell *cell, const struct connection *c,
-		    const struct wire_refusal *refusal);
-void tell_gap(struct cell *cell, const struct gap *gap);
-void tell_declaration(struct cell *cell, const struct connection *c, const struct declaration *d);
+/* What checkpoints and seals repeat: totals since the stream was opened. */
+struct report_totals {
+	uint64_t frames, frames_rejected, bytes, gaps;
+	/* The guest's own, from its last heartbeat. */
+	uint64_t guest_observed, guest_sent, guest_dropped, guest_kernel_lost;
+	uint64_t heartbeat_ns; /* 0: none yet */
+	bool reads_vmm;
+	uint64_t vmm_bytes; /* with reads_vmm */
+};
+void report_checkpoint(struct stream *s, const struct report_totals *totals, uint64_t now_ns);
+/* reason is static. */
+void report_sealed(struct stream *s, const char *reason, const struct report_totals *totals,
+		   uint64_t now_ns);
+
+/* connection: the number of the active connection, from 1. reason is static. */
+void report_connected(struct stream *s, uint64_t connection, const struct ucred *peer);
+struct report_disconnected {
+	uint64_t connection, frames, bytes;
+	const char *reason;
+};
+void report_disconnected(struct stream *s, const struct report_disconnected *end);
+
+struct report_silenced {
+	const char *reason; /* static */
+	unsigned window_ms;
+	uint64_t last_frame_ns; /* 0: none yet */
+	bool connected;
+};
+void report_silenced(struct stream *s, const struct report_silenced *silence, uint64_t now_ns);
+void report_resumed(struct stream *s, uint64_t silent_ms);
+
+void report_violation(struct stream *s, uint64_t connection, const struct wire_refusal *refusal);
+void report_gap(struct stream *s, const char *session, const struct gap *gap);
+void report_declaration(struct stream *s, uint64_t connection, const struct declaration *d);
 
 /* Each of its parts is an event. */
-void tell_reading(struct cell *cell, enum probe_kind kind, const struct probe_reading *reading);
-void tell_unwitnessed(struct cell *cell, const struct witness_verdict *verdict, uint64_t now_ns);
+void report_reading(struct stream *s, enum probe_kind kind, const struct probe_reading *reading);
+void report_unwitnessed(struct stream *s, const struct witness_verdict *verdict, uint64_t now_ns);
 
-/* Count n; they are told now or with others later. */
-void count_limited(struct cell *cell, enum limited_event kind, uint64_t n, uint64_t now_ns);
-/* Tell what is due, or with force everything. */
-void flush_limited(struct cell *cell, uint64_t now_ns, bool force);
+/* Things that a guest can cause as often as it likes: reported at most once a second, counted. */
+void report_version_rejected(struct stream *s, uint16_t content_version, uint64_t count);
+void report_unknown_source(struct stream *s, struct wire_text source, uint64_t count);
+void report_rate_limited(struct stream *s, uint64_t limit, uint64_t count);
+/* peer may be NULL. */
+void report_contested(struct stream *s, const char *reason, const struct ucred *peer,
+		      uint64_t count);

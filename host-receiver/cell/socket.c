@@ -42,7 +42,7 @@ static int open_folder(struct cell_socket *s, const char *base, char why[CELL_WH
 	return 0;
 }
 
-/* The socket's address by way of the folder's descriptor: short, however long the path is. */
+/* The socket's address through the folder's descriptor: short, however long the path is. */
 static int make_address(const struct cell_socket *s, struct sockaddr_un *ret, const char *base,
 			char why[CELL_WHY_MAX])
 {
@@ -53,7 +53,7 @@ static int make_address(const struct cell_socket *s, struct sockaddr_un *ret, co
 	return 0;
 }
 
-/* Make way for the bind, if that may be. */
+/* Remove a stale socket from the path, if it is ours to remove. */
 static int clear_path(const struct cell_socket *s, const struct sockaddr_un *address,
 		      const char *base, bool replace, char why[CELL_WHY_MAX])
 {
@@ -88,8 +88,8 @@ static int clear_path(const struct cell_socket *s, const struct sockaddr_un *add
 }
 
 /*
- * bind(2) creates the inode with the mode of the unbound socket's, less the umask, and the caller's
- * fsuid and fsgid. Both are of this thread or set back at once.
+ * bind(2) creates the inode with the mode of the unbound socket, less the umask, and the caller's
+ * fsuid and fsgid. The ids are this thread's own, and the umask is set back at once.
  */
 static int bind_as(int fd, const struct sockaddr_un *address, const struct cell_options *o)
 {
@@ -178,7 +178,7 @@ void cell_socket_close(struct cell_socket *s)
 {
 	struct stat st;
 
-	/* First no more connects, then no more name: the VMM gets a refusal at every instant. */
+	/* The listener first, then the name: at every instant a connect is refused. */
 	close_fd(take_fd(&s->fd));
 	if (s->ino != 0 && fstatat(s->dir_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    st.st_dev == s->dev && st.st_ino == s->ino)

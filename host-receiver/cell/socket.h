@@ -31,8 +31,8 @@ int cell_socket_bind(struct cell_socket *s, const struct cell_options *options, 
 		     char why[CELL_WHY_MAX]);
 
 /*
- * Remove what a receiver that died has left at the path: the caller's own records say that it was
- * about to bind there. Anything but a socket that nobody listens on is left alone.
+ * Remove the socket that a dead receiver left at the path: the caller's own records say that it was
+ * about to bind there. Anything but a socket without a listener is left alone.
  */
 void cell_socket_remove_stale(const struct cell_options *options);
 

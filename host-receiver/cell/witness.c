@@ -105,10 +105,10 @@ void witness_declared(struct witness *w, uint64_t now_ns)
 {
 	struct witness_group *g = newest(w);
 
-	/* Nobody to ask. */
+	/* There is no witness. */
 	if (w->able == 0)
 		return;
-	/* One that has no room for a group of its own makes the window of the newest longer. */
+	/* Without room for a group of its own it joins the newest, whose window becomes longer. */
 	if (!g || (now_ns - g->first_ns >= w->interval_ns && w->n_groups < WITNESS_GROUPS)) {
 		g = &w->groups[w->n_groups++];
 		*g = (struct witness_group){.first_ns = now_ns};
@@ -133,7 +133,7 @@ void witness_read(struct witness *w, enum probe_kind kind, const struct probe_re
 	for (unsigned i = 0; i < w->n_groups; i++) {
 		struct witness_group *g = &w->groups[i];
 
-		/* What moved before the first reading is unknown: no judgement on that. */
+		/* It is not known what moved before the first reading: no judgement. */
 		if (!known || (moved && since_ns <= g->last_ns + w->after_ns))
 			g->witnessed = true;
 		if (reading->taken_ns >= g->last_ns + w->after_ns)

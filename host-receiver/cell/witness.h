@@ -2,12 +2,13 @@
 /*
  * The cross-witness (host-receiver.md section 7): does the host see anything of the connects that
  * the guest declares? A declaration is witnessed when the packet counters of the TAP or of the
- * nftables table moved in its window: from `before` until `after` the frame came. It is judged once
- * every witness that can be read has been read behind the window; without one it is never judged.
+ * nftables table moved in its window: from `before` the frame came until `after` it. It is judged
+ * once every witness that can be read was read after the window. Without a witness it is never
+ * judged.
  *
- * What moves a counter need not be the connect: this finds guests whose declarations nothing at all
- * answers to. What is declared and sends nothing, though it is none of the addresses and results
- * that witness_expects_packets() leaves out, is a false alarm: see docs/host-probes.md.
+ * A counter may move for another reason than the connect. So this finds only guests whose
+ * declarations have no packets beside them at all. A connect that sends nothing is a false alarm,
+ * unless witness_expects_packets() leaves its address or result out: see docs/host-probes.md.
  *
  * No I/O, no allocation; loop thread.
  */
@@ -22,7 +23,7 @@
 struct witness_group {
 	uint64_t count;
 	uint64_t first_ns, last_ns; /* CLOCK_MONOTONIC when their frames came */
-	bool witnessed;		    /* or nobody can say any more */
+	bool witnessed;		    /* or it cannot be known any more */
 	unsigned seen_by;	    /* bits of enum probe_kind: read since */
 };
 
@@ -52,7 +53,7 @@ void witness_declared(struct witness *w, uint64_t now_ns);
 
 /* A reading of tap_link or nftables. */
 void witness_read(struct witness *w, enum probe_kind kind, const struct probe_reading *reading);
-/* It cannot be read. */
+/* The witness cannot be read. */
 void witness_failed(struct witness *w, enum probe_kind kind);
 
 /* The next group nobody has witnessed, judged and forgotten; false: none. */

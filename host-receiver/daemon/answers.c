@@ -25,7 +25,7 @@ static json_t *age_of(uint64_t since_ns, uint64_t now_ns)
 /* Those the cell has, by name. */
 static json_t *describe_probes(const struct cell *cell, uint64_t now_ns)
 {
-	const struct probe_set *set = cell->observer ? cell->observer->set : NULL;
+	const struct probe_set *set = host_view_probes(cell->view);
 	json_t *probes = json_object();
 
 	for (int kind = 0; kind < _PROBE_KIND_MAX; kind++) {
@@ -47,14 +47,14 @@ static json_t *describe(const struct cell *cell)
 	const uint64_t now_ns = monotonic_ns();
 	char stream[UUID_STRING_MAX];
 
-	uuid_format(cell->stream->stream_id, stream);
+	uuid_format(cell->stream.identity->stream_id, stream);
 	return json_pack(
 		"{s:s,s:s,s:s,s:s,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:o}",
 		"cellId", cell->options.cell_id, "runId", cell->options.run_id, "specSignatureHash",
 		cell->options.spec_hash, "streamId", stream, "socket",
 		json_sprintf("%s_%u", cell->uds_base, WIRE_VSOCK_PORT), "connected",
 		cell->active != NULL, "silent", cell->silent, "connections",
-		(json_int_t)cell->n_connections, "sequence", (json_int_t)cell->sequence, "frames",
+		(json_int_t)cell->n_connections, "sequence", (json_int_t)cell->stream.sequence, "frames",
 		(json_int_t)cell->frames, "framesRejected", (json_int_t)cell->frames_rejected,
 		"bytes", (json_int_t)cell->bytes, "gaps", (json_int_t)cell->gaps, "guestDropped",
 		(json_int_t)cell->guest_dropped, "guestKernelLost",

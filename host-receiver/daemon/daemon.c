@@ -89,6 +89,13 @@ static void on_progress(void *ctx, int error, bool fatal)
 	cell_host_progress(&d->host);
 }
 
+static void on_full(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	cell_host_full(&d->host);
+}
+
 static void on_signal(void *ctx, int number)
 {
 	struct daemon *d = ctx;
@@ -173,6 +180,7 @@ static int start_pipeline(struct daemon *d)
 	struct pipeline_options options = {
 		.max_inflight = d->config.max_inflight,
 		.on_progress = on_progress,
+		.on_full = on_full,
 		.ctx = d,
 	};
 	char why[SIGN_WHY_MAX] = "no memory";

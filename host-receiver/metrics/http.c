@@ -365,7 +365,7 @@ static struct cell_numbers *copy_cells(const struct cell_host *host, size_t *ret
 		snprintf(to->id, sizeof(to->id), "%s", cell->options.cell_id);
 		to->connected = cell->active != NULL;
 		to->silent = cell->silent;
-		to->sequence = cell->sequence;
+		to->sequence = cell->stream.sequence;
 		to->frames = cell->frames;
 		to->frames_rejected = cell->frames_rejected;
 		to->bytes = cell->bytes;

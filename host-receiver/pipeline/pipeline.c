@@ -36,6 +36,7 @@ struct pipeline {
 	struct uuid_source uuids;
 	size_t max_inflight;
 	void (*on_progress)(void *ctx, int error, bool fatal);
+	void (*on_full)(void *ctx);
 	void *ctx;
 	unsigned closing_handles;
 
@@ -409,6 +410,8 @@ void pipeline_submit(struct pipeline *p, struct event *e)
 	account(p, p->open);
 	if (p->open->n_events == BATCH_EVENTS_MAX)
 		pipeline_flush(p);
+	if (p->on_full && pipeline_full(p))
+		p->on_full(p->ctx);
 }
 
 void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg)
@@ -474,6 +477,7 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	p->sink = o->sink;
 	p->max_inflight = o->max_inflight ? o->max_inflight : PIPELINE_INFLIGHT_DEFAULT;
 	p->on_progress = o->on_progress;
+	p->on_full = o->on_full;
 	p->ctx = o->ctx;
 	queue_init(&p->free_batches);
 	queue_init(&p->to_sign);

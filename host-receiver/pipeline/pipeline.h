@@ -65,6 +65,11 @@ struct pipeline_options {
 	 * a negative errno of the last commit; fatal: it will never go on.
 	 */
 	void (*on_progress)(void *ctx, int error, bool fatal);
+	/*
+	 * In pipeline_submit(), as often as pipeline_full() is true after it. It may not submit.
+	 * Optional.
+	 */
+	void (*on_full)(void *ctx);
 	void *ctx;
 };
 

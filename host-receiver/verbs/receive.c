@@ -142,6 +142,13 @@ static void on_progress(void *ctx, int error, bool fatal)
 	cell_host_progress(&r->host);
 }
 
+static void on_full(void *ctx)
+{
+	struct receive *r = ctx;
+
+	cell_host_full(&r->host);
+}
+
 static void on_signal(void *ctx, int number)
 {
 	(void)number;
@@ -192,6 +199,7 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		.signer = signer,
 		.sink = stdout_sink_new(STDOUT_FILENO),
 		.on_progress = on_progress,
+		.on_full = on_full,
 		.ctx = r,
 	};
 

@@ -214,7 +214,7 @@ def a_declared_connect_without_a_packet():
         r.wait_for("host.v1.tap_link", before + 5)
         events = r.stop()
         assert len(unwitnessed(events)) == 1, unwitnessed(events)
-        assert "nothing was seen of declared connects" in r.log()
+        assert "the host saw nothing of declared connects" in r.log()
         netns.nft("delete table inet cell")
 
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A cell's stream of events (events.md section 4): whose it is, where its events go, and the number
+ * of the last one. It never decides what is reported. Loop thread only.
+ */
+#pragma once
+
+#include "host-receiver/pipeline/pipeline.h"
+
+struct stream {
+	struct pipeline *pipeline;	  /* borrowed */
+	struct stream_identity *identity; /* owned; see stream_close() */
+	uint64_t *counts;		  /* borrowed; the events of all streams, by type */
+	uint64_t sequence;		  /* of the last event */
+};
+
+/* The texts and the id are copied. counts has _EVENT_TYPE_MAX entries. 0 or -ENOMEM. */
+int stream_open(struct stream *s, struct pipeline *pipeline, uint64_t *counts, const char *cell_id,
+		const char *run_id, const char *spec_hash, const uint8_t id[static UUID_SIZE]);
+
+/* The identity is freed once every event of the stream is committed. */
+void stream_close(struct stream *s);
+
+/* The next event: fill it, then submit it before the next one begins. Never NULL. */
+struct event *stream_begin(struct stream *s, enum event_type type);
+void stream_submit(struct stream *s, struct event *e);
+
+/* A copy that lives as long as the event that begins next or has begun. */
+struct wire_text stream_copy(struct stream *s, struct wire_text text);
