@@ -274,7 +274,7 @@ def a_restart_serves_the_same_cells():
         with open(d.file("state/cells/bad.json"), "w") as f:
             f.write("{")
         d.start()
-        assert "cannot be understood" in d.log()
+        assert "cannot be served" in d.log()
         shown = json.loads(d.run("cell", "show", "b", "--json"))["cell"]
         assert shown["rate"] == 77
         d.connect("a").sendall(spawned(1))
