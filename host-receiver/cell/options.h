@@ -21,6 +21,8 @@
 #define CELL_KEEPALIVE_DEFAULT_MS      10000u
 #define CELL_CONNECT_WITHIN_DEFAULT_MS 30000u
 #define CELL_RATE_DEFAULT	       20000u
+#define CELL_RATE_BYTES_DEFAULT	       (16u * 1024u * 1024u)
+#define CELL_RATE_CONNECTIONS_DEFAULT  10u
 #define CELL_SOCKET_MODE_DEFAULT       0660
 
 /* Strings are borrowed from whoever was parsed. */
@@ -28,7 +30,8 @@ struct cell_options {
 	const char *uds_base, *cell_id, *run_id, *spec_hash;
 	unsigned keepalive_ms;	    /* 0: off */
 	unsigned connect_within_ms; /* 0: off */
-	unsigned rate;		    /* frames a second */
+	/* Ceilings, a second each (delivery.md section 5). */
+	unsigned rate, rate_bytes, rate_connections;
 	bool check_peer_uid;
 	uid_t peer_uid;
 	bool set_owner;
@@ -41,7 +44,7 @@ struct cell_options {
 };
 
 /* Their target is a struct cell_options; each takes a value. */
-#define CELL_OPTION_ROWS 18u
+#define CELL_OPTION_ROWS 20u
 extern const struct option_row cell_option_rows[CELL_OPTION_ROWS];
 
 void cell_options_defaults(struct cell_options *o);

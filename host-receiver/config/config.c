@@ -51,6 +51,9 @@ static const struct key keys[] = {
 	{"receiver", "connect_within", KEY_DURATION, AT(connect_within_ms), "30s", 1, DAY_MS,
 	 .zero = true},
 	{"receiver", "rate", KEY_NUMBER, AT(rate), "20000", 1, 1000000000},
+	{"receiver", "rate_bytes", KEY_SIZE, AT(rate_bytes), "16M", 64 * KIB, 2048 * MIB},
+	{"receiver", "rate_connections", KEY_NUMBER, AT(rate_connections), "10", 1, 1000000},
+	{"receiver", "stop_timeout", KEY_DURATION, AT(stop_timeout_ms), "20s", 100, DAY_MS},
 	{"receiver", "max_cells", KEY_NUMBER, AT(max_cells), "4096", 1, 1000000},
 	{"receiver", "max_inflight", KEY_SIZE, AT(max_inflight), "64M", MIB, 1024 * 1024 * MIB,
 	 .restart = true},
@@ -66,6 +69,7 @@ static const struct key keys[] = {
 	{"signing", "algorithm", KEY_ALGORITHM, AT(sign_algorithm), ""},
 	{"signing", "kid", KEY_KID, AT(sign_kid), ""},
 	{"signing", "key_file", KEY_PATH, AT(sign_key_file), ""},
+	{"signing", "required", KEY_BOOLEAN, AT(sign_required), "no"},
 	{"metrics", "listen", KEY_LISTEN, AT(metrics_listen), "127.0.0.1:9464"},
 	{"metrics", "per_cell", KEY_BOOLEAN, AT(metrics_per_cell), "no"},
 };
@@ -462,6 +466,9 @@ static void check_whole(struct reading *r)
 	if (off && *c->sign_key_file)
 		complain(r, line_of(r, AT(sign_key_file)),
 			 "[signing] key_file: expected an algorithm other than off with it");
+	if (off && c->sign_required)
+		complain(r, line_of(r, AT(sign_required)),
+			 "[signing] required: expected an algorithm other than off with it");
 	if (*c->sign_key_file && !*c->sign_algorithm)
 		complain(r, line_of(r, AT(sign_key_file)),
 			 "[signing] key_file: expected algorithm and kid beside it");

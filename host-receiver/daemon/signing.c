@@ -15,9 +15,30 @@ static int open_signer(const char *algorithm, const char *kid, const char *key_f
 	return signer_open(&options, ret, why);
 }
 
+static int check_required(const struct config *c, const struct signer *signer,
+			  char why[SIGN_WHY_MAX])
+{
+	if (!c->sign_required || signer_algorithm(signer) != SIGN_OFF)
+		return 0;
+	snprintf(why, SIGN_WHY_MAX,
+		 "[signing] required = yes, but neither the file nor the environment names an "
+		 "algorithm");
+	return -EINVAL;
+}
+
 int daemon_open_signer(const struct config *c, struct signer **ret, char why[SIGN_WHY_MAX])
 {
-	return open_signer(c->sign_algorithm, c->sign_kid, c->sign_key_file, ret, why);
+	struct signer *signer;
+	int r = open_signer(c->sign_algorithm, c->sign_kid, c->sign_key_file, &signer, why);
+
+	if (r < 0)
+		return r;
+	r = check_required(c, signer, why);
+	if (r < 0)
+		signer_free(signer);
+	else
+		*ret = signer;
+	return r;
 }
 
 void daemon_warn_if_unsigned(const struct signer *signer)
@@ -51,6 +72,12 @@ int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
 		return -EINVAL;
 	}
 	r = open_signer(algorithm, kid, wanted->sign_key_file, ret, why);
+	if (r == 0) {
+		r = check_required(wanted, *ret, why);
+		if (r < 0)
+			signer_free(take_ptr(*ret));
+		return r;
+	}
 	if (r != -ENOKEY)
 		return r;
 	if (same && !*d->config.sign_key_file)

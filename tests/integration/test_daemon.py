@@ -322,6 +322,23 @@ def the_manual_names_every_key():
             assert f"# {section}\n" in manual, section
 
 
+def required_signing_never_falls_back():
+    with Daemon("[signing]\nrequired = yes\n", sign=False, start=False) as d:
+        d.start(wait=False)
+        assert d.process.wait(20) == 78, d.log()
+        assert "required = yes" in d.log() and d.segments() == []
+    with Daemon() as d:
+        d.add("a")
+        signing = d.base_config
+        reload(d, "required = yes\n", "configuration applied")
+        d.base_config = signing.split("[signing]")[0]
+        reload(d, "[signing]\nalgorithm = off\nrequired = yes\n", "other than off with it")
+        reload(d, "[signing]\nrequired = yes\n", "say algorithm = off")
+        d.add("b")
+        d.stop()
+        d.verify()
+
+
 def unsigned_evidence_is_warned_of():
     with Daemon() as d:
         assert "not signed" not in d.log()
@@ -566,6 +583,7 @@ if __name__ == "__main__":
           a_refused_reload_changes_nothing, a_reload_keeps_the_signer_of_the_environment,
           a_reload_signs_as_the_file_says, a_restart_serves_the_same_cells, two_daemons,
           bad_configuration_is_told_whole, the_manual_names_every_key,
+          required_signing_never_falls_back,
           unsigned_evidence_is_warned_of, metrics_and_health,
           metrics_move_to_another_address_of_their_port, tail_reads_and_follows,
           a_terminal_is_shown_nothing_that_it_obeys, killed_at_any_instant])
