@@ -85,7 +85,7 @@ static void cell_update(struct cell *cell)
 	const bool listen = !throttled && !(cell->state == CELL_SUCCEEDING && !paused);
 	uint64_t next;
 
-	if (cell->removed)
+	if (cell->removed || cell->quiet)
 		return;
 	if (cell->active)
 		connection_poll(cell->active, !throttled && !paused);
@@ -812,20 +812,29 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	return 0;
 }
 
-static bool may_drain(const struct cell_host *host)
-{
-	return host->drain_until_ns == 0 ||
-	       (!pipeline_full(host->pipeline) && monotonic_ns() < host->drain_until_ns);
-}
-
 /* Read what the active connection, and then its successor, sent so far. */
 static void drain_all(struct cell *cell)
 {
 	const struct connection *read = NULL;
 
-	while (cell->active && cell->active != read && may_drain(cell->host)) {
+	while (cell->active && cell->active != read) {
 		read = cell->active;
 		drain(cell, CONNECTION_DRAIN_MAX);
+	}
+}
+
+void cell_quiesce(struct cell *cell)
+{
+	cell->quiet = true;
+	uv_poll_stop(&cell->listen_poll);
+	uv_timer_stop(&cell->timer);
+	cell_socket_close(&cell->socket);
+	if (cell->active)
+		connection_poll(cell->active, false);
+	if (cell->newcomer) {
+		/* It contested nothing: it only came too late. */
+		connection_close(take_ptr(cell->newcomer));
+		cell->state = CELL_CONNECTED;
 	}
 }
 
@@ -837,8 +846,10 @@ void cell_remove(struct cell *cell, const char *reason)
 	if (cell->active)
 		connection_poll(cell->active, false);
 	/* Those that have connected already are read, and the successor of a dead connection. */
-	accept_some(cell, true);
-	drain_all(cell);
+	if (!cell->quiet) {
+		accept_some(cell, true);
+		drain_all(cell);
+	}
 	if (cell->newcomer)
 		refuse_newcomer(cell);
 	if (cell->active)

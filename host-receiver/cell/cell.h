@@ -46,8 +46,6 @@ struct cell_host {
 	struct cell *cells; /* list */
 	unsigned ending;    /* removed, and not sealed yet */
 	bool paused;	    /* nothing is read: too much is in flight */
-	/* Not 0: all cells are to be removed; until then what has arrived is still read. */
-	uint64_t drain_until_ns;
 	struct cell_host_stats stats;
 	struct spare_fd spare;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
@@ -86,6 +84,7 @@ struct cell {
 	uint64_t timer_at_ns; /* what the timer is set to; 0: not set */
 	unsigned open_handles;
 	bool listening, removed;
+	bool quiet;				/* cell_quiesce() was called */
 	void (*on_connection_ended)(void *ctx); /* optional */
 	void *ctx;
 
@@ -147,10 +146,16 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 void cell_stream_id(uint8_t ret[static UUID_SIZE]);
 
 /*
- * Read what has arrived (with drain_until_ns only until then, and only while there is room in
- * flight: that bounds the time which the end of all cells takes), end the connection, unlink the
- * socket, seal the stream with this reason (static: "removed", "shutdown", "once") and free the
- * cell later. With probes the seal comes after their last readings, at most POOL_GIVE_UP_MS later;
- * until then host->ending counts the cell. on_sealed may be called from within.
+ * The first step of the receiver's end (delivery.md section 4): the socket is closed and unlinked,
+ * nothing is accepted or read any more. What was read is still committed and acknowledged. Then
+ * cell_remove() reads nothing: the guest sends again what nobody acknowledged.
+ */
+void cell_quiesce(struct cell *cell);
+
+/*
+ * Read what has arrived, unless the cell is quiet, end the connection, unlink the socket, seal the
+ * stream with this reason (static: "removed", "shutdown", "once") and free the cell later. With
+ * probes the seal comes after their last readings, at most POOL_GIVE_UP_MS later; until then
+ * host->ending counts the cell. on_sealed may be called from within.
  */
 void cell_remove(struct cell *cell, const char *reason);

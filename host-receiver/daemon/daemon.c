@@ -17,11 +17,87 @@
 #include "host-receiver/control/notify.h"
 #include "host-receiver/daemon/internal.h"
 
-#define STOP_WITHIN_MS 4500u /* 5 s are promised */
-#define STOP_DRAIN_MS  1000u /* of which so many for reading what has arrived */
-
 /* ---- the end ------------------------------------------------------------------------------------
+ *
+ * delivery.md section 4, in the order of the functions below: stop() closes the listeners and stops
+ * reading; when all that was read is committed, seal_all() ends the connections and seals the
+ * streams; when the seals are committed, is_done() is true and finish() closes the rest.
  */
+
+/* A cell whose seal is not committed yet. */
+struct unsealed {
+	struct unsealed *next, **link;
+	struct daemon *d;
+	char id[CELL_ID_MAX + 1];
+};
+
+static void on_seal_committed(void *arg)
+{
+	struct unsealed *u = arg;
+
+	*u->link = u->next;
+	if (u->next)
+		u->next->link = u->link;
+	free(u);
+}
+
+static void on_sealed(void *arg)
+{
+	struct unsealed *u = arg;
+
+	pipeline_defer(u->d->pipeline, on_seal_committed, u);
+}
+
+/* Remember the cell until its seal is committed, for on_overdue(). */
+static void watch_seal(struct daemon *d, struct cell *cell)
+{
+	struct unsealed *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return;
+	u->d = d;
+	snprintf(u->id, sizeof(u->id), "%s", cell->options.cell_id);
+	u->next = d->unsealed;
+	u->link = &d->unsealed;
+	if (u->next)
+		u->next->link = &u->next;
+	d->unsealed = u;
+	cell->on_sealed = on_sealed;
+	cell->sealed_ctx = u;
+}
+
+static void seal_all(void *arg)
+{
+	struct daemon *d = arg;
+	struct cell *next;
+
+	if (d->life.finished)
+		return;
+	for (struct cell *cell = d->host.cells; cell; cell = next) {
+		next = cell->next;
+		cell_remove(cell, "shutdown");
+	}
+	pipeline_flush(d->pipeline);
+}
+
+static void stop(struct daemon *d)
+{
+	if (d->life.stopping)
+		return;
+	lifecycle_stop(&d->life, (unsigned)d->config.stop_timeout_ms);
+	notify_manager("STOPPING=1");
+	log_info("msg=\"stopping\" cells=%u", d->host.stats.cells);
+	for (struct cell *cell = d->host.cells; cell; cell = cell->next) {
+		cell_index_remove(&d->cells, cell);
+		daemon_forget_added(d, cell);
+		watch_seal(d, cell);
+		cell_quiesce(cell);
+	}
+	if (d->host.cells) {
+		pipeline_defer(d->pipeline, seal_all, d);
+		pipeline_flush(d->pipeline);
+	}
+}
 
 static bool is_done(void *ctx)
 {
@@ -30,7 +106,8 @@ static bool is_done(void *ctx)
 	if (!d->pipeline)
 		return true;
 	pipeline_flush(d->pipeline);
-	return !d->tasks && !d->states_staged && d->host.ending == 0 && pipeline_idle(d->pipeline);
+	return !d->tasks && !d->states_staged && !d->host.cells && d->host.ending == 0 &&
+	       pipeline_idle(d->pipeline);
 }
 
 static void finish(void *ctx)
@@ -52,29 +129,18 @@ static void finish(void *ctx)
 	uv_close((uv_handle_t *)&d->second, NULL);
 }
 
+/* What is not committed was not acknowledged: the guests send it to the next run. */
 static void on_overdue(void *ctx)
 {
-	(void)ctx;
-	log_error("msg=\"the log does not take the rest of the evidence; not all is sealed\"");
+	const struct daemon *d = ctx;
+	const int error = pipeline_stats(d->pipeline)->sink_error;
+
+	for (const struct unsealed *u = d->unsealed; u; u = u->next)
+		log_error("msg=\"not sealed\" cell=%s", u->id);
+	log_error("msg=\"the log did not take the rest of the evidence within stop_timeout; "
+		  "not all streams are sealed\" stop_timeout_ms=%" PRIu64 " why=\"%s\"",
+		  d->config.stop_timeout_ms, error ? strerror(-error) : "the disk is slow");
 	_exit(EXIT_FAILURE);
-}
-
-static void stop(struct daemon *d)
-{
-	struct cell *next;
-
-	if (d->life.stopping)
-		return;
-	lifecycle_stop(&d->life, STOP_WITHIN_MS);
-	notify_manager("STOPPING=1");
-	log_info("msg=\"stopping\" cells=%u", d->host.stats.cells);
-	d->host.drain_until_ns = monotonic_ns() + STOP_DRAIN_MS * NSEC_PER_MSEC;
-	for (struct cell *cell = d->host.cells; cell; cell = next) {
-		next = cell->next;
-		cell_index_remove(&d->cells, cell);
-		daemon_forget_added(d, cell);
-		cell_remove(cell, "shutdown");
-	}
 }
 
 /* ---- what happens -------------------------------------------------------------------------------

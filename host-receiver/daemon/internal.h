@@ -36,9 +36,10 @@ struct daemon {
 	struct metrics_server *metrics; /* NULL: off */
 	struct cell_index cells;
 	struct unserved unserved;
-	struct cell_task *tasks; /* adds and removals under way */
-	bool states_staged;	 /* the last run's cells wait for their opened records */
-	int state_fd;		 /* of state_dir/cells; locked */
+	struct cell_task *tasks;   /* adds and removals under way */
+	struct unsealed *unsealed; /* at the end: cells whose seal is not committed */
+	bool states_staged;	   /* the last run's cells wait for their opened records */
+	int state_fd;		   /* of state_dir/cells; locked */
 	struct retention retention;
 	uint64_t started_ns, watchdog_ms, watchdog_due_ns;
 	int sink_error;	       /* the one that was logged last */
