@@ -253,23 +253,26 @@ static bool in_group(int fd, gid_t primary, gid_t wanted)
 	return false;
 }
 
-static bool may(const struct control_server *server, int fd)
+static bool may_ask(const struct control_server *server, int fd, const struct ucred *peer)
 {
-	struct ucred peer;
-	socklen_t size = sizeof(peer);
+	return peer->uid == 0 || peer->uid == geteuid() ||
+	       (server->has_gid && in_group(fd, peer->gid, server->gid));
+}
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
-		return false;
-	return peer.uid == 0 || peer.uid == geteuid() ||
-	       (server->has_gid && in_group(fd, peer.gid, server->gid));
+static bool has_place(const struct control_server *server, const struct ucred *peer)
+{
+	return server->n_clients < CONTROL_CLIENTS_MAX - (peer->uid == 0 ? 0 : CONTROL_FOR_ROOT);
 }
 
 /* Takes fd. */
 static void accept_client(struct control_server *server, int fd)
 {
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
 	struct client *c;
 
-	if (server->n_clients >= CONTROL_CLIENTS_MAX || !(c = calloc(1, sizeof(*c)))) {
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+	    !has_place(server, &peer) || !(c = calloc(1, sizeof(*c)))) {
 		close_fd(fd);
 		return;
 	}
@@ -290,7 +293,7 @@ static void accept_client(struct control_server *server, int fd)
 		close_client(c);
 	} else if (uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read) < 0) {
 		close_client(c);
-	} else if (!may(server, fd)) {
+	} else if (!may_ask(server, fd, &peer)) {
 		respond(c, control_refusal(EX_NOPERM, "not permitted: only root, the daemon's user "
 						      "and its control_group may ask"));
 	}
@@ -409,7 +412,13 @@ int control_server_new(uv_loop_t *loop, const struct control_server_options *o,
 		goto fail;
 	server->spare.report = o->report_shortage;
 	spare_fd_open(&server->spare);
-	uv_poll_init(loop, &server->poll, server->fd);
+	r = uv_poll_init(loop, &server->poll, server->fd);
+	if (r < 0) {
+		unlink(o->path);
+		close_fd(server->spare.fd);
+		explain(why, -r, o->path, "cannot poll");
+		goto fail;
+	}
 	server->poll.data = server;
 	uv_poll_start(&server->poll, UV_READABLE, on_listen);
 	*ret = server;

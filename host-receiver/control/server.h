@@ -15,7 +15,8 @@
 
 #define CONTROL_REQUEST_MAX (64u * 1024u) /* bytes, '\n' included */
 #define CONTROL_STALL_MS    5000u	  /* of a client, from its connect to its end */
-#define CONTROL_CLIENTS_MAX 64u		  /* at once; more are closed at once */
+#define CONTROL_CLIENTS_MAX 64u		  /* at a time; more are closed at once */
+#define CONTROL_FOR_ROOT    2u		  /* places that only root may take */
 #define CONTROL_SOCKET_MODE 0660
 #define CONTROL_WHY_MAX	    512u
 

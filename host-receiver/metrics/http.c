@@ -12,6 +12,13 @@
 #define PREFIX	 "cellos_host_telemetry_"
 #define US_PER_S 1000000.0
 
+/* A connection, from its accept to its close. */
+struct http_client {
+	struct http_client *next, **link;
+	int fd; /* libmicrohttpd's */
+	uint64_t since_ns;
+};
+
 /* A cell's numbers as the loop left them. */
 struct cell_numbers {
 	char id[CELL_ID_MAX + 1];
@@ -29,6 +36,9 @@ struct metrics_server {
 	struct cell_host_stats loop;
 	struct metrics_health health;
 	uint64_t published_ns;
+
+	pthread_mutex_t clients_lock;
+	struct http_client *clients; /* list */
 
 	pthread_mutex_t cells_lock; /* held while they are printed */
 	struct cell_numbers *cells; /* owned; NULL: not wanted, or none */
@@ -257,11 +267,70 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 		free(body);
 		return MHD_NO;
 	}
+	/* One request a connection, so that its time can be bounded. */
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
 				"text/plain; version=0.0.4; charset=utf-8");
 	result = MHD_queue_response(connection, status, response);
 	MHD_destroy_response(response);
 	return result;
+}
+
+/* ---- clients ------------------------------------------------------------------------------------
+ */
+
+static void remember_client(struct metrics_server *m, struct MHD_Connection *connection, void **ret)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct http_client *c = info ? calloc(1, sizeof(*c)) : NULL;
+
+	*ret = c;
+	if (!c)
+		return;
+	c->fd = info->connect_fd;
+	c->since_ns = monotonic_ns();
+	c->next = m->clients;
+	c->link = &m->clients;
+	if (c->next)
+		c->next->link = &c->next;
+	m->clients = c;
+}
+
+static void forget_client(struct http_client *c)
+{
+	if (!c)
+		return;
+	*c->link = c->next;
+	if (c->next)
+		c->next->link = c->link;
+	free(c);
+}
+
+/* libmicrohttpd calls it before it closes the descriptor. */
+static void on_client(void *ctx, struct MHD_Connection *connection, void **client,
+		      enum MHD_ConnectionNotificationCode what)
+{
+	struct metrics_server *m = ctx;
+
+	pthread_mutex_lock(&m->clients_lock);
+	if (what == MHD_CONNECTION_NOTIFY_STARTED)
+		remember_client(m, connection, client);
+	else
+		forget_client(*client);
+	pthread_mutex_unlock(&m->clients_lock);
+}
+
+/* The library only bounds the time between two bytes. */
+static void cut_slow_clients(struct metrics_server *m)
+{
+	const uint64_t now_ns = monotonic_ns();
+
+	pthread_mutex_lock(&m->clients_lock);
+	for (const struct http_client *c = m->clients; c; c = c->next)
+		if (now_ns - c->since_ns >= METRICS_REQUEST_MS * NSEC_PER_MSEC)
+			shutdown(c->fd, SHUT_RDWR);
+	pthread_mutex_unlock(&m->clients_lock);
 }
 
 /* ---- the socket ---------------------------------------------------------------------------------
@@ -333,6 +402,7 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 	m->published_ns = monotonic_ns();
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_mutex_init(&m->cells_lock, NULL);
+	pthread_mutex_init(&m->clients_lock, NULL);
 	r = strncmp(where, "unix:", 5) == 0 ? listen_unix(m, where + 5, &fd)
 					    : listen_inet(where, &fd);
 	if (r < 0) {
@@ -343,8 +413,10 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 	/* Not select(2): with thousands of cells descriptors are above FD_SETSIZE. */
 	m->http = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, m,
 				   MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-				   METRICS_CLIENTS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-				   METRICS_IDLE_S, MHD_OPTION_END);
+				   METRICS_CLIENTS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+				   METRICS_PER_ADDRESS, MHD_OPTION_CONNECTION_TIMEOUT,
+				   (unsigned)(METRICS_REQUEST_MS / MSEC_PER_SEC),
+				   MHD_OPTION_NOTIFY_CONNECTION, on_client, m, MHD_OPTION_END);
 	if (!m->http) {
 		close_fd(fd);
 		metrics_server_free(m);
@@ -390,6 +462,7 @@ void metrics_server_publish(struct metrics_server *m, const struct cell_host *ho
 	m->health = *health;
 	m->published_ns = monotonic_ns();
 	pthread_mutex_unlock(&m->lock);
+	cut_slow_clients(m);
 	/* While these are being printed the loop does not wait: the next second has newer ones. */
 	if (pthread_mutex_trylock(&m->cells_lock) != 0)
 		return;
@@ -408,6 +481,7 @@ void metrics_server_free(struct metrics_server *m)
 		MHD_stop_daemon(m->http);
 	if (*m->socket_path)
 		unlink(m->socket_path);
+	pthread_mutex_destroy(&m->clients_lock);
 	pthread_mutex_destroy(&m->cells_lock);
 	pthread_mutex_destroy(&m->lock);
 	free(m->cells);

@@ -9,8 +9,9 @@
 #include "host-receiver/cell/cell.h"
 #include "host-receiver/evidence/log.h"
 
-#define METRICS_CLIENTS_MAX   64u
-#define METRICS_IDLE_S	      10u /* a client that says nothing for so long is cut */
+#define METRICS_CLIENTS_MAX   256u
+#define METRICS_PER_ADDRESS   4u    /* connections of one address; a Unix socket has none */
+#define METRICS_REQUEST_MS    5000u /* a connection with its one request is cut after this time */
 #define METRICS_LOOP_STALL_MS 5000u
 #define METRICS_WHY_MAX	      512u
 

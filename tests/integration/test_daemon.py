@@ -9,11 +9,13 @@ import pathlib
 import pty
 import random
 import re
+import select
 import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -408,6 +410,55 @@ def free_port():
                 pass
 
 
+def slow_http_clients_shut_nobody_out():
+    with Daemon(start=False) as d:
+        port = free_port()
+        d.base_config = d.base_config.replace(f"unix:{d.file('metrics')}", f"127.0.0.1:{port}")
+        d.configure("")
+        d.start()
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        kept = [sock for sock in slow if select.select([sock], [], [], 0.05)[0] == []]
+        assert len(kept) == 4, f"{len(kept)} of 200 connections of one address"
+        other = http.client.HTTPConnection("127.0.0.1", port, timeout=60,
+                                           source_address=("127.0.0.2", 0))
+        other.request("GET", "/healthz")
+        assert other.getresponse().status == 200
+        # A byte from time to time does not keep a connection.
+        until = time.monotonic() + 120
+        while kept:
+            assert time.monotonic() < until, f"{len(kept)} slow clients are still served"
+            for sock in list(kept):
+                try:
+                    sock.send(b"G")
+                    if select.select([sock], [], [], 0.2)[0] and not sock.recv(1):
+                        kept.remove(sock)
+                except OSError:
+                    kept.remove(sock)
+        assert healthy(port)
+
+
+def two_places_are_kept_for_root():
+    if os.getuid() != 0:
+        print("skipped: needs root, to ask as another user", flush=True)
+        return
+    with Daemon() as d:
+        os.chmod(d.dir, 0o755)
+        os.chmod(d.control, 0o666)
+        script = ("import socket, sys\n"
+                  "socks = []\n"
+                  "for i in range(80):\n"
+                  "    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); socks.append(s)\n"
+                  "print('there', flush=True)\n"
+                  "sys.stdin.read()\n")
+        with subprocess.Popen(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                               sys.executable, "-c", script, d.control], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as crowd:
+            assert crowd.stdout.readline() == b"there\n"
+            for _ in range(20):
+                assert d.ask({"verb": "list"})["ok"], "root has its place at once"
+            crowd.stdin.close()
+
+
 def metrics_move_to_another_address_of_their_port():
     with Daemon(start=False) as d, socket.socket() as other:
         taken = free_port()
@@ -585,5 +636,6 @@ if __name__ == "__main__":
           bad_configuration_is_told_whole, the_manual_names_every_key,
           required_signing_never_falls_back,
           unsigned_evidence_is_warned_of, metrics_and_health,
+          slow_http_clients_shut_nobody_out, two_places_are_kept_for_root,
           metrics_move_to_another_address_of_their_port, tail_reads_and_follows,
           a_terminal_is_shown_nothing_that_it_obeys, killed_at_any_instant])
