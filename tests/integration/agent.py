@@ -2,6 +2,7 @@
 """What the tests of the agent share: a Unix listener that plays the host, the real agent, and
 python3-cbor2 as the independent decoder of its frames."""
 
+import fcntl
 import os
 import select
 import socket
@@ -9,9 +10,12 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 import cbor2
+
+from runner import PATIENCE, until
 
 AGENT = os.environ["CELLOS_AGENT"]
 
@@ -39,7 +43,7 @@ class Connection:
         self.data += chunk
         return True
 
-    def frame(self, timeout=5.0):
+    def frame(self, timeout=PATIENCE):
         """The next frame as a dict, or None at the time-out or the end."""
         until = time.monotonic() + timeout
         while True:
@@ -63,7 +67,7 @@ class Connection:
                 break
         return out
 
-    def until(self, match, timeout=10.0):
+    def until(self, match, timeout=PATIENCE):
         """Frames up to and with the first that matches; fails when none comes."""
         until, out = time.monotonic() + timeout, []
         while time.monotonic() < until:
@@ -74,6 +78,10 @@ class Connection:
             if match(f):
                 return out
         raise AssertionError(f"no frame matched within {timeout} s; got {out[-20:]}")
+
+    def waiting(self):
+        """How many bytes have come and are not read."""
+        return struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0]
 
     def reset(self):
         """End it as a VM snapshot does: the guest's side sees ECONNRESET. A Unix socket gives that
@@ -101,7 +109,7 @@ class Host:
         self.sock.close()
         os.unlink(self.path)
 
-    def accept(self, timeout=5.0):
+    def accept(self, timeout=PATIENCE):
         self.sock.settimeout(timeout)
         sock, _ = self.sock.accept()
         sock.settimeout(None)
@@ -136,7 +144,26 @@ class Agent:
                                         stdin=subprocess.DEVNULL, **popen)
         self.pid = self.process.pid
 
-    def stop(self, timeout=5.0):
+    def wait_idle(self):
+        """Until it has nothing more to do: asleep at each of ten looks, and no more than a
+        heartbeat's work between them."""
+        def cpu_and_state():
+            with open(f"/proc/{self.pid}/stat") as f:
+                fields = f.read().rpartition(")")[2].split()
+            return int(fields[11]) + int(fields[12]), fields[0]
+
+        def idle():
+            begin, _ = cpu_and_state()
+            for _ in range(10):
+                time.sleep(0.03)
+                cpu, state = cpu_and_state()
+                if state != "S" or cpu > begin + 1:
+                    return False
+            return True
+
+        until(idle, "an agent with nothing to do")
+
+    def stop(self, timeout=PATIENCE):
         if self.process.poll() is None:
             self.process.terminate()
         try:

@@ -13,6 +13,7 @@ import time
 
 import oracle
 from receiver import HASH, RECEIVER
+from runner import PATIENCE, until
 
 
 class BadDisk:
@@ -89,16 +90,14 @@ class Daemon:
         before = self.log().count('msg="ready"')
         self.process = subprocess.Popen([RECEIVER, "serve", "--config", self.file("conf")],
                                         stdin=subprocess.DEVNULL, stderr=self.err, env=self.env)
-        until = time.monotonic() + 20
-        while wait and self.log().count('msg="ready"') == before:
-            assert self.process.poll() is None and time.monotonic() < until, self.log()
-            time.sleep(0.005)
+        if wait:
+            until(lambda: self.process.poll() is not None or
+                  self.log().count('msg="ready"') > before, "a ready daemon", 0.005)
+            assert self.process.poll() is None, self.log()
 
-    def wait_log(self, text, count=1, timeout=10):
-        until = time.monotonic() + timeout
-        while self.log().count(text) < count:
-            assert time.monotonic() < until, f"no {text!r}:\n{self.log()}"
-            time.sleep(0.01)
+    def wait_log(self, text, count=1, timeout=PATIENCE):
+        until(lambda: self.log().count(text) >= count,
+              lambda: f"{count} x {text!r} in the log:\n{self.log()}", patience=timeout)
 
     def run(self, *args, want=0):
         run = subprocess.run([RECEIVER, *args, "--control", self.control], capture_output=True,
@@ -110,7 +109,7 @@ class Daemon:
         return self.run("cell", "add", "--cell-id", cell, "--run-id", "run", "--spec-hash", HASH,
                         "--uds", self.file(cell), *options, want=want).strip()
 
-    def ask(self, request, timeout=10):
+    def ask(self, request, timeout=PATIENCE):
         """A request past the client."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout)
@@ -124,7 +123,7 @@ class Daemon:
 
     def http(self, path):
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
+            sock.settimeout(PATIENCE)
             sock.connect(self.file("metrics"))
             sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             data = b""
@@ -153,19 +152,31 @@ class Daemon:
     def events(self):
         return [oracle.check_line(line, self.keys) for line in self.lines()]
 
-    def wait_for(self, name, count=1, timeout=10):
-        until = time.monotonic() + timeout
-        while len(found := oracle.named(self.events(), name)) < count:
-            assert time.monotonic() < until, f"{len(found)} of {count} x {name}:\n{self.log()}"
-            time.sleep(0.02)
-        return found
+    def wait_for(self, name, count=1, timeout=PATIENCE):
+        """Until so many whole records of a type are on disk; those events."""
+        end = f'"type":"{oracle.PREFIX}{name}"'.encode()
 
-    def wait_for_totals(self, timeout=60, **want):
+        def enough():
+            # Counting is cheap and checking is not: check only what may be enough.
+            if sum(end in line for line in self.lines()) < count:
+                return None
+            found = oracle.named(self.events(), name)
+            return found if len(found) >= count else None
+
+        return until(enough, lambda: f"{count} x {name}:\n{self.log()}", 0.02, timeout)
+
+    def wait_metrics(self, text):
+        """Until /metrics has this text; the whole of it."""
+        return until(lambda: text in (page := self.http("/metrics")[1]) and page,
+                     lambda: f"{text!r} in {self.http('/metrics')[1]}", 0.1)
+
+    def wait_for_totals(self, timeout=PATIENCE, **want):
         """Until the daemon's own totals are these."""
-        until = time.monotonic() + timeout
-        while any((status := self.ask({"verb": "status"}, 30))[k] != v for k, v in want.items()):
-            assert time.monotonic() < until, {k: status[k] for k in want}
-            time.sleep(0.1)
+        def totals():
+            status = self.ask({"verb": "status"})
+            return {k: status[k] for k in want}
+
+        until(lambda: totals() == want, lambda: f"{want}: {totals()}", 0.1, timeout)
 
     def streams(self):
         """stream id -> its events, each checked to be without a hole."""
@@ -184,7 +195,7 @@ class Daemon:
     def stop(self, want=0):
         begin = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(15) == want, self.log()
+        assert self.process.wait(PATIENCE) == want, self.log()
         return time.monotonic() - begin
 
     def verify(self, want=0, *options):

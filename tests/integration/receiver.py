@@ -16,6 +16,7 @@ import time
 import cbor2
 
 import oracle
+from runner import PATIENCE, until
 
 RECEIVER = os.environ["CELLOS_RECEIVER"]
 HASH = "sha256:" + "5" * 64
@@ -75,11 +76,11 @@ class Receiver:
         self.process = subprocess.Popen(
             args + list(options), stdin=subprocess.DEVNULL, stdout=stdout or self.out,
             stderr=self.err, env={**os.environ, **(env or {})})
-        until = time.monotonic() + 20
         # The path is there an instant before it listens.
-        while wait and 'msg="listening"' not in self.log():
-            assert self.process.poll() is None and time.monotonic() < until, self.log()
-            time.sleep(0.005)
+        if wait:
+            until(lambda: self.process.poll() is not None or 'msg="listening"' in self.log(),
+                  "a receiver that listens", 0.005)
+            assert self.process.poll() is None, self.log()
 
     def file(self, name):
         return os.path.join(self.dir.name, name)
@@ -110,21 +111,26 @@ class Receiver:
         with open(self.evidence_path, "rb") as f:
             return f.read()
 
-    def wait_for(self, name, count=1, timeout=10.0):
+    def wait_for(self, name, count=1, timeout=PATIENCE):
         """Until so many events of the type are on disk; the events so far."""
-        until = time.monotonic() + timeout
-        while True:
-            data = self.lines()
-            data = data[:data.rfind(b"\n") + 1]
-            if data:
-                events = oracle.check(data, self.keys, sealed=False)
-                if len(oracle.named(events, name)) >= count:
-                    return events
-            assert time.monotonic() < until, \
-                f"no {count} x {name}: {[e['type'] for e in events] if data else []}\n{self.log()}"
-            time.sleep(0.01)
+        end = f'"type":"{oracle.PREFIX}{name}"'.encode()
 
-    def stop(self, timeout=15.0):
+        def enough():
+            data = self.lines()
+            # Counting is cheap and checking is not: check only what may be enough.
+            if data.count(end) < count:
+                return None
+            events = oracle.check(data[:data.rfind(b"\n") + 1], self.keys, sealed=False)
+            return events if len(oracle.named(events, name)) >= count else None
+
+        return until(enough, lambda: f"{count} x {name}:\n{self.lines()[-4000:]}\n{self.log()}",
+                     patience=timeout)
+
+    def wait_log(self, text, count=1):
+        until(lambda: self.log().count(text) >= count,
+              lambda: f"{count} x {text!r} in the log:\n{self.log()}")
+
+    def stop(self, timeout=PATIENCE):
         """Seal, then judge by the oracle and by `verify`; the events."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -133,7 +139,7 @@ class Receiver:
         self.verify()
         return events
 
-    def stop_and_read(self, read_end, timeout=30.0):
+    def stop_and_read(self, read_end, timeout=PATIENCE):
         """Seal what waits for a reader of standard output that stood still; the events."""
         self.process.terminate()
         with os.fdopen(read_end, "rb") as f:
@@ -179,7 +185,7 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def closed_by_host(sock, timeout=3.0):
+def closed_by_host(sock, timeout=PATIENCE):
     """True when the receiver ends the connection in time; liveness bytes are read on the way."""
     until = time.monotonic() + timeout
     while time.monotonic() < until:

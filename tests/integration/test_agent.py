@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from agent import AGENT, Agent, Host, of, source
-from runner import main
+from runner import PATIENCE, main
 
 WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat=200")
 
@@ -35,13 +35,14 @@ def a_process_is_spawned_and_exits():
     with Host() as host, Agent(host, *WALK):
         conn = host.accept()
         conn.until(source("telemetry.heartbeat"))
-        child = subprocess.Popen(["sleep", "0.3"])
-        conn.until(lambda f: f["probe_source"] == "process.spawned"
-                   and f["guest_pid"] == child.pid)
-        child.wait()
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+        # A walk may see it before its exec, and again after it.
+        conn.until(lambda f: f["probe_source"] in ("process.spawned", "process.executed")
+                   and f["guest_pid"] == child.pid and f["guest_comm"] == "cat")
+        child.communicate()
         frames = conn.until(lambda f: f["probe_source"] == "process.exited"
                             and f["guest_pid"] == child.pid)
-        assert frames[-1]["guest_comm"] == "sleep", frames[-1]
+        assert frames[-1]["guest_comm"] == "cat", frames[-1]
         assert frames[-1]["detail"]["ppid"] == os.getpid()
 
 
@@ -49,9 +50,9 @@ def a_changed_comm_is_an_exec():
     with Host() as host, Agent(host, *WALK):
         conn = host.accept()
         conn.until(source("telemetry.heartbeat"))
-        child = subprocess.Popen(["sh", "-c", "read x; exec sleep 5"], stdin=subprocess.PIPE)
-        conn.until(lambda f: f["probe_source"] == "process.spawned"
-                   and f["guest_pid"] == child.pid)
+        child = subprocess.Popen(["sh", "-c", "read x; exec sleep 600"], stdin=subprocess.PIPE)
+        conn.until(lambda f: f["probe_source"] in ("process.spawned", "process.executed")
+                   and f["guest_pid"] == child.pid and f["guest_comm"] == "sh")
         child.stdin.write(b"\n")
         child.stdin.close()
         got = conn.until(lambda f: f["probe_source"] == "process.executed"
@@ -63,7 +64,15 @@ def a_changed_comm_is_an_exec():
 
 def what_was_there_is_not_told():
     with Host() as host, Agent(host, *WALK):
-        told = host.accept().frames(0.6)
+        conn = host.accept()
+        told = conn.until(source("telemetry.heartbeat"))
+        child = subprocess.Popen(["sleep", "600"])
+        # Once a new process is reported, the walks go on.
+        told += conn.until(lambda f: f["guest_pid"] == child.pid)
+        child.kill()
+        child.wait()
+        told += conn.until(lambda f: f["probe_source"] == "process.exited"
+                           and f["guest_pid"] == child.pid)
         assert not [f for f in of(told, "process.spawned") if f["guest_pid"] == os.getpid()]
 
 
@@ -150,7 +159,7 @@ def what_inotify_lost_is_told():
             for i in range(most + 10):
                 os.mkdir(os.path.join(watched, str(i)))
             agent.process.send_signal(signal.SIGCONT)
-            told = conn.until(source("telemetry.dropped"), 30)
+            told = conn.until(source("telemetry.dropped"))
             detail = told[-1]["detail"]
             # The kernel does not say how many: one is the least.
             assert detail["kernel_overrun"] == 1 and detail["queue_full"] == 0, detail
@@ -163,8 +172,13 @@ def what_inotify_lost_is_told():
 
 def heartbeats_tell_totals():
     with Host() as host, Agent(host, *WALK):
-        beats = of(host.accept().frames(1.5), "telemetry.heartbeat")
-        assert 5 <= len(beats) <= 8, f"{len(beats)} heartbeats in 1.5 s at 200 ms"
+        conn, beats = host.accept(), []
+        while len(beats) < 6:
+            beats += of(conn.until(source("telemetry.heartbeat")), "telemetry.heartbeat")
+        stamps = [f["guest_monotonic_ns"] for f in beats]
+        assert all(a < b for a, b in zip(stamps, stamps[1:])), stamps
+        # A machine that is busy makes them late, never early: five periods take their time.
+        assert stamps[-1] - stamps[0] >= 4 * 200_000_000, stamps
         for name in ("observed", "sent", "dropped", "kernel_lost", "queue_peak", "next_seq"):
             assert isinstance(beats[-1]["detail"][name], int)
         assert beats[-1]["detail"]["process_ok"] is True and "seq" not in beats[-1]
@@ -175,7 +189,7 @@ def sigterm_says_bye():
         conn = host.accept()
         conn.until(source("telemetry.heartbeat"))
         assert agent.stop() == 0
-        bye = conn.frames(2)[-1]
+        bye = conn.frames(PATIENCE)[-1]
         assert bye["probe_source"] == "telemetry.bye"
         detail = bye["detail"]
         assert detail["reason"] == "SIGTERM"
@@ -208,11 +222,11 @@ def the_parent_waits_for_hello():
         host.sock.listen(0)
         parent = subprocess.Popen(host.args(*WALK), stderr=subprocess.PIPE)
         conn = host.accept()
-        assert parent.wait(5) == 0
-        hello = conn.frame(0)
+        assert parent.wait(PATIENCE) == 0
+        # What was sent before the parent ended can be read at once.
         conn.read(0)
-        hello = hello or conn.frame(0.01)
-        assert hello["probe_source"] == "telemetry.hello", "the parent left before the hello"
+        hello = conn.frame(0)
+        assert hello and hello["probe_source"] == "telemetry.hello", "the parent left before the hello"
         with open(host.file("pid")) as f:
             pid = int(f.read())
         assert pid == hello["guest_pid"] != parent.pid
@@ -236,10 +250,10 @@ def no_receiver_is_exit_3():
         host.stop_listening()
         begin = time.monotonic()
         run = subprocess.run(host.args(*WALK, "--ready-timeout", "400"), capture_output=True,
-                             text=True, timeout=10)
+                             text=True, timeout=PATIENCE)
         took = time.monotonic() - begin
         assert run.returncode == 3, run
-        assert 0.4 <= took < 1.5, took
+        assert took >= 0.4, took
         assert "not ready in time" in run.stderr and host.path in run.stderr, run.stderr
         assert "No such file or directory" in run.stderr
         host.listen()
@@ -247,9 +261,10 @@ def no_receiver_is_exit_3():
 
 def no_wait_returns_at_once():
     with Host() as host:
-        begin = time.monotonic()
-        assert subprocess.run(host.args(*WALK, "--no-wait"), timeout=10).returncode == 0
-        assert time.monotonic() - begin < 1
+        # Nobody listens yet: a parent that waited would fail.
+        host.stop_listening()
+        assert subprocess.run(host.args(*WALK, "--no-wait"), timeout=PATIENCE).returncode == 0
+        host.listen()
         hello = host.accept().frame()
         os.kill(hello["guest_pid"], signal.SIGTERM)
 
@@ -259,7 +274,7 @@ def the_parent_becomes_the_command():
         parent = subprocess.Popen(host.args(*WALK, "--", "sh", "-c", "echo $$; exit 7"),
                                   stdout=subprocess.PIPE, text=True)
         conn = host.accept()
-        out, _ = parent.communicate(timeout=5)
+        out, _ = parent.communicate(timeout=PATIENCE)
         assert int(out) == parent.pid and parent.returncode == 7
         os.kill(conn.frame()["guest_pid"], signal.SIGTERM)
 
@@ -270,7 +285,7 @@ def a_command_that_cannot_run():
             run = subprocess.Popen(host.args(*WALK, "--", command), stderr=subprocess.PIPE,
                                    text=True)
             conn = host.accept()
-            _, err = run.communicate(timeout=5)
+            _, err = run.communicate(timeout=PATIENCE)
             assert run.returncode == status, (command, run.returncode)
             assert command in err
             conn.until(source("telemetry.bye"))
@@ -287,7 +302,7 @@ def a_fork_that_fails_is_exit_2():
                               "prlimit", "--nproc=0:0", *host.args(*WALK)],
                              # LeakSanitizer cannot fork either.
                              env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
-                             capture_output=True, text=True, timeout=10)
+                             capture_output=True, text=True, timeout=PATIENCE)
         assert run.returncode == 2 and "fork failed" in run.stderr, run
 
 
@@ -298,7 +313,7 @@ def the_ready_fd_gets_the_pid():
                                   pass_fds=[write_end])
         os.close(write_end)
         conn = host.accept()
-        assert parent.wait(5) == 0
+        assert parent.wait(PATIENCE) == 0
         pid = conn.frame()["guest_pid"]
         with os.fdopen(read_end) as f:
             assert f.read() == f"{pid}\n", "the pid, and closed behind it"
@@ -362,7 +377,7 @@ def usage_errors_name_the_option():
             (["stray"], ["stray", "--"]),
             (["--"], ["command"]),
             (["--foreground", "--", "true"], ["--foreground"])):
-        run = subprocess.run([AGENT, *options], capture_output=True, text=True, timeout=5)
+        run = subprocess.run([AGENT, *options], capture_output=True, text=True, timeout=PATIENCE)
         assert run.returncode == 64, (options, run)
         for word in words:
             assert word in run.stderr, (options, word, run.stderr)
@@ -388,7 +403,7 @@ def a_forced_source_that_is_missing():
     with Host() as host:
         run = subprocess.run(["unshare", "--pid", "--fork", *host.args(
             "--process", "proc-connector", "--ready-timeout", "2000")],
-            capture_output=True, text=True, timeout=10)
+            capture_output=True, text=True, timeout=PATIENCE)
         assert run.returncode == 3, run
         assert "--process" in run.stderr and "proc-connector" in run.stderr, run.stderr
 
@@ -408,10 +423,9 @@ def a_fallback_is_told():
 def version_1_writes_five_keys():
     with Host() as host, Agent(host, *WALK, "--content-version", "1") as agent:
         conn = host.accept()
-        subprocess.run(["sleep", "0.2"])
-        frames = conn.frames(0.6)
+        frames = conn.until(source("telemetry.heartbeat"))
         agent.stop()
-        frames += conn.frames(1)
+        frames += conn.frames(PATIENCE)
         assert not of(frames, "telemetry.hello") and not of(frames, "process.executed")
         assert of(frames, "telemetry.heartbeat") and of(frames, "telemetry.bye")
         for f in frames:
@@ -428,7 +442,13 @@ def excluded_pids_are_not_told():
             child.stdin.write(b"\n")
             child.stdin.close()
             child.wait()
-            told = conn.frames(0.5)
+            # The end of one that is not excluded comes after it.
+            other = subprocess.Popen(["sleep", "600"])
+            told = conn.until(lambda f: f["guest_pid"] == other.pid)
+            other.kill()
+            other.wait()
+            told += conn.until(lambda f: f["guest_pid"] == other.pid and
+                               f["probe_source"] == "process.exited")
             assert not [f for f in told if f["guest_pid"] == child.pid], told
 
 

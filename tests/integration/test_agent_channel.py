@@ -7,7 +7,7 @@ import sys
 import time
 
 from agent import Agent, Host, of, source
-from runner import main
+from runner import PATIENCE, main, until
 
 WALK = ("--process", "proc-walk", "--poll", "20", "--heartbeat", "200")
 
@@ -58,7 +58,7 @@ def a_reset_begins_a_new_session():
             conn.until(lambda f: f.get("seq") == 2)
             # Closed with bytes unread: the guest's side is reset, as by a VM snapshot.
             touch(folder, "unread")
-            time.sleep(0.2)
+            until(conn.waiting, "bytes that nobody has read")
             conn.reset()
             touch(folder, "c")
             conn = host.accept()
@@ -81,7 +81,7 @@ def it_comes_back_for_ever():
             time.sleep(1.5)
             assert agent.process.poll() is None
             host.listen()
-            conn = host.accept(10)
+            conn = host.accept()
             assert conn.frame()["probe_source"] == "telemetry.hello"
             conn.until(lambda f: f.get("detail", {}).get("name") == "while-away")
 
@@ -89,34 +89,28 @@ def it_comes_back_for_ever():
 def it_backs_off():
     with Host() as host, Agent(host, *WALK):
         times = []
-        until = time.monotonic() + 4
-        while time.monotonic() < until:
-            try:
-                host.accept(max(until - time.monotonic(), 0.01)).close()
-            except TimeoutError:
-                break
+        for _ in range(7):
+            host.accept().close()
             times.append(time.monotonic())
-        assert 4 <= len(times) <= 12, f"{len(times)} connects in 4 s: 50 ms doubling, with jitter"
-        assert times[-1] - times[-2] > times[1] - times[0]
+        # 50 ms doubling, with jitter; a busy machine makes it longer, never shorter.
+        assert times[-1] - times[0] > 0.5 * sum(0.05 * 2**i for i in range(6)), times
 
 
 def a_stalled_host_costs_events_and_each_is_told():
     with Host() as host:
         folder, options = files(host, "--queue", "16")
-        with Agent(host, *options):
+        with Agent(host, *options) as agent:
             conn = host.accept()
             conn.frame()
             # The host reads nothing: sockets and queue fill up.
             for i in range(6000):
                 touch(folder, f"n{i}-{'x' * 60}")
-            time.sleep(0.5)
-            conn.until(source("telemetry.dropped"), 20)
+            agent.wait_idle()
+            conn.until(source("telemetry.dropped"))
             touch(folder, "last")
-            # From the beginning again: the frames read so far are in what until() returned.
-            return_frames = conn.frames(2.5)
-            beat = of(return_frames, "telemetry.heartbeat")[-1]["detail"]
-            assert beat["dropped"] > 0
-            assert beat["observed"] == beat["sent"] + beat["dropped"], beat
+            conn.until(lambda f: f["probe_source"] == "telemetry.heartbeat" and
+                       f["detail"]["dropped"] > 0 and f["detail"]["observed"] ==
+                       f["detail"]["sent"] + f["detail"]["dropped"])
 
 
 def receipts_are_the_gap():
@@ -127,12 +121,11 @@ def receipts_are_the_gap():
             for burst in range(3):
                 for i in range(3000):
                     touch(folder, f"b{burst}-{i}-{'x' * 60}")
-                time.sleep(0.3)
-                until = time.monotonic() + 0.6
-                while time.monotonic() < until:
-                    conn.read(0.1)
+                agent.wait_idle()
+                while conn.waiting():
+                    conn.read(0)
             agent.process.terminate()
-            while conn.read(2):
+            while conn.read(PATIENCE):
                 pass
             frames = []
             while (f := conn.frame(0)) is not None:
@@ -157,7 +150,8 @@ def what_the_host_sends_is_thrown_away():
         conn.frame()
         for _ in range(50):
             conn.sock.sendall(b"\0" * 4096)
-        assert len(of(conn.frames(1), "telemetry.heartbeat")) >= 4
+        for _ in range(4):
+            conn.until(source("telemetry.heartbeat"))
 
 
 def a_full_log_does_not_stop_it():
@@ -171,7 +165,7 @@ def a_full_log_does_not_stop_it():
             pass
         os.set_blocking(write_end, True)
         for _ in range(3):
-            conn = host.accept(10)
+            conn = host.accept()
             conn.until(source("telemetry.heartbeat"))
             conn.close()  # is logged, but nobody reads the log
     os.close(read_end)
@@ -182,10 +176,8 @@ def children_are_not_slowed():
     """A host that never reads: the workload's own calls go on."""
     with Host() as host, Agent(host, *WALK, "--queue", "16"):
         host.accept()
-        begin = time.monotonic()
         for _ in range(100):
-            subprocess.run(["true"], check=True)
-        assert time.monotonic() - begin < 20
+            subprocess.run(["true"], check=True, timeout=PATIENCE)
 
 
 if __name__ == "__main__":

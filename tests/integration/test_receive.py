@@ -14,7 +14,7 @@ import oracle
 from oracle import named
 from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, cpu_seconds, frame,
                       heartbeat, hello, no_more_descriptors, spawned)
-from runner import main
+from runner import PATIENCE, main, until
 
 
 def frames_become_events():
@@ -55,7 +55,7 @@ def unsigned_is_the_event_itself():
 def once_ends_with_the_first_connection():
     with Receiver("--once") as r:
         r.connect().close()
-        assert r.process.wait(10) == 0
+        assert r.process.wait(PATIENCE) == 0
         events = oracle.check(r.lines(), r.keys)
         assert events[-1]["data"]["reason"] == "once"
         assert not os.path.exists(r.path), "the socket is gone"
@@ -113,7 +113,7 @@ def a_frame_cut_at_each_byte():
             sock.sendall(spawned(1) + whole[:cut])
             sock.close()
             r_count = cut
-        r.wait_for("guest.v1.agent_disconnected", r_count, timeout=30)
+        r.wait_for("guest.v1.agent_disconnected", r_count)
         events = r.stop()
         bad = named(events, "guest.v1.channel_violation")
         assert len(bad) == len(whole) - 1
@@ -147,6 +147,13 @@ def the_largest_frame():
             assert [e["data"]["reason"] for e in bad] == ([] if fine else ["frame_length"])
 
 
+def assert_one_a_second(events):
+    """By the clock of the events, but for the last, which comes early with the seal."""
+    stamps = [e["data"]["hostMonotonicNs"] for e in events]
+    for before, after in zip(stamps, stamps[1:-1]):
+        assert after - before >= 900_000_000, (before, after)
+
+
 def a_second_connection_is_contested():
     with Receiver() as r:
         first = r.connect()
@@ -154,20 +161,19 @@ def a_second_connection_is_contested():
         r.wait_for("guest.v1.agent_connected")
         second = r.connect()
         second.sendall(frame(comm="impostor", version=1))
-        begin = time.monotonic()
-        assert closed_by_host(second) and time.monotonic() - begin < 1.5
-        first.settimeout(1)
+        assert closed_by_host(second)
+        first.settimeout(PATIENCE)
         assert first.recv(1) == b"\0", "the first was asked whether it lives"
         first.sendall(spawned(1))
         r.wait_for("guest.v1.process_spawned")
         for _ in range(20):
             r.connect().close()
-        time.sleep(1.6)
+        r.wait_for("guest.v1.channel_contested", 2)
         events = r.stop()
         contested = named(events, "guest.v1.channel_contested")
         assert contested[0]["data"]["reason"] == "second_connection"
         assert contested[0]["data"]["peerPid"] == os.getpid()
-        assert 2 <= len(contested) <= 4, "one a second"
+        assert_one_a_second(contested)
         assert sum(e["data"]["count"] for e in contested) == 21
         assert not [e for e in events if e["data"].get("guestComm") == "impostor"]
 
@@ -198,10 +204,11 @@ def who_connects_without_a_descriptor_left_is_closed():
         r.wait_for("guest.v1.telemetry_hello")
         assert "no file descriptor" not in r.log(), "the last one was enough"
         for _ in range(20):
-            assert closed_by_host(r.connect(), 30)
+            assert closed_by_host(r.connect())
         before = cpu_seconds(r.process.pid)
         time.sleep(1)
-        assert cpu_seconds(r.process.pid) - before < 0.2, "it waits for something it cannot take"
+        # Turning all the time would be a whole second of it.
+        assert cpu_seconds(r.process.pid) - before < 0.5, "it waits for something it cannot take"
         assert r.log().count("no file descriptor is left") == 1, r.log()
         first.sendall(spawned(1))
         r.wait_for("guest.v1.process_spawned")
@@ -229,16 +236,19 @@ def silence_is_told_once_and_so_is_its_end():
         silenced = named(r.wait_for("guest.v1.agent_silenced"), "guest.v1.agent_silenced")[0]
         assert silenced["data"]["reason"] == "no_frames" and silenced["data"]["windowMs"] == 300
         assert silenced["data"]["connected"] is True
-        assert 300 <= silenced["data"]["lastFrameAgeMs"] < 1000
+        assert silenced["data"]["lastFrameAgeMs"] >= 300
         time.sleep(0.7)
         sock.sendall(heartbeat(1))
-        resumed = named(r.wait_for("guest.v1.agent_resumed"), "guest.v1.agent_resumed")[0]
-        assert 900 <= resumed["data"]["silentMs"] < 3000
         sock.close()
+        resumed = named(r.wait_for("guest.v1.agent_resumed"), "guest.v1.agent_resumed")[0]
+        assert resumed["data"]["silentMs"] >= 900
         r.wait_for("guest.v1.agent_silenced", 2)
         events = r.stop()
         silenced = named(events, "guest.v1.agent_silenced")
-        assert len(silenced) == 2 and silenced[1]["data"]["connected"] is False
+        ended = named(events, "guest.v1.agent_disconnected")[0]["data"]["sequence"]
+        # On a machine that is slow to close the socket the second silence comes before its end.
+        assert len(silenced) == 2
+        assert silenced[1]["data"]["connected"] is (silenced[1]["data"]["sequence"] < ended)
 
 
 def no_silence_after_bye():
@@ -246,6 +256,7 @@ def no_silence_after_bye():
         sock = r.connect()
         sock.sendall(hello() + bye())
         sock.close()
+        r.wait_for("guest.v1.agent_disconnected")
         time.sleep(0.7)
         assert not named(r.stop(), "guest.v1.agent_silenced")
 
@@ -296,7 +307,7 @@ def refusals_are_told_once_a_second():
         for name in ("guest.v1.version_rejected", "guest.v1.unknown_source"):
             told = named(events, name)
             assert sum(e["data"]["count"] for e in told) == 500, name
-            assert len(told) <= 4, name
+            assert_one_a_second(told)
         assert named(events, "guest.v1.version_rejected")[0]["data"]["contentVersion"] == 0x100
         assert named(events, "guest.v1.unknown_source")[0]["data"]["source"] == "kernel.magic"
         assert named(events, "guest.v1.process_spawned"), "the connection stays"
@@ -314,21 +325,30 @@ def floods_are_limited():
         limited = named(events, "guest.v1.rate_limited")
         kept = len(named(events, "guest.v1.process_spawned"))
         assert limited[0]["data"]["limit"] == 100
-        # Twice the rate at once, of which the connection has had one.
-        assert 199 <= kept <= 400, kept
+        # Twice the rate at once, of which the connection has had one, and the rate after that.
+        opened, last = events[0]["data"], named(events, "guest.v1.agent_disconnected")[0]["data"]
+        seconds = (last["hostMonotonicNs"] - opened["hostMonotonicNs"]) / 1e9
+        assert 199 <= kept <= 200 + 100 * (seconds + 1), (kept, seconds)
         assert kept + sum(e["data"]["count"] for e in limited) == 5000
 
 
 def checkpoints_come_while_something_happens():
     with Receiver("--checkpoint", "200") as r:
         r.connect().sendall(hello() + spawned(1) + heartbeat(2, observed=5, dropped=3))
-        events = r.wait_for("stream.v1.checkpoint")
-        totals = named(events, "stream.v1.checkpoint")[-1]["data"]
-        assert totals["frames"] == 3 and totals["lastHeartbeatAgeMs"] >= 0
+
+        def checkpoints():
+            return [e["data"] for e in named(r.wait_for("stream.v1.checkpoint"),
+                                             "stream.v1.checkpoint")]
+
+        # A slow machine may have made one before the frames came.
+        totals = until(lambda: (last := checkpoints()[-1])["frames"] == 3 and last, checkpoints)
+        assert totals["lastHeartbeatAgeMs"] >= 0
         assert totals["guestDropped"] == 3 and totals["guestSent"] == 2
+        count = len(checkpoints())
         time.sleep(0.8)
-        count = len(named(r.stop(), "stream.v1.checkpoint"))
-        assert count <= 2, f"{count} checkpoints, and nothing happened"
+        r.stop()
+        # One more may follow what it counted itself.
+        assert len(checkpoints()) <= count + 1, "checkpoints, and nothing happened"
 
 
 def hostile_texts_stay_texts():
@@ -367,12 +387,12 @@ def numbers_keep_every_digit():
 def a_flood_is_sealed_whole():
     with Receiver("--rate", "1000000000") as r:
         sock = r.connect()
-        chunk = b"".join(frame(version=1) for _ in range(2000))
-        for _ in range(10):
+        chunk = b"".join(frame(version=1) for _ in range(1000))
+        for _ in range(6):
             sock.sendall(chunk)
         sock.close()
-        r.wait_for("guest.v1.agent_disconnected", timeout=60)
-        assert len(named(r.stop(30), "guest.v1.process_spawned")) == 20000
+        r.wait_for("guest.v1.agent_disconnected")
+        assert len(named(r.stop(), "guest.v1.process_spawned")) == 6000
 
 
 def a_slow_reader_of_evidence_loses_nothing():
@@ -388,7 +408,7 @@ def a_slow_reader_of_evidence_loses_nothing():
         r.process.terminate()
         with os.fdopen(read_end, "rb") as f:
             evidence = f.read()
-        assert r.process.wait(10) == 0
+        assert r.process.wait(PATIENCE) == 0
         assert len(named(oracle.check(evidence), "guest.v1.process_spawned")) == 10000
 
 
@@ -430,13 +450,17 @@ def connections_are_limited_like_frames():
     with Receiver("--rate", "10") as r:
         for _ in range(2000):
             r.visit(bytes(4))
-        told, refused, until = 0, 0, time.monotonic() + 60
-        while told + refused < 2000:
-            assert time.monotonic() < until, (told, refused)
+        told = refused = 0
+
+        def all_of_them():
+            nonlocal told, refused
             events = r.wait_for("guest.v1.rate_limited")
             told = len(named(events, "guest.v1.agent_connected"))
             refused = sum(e["data"]["count"] for name in ("rate_limited", "channel_contested")
                           for e in named(events, f"guest.v1.{name}"))
+            return told + refused >= 2000
+
+        until(all_of_them, lambda: (told, refused), 0.1)
         events = r.stop()
         limited = named(events, "guest.v1.rate_limited")
         assert told >= 10 and told + refused == 2000
@@ -464,7 +488,7 @@ def a_newcomer_waits_while_nobody_can_be_heard():
         time.sleep(0.8)
         evidence = b""
         while b'"second"' not in evidence:
-            assert select.select([read_end], [], [], 30)[0], "the second is not heard"
+            assert select.select([read_end], [], [], PATIENCE)[0], "the second is not heard"
             evidence = evidence[-1000:] + os.read(read_end, 1 << 20)
         assert not closed_by_host(second, 0.3)
         r.process.kill()
@@ -479,7 +503,7 @@ def nobody_reads_the_evidence():
         assert b"stream.v1.opened" in os.read(read_end, 65536)
         os.close(read_end)
         r.connect().sendall(spawned(1))
-        assert r.process.wait(10) == 1
+        assert r.process.wait(PATIENCE) == 1
         assert "nobody reads the evidence" in r.log()
 
 
@@ -489,43 +513,50 @@ def a_full_disk_is_waited_for():
 set -e
 mount -t tmpfs -o size=256k tmpfs "$1"
 head -c 200000 /dev/zero > "$1/filler"
-(sleep 2.5; rm "$1/filler") &
 exec "$2" receive --uds "$1/v.sock" --cell-id c --run-id r --spec-hash "$3" --rate 1000000 \
     > "$1/evidence.jsonl" 2> "$4"
 """
     with Receiver(sign=False) as other:  # for its folder only
         mnt, err = other.file("mnt"), other.file("err")
         os.mkdir(mnt)
+
+        open(err, "w").close()
+
+        def said():
+            with open(err) as f:
+                return f.read()
+
         run = subprocess.Popen(["unshare", "-m", "sh", "-c", script, "sh", mnt, RECEIVER, HASH,
                                 err])
         try:
             root = f"/proc/{run.pid}/root{mnt}"
-            until = time.monotonic() + 10
-            while not os.path.exists(f"{root}/v.sock_9001"):
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            until(lambda: 'msg="listening"' in said(), said)
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             fd = os.open(root, os.O_PATH)
             sock.connect(f"/proc/self/fd/{fd}/v.sock_9001")
             os.close(fd)
             sock.sendall(b"".join(frame(version=1) for _ in range(250)))
-            time.sleep(4.5)
-            run.terminate()
-            # Its evidence goes with its namespace, so it is read before the end.
+            until(lambda: "No space left" in said(), said)
+            os.unlink(f"{root}/filler")
+            # Its evidence goes with its namespace: the file is open before the end.
             with open(f"{root}/evidence.jsonl", "rb") as f:
-                time.sleep(0.5)
-                evidence = f.read()
-            assert run.wait(10) == 0
+                evidence = b""
+
+                def all_written():
+                    nonlocal evidence
+                    evidence += f.read()
+                    return evidence.count(b"guest.v1.process_spawned") == 250
+
+                until(all_written, said)
+                run.terminate()
+                assert run.wait(PATIENCE) == 0
+                evidence += f.read()
         finally:
             run.kill()
             run.wait()
         assert len(named(oracle.check(evidence), "guest.v1.process_spawned")) == 250
-        with open(err) as f:
-            said = f.read()
-        assert "No space left" in said and said.count("cannot write evidence") == 1, said
+        assert said().count("cannot write evidence") == 1, said()
 
 
 if __name__ == "__main__":
-    tests = [v for k, v in list(globals().items()) if callable(v) and getattr(
-        v, "__module__", None) == "__main__"]
-    sys.exit(main(tests))
+    sys.exit(main())

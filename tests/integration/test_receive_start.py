@@ -13,10 +13,10 @@ import threading
 import oracle
 from oracle import named
 from receiver import HASH, RECEIVER, Receiver, frame
-from runner import main
+from runner import PATIENCE, main
 
 
-def run(*options, env=None, timeout=10):
+def run(*options, env=None, timeout=PATIENCE):
     return subprocess.run([RECEIVER, "receive", *options], capture_output=True, text=True,
                           timeout=timeout, env={**os.environ, **(env or {})})
 
@@ -76,7 +76,7 @@ def mode_and_owner_are_right_from_the_first_instant():
     seen = set()
     with tempfile.TemporaryDirectory() as d:
         with Receiver("--socket-owner", "1234:5678", base=f"{d}/v", wait=False) as r:
-            assert r.process.wait(10) == 77 and "writable by --socket-owner" in r.log()
+            assert r.process.wait(PATIENCE) == 77 and "writable by --socket-owner" in r.log()
         os.chown(d, 1234, 5678)  # as a jailed VMM's folder is
         done = threading.Event()
 
@@ -201,7 +201,7 @@ def the_key_of_the_environment_is_wiped():
             assert text.encode() not in f.read()
         r.connect().sendall(frame(version=1))
         r.process.terminate()
-        assert r.process.wait(10) == 0
+        assert r.process.wait(PATIENCE) == 0
         events = oracle.check(r.lines(), hmac_keys={"h1": key})
         assert named(events, "stream.v1.sealed")
         with open(r.file("hmac.json"), "w") as f:

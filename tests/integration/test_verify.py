@@ -12,7 +12,7 @@ import nacl.signing
 
 import oracle
 from receiver import RECEIVER
-from runner import main
+from runner import PATIENCE, main
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 KEYRING = os.path.join(VECTORS, "keyring.json")
@@ -20,7 +20,7 @@ KEYRING = os.path.join(VECTORS, "keyring.json")
 
 def verify(*args, stdin=None):
     return subprocess.run([RECEIVER, "verify", *args], capture_output=True, input=stdin,
-                          timeout=30)
+                          timeout=PATIENCE)
 
 
 def golden():
