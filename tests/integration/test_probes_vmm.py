@@ -11,6 +11,7 @@ import time
 import oracle
 from daemon import BadDisk, Daemon, no_preload
 from receiver import Receiver, hello
+import runner
 from runner import main
 from vmm import Api, FIELDS, Vmm
 
@@ -33,22 +34,19 @@ def outputs(events):
     return [e["data"]["output"] for e in oracle.named(events, "host.v1.fc_metrics")]
 
 
-def until(receiver, condition, timeout=10):
-    end = time.monotonic() + timeout
-    while True:
-        found = outputs(receiver.wait_for("stream.v1.opened"))
-        for output in found[::-1]:
-            if condition(output):
-                return output
-        assert time.monotonic() < end, (found[-1:], receiver.log())
-        time.sleep(0.03)
+def readings(receiver):
+    return outputs(receiver.wait_for("stream.v1.opened"))
 
 
-def wait_log(receiver, text, count=1):
-    end = time.monotonic() + 10
-    while receiver.log().count(text) < count:
-        assert time.monotonic() < end, receiver.log()
-        time.sleep(0.02)
+def until(receiver, condition):
+    """The newest reading for which the condition holds."""
+    return runner.until(lambda: next(filter(condition, readings(receiver)[::-1]), None),
+                        lambda: (readings(receiver)[-1:], receiver.log()), 0.03)
+
+
+def has_open(receiver, path):
+    folder = f"/proc/{receiver.process.pid}/fd"
+    return any(os.path.realpath(f"{folder}/{fd}") == path for fd in os.listdir(folder))
 
 
 def a_fifo():
@@ -142,9 +140,7 @@ def many_devices_are_more_than_a_line():
         with Vmm(f("metrics"), padding=1000) as vmm:
             # More than a FIFO holds: as it is read.
             data = json.dumps(vmm.document(), separators=(",", ":")).encode() + b"\n"
-            for i in range(0, len(data), 1024):
-                os.write(vmm.fd, data[i:i + 1024])
-                time.sleep(0.002)
+            vmm.write_whole(data)
             until(r, lambda o: o.get("part") and o["part"] == o["parts"])
         parts = outputs(r.stop())
         parts = parts[:parts[0]["parts"]]
@@ -164,8 +160,9 @@ def a_file():
                 old.flush()
         time.sleep(0.01)
         r = Receiver("--fc-metrics", f("metrics"), *FAST)
+        runner.until(lambda: has_open(r, f("metrics")), "a first reading")
         time.sleep(3 * INTERVAL / 1000)
-        assert outputs(r.wait_for("stream.v1.opened")) == []
+        assert readings(r) == []
         # It writes over what is there.
         with Vmm(f("metrics")) as vmm:
             vmm.count("uart", "write_count", 3)
@@ -193,11 +190,11 @@ def a_file():
 def a_first_line_longer_than_the_old_file():
     with Folder() as f:
         r = Receiver("--fc-metrics", f("metrics"), *FAST)
-        wait_log(r, "metrics: No such file")
+        r.wait_log("metrics: No such file")
         with Vmm(f("metrics")) as vmm:
             vmm.flush()
             until(r, lambda o: o["documents"] == 1)
-        wait_log(r, "reads again")
+        r.wait_log("reads again")
         time.sleep(0.05)
         with Vmm(f("metrics"), padding=3) as vmm:
             vmm.count("uart", "write_count", 9)
@@ -283,21 +280,19 @@ def more_than_one_reading_takes_in():
             r = Receiver("--fc-metrics", f("metrics"), *FAST)
             with Vmm(f("metrics"), padding=3500) as vmm:
                 data = json.dumps(vmm.document(), separators=(",", ":")).encode() + b"\n"
-                for i in range(0, len(data), 1024):
-                    os.write(vmm.fd, data[i:i + 1024])
-                    time.sleep(0.002)
+                vmm.write_whole(data)
                 until(r, lambda o: o["documents"] == 1)
                 # As many as this machine, and this build, need.
                 before = total = 0
                 for n in (10, 40, 160, 640, 1800):
                     before, total = total, total + n
-                    os.write(vmm.fd, line * n)
+                    vmm.write_whole(line * n)
                     data = until(r, lambda o, n=total: o["documents"] == n + 1 and
-                                 "a" in o["totals"], 120)
+                                 "a" in o["totals"])
                     assert data["totals"]["a"]["a"] == total and data["badLines"] == 0
                     if "more than one reading takes in" in r.log():
                         break
-                found = outputs(r.wait_for("stream.v1.opened"))
+                found = readings(r)
                 assert any(before < o["documents"] - 1 < total for o in found), r.log()
             r.stop()
 
@@ -337,12 +332,12 @@ def the_api_is_asked():
             # A VMM that refuses, with something a terminal would obey.
             api.answer = (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 40\r\n\r\n"
                           b'{"fault_message":"not \x1b[2Jsupported"}')
-            wait_log(r, 'not  [2Jsupported')
+            r.wait_log('not  [2Jsupported')
             assert "\x1b" not in r.log()
             # One that does not answer: in its time, and what it writes of itself counts.
             api.answer = None
-            wait_log(r, "cannot read", 1)
-            seen = outputs(r.wait_for("stream.v1.opened"))[-1]["documents"]
+            r.wait_log("cannot read", 1)
+            seen = readings(r)[-1]["documents"]
             vmm.flush()
             until(r, lambda o: o["documents"] == seen + 1)
             api.close()
@@ -356,10 +351,8 @@ def another_socket_in_the_apis_place():
         d.add("a", "--fc-metrics", d.file("vmm"), "--fc-api", d.file("api"), *FAST)
         d.wait_log("api: the VMM's API: No such file")
         os.symlink(d.file("others"), d.file("api"))
-        end = time.monotonic() + 10
-        while "a symbolic link is not followed" not in d.run("status"):
-            assert time.monotonic() < end, d.run("status")
-            time.sleep(0.05)
+        runner.until(lambda: "a symbolic link is not followed" in d.run("status"),
+                     lambda: d.run("status"), 0.05)
         assert api.requests == []
         d.stop()
         api.close()
@@ -397,15 +390,12 @@ def readings_wait_for_room():
             time.sleep(0.1)
             return json.loads(d.run("status", "--json"))["log"]["inflightBytes"]
 
-        while in_flight() < 1 << 20:
-            assert flushed < 300
+        runner.until(lambda: in_flight() >= 1 << 20, "more than a mebibyte on its way", 0)
         most = max(in_flight() for _ in range(40))
         assert most < 2 << 20, most
         disk.good()
-        end = time.monotonic() + 20
-        while max([0] + [o["documents"] for o in outputs(d.events())]) < flushed:
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        runner.until(lambda: max([0] + [o["documents"] for o in outputs(d.events())]) >= flushed,
+                     "all documents", 0.1)
         d.stop()
         d.verify()
 
@@ -494,22 +484,19 @@ def a_reading_that_hangs():
                     other.flush()
                     counted += 1
                     time.sleep(0.1)
-                    assert time.monotonic() < begin + 10, d.log()
+                    assert time.monotonic() < begin + runner.PATIENCE, d.log()
                 assert time.monotonic() - begin > 1.5
                 d.wait_for("host.v1.fc_metrics", 5)
-                assert 'probe_readings_stuck 1' in d.http("/metrics")[1] or \
-                    time.sleep(1.1) or 'probe_readings_stuck 1' in d.http("/metrics")[1]
+                d.wait_metrics("probe_readings_stuck 1")
                 assert "the probe fc_metrics cannot read: the reading hangs" in d.run("status")
                 # It comes back.
                 os.unlink(f("hang"))
                 d.wait_log("the probe reads again")
                 # What it had taken in is told, though late.
-                end = time.monotonic() + 10
-                while not [e for e in oracle.named(d.events(), "host.v1.fc_metrics")
-                           if e["data"]["cellId"] == "hangs" and
-                           e["data"]["output"]["documents"] == 2]:
-                    assert time.monotonic() < end, d.log()
-                    time.sleep(0.02)
+                runner.until(lambda: [
+                    e for e in oracle.named(d.events(), "host.v1.fc_metrics")
+                    if e["data"]["cellId"] == "hangs" and e["data"]["output"]["documents"] == 2],
+                    d.log, 0.02)
                 cells = [e["data"]["cellId"]
                          for e in oracle.named(d.events(), "host.v1.fc_metrics")]
                 assert cells.count("other") >= 5, cells
@@ -517,7 +504,7 @@ def a_reading_that_hangs():
                 open(f("hang"), "w", encoding="ascii").close()
                 vmm.flush()
                 time.sleep(3 * INTERVAL / 1000)
-                assert d.stop() < 5
+                d.stop()
                 os.unlink(f("hang"))
                 d.verify()
 
@@ -552,10 +539,8 @@ def what_is_refused():
         d.wait_log("probe=fc_metrics")
         # And what comes as something else is not read.
         os.symlink("/proc/self/status", d.file("m"))
-        end = time.monotonic() + 10
-        while "a symbolic link is not followed" not in d.run("status"):
-            assert time.monotonic() < end, d.run("status")
-            time.sleep(0.05)
+        runner.until(lambda: "a symbolic link is not followed" in d.run("status"),
+                     lambda: d.run("status"), 0.05)
         assert not oracle.named(d.events(), "host.v1.fc_metrics")
         d.stop()
 

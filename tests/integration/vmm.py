@@ -6,6 +6,7 @@ FIFO loses the rest; and its API, as far as FlushMetrics goes."""
 
 import json
 import os
+import select
 import socket
 import threading
 import time
@@ -74,6 +75,17 @@ class Vmm:
         """The delta is gone even if its bytes are lost."""
         self.write(json.dumps(self.document(), separators=(",", ":")).encode() + b"\n")
         self.flushed += 1
+
+    def write_whole(self, data):
+        """As nobody's VMM does: all of it, as fast as it is read."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        while data:
+            poll.poll()
+            try:
+                data = data[os.write(self.fd, data[:1024]):]
+            except BlockingIOError:
+                pass
 
     def write(self, data):
         for i in range(0, len(data), 1024):
