@@ -125,15 +125,23 @@ static json_t *describe_log(struct daemon *d)
 	const struct pipeline_stats *stats = pipeline_stats(d->pipeline);
 	const int error = stats->sink_error, background = evidence_log_background_error(d->log);
 
-	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:o,s:b}", "dir", d->config.evidence_dir,
+	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:b}", "dir", d->config.evidence_dir,
 			 "segments", (json_int_t)evidence_log_segments(d->log), "bytes",
 			 (json_int_t)evidence_log_bytes(d->log), "segmentsDeleted",
 			 (json_int_t)evidence_log_deleted(d->log), "linesWritten",
 			 (json_int_t)stats->lines, "inflightBytes",
-			 (json_int_t)stats->inflight_bytes, "error",
+			 (json_int_t)stats->inflight_bytes, "oldestInflightMs",
+			 (json_int_t)daemon_oldest_inflight_ms(d), "error",
 			 error || background ? json_string(strerror(-(error ? error : background)))
 					     : json_null(),
 			 "readsPaused", d->host.paused);
+}
+
+static json_t *describe_signing(const struct daemon *d)
+{
+	return json_pack("{s:s,s:s,s:b}", "algorithm",
+			 sign_algorithm_name(signer_algorithm(d->signer)), "kid",
+			 signer_kid(d->signer), "required", (int)d->config.sign_required);
 }
 
 static json_t *answer_status(struct daemon *d, const json_t *request)
@@ -154,6 +162,7 @@ static json_t *answer_status(struct daemon *d, const json_t *request)
 	if (status) {
 		json_object_set_new(status, "cells", all_cells(d));
 		json_object_set_new(status, "unserved", all_unserved(d));
+		json_object_set_new(status, "signing", describe_signing(d));
 	}
 	return status;
 }

@@ -73,6 +73,8 @@ void daemon_log_config_errors(const struct config_errors *errors);
 int daemon_open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
 			char why[METRICS_WHY_MAX]);
 void daemon_start_status(struct daemon *d);
+/* The age of the oldest event that is not committed; 0: none is in flight. */
+uint64_t daemon_oldest_inflight_ms(const struct daemon *d);
 /* Log the change, if it is one. */
 void daemon_report_sink(struct daemon *d, int error);
 

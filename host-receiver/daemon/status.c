@@ -67,8 +67,9 @@ static _printf_(2, 3) void add_reason(struct metrics_health *health, const char 
 	va_end(ap);
 }
 
-#define NAMED_MAX 8u  /* unserved cells that /readyz names */
-#define SHOWN_MAX 80u /* bytes of each name */
+#define READY_INFLIGHT_MS 5000u
+#define NAMED_MAX	  8u  /* unserved cells that /readyz names */
+#define SHOWN_MAX	  80u /* bytes of each name */
 
 static void add_unserved(const struct unserved *u, struct metrics_health *health)
 {
@@ -85,10 +86,28 @@ static void add_unserved(const struct unserved *u, struct metrics_health *health
 	add_reason(health, "\n");
 }
 
+uint64_t daemon_oldest_inflight_ms(const struct daemon *d)
+{
+	const uint64_t oldest_ns = pipeline_oldest_ns(d->pipeline);
+
+	return oldest_ns ? (monotonic_ns() - oldest_ns) / NSEC_PER_MSEC : 0;
+}
+
 /* Collects the reasons why /readyz must fail. */
 static void judge_health(const struct daemon *d, struct metrics_health *ret)
 {
-	*ret = (struct metrics_health){.cells_unserved = d->unserved.n};
+	*ret = (struct metrics_health){
+		.cells_unserved = d->unserved.n,
+		.oldest_inflight_ms = daemon_oldest_inflight_ms(d),
+	};
+	snprintf(ret->algorithm, sizeof(ret->algorithm), "%s",
+		 sign_algorithm_name(signer_algorithm(d->signer)));
+	snprintf(ret->kid, sizeof(ret->kid), "%s", signer_kid(d->signer));
+	/* A disk that hangs gives no error. */
+	if (ret->oldest_inflight_ms > READY_INFLIGHT_MS)
+		add_reason(ret, "the oldest event in flight is %" PRIu64 ".%" PRIu64 " s old\n",
+			   ret->oldest_inflight_ms / MSEC_PER_SEC,
+			   ret->oldest_inflight_ms % MSEC_PER_SEC / 100);
 	if (d->unserved.n > 0)
 		add_unserved(&d->unserved, ret);
 }

@@ -134,6 +134,9 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	    s->probes_stuck);
 	put(f, "inflight_bytes", "gauge", "Memory of what is not committed yet.",
 	    m->stats->inflight_bytes);
+	head(f, "inflight_oldest_seconds", "gauge", "Age of the oldest event not committed yet.");
+	fprintf(f, PREFIX "inflight_oldest_seconds %.3f\n",
+		(double)health->oldest_inflight_ms / (double)MSEC_PER_SEC);
 	put(f, "log_bytes_total", "counter", "Bytes of evidence committed.", m->stats->bytes);
 	put(f, "log_lines_total", "counter", "Records of evidence committed.", m->stats->lines);
 	put(f, "log_segments", "gauge", "Segments of the evidence log.",
@@ -143,6 +146,9 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	put_histogram(f, "commit_seconds", "From a frame read to its evidence on disk, by batch.",
 		      &m->stats->commit);
 	put_histogram(f, "sign_seconds", "Writing and signing a batch.", &m->stats->sign);
+	head(f, "signing_info", "gauge", "How evidence is signed.");
+	fprintf(f, PREFIX "signing_info{algorithm=\"%s\",kid=\"%s\"} 1\n", health->algorithm,
+		health->kid);
 	head(f, "build_info", "gauge", "The version that runs.");
 	fputs(PREFIX "build_info{version=\"" CELLOS_VERSION "\"} 1\n", f);
 }

@@ -20,6 +20,8 @@
 /* What the loop publishes besides the cells' numbers. */
 struct metrics_health {
 	unsigned cells_unserved;
+	uint64_t oldest_inflight_ms;
+	char algorithm[32], kid[SIGN_KID_MAX + 1];
 	/* Why /readyz must fail, a line each; "": it need not. */
 	char reasons[METRICS_REASONS_MAX];
 };

@@ -29,6 +29,7 @@ struct batch_deferred {
 
 struct batch {
 	struct batch *next;	   /* in whatever queue it is */
+	struct batch *younger;	   /* among those that are not back yet; the loop thread's */
 	uint64_t number;	   /* batches are committed in this order, from 0 without holes */
 	struct signer_ref *signer; /* a reference: signs the whole batch */
 	size_t n_events;

@@ -32,6 +32,7 @@ struct pipeline {
 	struct batch_queue free_batches;
 	size_t n_free;
 	uint64_t next_number, n_outstanding;
+	struct batch *oldest, **youngest; /* the outstanding ones, in order */
 	struct signer_ref *signer;
 	struct uuid_source uuids;
 	size_t max_inflight;
@@ -276,6 +277,9 @@ static void recycle(struct pipeline *p, struct batch *b)
 	atomic_fetch_sub(&p->stats.inflight_bytes, b->cost);
 	signer_unref(b->signer);
 	p->n_outstanding--;
+	p->oldest = b->younger;
+	if (!p->oldest)
+		p->youngest = &p->oldest;
 	if (p->n_free >= PIPELINE_FREE_MAX) {
 		batch_free(b);
 		return;
@@ -319,6 +323,9 @@ void pipeline_flush(struct pipeline *p)
 	if (!b)
 		return;
 	b->number = p->next_number++;
+	b->younger = NULL;
+	*p->youngest = b;
+	p->youngest = &b->younger;
 	p->n_outstanding++;
 	uv_mutex_lock(&p->lock);
 	queue_put(&p->to_sign, b);
@@ -430,6 +437,15 @@ bool pipeline_full(const struct pipeline *p)
 	return atomic_load(&p->stats.inflight_bytes) >= p->max_inflight;
 }
 
+uint64_t pipeline_oldest_ns(const struct pipeline *p)
+{
+	/* Batches come back in their order. One without events only carries what was deferred. */
+	for (const struct batch *b = p->oldest; b; b = b->younger)
+		if (b->n_events > 0)
+			return b->oldest_ns;
+	return p->open && p->open->n_events > 0 ? p->open->oldest_ns : 0;
+}
+
 bool pipeline_idle(const struct pipeline *p)
 {
 	return !p->open && p->n_outstanding == 0;
@@ -479,6 +495,7 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	p->on_progress = o->on_progress;
 	p->on_full = o->on_full;
 	p->ctx = o->ctx;
+	p->youngest = &p->oldest;
 	queue_init(&p->free_batches);
 	queue_init(&p->to_sign);
 	queue_init(&p->committed);

@@ -100,6 +100,8 @@ bool pipeline_full(const struct pipeline *p);
 /* The next event on is signed by this one. Taken. Returns 0 or -ENOMEM (then it is freed). */
 int pipeline_set_signer(struct pipeline *p, struct signer *signer);
 
+/* When the oldest event that is not committed was stamped (CLOCK_MONOTONIC); 0: none is left. */
+uint64_t pipeline_oldest_ns(const struct pipeline *p);
 /* Everything that was submitted before is committed. */
 bool pipeline_idle(const struct pipeline *p);
 /* Close the open batch now. */

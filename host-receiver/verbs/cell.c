@@ -214,14 +214,19 @@ static void print_nothing(const json_t *answer)
 static void print_status(const json_t *answer)
 {
 	const json_t *log = json_object_get(answer, "log");
-	char up[32];
+	const json_t *signing = json_object_get(answer, "signing");
+	char up[32], oldest[32];
 
 	printf("daemon     version %s, pid %lld, up %s\n", text(answer, "version"),
 	       number(answer, "pid"), age(answer, "uptimeMs", up));
 	printf("log        %s: %lld segments, %lld bytes; %s%s\n", text(log, "dir"),
 	       number(log, "segments"), number(log, "bytes"),
 	       *text(log, "error") ? "CANNOT WRITE: " : "written", text(log, "error"));
-	printf("in flight  %lld bytes%s\n", number(log, "inflightBytes"),
+	printf("signing    %s %s\n",
+	       strcmp(text(signing, "algorithm"), "off") == 0 ? "OFF" : text(signing, "algorithm"),
+	       text(signing, "kid"));
+	printf("in flight  %lld bytes, the oldest for %s%s\n", number(log, "inflightBytes"),
+	       age(log, "oldestInflightMs", oldest),
 	       json_is_true(json_object_get(log, "readsPaused")) ? ", READING PAUSED" : "");
 	printf("cells      %lld, %lld connected, %lld silent\n", number(answer, "cellCount"),
 	       number(answer, "connected"), number(answer, "silent"));

@@ -365,7 +365,8 @@ def metrics_and_health():
                      'events_total{type="guest.v1.process_spawned"} 1', "log_segments 1",
                      'build_info{version="', 'cell_frames_received_total{cell="a"} 2',
                      'cell_frames_rejected_total{cell="a"} 1', 'cell_connected{cell="b.2:x"} 0',
-                     'cell_events_total{cell="b.2:x"} 1'):
+                     'cell_events_total{cell="b.2:x"} 1', "inflight_oldest_seconds 0.",
+                     'signing_info{algorithm="ed25519'):
             assert f"cellos_host_telemetry_{line}" in text, line
         assert d.http("/healthz") == (200, "ok\n") and d.http("/readyz") == (200, "ok\n")
         assert d.http("/x")[0] == 404

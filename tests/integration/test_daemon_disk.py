@@ -250,12 +250,16 @@ def a_disk_that_takes_too_long():
         added, removed = pool.submit(d.add, "b", want=1), \
             pool.submit(d.run, "cell", "remove", "a", want=1)
         until(lambda: "is being added or removed" in d.add("a", want=73), "a removal")
+        # A disk that hangs gives no error; the age of what waits for it shows it.
+        assert "oldest event in flight" in wait_ready(d, 503)
+        assert d.ask({"verb": "status"})["log"]["oldestInflightMs"] > 4000
         assert "the disk is slow" in added.result()
         assert not os.path.exists(d.file("b") + "_9001"), "it is as if it was never asked for"
         assert "seal is not in the log yet" in removed.result()
         disk.good()
         until(lambda: not os.listdir(d.file("state/cells")),
               lambda: os.listdir(d.file("state/cells")), 0.1)
+        wait_ready(d, 200)
         d.add("a")
         d.add("b")
         d.stop()
