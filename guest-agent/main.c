@@ -5,9 +5,11 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 
+#include "common/handover.h"
 #include "common/log.h"
 #include "guest-agent/agent.h"
 #include "guest-agent/harden.h"
@@ -32,13 +34,14 @@ static void write_pid(int fd)
 static void write_pid_file(const char *path)
 {
 	/* Not through a link that somebody planted. */
-	_cleanup_close_ int fd =
-		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
+	_cleanup_close_ int fd = open(
+		path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
 
 	if (fd < 0)
-		log_warning("msg=\"cannot write the pid file; without it the workload profile must be "
-			    "told the pid\" path=%s errno=%d",
-			    path, errno);
+		log_warning(
+			"msg=\"cannot write the pid file; without it the workload profile must be "
+			"told the pid\" path=%s errno=%d",
+			path, errno);
 	else
 		write_pid(fd);
 }
@@ -76,6 +79,9 @@ static int run_agent(struct options *o, int pipe_fd, bool detach)
 {
 	struct readiness ready = {.options = o, .pipe_fd = pipe_fd, .detach = detach};
 
+	/* Of the pid file and of the launcher's socket; later the agent may not make it any more.
+	 */
+	(void)!mkdir(LISTENER_FOLDER, 0755);
 	harden_close_inherited((const int[]){pipe_fd, o->ready_fd}, 2);
 	o->probes.self = getpid();
 	/* A signal to the group of whoever started it must not reach the agent. */
@@ -162,9 +168,7 @@ int main(int argc, char **argv)
 	log_set_level(o.log_level);
 	signal(SIGPIPE, SIG_IGN);
 	switch (o.form) {
-	case START_PROBE:
-		o.probes.self = getpid();
-		return agent_probe(&o);
+	case START_PROBE: o.probes.self = getpid(); return agent_probe(&o);
 	case START_FOREGROUND: return run_agent(&o, -1, false);
 	default: return start(&o);
 	}

@@ -74,7 +74,7 @@ static const struct option_row rows[] = {
 	 SETS_NUMBER(ready_timeout_ms, 1, 3600000)},
 	{"ready-fd", "FD", "write the agent's pid there when ready",
 	 OPTION_SETS_INT(struct options, ready_fd, 0, 1 << 20)},
-	{"pid-file", "PATH", "(default /run/cellos-telemetry.pid)", SETS_TEXT(pid_file)},
+	{"pid-file", "PATH", "(default /run/cellos-telemetry/agent.pid)", SETS_TEXT(pid_file)},
 	{"content-version", "1|2", "wire version to write (default 2)",
 	 SETS_NUMBER(content_version, 1, 2)},
 	{"process", "SOURCE", NULL,
@@ -126,7 +126,7 @@ static void set_defaults(struct options *o)
 		.queue = EVENT_QUEUE_DEFAULT,
 		.ready_timeout_ms = 5000,
 		.ready_fd = -1,
-		.pid_file = "/run/" PROGRAM ".pid",
+		.pid_file = LISTENER_FOLDER "/agent.pid",
 		.content_version = WIRE_VERSION_2,
 		.log_level = LOG_INFO,
 	};

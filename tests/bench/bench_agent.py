@@ -92,7 +92,7 @@ NAMES = {
 COMMON = """
 agent() {
     cellos-telemetry "$@" || exit 10
-    pids=$(cat /run/cellos-telemetry.pid)
+    pids=$(cat /run/cellos-telemetry/agent.pid)
 }
 auditd_start() {
     auditctl -R /etc/audit/rules > /dev/null || exit 11

@@ -12,7 +12,7 @@ WINDOW_MS = 2000
 WORKLOAD = """
 mkdir /tmp/one /tmp/two
 cellos-telemetry --heartbeat 500 --inotify /tmp/one --inotify /tmp/two || exit 10
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say agent $agent $(uname -r) $(cat /proc/sys/kernel/random/boot_id)
 
 # Processes that live long enough for a source that polls.
@@ -39,7 +39,7 @@ vm await quiet
 
 cellos-telemetry --heartbeat 500 || exit 11
 sleep 1
-kill -KILL $(cat /run/cellos-telemetry.pid)
+kill -KILL $(cat /run/cellos-telemetry/agent.pid)
 vm say killed
 vm await silenced
 """

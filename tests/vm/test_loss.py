@@ -11,7 +11,7 @@ COUNT = 3000
 
 SCRIPT = f"""
 cellos-telemetry --queue 256 --heartbeat 500 || exit 10
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say ready
 vm await stopped
 spawn {COUNT} /bin/true > /tmp/spawn || exit 11

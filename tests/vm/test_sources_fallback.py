@@ -27,7 +27,7 @@ EXPECTED = {
 }
 WITHOUT = "\n".join(f"""
 without {mask:x} cellos-telemetry --heartbeat 300 --poll 50 || vm say failed {name} $?
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 sleep 0.7
 spawn 1 /bin/sleep 0.4 > /tmp/null & vm say spawn_{name} $!
 wait $!
@@ -65,7 +65,7 @@ unshare -p -f --mount-proc cellos-telemetry --poll 50 --heartbeat 300 -- sh -c '
 
 # Its program is taken away: the agent notices, and polls from then on.
 cellos-telemetry --heartbeat 300 --poll 50 || exit 20
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 sleep 1
 vm say detached $(detach)
 sleep 2

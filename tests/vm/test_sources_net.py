@@ -23,7 +23,7 @@ end() {
 
 SCRIPT = COMMON + f"""
 cellos-telemetry --heartbeat 500 --process off || exit 10
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say bpf $(connects {COUNT} /tmp/bpf)
 vm put /tmp/bpf bpf
 vm say all $(sockets all /tmp/all)
@@ -35,7 +35,7 @@ sleep 0.3
 end $agent
 
 cellos-telemetry --heartbeat 500 --process off || exit 11
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 kill -STOP $agent
 vm say full $(connects {STOPPED} /tmp/full)
 kill -CONT $agent
@@ -43,14 +43,14 @@ sleep 1
 end $agent
 
 cellos-telemetry --heartbeat 500 --process off --net audit || exit 12
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say audit $(connects {AUDIT_COUNT} /tmp/audit)
 vm put /tmp/audit audit
 sleep 1
 end $agent
 
 cellos-telemetry --heartbeat 500 --process off --net proc-net --poll 50 || exit 13
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 nc -ll -p 7777 -e /bin/cat & nc=$!
 sleep 0.5
 mkfifo /tmp/hold

@@ -15,7 +15,7 @@ NAMES = [b"\xff\xfe\x80", b'quo"te', b"new\nline", b"a) S 1 (b", b"\xf0\x9f\x98\
 
 SCRIPT = f"""
 cellos-telemetry --heartbeat 500 || exit 10
-agent=$(cat /run/cellos-telemetry.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
 
 vm say many $(children {COUNT} /tmp/many)
 vm put /tmp/many many

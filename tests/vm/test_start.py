@@ -18,7 +18,7 @@ class Start(unittest.TestCase):
             vm say starting
             cellos-telemetry --ready-timeout 20000 --ready-fd 3 3> /tmp/ready; code=$?
             {NOW}
-            vm say parent $code $began $now $(cat /tmp/ready) $(cat /run/cellos-telemetry.pid)
+            vm say parent $code $began $now $(cat /tmp/ready) $(cat /run/cellos-telemetry/agent.pid)
             vm await seen
         """
         receiver = Receiver()
@@ -48,7 +48,7 @@ class Start(unittest.TestCase):
             vm say parent $code $began $now
             vm put /tmp/reason
             pidof cellos-telemetry && exit 10
-            [ -e /run/cellos-telemetry.pid ] && exit 11
+            [ -e /run/cellos-telemetry/agent.pid ] && exit 11
             exit 0
         """
         result = Vm(script).run().check()
