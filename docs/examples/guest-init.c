@@ -2,16 +2,19 @@
 /*
  * An init for a microVM image: guest-init COMMAND [ARG...]
  *
- * The agent first; when it is ready, and not before, the workload under the profile; its exit code
- * as four little-endian bytes to port 9000 of the host; the agent's goodbye; the end. A workload
- * that was started before the agent is connected could speak in its place.
+ *   1. start the agent and wait until it is ready: a workload that runs before the agent is
+ * connected could speak in its place
+ *   2. run the workload under the profile
+ *   3. send its exit code as four little-endian bytes to port 9000 of the host
+ *   4. stop the agent, so that it says goodbye
+ *
+ * Builds with plain musl-gcc: musl-gcc -static -O2 -o init guest-init.c
  *
  * Exit codes it reports: the workload's, 128 + N if signal N ended it, 125 if the profile could not
  * be applied, 124 if the agent did not start (the workload is not run then).
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vm_sockets.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,9 +28,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* musl-gcc does not find the kernel's headers. */
+#if __has_include(<linux/vm_sockets.h>)
+#include <linux/vm_sockets.h>
+#else
+#define VMADDR_CID_HOST 2
+struct sockaddr_vm {
+	sa_family_t svm_family;
+	unsigned short svm_reserved1;
+	unsigned int svm_port, svm_cid;
+	unsigned char svm_zero[4];
+};
+#endif
+
 #define EXIT_PORT      9000
 #define EXIT_NO_AGENT  124
-#define PID_FILE       "/run/cellos-telemetry.pid"
+#define PID_FILE       "/run/cellos-telemetry/agent.pid"
 #define BYE_TIMEOUT_MS 2000
 
 static void mount_everything(void)
@@ -50,7 +66,8 @@ static void mount_everything(void)
 	}
 }
 
-/* Runs a program and waits for it, and for whatever else ends meanwhile. Its code, as a shell's. */
+/* Runs a program, waits for it and reaps other children meanwhile. Returns its code as a shell
+ * does. */
 static int run(char *const *argv)
 {
 	pid_t child = fork(), pid;
@@ -90,7 +107,7 @@ static void report_exit(int code)
 		close(fd);
 }
 
-/* So that the host sees an orderly end and not a silence. */
+/* So the host sees an orderly end and not a silence. */
 static void stop_agent(void)
 {
 	FILE *f = fopen(PID_FILE, "re");
@@ -111,7 +128,7 @@ static void stop_agent(void)
 int main(int argc, char **argv)
 {
 	char *agent[] = {"cellos-telemetry", NULL};
-	char **workload = calloc((size_t)argc + 4, sizeof(*workload));
+	char **workload = calloc((size_t)argc + 5, sizeof(*workload));
 	int code;
 
 	if (argc < 2 || !workload) {
@@ -122,10 +139,11 @@ int main(int argc, char **argv)
 		mount_everything();
 	workload[0] = "cellos-workload-exec";
 	workload[1] = "--init";
-	workload[2] = "--";
-	memcpy(&workload[3], &argv[1], (size_t)(argc - 1) * sizeof(*workload));
+	workload[2] = "--drop-net-admin";
+	workload[3] = "--";
+	memcpy(&workload[4], &argv[1], (size_t)(argc - 1) * sizeof(*workload));
 
-	/* Its parent returns when the agent is connected, armed and has said hello. */
+	/* It returns when the agent is connected, has its sources and has said hello. */
 	code = run(agent) == 0 ? run(workload) : EXIT_NO_AGENT;
 	report_exit(code);
 	stop_agent();
