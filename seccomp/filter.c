@@ -19,14 +19,18 @@ static bool rule_notifies(const struct filter_rule *r, const struct filter_optio
 	       (r->action == FILTER_WATCH || (r->action == FILTER_REFUSE && !r->quiet));
 }
 
-/* Without a pid to protect the place is given to PID 1, which a rule beside it names already. */
+/* Without a pid to protect the value is PID 1, which another rule names anyway. */
 static uint32_t condition_value(const struct filter_condition *c, const struct filter_options *o)
 {
 	const uint32_t pid = (uint32_t)(o->protect_pid > 0 ? o->protect_pid : 1);
 
-	if (!c->pid)
-		return c->value;
-	return c->pid > 0 ? pid : 0u - pid;
+	switch ((enum filter_patch)c->patch) {
+	case FILTER_PATCH_PID: return pid;
+	case FILTER_PATCH_MINUS_PID: return 0u - pid;
+	case FILTER_PATCH_UID: return o->agent_uid ? o->agent_uid : AGENT_UID_DEFAULT;
+	case FILTER_PATCH_NONE: break;
+	}
+	return c->value;
 }
 
 size_t filter_build(const struct filter_table *t, const struct filter_options *o,
@@ -45,6 +49,10 @@ size_t filter_build(const struct filter_table *t, const struct filter_options *o
 		else if (rule_notifies(r, o))
 			out[r->ret].k = SECCOMP_RET_USER_NOTIF;
 	}
+	/* Without an agent to report it, a call of a foreign ABI kills the process. */
+	for (size_t i = 0; i < FILTER_FOREIGN_MAX && o->notify; i++)
+		if (t->foreign[i])
+			out[t->foreign[i]].k = SECCOMP_RET_USER_NOTIF;
 	return t->n_program;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A compiled policy, as the policy compiler writes it into a header, and what is made of it at run
- * time: pids are put in, rules taken out, refusals turned into errors or into questions to the
- * agent. Allocates nothing, does no I/O but filter_print(); any thread.
+ * A compiled policy, as the policy compiler writes it into a header, and what the launcher changes
+ * in it at run time: it puts in the agent's pid and user, takes out the rules of open holes, and
+ * lets refusals ask the agent. Allocates nothing; only filter_print() does I/O. Safe on any thread.
  */
 #pragma once
 
@@ -17,6 +17,7 @@
 
 #define FILTER_CONDITIONS_MAX LISTENER_CONDITIONS_MAX
 #define FILTER_PROGRAM_MAX    4096u /* BPF_MAXINSNS */
+#define FILTER_FOREIGN_MAX    2u
 #define FILTER_NO_HOLE	      0xffu
 
 enum filter_action {
@@ -26,13 +27,21 @@ enum filter_action {
 	FILTER_ALLOW,
 };
 
+/* A value that is known at run time only. */
+enum filter_patch {
+	FILTER_PATCH_NONE,
+	FILTER_PATCH_PID,	/* the agent's pid */
+	FILTER_PATCH_MINUS_PID, /* the same negated: its process group */
+	FILTER_PATCH_UID,	/* the agent's user */
+};
+
 /* As struct listener_condition. */
 struct filter_condition {
 	uint32_t mask;
 	uint32_t value;
 	uint16_t at; /* the instruction that compares */
 	uint8_t arg;
-	int8_t pid; /* 1, -1: the value is the protected pid, or it negated */
+	uint8_t patch; /* enum filter_patch: what replaces the value */
 };
 
 struct filter_rule {
@@ -58,6 +67,8 @@ struct filter_table {
 	uint16_t n_program;
 	uint16_t n_rules;
 	uint16_t n_holes;
+	/* The instructions that end a call of a foreign ABI. 0: none. */
+	uint16_t foreign[FILTER_FOREIGN_MAX];
 	const struct sock_filter *program;
 	const struct filter_rule *rules;
 	const struct filter_hole *holes;
@@ -65,8 +76,9 @@ struct filter_table {
 
 struct filter_options {
 	pid_t protect_pid; /* 0: none known, PIDs 1 and 2 are all that is protected */
+	uid_t agent_uid;   /* 0: AGENT_UID_DEFAULT */
 	uint32_t holes;	   /* bit i: hole i of the table is open */
-	bool notify;	   /* refused and watched calls ask the listener */
+	bool notify;	   /* refused, watched and foreign calls ask the listener */
 };
 
 /*

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which capability a refused system call lacked: see capability_table.h. Each row names where the
- * kernel asks for it; only calls whose refusal has one usual cause are here.
+ * See capability_table.h. The comments name the kernel function that asks for the capability. Calls
+ * whose refusal has several usual causes are not here.
  */
 #include "guest-agent/probes/capability_table.h"
 
@@ -17,12 +17,16 @@
 #if defined(__x86_64__)
 #define NATIVE_ARCH AUDIT_ARCH_X86_64
 #define COMPAT_ARCH AUDIT_ARCH_I386
+#define COMPAT_NAME "i386"
 #elif defined(__aarch64__)
 #define NATIVE_ARCH AUDIT_ARCH_AARCH64
 #define COMPAT_ARCH AUDIT_ARCH_ARM
+#define COMPAT_NAME "arm"
 #else
 #error "say what this machine's AUDIT_ARCH_* are"
 #endif
+
+#define X32_BIT 0x40000000 /* in the number of an x32 call, whose arch is x86_64 */
 
 struct row {
 	uint16_t nr;
@@ -253,6 +257,32 @@ const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MA
 		return syscall_text + compat_offset[nr];
 	snprintf(buf, SYSCALL_NAME_MAX, "#%ld", nr);
 	return buf;
+}
+
+const char *syscall_name_abi(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MAX])
+{
+	const char *abi = NULL, *name;
+	char own[SYSCALL_NAME_MAX];
+
+	if (arch == AUDIT_ARCH_X86_64 && nr >= 0 && nr & X32_BIT) {
+		abi = "x32";
+		nr &= ~X32_BIT;
+	} else if (arch == COMPAT_ARCH) {
+		abi = COMPAT_NAME;
+	} else if (arch != NATIVE_ARCH) {
+		abi = "foreign";
+	}
+	if (!abi)
+		return syscall_name(arch, nr, buf);
+	name = syscall_name(arch, nr, own);
+	snprintf(buf, SYSCALL_NAME_MAX, "%s:%.36s", abi, name);
+	return buf;
+}
+
+bool syscall_is_foreign(uint32_t arch, long nr, uint32_t native)
+{
+	/* -1 is what a tracer writes to leave a call out. */
+	return arch != native || (arch == AUDIT_ARCH_X86_64 && nr >= 0 && nr & X32_BIT);
 }
 
 long syscall_number(const char *name)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which capability a refused system call lacked, and how system calls and capabilities are called.
+ * Which capability a refused system call lacked, and the names of system calls and capabilities.
  * Static tables, pure; safe on any thread.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,13 @@ const char *capability_name(int capability);
  * machine); "#NR" where it has none here. buf backs the answer where the name is made up.
  */
 const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MAX]);
+
+/* The same with the ABI where it is not the native one: "i386:socket", "x32:socket", "arm:socket".
+ */
+const char *syscall_name_abi(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MAX]);
+
+/* Whether a call (arch, nr) is one of another ABI than native's. */
+bool syscall_is_foreign(uint32_t arch, long nr, uint32_t native);
 
 /* The native number of a call, or -1. */
 long syscall_number(const char *name);

@@ -5,7 +5,7 @@
 #include "guest-agent/probes/listener_rules.h"
 
 #include <asm/unistd.h>
-#include <linux/capability.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -61,70 +61,18 @@ static bool has(uint64_t set, int capability)
 	return set >> capability & 1;
 }
 
-/* net/ipv4/af_inet.c __inet_bind(), net/ipv6/af_inet6.c __inet6_bind() */
-static struct watch_verdict judge_bind(const struct capability_sets *sets, const void *argument,
-				       size_t len, unsigned unprivileged_port)
-{
-	struct sockaddr_in in;
-	unsigned port;
-
-	/* family and port are at the same place in both. */
-	_Static_assert(offsetof(struct sockaddr_in, sin_port) ==
-			       offsetof(struct sockaddr_in6, sin6_port),
-		       "one reader for both");
-	if (len < offsetof(struct sockaddr_in, sin_addr))
-		return (struct watch_verdict){0};
-	memcpy(&in, argument, offsetof(struct sockaddr_in, sin_addr));
-	port = ntohs(in.sin_port);
-	return (struct watch_verdict){
-		.denied = (in.sin_family == AF_INET || in.sin_family == AF_INET6) && port &&
-			  port < unprivileged_port && !has(sets->effective, CAP_NET_BIND_SERVICE),
-		.error = EACCES,
-		.capability = CAP_NET_BIND_SERVICE,
-	};
-}
-
-/* security/commoncap.c cap_capset() */
-static struct watch_verdict judge_capset(const struct capability_sets *sets, const void *argument,
-					 size_t len)
-{
-	struct __user_cap_header_struct header;
-	struct __user_cap_data_struct data[2];
-	uint64_t effective, permitted, inheritable;
-
-	_Static_assert(sizeof(header) == WATCH_CAPSET_HEADER, "as the kernel has it");
-	_Static_assert(sizeof(data) == WATCH_CAPSET_DATA, "as the kernel has it");
-	if (len < sizeof(header) + sizeof(data))
-		return (struct watch_verdict){0};
-	memcpy(&header, argument, sizeof(header));
-	memcpy(data, (const uint8_t *)argument + sizeof(header), sizeof(data));
-	if (header.version != _LINUX_CAPABILITY_VERSION_3)
-		return (struct watch_verdict){0};
-	effective = (uint64_t)data[1].effective << 32 | data[0].effective;
-	permitted = (uint64_t)data[1].permitted << 32 | data[0].permitted;
-	inheritable = (uint64_t)data[1].inheritable << 32 | data[0].inheritable;
-	if (permitted & ~sets->permitted || effective & ~permitted)
-		return (struct watch_verdict){.denied = true, .error = EPERM, .capability = -1};
-	return (struct watch_verdict){
-		.denied = inheritable & ~(sets->inheritable | sets->permitted) &&
-			  !has(sets->effective, CAP_SETPCAP),
-		.error = EPERM,
-		.capability = CAP_SETPCAP,
-	};
-}
-
 static bool is_device(uint64_t mode)
 {
 	return S_ISCHR((mode_t)mode) || S_ISBLK((mode_t)mode);
 }
 
-/* Whether the arguments are such that the call wants its capability. */
+/* Whether the kernel asks for the capability, with these arguments. */
 static bool wants_capability(const struct seccomp_data *call)
 {
 	const int family = (int)call->args[0], type = (int)call->args[1] & SOCK_TYPE_MASK;
 
 	switch (call->nr) {
-	case __NR_socket:
+	case __NR_socket: /* netlink sockets need none */
 		return family == AF_PACKET ||
 		       ((family == AF_INET || family == AF_INET6) && type == SOCK_RAW);
 #ifdef __NR_mknod
@@ -135,21 +83,41 @@ static bool wants_capability(const struct seccomp_data *call)
 	}
 }
 
-struct watch_verdict watch_judge(const struct seccomp_data *call,
-				 const struct capability_sets *sets, const void *argument,
-				 size_t len, unsigned unprivileged_port)
+struct watch_verdict watch_judge(const struct seccomp_data *call, uint64_t effective)
 {
-	int capability;
+	const int capability = capability_of_syscall(call->nr, call->args[0], EPERM);
 
-	if (call->nr == __NR_bind)
-		return judge_bind(sets, argument, len, unprivileged_port);
-	if (call->nr == __NR_capset)
-		return judge_capset(sets, argument, len);
-	capability = capability_of_syscall(call->nr, call->args[0], EPERM);
 	return (struct watch_verdict){
-		.denied = capability >= 0 && wants_capability(call) &&
-			  !has(sets->effective, capability),
+		.denied = capability >= 0 && wants_capability(call) && !has(effective, capability),
 		.error = EPERM,
 		.capability = capability,
 	};
+}
+
+bool socket_describe(const struct seccomp_data *call, const char **ret_family,
+		     char ret_type[SOCKET_TEXT_MAX], char ret_protocol[SOCKET_TEXT_MAX])
+{
+	static const char *const types[] = {
+		[SOCK_STREAM] = "stream", [SOCK_DGRAM] = "dgram",	  [SOCK_RAW] = "raw",
+		[SOCK_RDM] = "rdm",	  [SOCK_SEQPACKET] = "seqpacket", [SOCK_PACKET] = "packet",
+	};
+	const int family = (int)call->args[0], protocol = (int)call->args[2];
+	const unsigned type = (unsigned)call->args[1] & SOCK_TYPE_MASK;
+
+	if (family != AF_PACKET && family != AF_NETLINK)
+		return false;
+	*ret_family = family == AF_PACKET ? "packet" : "netlink";
+	if (type < ARRAY_SIZE(types) && types[type])
+		snprintf(ret_type, SOCKET_TEXT_MAX, "%s", types[type]);
+	else
+		snprintf(ret_type, SOCKET_TEXT_MAX, "%u", type);
+	if (family == AF_NETLINK && protocol == NETLINK_NETFILTER)
+		snprintf(ret_protocol, SOCKET_TEXT_MAX, "netfilter");
+	else if (family == AF_NETLINK && protocol == NETLINK_XFRM)
+		snprintf(ret_protocol, SOCKET_TEXT_MAX, "xfrm");
+	else if (family == AF_PACKET) /* an Ethernet type, in network byte order */
+		snprintf(ret_protocol, SOCKET_TEXT_MAX, "0x%04x", ntohs((uint16_t)protocol));
+	else
+		snprintf(ret_protocol, SOCKET_TEXT_MAX, "%d", protocol);
+	return true;
 }

@@ -20,29 +20,23 @@ int listener_message_check(const void *data, size_t len);
 const struct listener_rule *listener_match(const struct listener_rule *rules, size_t n,
 					   const struct seccomp_data *call);
 
-/* Capability sets of a process, as /proc/PID/status tells them. */
-struct capability_sets {
-	uint64_t effective;
-	uint64_t permitted;
-	uint64_t inheritable;
-};
-
 /* What a watched call lacks. */
 struct watch_verdict {
 	bool denied;
-	int error;	/* EPERM or EACCES */
+	int error;	/* EPERM */
 	int capability; /* CAP_*, or -1: no capability would have helped */
 };
 
 /*
- * Whether the kernel will refuse the watched call for want of a capability. argument: len bytes
- * that the call's pointer shows to (bind: the address; capset: the header and, after
- * WATCH_CAPSET_HEADER bytes, the data), 0 if they could not be read: then bind and capset are not
- * judged. unprivileged_port: the lowest port that needs no capability.
+ * Whether the kernel will refuse the watched call, because its caller lacks a capability. Judged by
+ * the registers alone: no watched call has arguments in memory that matter.
  */
-#define WATCH_CAPSET_HEADER 8u
-#define WATCH_CAPSET_DATA   24u
-#define WATCH_ARGUMENT_MAX  128u
-struct watch_verdict watch_judge(const struct seccomp_data *call,
-				 const struct capability_sets *sets, const void *argument,
-				 size_t len, unsigned unprivileged_port);
+struct watch_verdict watch_judge(const struct seccomp_data *call, uint64_t effective);
+
+/*
+ * What net.socket_created says of a packet or netlink socket. Returns false for sockets of other
+ * families. *ret_family is static.
+ */
+#define SOCKET_TEXT_MAX 24u
+bool socket_describe(const struct seccomp_data *call, const char **ret_family,
+		     char ret_type[SOCKET_TEXT_MAX], char ret_protocol[SOCKET_TEXT_MAX]);

@@ -3,26 +3,28 @@
  * Refused privilege by seccomp user notification: launchers hand over the notification descriptors
  * of their filters (common/handover.h), and the agent answers the calls that these ask about.
  *
- * A refused call fails with its rule's errno and a watched one goes on, whatever the agent finds
- * out about the caller; nothing that the caller has in memory changes the answer. Who calls is read
- * from /proc before the answer, while it cannot go away, and reported after it. So a caller waits
- * for a few reads of /proc, never for a queue or the channel.
+ * A refused call fails with its rule's errno, and a watched call goes on, whatever the agent learns
+ * about the caller. The agent reads the caller's name and capabilities from /proc before it
+ * answers, because the caller cannot end meanwhile; it reports the call after the answer. It never
+ * reads the caller's memory, and takes none of its locks: a caller could hold them for ever.
  *
- * When the agent dies the kernel answers ENOSYS: what is refused stays refused.
+ * All notifications are answered before launchers are served. If the agent dies, the kernel answers
+ * ENOSYS: refused calls stay refused.
  *
  * Single-threaded; allocates in open() only.
  */
 #include <asm/unistd.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/netlink.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 
 #include "common/handover.h"
@@ -33,14 +35,14 @@
 #include "guest-agent/probes/listener_rules.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/seccomp_notify_stale.h"
 #include "guest-agent/probes/sources.h"
 
 #define NOTIFICATION_MAX 512u /* the structs may grow with the kernel */
 #define STATUS_MAX	 4096u
 #define BURST		 8u  /* notifications of one listener before the next has its turn */
-#define REPEATS_MAX	 32u /* interrupted calls that are remembered */
-#define REPEAT_NS	 NSEC_PER_SEC
-#define NS_LINK_MAX	 64u
+#define EVENTS_MAX	 16u /* of one epoll_wait(2); the kernel rotates among the rest */
+#define TURN_NS		 (2 * NSEC_PER_MSEC)
 #define SOCKET_ID	 LISTENER_MAX
 
 enum slot_state { SLOT_FREE, SLOT_PENDING, SLOT_SERVING };
@@ -57,23 +59,15 @@ struct slot {
 	struct table *table;  /* of a serving one */
 };
 
-/* A call whose answer came too late because a signal interrupted it: the kernel starts it again. */
-struct repeat {
-	uint64_t until_ns;
-	uint32_t pid;
-	struct seccomp_data call;
-};
-
 struct notify {
 	struct probe probe; /* its fd: an epoll of the socket, pending and served descriptors */
 	const struct probe_config *config;
 	int socket;
-	unsigned serving;
-	unsigned unprivileged_port;
-	unsigned next_repeat;
-	char pid_ns[NS_LINK_MAX];
+	bool socket_paused;	   /* no descriptor was left to accept with */
+	unsigned serving, pending; /* slots in these states */
+	struct stale_workloads stale;
+	char pid_ns[PID_NS_LINK_MAX];
 	struct slot slots[LISTENER_MAX];
-	struct repeat repeats[REPEATS_MAX];
 	struct table tables[LISTENER_TABLES_MAX];
 	struct listener_message incoming;
 	_Alignas(8) uint8_t request[NOTIFICATION_MAX];
@@ -86,27 +80,11 @@ struct caller {
 	pid_t tgid;
 	size_t comm_len;
 	size_t exe_len;
-	bool has_sets;
-	struct capability_sets sets;
+	bool has_effective;
+	uint64_t effective; /* capabilities */
 	char comm[PROC_COMM_MAX];
 	char exe[WIRE_DETAIL_TEXT_MAX];
 };
-
-static int read_ns_link(pid_t pid, char ret[static NS_LINK_MAX])
-{
-	char path[NS_LINK_MAX];
-	ssize_t n;
-
-	if (pid)
-		snprintf(path, sizeof(path), "/proc/%d/ns/pid", pid);
-	else
-		snprintf(path, sizeof(path), "/proc/self/ns/pid");
-	n = readlink(path, ret, NS_LINK_MAX - 1);
-	if (n < 0)
-		return -errno;
-	ret[n] = '\0';
-	return 0;
-}
 
 /* Slots. */
 
@@ -114,6 +92,8 @@ static void slot_free(struct notify *n, struct slot *s)
 {
 	if (s->state == SLOT_SERVING)
 		n->serving--;
+	if (s->state == SLOT_PENDING)
+		n->pending--;
 	if (s->table)
 		s->table->users--;
 	close_fd(s->fd);
@@ -129,9 +109,10 @@ static void expire_pending(struct notify *n)
 			slot_free(n, &n->slots[i]);
 }
 
+/* A pending launcher has the place in which its descriptor will be served. */
 static struct slot *slot_find_free(struct notify *n)
 {
-	for (unsigned i = 0; i < LISTENER_MAX; i++)
+	for (unsigned i = 0; i < LISTENER_MAX && n->pending < LISTENER_PENDING_MAX; i++)
 		if (n->slots[i].state == SLOT_FREE)
 			return &n->slots[i];
 	return NULL;
@@ -139,8 +120,10 @@ static struct slot *slot_find_free(struct notify *n)
 
 static void reply(int fd, int status)
 {
-	const struct listener_reply r = {
-		.magic = LISTENER_MAGIC, .version = LISTENER_VERSION, .status = status};
+	const struct listener_reply r = {.magic = LISTENER_MAGIC,
+					 .version = LISTENER_VERSION,
+					 .agent_uid = getuid(),
+					 .status = status};
 
 	/* A launcher that does not read it finds out by itself. */
 	(void)!send(fd, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -155,15 +138,29 @@ static int watch_fd(struct notify *n, int fd, unsigned id)
 
 /* The hand-over. */
 
-/* Root, and not one that a launcher has put into a pid namespace of its own. */
+/* Root, in our own pid namespace, and no workload that runs under the profile. */
 static bool peer_allowed(const struct notify *n, int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
-	char ns[NS_LINK_MAX];
+	char ns[PID_NS_LINK_MAX];
 
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == 0 &&
-	       peer.pid > 0 && read_ns_link(peer.pid, ns) == 0 && !strcmp(ns, n->pid_ns);
+	       peer.pid > 0 && pid_ns_read(peer.pid, ns) == 0 && !strcmp(ns, n->pid_ns) &&
+	       !is_profile_workload(peer.pid);
+}
+
+/*
+ * Without a free descriptor the socket stays readable, so it must not wake the loop. Launchers wait
+ * for longer than one period of check(), which tries again.
+ */
+static void pause_socket(struct notify *n, bool paused)
+{
+	struct epoll_event ev = {.events = paused ? 0 : EPOLLIN, .data.u32 = SOCKET_ID};
+
+	if (n->socket_paused != paused &&
+	    epoll_ctl(n->probe.fd, EPOLL_CTL_MOD, n->socket, &ev) == 0)
+		n->socket_paused = paused;
 }
 
 static void accept_one(struct notify *n)
@@ -172,8 +169,10 @@ static void accept_one(struct notify *n)
 	struct slot *s;
 	int r = 0;
 
-	if (fd < 0)
+	if (fd < 0) {
+		pause_socket(n, errno == EMFILE || errno == ENFILE || errno == ENOMEM);
 		return;
+	}
 	expire_pending(n);
 	s = slot_find_free(n);
 	if (!peer_allowed(n, fd))
@@ -188,6 +187,7 @@ static void accept_one(struct notify *n)
 	*s = (struct slot){.state = SLOT_PENDING,
 			   .fd = take_fd(&fd),
 			   .deadline_ns = monotonic_ns() + LISTENER_PENDING_MS * NSEC_PER_MSEC};
+	n->pending++;
 }
 
 /*
@@ -215,10 +215,13 @@ static ssize_t receive_message(struct notify *n, int fd, int *ret_fd)
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
 	    c->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+	/* The descriptor was sent, but did not fit into our table or the machine's. */
+	if (msg.msg_flags & MSG_CTRUNC && *ret_fd < 0)
+		return -ENFILE;
 	return msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : len;
 }
 
-/* By its name in /proc: an ioctl(2) could mean anything to a descriptor of another kind. */
+/* By its name in /proc: an ioctl(2) could do anything on a descriptor of another kind. */
 static bool is_notification_fd(int fd)
 {
 	static const char name[] = "anon_inode:seccomp notify";
@@ -252,6 +255,8 @@ static int take_message(struct notify *n, struct slot *s, ssize_t len, int *fd)
 	struct table *table;
 	int r;
 
+	if (len == -ENFILE)
+		return -ENFILE;
 	if (len < 0 || listener_message_check(&n->incoming, (size_t)len) < 0)
 		return -EPROTO;
 	if (*fd < 0 || !is_notification_fd(*fd))
@@ -277,7 +282,7 @@ static void pending_readable(struct notify *n, struct slot *s)
 		take_fd(&connection);
 		return;
 	}
-	/* Whatever comes now, the connection has done its work. */
+	/* Whatever the message is, this connection ends with it. */
 	s->fd = -1;
 	r = len == 0 ? -EPROTO : take_message(n, s, len, &fd);
 	if (r < 0) {
@@ -285,6 +290,7 @@ static void pending_readable(struct notify *n, struct slot *s)
 	} else {
 		s->state = SLOT_SERVING;
 		s->fd = take_fd(&fd);
+		n->pending--;
 		n->serving++;
 	}
 	reply(connection, r);
@@ -292,121 +298,77 @@ static void pending_readable(struct notify *n, struct slot *s)
 
 /* Notifications. */
 
-static void read_caller(pid_t tid, struct caller *c)
+/* Returns -ENFILE or the like if a descriptor was missing for it; 0 also if the caller is gone. */
+static int read_caller(pid_t tid, struct caller *c)
 {
 	char path[64], status[STATUS_MAX];
 	uint64_t tgid;
-	int n;
+	int n, r = 0;
 
 	*c = (struct caller){.tgid = tid};
 	snprintf(path, sizeof(path), "/proc/%d/status", tid);
 	n = proc_read_file(path, status, sizeof(status));
 	if (n > 0) {
-		size_t len = (size_t)n;
+		const size_t len = (size_t)n;
 
 		if (proc_status_value(status, len, "Tgid", 10, &tgid) == 0)
 			c->tgid = (pid_t)tgid;
-		c->has_sets =
-			proc_status_value(status, len, "CapEff", 16, &c->sets.effective) == 0 &&
-			proc_status_value(status, len, "CapPrm", 16, &c->sets.permitted) == 0 &&
-			proc_status_value(status, len, "CapInh", 16, &c->sets.inheritable) == 0;
+		c->has_effective = proc_status_value(status, len, "CapEff", 16, &c->effective) == 0;
+	} else if (n < 0 && n != -ENOENT && n != -ESRCH) {
+		r = n;
 	}
 	n = proc_read_comm(tid, c->comm);
 	c->comm_len = n > 0 ? (size_t)n : 0;
 	n = proc_read_exe(tid, c->exe, sizeof(c->exe));
 	c->exe_len = n > 0 ? (size_t)n : 0;
+	return r;
 }
 
-/*
- * Memory of the caller, only if it is there already: a page that has to be fetched could make the
- * agent wait for somebody, even for the caller itself. Returns the bytes read, 0 if none.
- */
-static size_t read_memory(pid_t tid, uint64_t address, void *ret, size_t len)
+static void begin(struct observation *o, enum wire_source source, const struct caller *caller)
 {
-	const uint64_t page = (uint64_t)getpagesize(), present = UINT64_C(1) << 63;
-	struct iovec local = {.iov_base = ret, .iov_len = len};
-	struct iovec remote = {.iov_base = (void *)(uintptr_t)address, .iov_len = len};
-	_cleanup_close_ int fd = -1;
-	char path[64];
-	uint64_t entry;
-	ssize_t n;
-
-	if (len == 0 || address + len < address)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	for (uint64_t p = address / page; p <= (address + len - 1) / page; p++)
-		if (pread(fd, &entry, sizeof(entry), (off_t)(p * sizeof(entry))) != sizeof(entry) ||
-		    !(entry & present))
-			return 0;
-	n = process_vm_readv(tid, &local, 1, &remote, 1, 0);
-	return n > 0 ? (size_t)n : 0;
+	observation_init(o, source, caller->tgid, caller->comm, caller->comm_len, monotonic_ns());
 }
 
-static size_t read_argument(const struct seccomp_notif *req, uint8_t ret[WATCH_ARGUMENT_MAX])
+static void finish(struct observation *o, struct event_queue *q, const struct caller *caller)
 {
-	const struct seccomp_data *call = &req->data;
-	const pid_t tid = (pid_t)req->pid;
-
-	switch (call->nr) {
-	case __NR_bind:
-		return read_memory(tid, call->args[1], ret,
-				   MIN((size_t)(uint32_t)call->args[2], (size_t)16));
-	case __NR_capset:
-		if (read_memory(tid, call->args[0], ret, WATCH_CAPSET_HEADER) !=
-			    WATCH_CAPSET_HEADER ||
-		    read_memory(tid, call->args[1], ret + WATCH_CAPSET_HEADER, WATCH_CAPSET_DATA) !=
-			    WATCH_CAPSET_DATA)
-			return 0;
-		return WATCH_CAPSET_HEADER + WATCH_CAPSET_DATA;
-	default: return 0;
-	}
+	if (caller->exe_len)
+		observation_add_bytes(o, WIRE_KEY_EXE, caller->exe, caller->exe_len);
+	event_queue_observe(q, &o->d);
 }
 
-static bool is_repeat(struct notify *n, const struct seccomp_notif *req)
-{
-	uint64_t now = monotonic_ns();
-
-	for (unsigned i = 0; i < REPEATS_MAX; i++) {
-		struct repeat *r = &n->repeats[i];
-
-		if (r->until_ns >= now && r->pid == req->pid &&
-		    !memcmp(&r->call, &req->data, sizeof(r->call))) {
-			r->until_ns = 0;
-			return true;
-		}
-	}
-	return false;
-}
-
-static void remember_repeat(struct notify *n, const struct seccomp_notif *req)
-{
-	n->repeats[n->next_repeat++ % REPEATS_MAX] = (struct repeat){
-		.until_ns = monotonic_ns() + REPEAT_NS, .pid = req->pid, .call = req->data};
-}
-
-static void report(struct notify *n, struct event_queue *q, const struct seccomp_notif *req,
-		   const struct caller *caller, const struct watch_verdict *v, const char *via)
+static void report_denied(struct event_queue *q, const struct seccomp_data *call,
+			  const struct caller *caller, const struct watch_verdict *v,
+			  const char *via)
 {
 	const char *capability = capability_name(v->capability), *error = error_name(v->error);
 	char name[SYSCALL_NAME_MAX];
 	struct observation o;
 
-	if (probe_excludes(n->config, caller->tgid))
-		return;
-	observation_init(&o, WIRE_CAPABILITY_DENIED, caller->tgid, caller->comm, caller->comm_len,
-			 monotonic_ns());
+	begin(&o, WIRE_CAPABILITY_DENIED, caller);
 	declaration_add_text(&o.d, WIRE_KEY_SYSCALL,
-			     wire_text(syscall_name(req->data.arch, req->data.nr, name)));
+			     wire_text(syscall_name_abi(call->arch, call->nr, name)));
 	declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text(error ? error : "EPERM"));
 	if (capability)
 		declaration_add_text(&o.d, WIRE_KEY_CAPABILITY, wire_text(capability));
-	if (caller->exe_len)
-		observation_add_bytes(&o, WIRE_KEY_EXE, caller->exe, caller->exe_len);
 	declaration_add_text(&o.d, WIRE_KEY_VIA, wire_text(via));
-	event_queue_observe(q, &o.d);
+	finish(&o, q, caller);
+}
+
+/* Packet and netlink sockets have no BPF hook; the net source reports the others. */
+static void report_socket(struct event_queue *q, const struct seccomp_data *call,
+			  const struct caller *caller)
+{
+	char type[SOCKET_TEXT_MAX], protocol[SOCKET_TEXT_MAX];
+	const char *family;
+	struct observation o;
+
+	if (call->nr != __NR_socket || !socket_describe(call, &family, type, protocol))
+		return;
+	begin(&o, WIRE_NET_SOCKET_CREATED, caller);
+	declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text(family));
+	declaration_add_text(&o.d, WIRE_KEY_TYPE, wire_text(type));
+	declaration_add_text(&o.d, WIRE_KEY_PROTOCOL, wire_text(protocol));
+	finish(&o, q, caller);
 }
 
 /* musl declares the request as an int, which these do not fit; the kernel takes 32 bits. */
@@ -415,46 +377,62 @@ static int notify_ioctl(int fd, unsigned long request, const void *argument)
 	return ioctl(fd, (int)request, argument);
 }
 
+/* The verdict on a call that is not watched. */
+static struct watch_verdict refuse(const struct seccomp_data *call, uint32_t arch,
+				   const struct listener_rule *rule)
+{
+	if (syscall_is_foreign(call->arch, call->nr, arch))
+		return (struct watch_verdict){.denied = true, .error = ENOSYS, .capability = -1};
+	return (struct watch_verdict){
+		.denied = true,
+		.error = rule ? (int)rule->error : EPERM,
+		.capability = capability_of_syscall(call->nr, call->args[0], EPERM),
+	};
+}
+
 static void answer_one(struct notify *n, const struct slot *s, struct event_queue *q,
 		       const struct seccomp_notif *req)
 {
 	struct seccomp_notif_resp *resp = (struct seccomp_notif_resp *)n->response;
 	const struct listener_message *m = &s->table->message;
 	const struct listener_rule *rule = NULL;
-	uint8_t argument[WATCH_ARGUMENT_MAX];
 	struct watch_verdict v = {0};
 	struct caller caller;
-	const char *via = "profile";
-	bool told;
+	bool watched, blind;
 
 	if (req->data.arch == m->arch)
 		rule = listener_match(m->rules, m->n_rules, &req->data);
-
+	watched = rule && rule->action == LISTENER_WATCH;
 	memset(n->response, 0, n->sizes.seccomp_notif_resp);
 	resp->id = req->id;
-	read_caller((pid_t)req->pid, &caller);
-	if (rule && rule->action == LISTENER_WATCH) {
-		via = "seccomp-notify";
-		resp->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-		if (caller.has_sets)
-			v = watch_judge(&req->data, &caller.sets, argument,
-					read_argument(req, argument), n->unprivileged_port);
-	} else {
-		v.denied = true;
-		v.error = rule ? (int)rule->error : EPERM;
-		v.capability = capability_of_syscall(req->data.nr, req->data.args[0], EPERM);
+	blind = read_caller((pid_t)req->pid, &caller) < 0;
+	if (!watched) {
+		v = refuse(&req->data, m->arch, rule);
 		resp->error = -v.error;
+	} else {
+		resp->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+		if (caller.has_effective)
+			v = watch_judge(&req->data, caller.effective);
 	}
-	/* Was it the caller that was read, or another that has got its pid meanwhile? */
+	/* If the caller is gone, its pid may be another process's already. */
 	if (notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &req->id) < 0) {
 		caller = (struct caller){.tgid = (pid_t)req->pid};
-		v.denied = v.denied && !resp->flags;
+		v.denied = v.denied && !watched;
+		watched = false;
 	}
-	told = is_repeat(n, req);
-	if (notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_SEND, resp) < 0 && v.denied)
-		remember_repeat(n, req);
-	if (v.denied && !told)
-		report(n, q, req, &caller, &v, via);
+	/*
+	 * It fails if a signal has interrupted the call meanwhile. The program, or the kernel for
+	 * it, makes the call again, and that is reported again: nothing distinguishes the two.
+	 */
+	(void)!notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_SEND, resp);
+	if (probe_excludes(n->config, caller.tgid))
+		return;
+	if (v.denied)
+		report_denied(q, &req->data, &caller, &v, watched ? "seccomp-notify" : "profile");
+	else if (watched && blind)
+		event_queue_kernel_lost(q, PROBE_CAPABILITY, 1);
+	else if (watched)
+		report_socket(q, &req->data, &caller);
 }
 
 static bool readable(int fd)
@@ -483,48 +461,66 @@ static unsigned serve(struct notify *n, struct slot *s, struct event_queue *q)
 	return done;
 }
 
+static unsigned serve_event(struct notify *n, const struct epoll_event *event,
+			    struct event_queue *q)
+{
+	struct slot *s = &n->slots[event->data.u32];
+
+	if (event->data.u32 == SOCKET_ID || s->state != SLOT_SERVING)
+		return 0;
+	if (event->events & EPOLLIN)
+		return serve(n, s, q);
+	slot_free(n, s); /* the last process under this filter is gone */
+	return 0;
+}
+
+static void meet_launcher(struct notify *n, const struct epoll_event *event)
+{
+	if (event->data.u32 == SOCKET_ID)
+		accept_one(n);
+	else if (n->slots[event->data.u32].state == SLOT_PENDING)
+		pending_readable(n, &n->slots[event->data.u32]);
+}
+
 static int seccomp_notify_drain(struct probe *probe, struct event_queue *q, unsigned budget)
 {
 	struct notify *n = (struct notify *)probe;
-	struct epoll_event events[LISTENER_MAX + 1];
+	const uint64_t until_ns = monotonic_ns() + TURN_NS;
+	struct epoll_event events[EVENTS_MAX];
 
-	for (unsigned done = 0; done < budget;) {
-		int count = epoll_wait(n->probe.fd, events, ARRAY_SIZE(events), 0);
+	for (unsigned done = 0; done < budget && monotonic_ns() < until_ns;) {
+		const int count = epoll_wait(n->probe.fd, events, ARRAY_SIZE(events), 0);
 
 		if (count < 0 && errno != EINTR)
 			return -errno;
 		if (count <= 0)
 			return 0;
-		for (int i = 0; i < count; i++) {
-			struct slot *s;
-
-			done++;
-			if (events[i].data.u32 == SOCKET_ID) {
-				accept_one(n);
-				continue;
-			}
-			s = &n->slots[events[i].data.u32];
-			if (s->state == SLOT_PENDING)
-				pending_readable(n, s);
-			else if (s->state == SLOT_SERVING && events[i].events & EPOLLIN)
-				done += serve(n, s, q);
-			else if (s->state == SLOT_SERVING)
-				slot_free(n, s); /* the last process under this filter is gone */
-		}
+		/* Whoever waits for an answer comes before launchers. */
+		for (int i = 0; i < count; i++)
+			done += 1 + serve_event(n, &events[i], q);
+		for (int i = 0; i < count; i++)
+			meet_launcher(n, &events[i]);
 	}
 	return 1;
 }
 
 static int seccomp_notify_check(struct probe *probe, _unused_ struct event_queue *q)
 {
-	expire_pending((struct notify *)probe);
+	struct notify *n = (struct notify *)probe;
+
+	expire_pending(n);
+	pause_socket(n, false);
+	stale_workloads_check(&n->stale);
 	return 1;
 }
 
+/* Workloads of an earlier agent make everything else doubtful, so they are said first. */
 static const char *seccomp_notify_announce(const struct probe *probe)
 {
 	const struct notify *n = (const struct notify *)probe;
 
+	if (n->stale.found)
+		return "seccomp-notify-stale";
 	return n->serving ? probe->ops->via : "none";
 }
 
@@ -536,9 +532,23 @@ static void seccomp_notify_close(struct probe *probe)
 		slot_free(n, &n->slots[i]);
 	if (n->socket >= 0)
 		unlink(n->config->listener_socket);
+	stale_workloads_free(&n->stale);
 	close_fd(n->socket);
 	close_fd(n->probe.fd);
 	free(n);
+}
+
+/* The folder of the socket, of which only the last part may be missing. */
+static void make_folder(const char *path)
+{
+	char folder[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	const char *slash = strrchr(path, '/');
+
+	if (!slash || slash == path)
+		return;
+	snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path), path);
+	/* bind(2) says why it cannot be had. */
+	(void)!mkdir(folder, 0755);
 }
 
 /* The socket in the file system, readable and writable by its owner only. */
@@ -556,7 +566,7 @@ static int listen_socket(struct notify *n, const char *path, const char **ret_st
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(addr.sun_path, path);
-	/* Is somebody there? If not, it is what an agent that was killed has left. */
+	/* If nobody listens there, a killed agent has left it. */
 	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
 		*ret_step = "another agent listens on the listener socket";
 		if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 || errno == EAGAIN)
@@ -564,6 +574,7 @@ static int listen_socket(struct notify *n, const char *path, const char **ret_st
 		unlink(path);
 	}
 	*ret_step = "bind of the listener socket";
+	make_folder(path);
 	mask = umask(0177);
 	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 	umask(mask);
@@ -572,20 +583,6 @@ static int listen_socket(struct notify *n, const char *path, const char **ret_st
 	n->socket = take_fd(&fd);
 	*ret_step = "listen on the listener socket";
 	return listen(n->socket, LISTENER_MAX) < 0 ? -errno : 0;
-}
-
-static unsigned read_unprivileged_port(void)
-{
-	char text[16];
-	uint64_t port;
-	int len;
-
-	len = proc_read_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", text,
-			     sizeof(text) - 1);
-	if (len > 0 && text[len - 1] == '\n')
-		len--;
-	text[MAX(len, 0)] = '\0';
-	return parse_u64(text, 0, 65535, &port) < 0 ? 1024 : (unsigned)port;
 }
 
 static int seccomp_notify_open(const struct probe_config *config, struct probe **ret,
@@ -600,7 +597,7 @@ static int seccomp_notify_open(const struct probe_config *config, struct probe *
 	n->probe = (struct probe){.ops = &seccomp_notify_ops, .fd = -1};
 	n->config = config;
 	n->socket = -1;
-	n->unprivileged_port = read_unprivileged_port();
+	stale_workloads_init(&n->stale);
 	for (unsigned i = 0; i < LISTENER_MAX; i++)
 		n->slots[i].fd = -1;
 
@@ -612,7 +609,7 @@ static int seccomp_notify_open(const struct probe_config *config, struct probe *
 	if (r < 0)
 		goto fail;
 	step = "/proc/self/ns/pid";
-	r = read_ns_link(0, n->pid_ns);
+	r = pid_ns_read(0, n->pid_ns);
 	if (r < 0)
 		goto fail;
 	step = "epoll_create1";
@@ -622,6 +619,7 @@ static int seccomp_notify_open(const struct probe_config *config, struct probe *
 		r = watch_fd(n, n->socket, SOCKET_ID);
 	if (r < 0)
 		goto fail;
+	stale_workloads_find(&n->stale, n->pid_ns);
 	*ret = &n->probe;
 	return 0;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The program: foreign ABIs die first, then a binary search by the call's number, then the rules of
+ * The program: foreign ABIs end first, then a binary search by the call's number, then the rules of
  * that call in the policy's order. A call without rules is decided by its number alone, which the
  * kernel finds out once and remembers (seccomp_cache_prepare): such calls cost nothing.
  *
@@ -131,11 +131,9 @@ static void take_rules(const struct policy *p, enum policy_arch arch, enum polic
 		for (unsigned k = 0; k < r->n_conditions; k++)
 			f.conditions[k] = (struct filter_condition){
 				.mask = r->conditions[k].mask,
-				/* Until there is a pid: 1, as filter_build() has it. */
-				.value = r->conditions[k].pid ? (uint32_t)r->conditions[k].pid
-							      : r->conditions[k].value,
+				.value = r->conditions[k].value,
 				.arg = r->conditions[k].arg,
-				.pid = r->conditions[k].pid,
+				.patch = (uint8_t)r->conditions[k].patch,
 			};
 		/* By number, and among the same number as the policy has them. */
 		while (at > 0 && c->rules[at - 1].nr > f.nr) {
@@ -160,13 +158,14 @@ int policy_compile(const struct policy *p, enum policy_arch arch, enum policy_mo
 
 	emit(&b, STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
 	emit(&b, JUMP(BPF_JMP | BPF_JEQ | BPF_K, policy_arch_audit(arch), 1, 0));
-	emit(&b, STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+	ret->table.foreign[0] = (uint16_t)emit(&b, STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
 	emit(&b, STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (arch == POLICY_X86_64) {
 		/* -1 is what a tracer writes to leave a call out. */
 		emit(&b, JUMP(BPF_JMP | BPF_JEQ | BPF_K, UINT32_MAX, 2, 0));
 		emit(&b, JUMP(BPF_JMP | BPF_JSET | BPF_K, X32_BIT, 0, 1));
-		emit(&b, STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+		ret->table.foreign[1] =
+			(uint16_t)emit(&b, STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
 	}
 	if (ret->table.n_rules)
 		emit_search(&b, p, 0, ret->table.n_rules - 1u);

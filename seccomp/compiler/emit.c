@@ -38,9 +38,9 @@ void policy_emit_header(const struct compiled *c, const char *prefix, FILE *out)
 		fprintf(out, ", %u, %u, %u, %u, %u, %u, %u, {", r->nr, r->ret, r->error, r->action,
 			r->quiet, r->hole, r->n_conditions);
 		for (unsigned k = 0; k < r->n_conditions; k++)
-			fprintf(out, "{0x%xu, 0x%xu, %u, %u, %d}, ", r->conditions[k].mask,
+			fprintf(out, "{0x%xu, 0x%xu, %u, %u, %u}, ", r->conditions[k].mask,
 				r->conditions[k].value, r->conditions[k].at, r->conditions[k].arg,
-				r->conditions[k].pid);
+				r->conditions[k].patch);
 		fputs(r->n_conditions == FILTER_CONDITIONS_MAX ? "}},\n" : "{0}}},\n", out);
 	}
 	fprintf(out, "};\n\n");
@@ -57,16 +57,17 @@ void policy_emit_header(const struct compiled *c, const char *prefix, FILE *out)
 	}
 	fprintf(out,
 		"static const struct filter_table %s = {\n"
-		"\t0x%xu, %u, %u, %u, %s_program, %s_rules, %s%s,\n};\n",
-		prefix, t->arch, t->n_program, t->n_rules, t->n_holes, prefix, prefix,
-		t->n_holes ? prefix : "NULL", t->n_holes ? "_holes" : "");
+		"\t0x%xu, %u, %u, %u, {%u, %u}, %s_program, %s_rules, %s%s,\n};\n",
+		prefix, t->arch, t->n_program, t->n_rules, t->n_holes, t->foreign[0], t->foreign[1],
+		prefix, prefix, t->n_holes ? prefix : "NULL", t->n_holes ? "_holes" : "");
 }
 
-/* Rules that the run-time pid makes are left out: nobody would put it in. */
+/* Rules with the agent's pid are left out: nobody would put it in. Its user has a default. */
 static bool static_rule(const struct policy_rule *r)
 {
 	for (unsigned i = 0; i < r->n_conditions; i++)
-		if (r->conditions[i].pid)
+		if (r->conditions[i].patch == FILTER_PATCH_PID ||
+		    r->conditions[i].patch == FILTER_PATCH_MINUS_PID)
 			return false;
 	return true;
 }

@@ -77,10 +77,16 @@ static int parse_value(const char *s, struct policy_condition *ret)
 	unsigned long long v;
 	char *end;
 
-	ret->pid = 0;
+	ret->patch = FILTER_PATCH_NONE;
 	if (!strcmp(digits, "@agent")) {
-		ret->pid = negative ? -1 : 1;
-		ret->value = 0;
+		ret->patch = negative ? FILTER_PATCH_MINUS_PID : FILTER_PATCH_PID;
+		/* PID 1 until the pid is known, as in filter_build(). */
+		ret->value = negative ? UINT32_MAX : 1;
+		return 0;
+	}
+	if (!strcmp(s, "@agent-uid")) {
+		ret->patch = FILTER_PATCH_UID;
+		ret->value = AGENT_UID_DEFAULT;
 		return 0;
 	}
 	if (!isdigit((unsigned char)*digits))
@@ -116,7 +122,7 @@ static bool parse_list(struct parser *s, char *list, char *separator, uint32_t m
 		}
 		if (bits)
 			one.mask = one.value;
-		if (one.value & ~one.mask || (one.pid && one.mask != UINT32_MAX)) {
+		if (one.value & ~one.mask || (one.patch && one.mask != UINT32_MAX)) {
 			report(s, s->line, "'%s' can never equal the masked argument: fix the mask",
 			       v);
 			return false;
@@ -144,7 +150,7 @@ static bool parse_condition(struct parser *s, char **rest, struct choice *c)
 	c->arg = (uint8_t)(arg[3] - '0');
 	if (op && !strcmp(op, "&")) {
 		value = next_word(rest);
-		if (!value || parse_value(value, &mask) < 0 || mask.pid) {
+		if (!value || parse_value(value, &mask) < 0 || mask.patch) {
 			report(s, s->line, "unknown mask '%s': write a number or a constant",
 			       value ? value : "");
 			return false;
@@ -196,13 +202,14 @@ static bool resolve(const char *name, int nr[_POLICY_ARCH_MAX])
 
 static bool same_condition(const struct policy_condition *a, const struct policy_condition *b)
 {
-	return a->arg == b->arg && a->pid == b->pid && a->mask == b->mask && a->value == b->value;
+	return a->arg == b->arg && a->patch == b->patch && a->mask == b->mask &&
+	       a->value == b->value;
 }
 
 /* Whether whatever b holds for, a holds for. */
 static bool implied(const struct policy_condition *a, const struct policy_condition *b)
 {
-	if (a->pid || b->pid)
+	if (a->patch || b->patch)
 		return same_condition(a, b);
 	return a->arg == b->arg && (a->mask & ~b->mask) == 0 && (b->value & a->mask) == a->value;
 }
@@ -244,7 +251,7 @@ static void add_rule(struct parser *s, const struct policy_rule *rule)
 		for (unsigned k = 0; same && k < rule->n_conditions; k++)
 			same = same_condition(&before->conditions[k], &rule->conditions[k]);
 		report(s, s->line, "%s: %s line %u: remove this rule, or move it up", rule->syscall,
-		       same ? "a duplicate of" : "can never be reached behind", before->line);
+		       same ? "a duplicate of" : "never reached after", before->line);
 		return;
 	}
 	if (p->n_rules == POLICY_RULES_MAX) {

@@ -41,7 +41,7 @@ struct policy_hole {
 
 struct policy_condition {
 	uint8_t arg;
-	int8_t pid; /* 1, -1: value is the run-time pid, or it negated; else 0 */
+	enum filter_patch patch; /* what replaces value at run time */
 	uint32_t mask;
 	uint32_t value;
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Layer 1 of the profile: what a filter cannot stop, because it is done by path or by an open
- * descriptor, is out of reach.
+ * Layer 1 of the profile. A filter sees neither paths nor open descriptors, so this layer removes
+ * them: dangerous paths are masked or read-only, descriptors are closed, capabilities are dropped.
  *
- * All mounts are made in a mount namespace of the launcher's own that passes nothing back.
+ * All mounts are made in a mount namespace of the launcher's own; nothing of them reaches others.
  */
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -21,7 +21,7 @@ enum treatment {
 	MASK,	   /* reads as empty */
 };
 
-/* Of the workload's /proc. What a kernel does not have is passed over. */
+/* Paths of the workload's /proc and /dev. A path that this kernel does not have is skipped. */
 static const struct {
 	const char *path;
 	enum treatment treatment;
@@ -37,7 +37,7 @@ static const struct {
 	{"/proc/kcore", MASK, "the kernel's memory"},
 	{"/proc/kmem", MASK, "the kernel's memory"},
 	{"/proc/keys", MASK, "keys of others"},
-	{"/proc/timer_list", MASK, "who waits for what"},
+	{"/proc/timer_list", MASK, "timers of other processes"},
 	{"/proc/sched_debug", MASK, "processes of other namespaces"},
 	{"/proc/latency_stats", MASK, "processes of other namespaces"},
 	{"/proc/acpi", MASK, "sleep and wake"},
@@ -48,8 +48,9 @@ static const struct {
 	{"/dev/nvram", MASK, "what the next boot reads"},
 	{"/dev/watchdog", MASK, "opened and left, it resets the machine"},
 	{"/dev/watchdog0", MASK, "opened and left, it resets the machine"},
-	{"/dev/input", MASK, "keys that are written there are pressed: Alt+SysRq among them"},
+	{"/dev/input", MASK, "a write there presses keys: Alt+SysRq among them"},
 	{"/dev/uinput", MASK, "a keyboard of the workload's own"},
+	{"/dev/userfaultfd", MASK, "halts the kernel inside a copy from the workload's memory"},
 	{"/dev/vhost-vsock", MASK, "a way to make vsock peers"},
 };
 
@@ -60,33 +61,46 @@ static const char *const read_only_types[] = {
 	"smackfs", "resctrl",  "functionfs", "rpc_pipefs",
 };
 
+enum when {
+	NEVER,
+	ALWAYS,
+	SHARED, /* with --share-pidns */
+	NET,	/* with --drop-net-admin */
+};
+
 static const struct {
 	int capability;
 	const char *name;
-	const char *hole; /* of those that are taken: what it opens again */
+	const char *hole; /* what --cap-keep opens */
+	enum when dropped;
 } capabilities[] = {
 #define KEPT(c)                                                                                    \
 	{                                                                                          \
-		CAP_##c, "CAP_" #c, NULL                                                           \
+		CAP_##c, "CAP_" #c, NULL, NEVER                                                    \
 	}
 #define TAKEN(c, hole)                                                                             \
 	{                                                                                          \
-		CAP_##c, "CAP_" #c, hole                                                           \
+		CAP_##c, "CAP_" #c, hole, ALWAYS                                                   \
+	}
+#define TAKEN_IF(when, c, hole)                                                                    \
+	{                                                                                          \
+		CAP_##c, "CAP_" #c, hole, when                                                     \
 	}
 	KEPT(CHOWN),
 	KEPT(DAC_OVERRIDE),
 	KEPT(DAC_READ_SEARCH),
 	KEPT(FOWNER),
 	KEPT(FSETID),
-	KEPT(KILL),
+	TAKEN_IF(SHARED, KILL, "with --share-pidns: signals to processes of other users"),
 	KEPT(SETGID),
 	KEPT(SETUID),
 	KEPT(SETPCAP),
 	TAKEN(LINUX_IMMUTABLE, "files that nobody else can change any more"),
 	KEPT(NET_BIND_SERVICE),
 	KEPT(NET_BROADCAST),
-	KEPT(NET_ADMIN),
-	KEPT(NET_RAW),
+	TAKEN_IF(NET, NET_ADMIN,
+		 "redirects connects after they were seen; reads the agent's frames"),
+	TAKEN_IF(NET, NET_RAW, "reads and writes whole packets"),
 	KEPT(IPC_LOCK),
 	KEPT(IPC_OWNER),
 	TAKEN(SYS_MODULE, "code in the kernel, with --allow machine"),
@@ -117,15 +131,21 @@ static const struct {
 	TAKEN(CHECKPOINT_RESTORE, "chooses pids, reads others' memory maps"),
 };
 
-uint64_t confine_dropped(void)
+static bool is_dropped(const struct launch_options *o, enum when when)
+{
+	return when == ALWAYS || (when == SHARED && o->share_pidns) ||
+	       (when == NET && o->drop_net_admin);
+}
+
+/* Bit i: capability i. Capabilities that are newer than the table are dropped. */
+static uint64_t dropped(const struct launch_options *o)
 {
 	uint64_t set = ~UINT64_C(0);
 
-	/* What is not in the table is newer than it: taken. */
 	for (size_t i = 0; i < ARRAY_SIZE(capabilities); i++)
-		if (!capabilities[i].hole)
+		if (!is_dropped(o, capabilities[i].dropped))
 			set &= ~(UINT64_C(1) << capabilities[i].capability);
-	return set;
+	return set & ~o->cap_keep;
 }
 
 int confine_capability(const char *name)
@@ -235,7 +255,7 @@ static int read_mounts(struct mount_list *list)
 	return 0;
 }
 
-/* Whether the path leads to this mount, and not to one above it. */
+/* Whether the path leads to this mount, and not to one that covers it. */
 static bool is_visible(const struct mount_entry *e)
 {
 	_cleanup_close_ int fd = open(e->target, O_PATH | O_CLOEXEC);
@@ -252,7 +272,7 @@ static bool is_visible(const struct mount_entry *e)
 	return id && atoi(id + strlen("mnt_id:")) == e->id;
 }
 
-/* What the mount has already stays. */
+/* The flags that the mount has already, as flags of mount(2). */
 static unsigned long kept_flags(const char *path)
 {
 	static const struct {
@@ -292,7 +312,8 @@ static int bind_read_only(const char *path, struct step *step)
 static int mask_directory(const char *path, struct step *step)
 {
 	step_set(step, "mask %s", path);
-	return mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+	return mount(PROFILE_MOUNT_SOURCE, path, "tmpfs",
+		     MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
 		     "size=0,nr_inodes=1,mode=0555") < 0
 		       ? -errno
 		       : 0;
@@ -337,7 +358,7 @@ static int treat_mounts(const struct launch_options *o, const struct mount_list 
 			r = make_read_only(e->target, step);
 		else if (!strcmp(e->type, "proc") &&
 			 !(o->share_pidns && !strcmp(e->target, "/proc")))
-			/* Another proc: the processes of another pid namespace. */
+			/* It shows the processes of another pid namespace. */
 			r = mask(e->target, step);
 		if (r < 0)
 			return r;
@@ -345,24 +366,31 @@ static int treat_mounts(const struct launch_options *o, const struct mount_list 
 	return 0;
 }
 
-/* With --share-pidns the agent's own files are there: oom_score_adj takes no capability. */
+/* With --share-pidns their files are visible: oom_score_adj can be written without a capability. */
 static int protect_processes(pid_t agent, struct step *step)
 {
-	const pid_t pids[] = {1, 2, agent};
+	char path[64];
+	int r = bind_read_only("/proc/1", step);
 
-	for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
-		char path[64];
-		int r;
-
-		snprintf(path, sizeof(path), "/proc/%d", pids[i]);
-		r = pids[i] > 0 ? bind_read_only(path, step) : 0;
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (r == 0)
+		r = bind_read_only("/proc/2", step);
+	if (r < 0 || agent == 0)
+		return r;
+	snprintf(path, sizeof(path), "/proc/%d", agent);
+	return mask(path, step);
 }
 
-/* The same directory as before, but through the mounts as they are now. */
+/* So that no workload answers as the agent, or takes the places of later workloads. */
+static int hide_listener(const char *listener, struct step *step)
+{
+	int r = mask(listener, step);
+
+	/* The folder is masked even before the first agent runs: nobody else may fill it. */
+	(void)mkdir(LISTENER_FOLDER, 0755);
+	return r < 0 ? r : mask(LISTENER_FOLDER, step);
+}
+
+/* Enter the working directory again, so that its path leads through the new mounts. */
 static int enter_directory_again(struct step *step)
 {
 	char path[4096];
@@ -399,11 +427,8 @@ int confine_mounts(const struct launch_options *o, struct step *step)
 						 : bind_read_only(treated[i].path, step);
 	if (r == 0 && o->share_pidns)
 		r = protect_processes(o->protect_pid, step);
-	/* So that nobody answers for, or takes the places of, later workloads. */
 	if (r == 0)
-		r = mask(o->listener, step);
-	if (r == 0)
-		r = bind_read_only(o->pid_file, step);
+		r = hide_listener(o->listener, step);
 	if (r == 0)
 		r = enter_directory_again(step);
 	free(list.text);
@@ -438,11 +463,11 @@ int confine_descriptors(const int *keep, size_t n, struct step *step)
 
 /* Privileges. */
 
-int confine_privileges(uint64_t cap_keep, struct step *step)
+int confine_privileges(const struct launch_options *o, struct step *step)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-	const uint64_t drop = confine_dropped() & ~cap_keep;
+	const uint64_t drop = dropped(o);
 
 	step_set(step, "clear the ambient capabilities");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
@@ -485,12 +510,12 @@ void confine_print(const struct launch_options *o, FILE *out)
 	fprintf(out, "  read-only every mount below /sys, and of ");
 	for (size_t i = 0; i < ARRAY_SIZE(read_only_types); i++)
 		fprintf(out, "%s%s", i ? ", " : "", read_only_types[i]);
-	fprintf(out, "\n  mask      every other mount of proc\n  mask      %s\n  read-only %s\n",
-		o->listener, o->pid_file);
+	fprintf(out, "\n  mask      every other mount of proc\n  mask      %s, %s\n", o->listener,
+		LISTENER_FOLDER);
 	if (o->share_pidns)
-		fprintf(out, "  read-only /proc/1, /proc/2, /proc/%d\n", o->protect_pid);
+		fprintf(out, "  read-only /proc/1, /proc/2\n  mask      /proc/AGENT\n");
 	for (size_t i = 0; i < ARRAY_SIZE(capabilities); i++)
-		if (capabilities[i].hole)
+		if (is_dropped(o, capabilities[i].dropped))
 			fprintf(out, "  %-9s %s\n",
 				o->cap_keep >> capabilities[i].capability & 1 ? "keep" : "drop",
 				capabilities[i].name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the profile would do, and whether this kernel can: --dry-run and --check. The check tries
- * things out in children, in namespaces of their own.
+ * --dry-run prints what the profile would do. --check finds out whether this kernel can do it, by
+ * trying in children that have namespaces of their own.
  */
 #include <linux/audit.h>
 #include <linux/seccomp.h>
@@ -28,10 +28,9 @@ int explain_plan(const struct launch_options *o)
 	printf("layer 2, refused:\n  filter    %u instructions, %u rules, %u left out\n",
 	       t->n_program, t->n_rules, left_out);
 	if (o->share_pidns)
-		printf("  protect   PIDs 1, 2 and %d\n"
-		       "  leaves    /proc/PID/root of others whose capabilities the workload has too\n",
-		       o->protect_pid);
-	printf("  tell      %s\n", o->no_listener ? "nobody" : o->listener);
+		printf("  protect   PIDs 1, 2 and the agent's\n"
+		       "  leaves    /proc/PID/root of others whose capabilities the workload has too\n");
+	printf("  report    %s\n", o->no_listener ? "to nobody" : o->listener);
 	printf("run%s:\n ", o->init ? " under an init" : "");
 	for (char **arg = o->command; *arg; arg++)
 		printf(" %s", *arg);
@@ -54,7 +53,7 @@ static int check_notify(_unused_ const struct launch_options *o)
 	return check_action(SECCOMP_RET_USER_NOTIF);
 }
 
-/* The exit status of a child that does f, as an errno. */
+/* Run f in a child; its result is the child's exit status. */
 static int in_child(int (*f)(const struct launch_options *), const struct launch_options *o)
 {
 	int status;
@@ -75,7 +74,7 @@ static int do_layer_1(const struct launch_options *o)
 	int r = confine_mounts(o, &step);
 
 	if (r == 0)
-		r = confine_privileges(o->cap_keep, &step);
+		r = confine_privileges(o, &step);
 	if (r < 0)
 		fprintf(stderr, "cellos-workload-exec: cannot %s: %s\n", step.name, strerror(-r));
 	return r;
@@ -97,7 +96,7 @@ static int do_filter(const struct launch_options *o)
 {
 	const struct filter_options f = {.protect_pid = o->protect_pid, .holes = o->holes};
 	struct step step;
-	int r = confine_privileges(o->cap_keep, &step);
+	int r = confine_privileges(o, &step);
 
 	return r < 0 ? r : filter_install(launch_table(o->share_pidns), &f, -1, &step);
 }

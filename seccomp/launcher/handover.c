@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The filter, and the way of its notification descriptor to the agent: common/handover.h.
+ * Installs the filter and hands its notification descriptor over to the agent: common/handover.h.
  */
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -10,12 +12,14 @@
 
 #include "seccomp/launcher/launch.h"
 
-/* linux/seccomp.h has it since 5.19: a signal does not make the agent see a call twice. */
+/* linux/seccomp.h has it since 5.19: a signal does not repeat a notification that was received. */
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-static int receive_reply(int fd, const char *what, struct step *step)
+#define RETRY_US 20000u /* between two attempts to reach the agent */
+
+static int receive_reply(int fd, const char *what, uid_t *ret_uid, struct step *step)
 {
 	struct listener_reply reply;
 	ssize_t n;
@@ -30,14 +34,50 @@ static int receive_reply(int fd, const char *what, struct step *step)
 	    reply.version != LISTENER_VERSION)
 		return -EPROTO;
 	step_set(step, "have the agent accept %s", what);
-	return reply.status < 0 ? reply.status : 0;
+	if (reply.status < 0)
+		return reply.status;
+	*ret_uid = reply.agent_uid;
+	return 0;
+}
+
+/* A number of /proc/PID/status. The process chooses its name, but newlines in it are escaped. */
+static int read_status(pid_t pid, const char *field, unsigned base, uint64_t *ret)
+{
+	char path[64], text[4096], name[32];
+	_cleanup_close_ int fd = -1;
+	const char *at;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	snprintf(name, sizeof(name), "\n%s:\t", field);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	at = strstr(text, name);
+	if (!at)
+		return -ENOENT;
+	*ret = strtoull(at + strlen(name), NULL, (int)base);
+	return 0;
 }
 
 /*
- * Root, in our own pid namespace: another workload under the profile could have put its socket
- * there, to answer for us.
+ * A workload under the profile has a filter and lacks CAP_SYS_PTRACE, which the agent keeps. Such a
+ * process could have made the socket, to answer in the agent's place.
  */
-static int check_peer(int fd)
+static bool is_workload(pid_t pid)
+{
+	uint64_t mode, permitted;
+
+	if (read_status(pid, "Seccomp", 10, &mode) < 0 ||
+	    read_status(pid, "CapPrm", 16, &permitted) < 0)
+		return true;
+	return mode != 0 && !(permitted >> CAP_SYS_PTRACE & 1);
+}
+
+/* Root or the agent's user, in our own pid namespace, and no workload. */
+static int check_peer(int fd, uid_t agent_uid, pid_t *ret_pid, struct step *step)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
@@ -45,37 +85,84 @@ static int check_peer(int fd)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return -errno;
+	if (peer.uid != 0 && peer.uid != agent_uid) {
+		step_set(step, "trust the listener of user %u as the agent", peer.uid);
+		return -EACCES;
+	}
 	snprintf(path, sizeof(path), "/proc/%d/ns/pid", peer.pid);
-	if (peer.uid != 0 || peer.pid <= 0 || readlink(path, theirs, sizeof(theirs) - 1) < 0 ||
+	step_set(step, "trust the listener as the agent: it is in another pid namespace");
+	if (peer.pid <= 0 || readlink(path, theirs, sizeof(theirs) - 1) < 0 ||
 	    readlink("/proc/self/ns/pid", ours, sizeof(ours) - 1) < 0 || strcmp(theirs, ours))
 		return -EACCES;
+	step_set(step, "trust the listener as the agent: it is a workload under the profile");
+	if (is_workload(peer.pid))
+		return -EACCES;
+	*ret_pid = peer.pid;
 	return 0;
 }
 
-int handover_connect(const char *path, int *ret_fd, struct step *step)
+static int set_timeout(int fd, uint64_t until_ns)
 {
-	const struct timeval timeout = {.tv_sec = LISTENER_PENDING_MS / 1000};
+	const uint64_t now = monotonic_ns(), left = until_ns > now ? until_ns - now : 0;
+	const struct timeval timeout = {.tv_sec = (time_t)(left / NSEC_PER_SEC),
+					.tv_usec = (suseconds_t)(left % NSEC_PER_SEC / 1000 + 1)};
+
+	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+			       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) <
+				       0
+		       ? -errno
+		       : 0;
+}
+
+/* One attempt. -EAGAIN: there is no agent yet, or it has no place for us yet. */
+static int try_connect(const struct launch_options *o, uint64_t until_ns, struct agent *ret,
+		       struct step *step)
+{
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	const uid_t uid = o->agent_uid ? o->agent_uid : AGENT_UID_DEFAULT;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct agent agent = {0};
 	int r;
 
-	step_set(step, "connect to the agent's listener socket %s", path);
+	step_set(step, "connect to the agent's listener socket %s", o->listener);
 	if (fd < 0)
 		return -errno;
-	if (strlen(path) >= sizeof(addr.sun_path))
+	if (strlen(o->listener) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, path);
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
-	    connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return -errno;
-	step_set(step, "trust whoever listens on %s: not root of this pid namespace", path);
-	r = check_peer(fd);
+	strcpy(addr.sun_path, o->listener);
+	r = set_timeout(fd, until_ns);
+	if (r < 0)
+		return r;
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return errno == ENOENT || errno == ECONNREFUSED ? -EAGAIN : -errno;
+	r = check_peer(fd, uid, &agent.pid, step);
 	if (r == 0)
-		r = receive_reply(fd, "the connection", step);
-	if (r == 0)
-		*ret_fd = take_fd(&fd);
-	return r;
+		r = receive_reply(fd, "the connection", &agent.uid, step);
+	if (r < 0)
+		return r == -EMFILE ? -EAGAIN : r;
+	agent.connection = take_fd(&fd);
+	*ret = agent;
+	return 0;
+}
+
+int handover_connect(const struct launch_options *o, struct agent *ret, struct step *step)
+{
+	const uint64_t until_ns = monotonic_ns() + o->ready_timeout_ms * NSEC_PER_MSEC;
+	struct step tried;
+	int r;
+
+	for (;;) {
+		r = try_connect(o, until_ns, ret, &tried);
+		if (r != -EAGAIN || monotonic_ns() >= until_ns)
+			break;
+		usleep(RETRY_US);
+	}
+	if (r != -EAGAIN && r != -ETIMEDOUT) {
+		*step = tried;
+		return r;
+	}
+	step_set(step, "%s within %u ms", tried.name, o->ready_timeout_ms);
+	return -ETIMEDOUT;
 }
 
 int handover_send(int connection, int listener, const struct listener_message *m, struct step *step)
@@ -90,6 +177,7 @@ int handover_send(int connection, int listener, const struct listener_message *m
 			     .msg_control = &control,
 			     .msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	uid_t uid;
 	ssize_t n;
 
 	c->cmsg_level = SOL_SOCKET;
@@ -102,7 +190,7 @@ int handover_send(int connection, int listener, const struct listener_message *m
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	return receive_reply(connection, "the notification descriptor", step);
+	return receive_reply(connection, "the notification descriptor", &uid, step);
 }
 
 static long install(unsigned long flags, const struct sock_fprog *program)

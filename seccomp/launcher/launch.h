@@ -16,7 +16,7 @@
 #define EXIT_NOT_APPLIED  125 /* COMMAND was not run */
 #define EXIT_CANNOT_EXEC  126
 #define EXIT_NOT_FOUND	  127
-#define LAUNCH_PID_FILE	  "/run/cellos-telemetry.pid"
+#define LAUNCH_TIMEOUT_MS 10000u /* for the agent to take the notification descriptor */
 #define LAUNCH_STEP_MAX	  320u
 #define LAUNCH_MOUNTS_MAX 4096u /* mounts of the guest; more: the profile is not applied */
 
@@ -33,10 +33,12 @@ struct launch_options {
 	bool share_pidns;
 	bool init;
 	bool no_listener;
+	bool drop_net_admin;
 	const char *listener; /* borrowed, like all strings here */
-	const char *pid_file;
-	pid_t protect_pid; /* 0: see pid_file */
-	uint64_t cap_keep; /* bit i: capability i */
+	unsigned ready_timeout_ms;
+	pid_t protect_pid;  /* of --share-pidns: the agent. 0: not known */
+	unsigned agent_uid; /* 0: as the agent says, or AGENT_UID_DEFAULT */
+	uint64_t cap_keep;  /* bit i: capability i */
 	uint32_t holes;
 	char **command;
 };
@@ -46,47 +48,54 @@ const struct filter_table *launch_table(bool share_pidns);
 
 /* Layer 1 (confine.c). Call in this order. */
 
-/* In a new mount namespace: what is named in confine.c is read-only or masked. */
+/* A new mount namespace, in which the paths of confine.c are read-only or masked. */
 int confine_mounts(const struct launch_options *o, struct step *step);
 
-/* All but 0-2 and those of keep (-1: none), of which there are n <= 4. */
+/* Close all descriptors but 0-2 and the n <= 4 of keep (-1: none). */
 int confine_descriptors(const int *keep, size_t n, struct step *step);
 
-/* From every set, the bounding set last of all; then no_new_privs. */
-int confine_privileges(uint64_t cap_keep, struct step *step);
+/* Drop capabilities from every set, then set no_new_privs. */
+int confine_privileges(const struct launch_options *o, struct step *step);
 
-/* Capabilities that the profile takes. Bit i: capability i. */
-uint64_t confine_dropped(void);
 /* "CAP_SYS_ADMIN" or "sys_admin" -> its number, or -ENOENT. */
 int confine_capability(const char *name);
 const char *confine_capability_name(int capability);
-/* What giving it back opens, or NULL. */
+/* What --cap-keep opens, or NULL if the profile leaves this capability anyway. */
 const char *confine_capability_hole(int capability);
 /* A line for each path: what is done with it. */
 void confine_print(const struct launch_options *o, FILE *out);
 
 /* The hand-over of the notification descriptor (handover.c, common/handover.h). */
 
-/* A connection to the agent that has a place for us; the caller owns it. */
-int handover_connect(const char *path, int *ret_fd, struct step *step);
+struct agent {
+	int connection; /* owned by the caller; -1: none */
+	pid_t pid;
+	uid_t uid; /* 0: the agent has no user of its own */
+};
+
+/*
+ * Connect to the agent and wait until it has a place for us, up to o->ready_timeout_ms. Its pid is
+ * the kernel's answer (SO_PEERCRED), not a file's.
+ */
+int handover_connect(const struct launch_options *o, struct agent *ret, struct step *step);
 int handover_send(int connection, int listener, const struct listener_message *m,
 		  struct step *step);
 
 /*
- * The filter; with connection >= 0 it asks the agent behind it, who has the descriptor on return.
- * After this the process may do little more than execve(2).
+ * Install the filter. With connection >= 0 the filter asks the agent, which has the descriptor on
+ * return. After this the process may do little more than execve(2).
  */
 int filter_install(const struct filter_table *t, const struct filter_options *o, int connection,
 		   struct step *step);
 
-/* Waiting for others (supervise.c). All signals must be blocked. */
+/* Waiting for children (supervise.c). All signals must be blocked. */
 
 /*
- * Passes signals on to child until it ends; returns its wait status. reap: others are waited for
- * too, as an init must. Negative errno if child is not ours.
+ * Pass signals on to child until it ends; its wait status is in *ret_status. reap: wait for other
+ * children too, as an init must. Returns 0, or a negative errno if child is not ours.
  */
 int supervise(pid_t child, bool reap, int *ret_status);
-/* Ends this process as the status says, by the same signal if it was one. */
+/* End this process as the wait status says: with the same code, or by the same signal. */
 _Noreturn void supervise_exit_as(int status);
 
 /* --check and --dry-run (explain.c). Return an exit code. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting for a child in the name of those who wait for us: signals go down, the end goes up.
+ * The launcher stands between its caller and the workload: it passes signals down to the workload,
+ * and the workload's end up to the caller.
  */
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -12,7 +13,7 @@ int supervise(pid_t child, bool reap, int *ret_status)
 {
 	sigset_t all;
 
-	/* Ignored, its children would vanish without a status. */
+	/* While SIGCHLD is ignored, children vanish without a status. */
 	signal(SIGCHLD, SIG_DFL);
 	sigfillset(&all);
 	for (;;) {
@@ -28,7 +29,7 @@ int supervise(pid_t child, bool reap, int *ret_status)
 		}
 		if (pid < 0 && errno != EINTR)
 			return -errno;
-		/* It is one of ours until it is waited for, so the pid is still its own. */
+		/* The pid stays the child's until it is waited for. */
 		if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
 			kill(child, info.si_signo);
 	}
@@ -49,7 +50,7 @@ _Noreturn void supervise_exit_as(int status)
 		sigaddset(&set, sig);
 		sigprocmask(SIG_UNBLOCK, &set, NULL);
 		raise(sig);
-		/* The PID 1 of a namespace survives it. */
+		/* The PID 1 of a namespace survives its own signal. */
 		_exit(128 + sig);
 	}
 	_exit(WEXITSTATUS(status));

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cellos-workload-exec: applies the workload profile to itself and becomes COMMAND. The order of
- * things:
+ * cellos-workload-exec: applies the workload profile to itself and becomes COMMAND. The steps:
  *
- *   connect to the agent            while we are still in its pid namespace
- *   fork into a new pid namespace   the parent stays outside and passes signals and status on
- *   own session, mounts, descriptors, capabilities, no_new_privs
- *   the filter, its descriptor to the agent
- *   --init: fork again, and reap
- *   exec
+ *   1. connect to the agent, while still in its pid namespace
+ *   2. fork into a new pid namespace; the parent stays outside and passes signals and status on
+ *   3. own session, mounts, descriptors, capabilities, no_new_privs
+ *   4. install the filter and hand its descriptor over to the agent
+ *   5. with --init: fork again; the parent reaps
+ *   6. exec
  *
- * Whatever fails before the exec ends it with 125: COMMAND never runs with half a profile.
+ * If a step before the exec fails, the launcher ends with 125: COMMAND never runs with half a
+ * profile, and never unreported unless --no-listener says so.
  */
 #include <fcntl.h>
 #include <stdarg.h>
@@ -34,6 +34,15 @@ static void _printf_(1, 2) say(const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
+}
+
+void step_set(struct step *step, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(step->name, sizeof(step->name), fmt, ap);
+	va_end(ap);
 }
 
 static _Noreturn void give_up(const struct step *step, int r)
@@ -96,12 +105,20 @@ static const struct option_row rows[] = {
 	 SETS_FLAG(init)},
 	{"share-pidns", NULL, "no pid namespace: PID 1, PID 2 and the agent are protected by value",
 	 SETS_FLAG(share_pidns)},
-	{"protect-pid", "PID", "the agent's pid (default: from the pid file)",
+	{"protect-pid", "PID",
+	 "with --share-pidns --no-listener: the pid to protect, if no\nagent can be asked",
 	 OPTION_SETS_INT(struct launch_options, protect_pid, 1, INT32_MAX)},
-	{"pid-file", "PATH", "the agent's pid file (" LAUNCH_PID_FILE ")", SETS_TEXT(pid_file)},
-	{"listener", "PATH", "where the agent takes notifications (" LISTENER_SOCKET_PATH ")",
+	{"agent-uid", "UID", "the agent's user, which COMMAND is refused (default: ask the agent)",
+	 OPTION_SETS_NUMBER(struct launch_options, agent_uid, 1, INT32_MAX)},
+	{"drop-net-admin", NULL, "drop CAP_NET_ADMIN and CAP_NET_RAW, too",
+	 SETS_FLAG(drop_net_admin)},
+	{"listener", "PATH",
+	 "where the agent takes notifications\n(default " LISTENER_SOCKET_PATH ")",
 	 SETS_TEXT(listener)},
-	{"no-listener", NULL, "refuse without telling the agent", SETS_FLAG(no_listener)},
+	{"ready-timeout", "MS", "wait so long for the agent (default 10000)",
+	 OPTION_SETS_NUMBER(struct launch_options, ready_timeout_ms, 1, 3600000)},
+	{"no-listener", NULL, "run COMMAND although the agent does not report its refusals",
+	 SETS_FLAG(no_listener)},
 	{"allow", "NAME", "leave out the rules of a hole; repeatable. --allow list names them",
 	 OPTION_CALLS(allow)},
 	{"allow-debug", NULL, "the same as --allow debug", OPTION_CALLS(allow)},
@@ -141,39 +158,33 @@ static void parse_options(int argc, char **argv, struct launch_options *o)
 	exit(64);
 }
 
-/* Paths are used after the mounts have changed and the working directory with them. */
-static void find_agent(struct launch_options *o)
+/*
+ * The agent, or the end of the launcher: a workload must not be able to make another one run
+ * unreported. With --share-pidns the agent's pid is needed even if it takes no notifications.
+ */
+static struct agent meet_agent(struct launch_options *o)
 {
-	char text[32] = "";
-	uint64_t pid;
-	_cleanup_close_ int fd = -1;
-
-	if (!o->share_pidns || o->protect_pid)
-		return;
-	fd = open(o->pid_file, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0) {
-		text[strcspn(text, "\n")] = '\0';
-		if (parse_u64(text, 1, INT32_MAX, &pid) == 0) {
-			o->protect_pid = (pid_t)pid;
-			return;
-		}
-	}
-	say("warning: no agent's pid in %s and no --protect-pid: only PIDs 1 and 2 are protected",
-	    o->pid_file);
-}
-
-static int connect_agent(const struct launch_options *o)
-{
+	struct agent agent = {.connection = -1};
 	struct step step;
-	int fd = -1, r;
+	int r;
 
 	if (o->no_listener)
-		return -1;
-	r = handover_connect(o->listener, &fd, &step);
+		say("warning: --no-listener: the agent does not report what COMMAND is refused");
+	if (o->no_listener && (!o->share_pidns || o->protect_pid))
+		return agent;
+	r = handover_connect(o, &agent, &step);
 	if (r < 0)
-		say("warning: cannot %s: %s; refusals are silent, the agent is not told of them",
-		    step.name, strerror(-r));
-	return fd;
+		give_up(&step, r);
+	if (o->protect_pid && o->protect_pid != agent.pid) {
+		say("--protect-pid %d: the agent's pid is %d", o->protect_pid, agent.pid);
+		exit(64);
+	}
+	o->protect_pid = agent.pid;
+	if (agent.uid)
+		o->agent_uid = agent.uid;
+	if (o->no_listener)
+		close_fd(take_fd(&agent.connection));
+	return agent;
 }
 
 static int print_filter(const struct launch_options *o)
@@ -181,7 +192,11 @@ static int print_filter(const struct launch_options *o)
 	static struct sock_filter program[FILTER_PROGRAM_MAX];
 	const struct filter_table *t = launch_table(o->share_pidns);
 	const struct filter_options f = {
-		.protect_pid = o->protect_pid, .holes = o->holes, .notify = !o->no_listener};
+		.protect_pid = o->protect_pid,
+		.agent_uid = o->agent_uid,
+		.holes = o->holes,
+		.notify = !o->no_listener,
+	};
 
 	filter_print(t, program, filter_build(t, &f, program), stdout);
 	return fflush(stdout) == 0 ? 0 : EXIT_NOT_APPLIED;
@@ -220,7 +235,7 @@ static _Noreturn void run_init(const struct launch_options *o, const sigset_t *m
 	r = supervise(pid, true, &status);
 	if (r < 0)
 		give_up(&step, r);
-	/* A PID 1 cannot end by a signal: its parent does. */
+	/* A PID 1 cannot end by a signal, so its parent does. */
 	if (report >= 0)
 		(void)!write(report, &status, sizeof(status));
 	supervise_exit_as(status);
@@ -231,7 +246,11 @@ static _Noreturn void confine_and_run(const struct launch_options *o, int connec
 {
 	const int keep[] = {connection, report};
 	const struct filter_options f = {
-		.protect_pid = o->protect_pid, .holes = o->holes, .notify = connection >= 0};
+		.protect_pid = o->protect_pid,
+		.agent_uid = o->agent_uid,
+		.holes = o->holes,
+		.notify = connection >= 0,
+	};
 	struct step step;
 	int r;
 
@@ -242,9 +261,9 @@ static _Noreturn void confine_and_run(const struct launch_options *o, int connec
 	if (r == 0)
 		r = confine_descriptors(keep, ARRAY_SIZE(keep), &step);
 	if (r == 0)
-		r = confine_privileges(o->cap_keep, &step);
+		r = confine_privileges(o, &step);
 	if (r == 0 && parent) {
-		/* After the change of credentials, which would clear it. */
+		/* A change of credentials would clear it, so it comes after that. */
 		step_set(&step, "end with the launcher");
 		r = prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? -errno : 0;
 		if (r == 0 && o->share_pidns && getppid() != parent)
@@ -260,32 +279,33 @@ static _Noreturn void confine_and_run(const struct launch_options *o, int connec
 	exec_command(o->command, mask);
 }
 
-/* Outside of the namespace, where the workload cannot see it. */
+/* The parent stays outside of the pid namespace, where the workload cannot see it. */
 static _Noreturn void watch_over(pid_t child, int report)
 {
 	struct step step;
-	int status, told, r;
+	int status, reported, r;
 
 	step_set(&step, "wait for the workload");
 	r = supervise(child, false, &status);
 	if (r < 0)
 		give_up(&step, r);
-	/* What its init says, if it came that far. */
-	if (read(report, &told, sizeof(told)) == sizeof(told))
-		status = told;
+	/* COMMAND's own status, if its init lived to report it. */
+	if (read(report, &reported, sizeof(reported)) == sizeof(reported))
+		status = reported;
 	supervise_exit_as(status);
 }
 
 int main(int argc, char **argv)
 {
-	struct launch_options o = {.listener = LISTENER_SOCKET_PATH, .pid_file = LAUNCH_PID_FILE};
-	int connection, report[2];
+	struct launch_options o = {.listener = LISTENER_SOCKET_PATH,
+				   .ready_timeout_ms = LAUNCH_TIMEOUT_MS};
+	struct agent agent;
+	int report[2];
 	struct step step;
 	sigset_t all, mask;
 	pid_t pid, self = getpid();
 
 	parse_options(argc, argv, &o);
-	find_agent(&o);
 	switch ((enum launch_verb)o.verb) {
 	case VERB_PRINT: return print_filter(&o);
 	case VERB_PLAN: return explain_plan(&o);
@@ -293,13 +313,13 @@ int main(int argc, char **argv)
 	case VERB_RUN: break;
 	}
 
-	connection = connect_agent(&o);
+	agent = meet_agent(&o);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &mask);
 
-	/* Only who leads no process group can have a session of its own without a fork. */
+	/* setsid(2) fails in a leader of a process group: that one has to fork. */
 	if (o.share_pidns && (getpgrp() != self || getsid(0) == self))
-		confine_and_run(&o, connection, -1, 0, &mask);
+		confine_and_run(&o, agent.connection, -1, 0, &mask);
 
 	step_set(&step, "make a pipe");
 	if (pipe2(report, O_CLOEXEC) < 0)
@@ -313,9 +333,9 @@ int main(int argc, char **argv)
 		give_up(&step, -errno);
 	if (pid == 0) {
 		close(report[0]);
-		confine_and_run(&o, connection, report[1], self, &mask);
+		confine_and_run(&o, agent.connection, report[1], self, &mask);
 	}
-	close_fd(connection);
+	close_fd(agent.connection);
 	close(report[1]);
 	watch_over(pid, report[0]);
 }

@@ -2,16 +2,23 @@
 """The launcher as a user sees it: exit codes, signals, what it leaves out, what it refuses to do.
 Everything happens in namespaces that the launcher makes; no AF_VSOCK."""
 
+import errno
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 from runner import PATIENCE, main
 
 LAUNCHER = os.environ["CELLOS_WORKLOAD_EXEC"]
-NOWHERE = ["--listener", "/nonexistent/listener", "--pid-file", "/nonexistent/pid"]
+# No agent is here; with --share-pidns this process stands for it.
+NOWHERE = ["--no-listener", "--protect-pid", str(os.getpid())]
+MAGIC, VERSION, AGENT_UID = 0x4C504C43, 2, 64042
 
 
 def launch(*arguments, **kwargs):
@@ -32,7 +39,7 @@ def exit_codes():
         r = launch(*options, "sh", "-c", "kill -USR1 $$")
         assert r.returncode == -signal.SIGUSR1, (options, r)
     for bad in (["--allow", "everything", "true"], ["--cap-keep", "CAP_WISH", "true"], [],
-                ["--protect-pid", "0", "true"], ["--unknown"]):
+                ["--protect-pid", "0", "true"], ["--agent-uid", "0", "true"], ["--unknown"]):
         r = launch(*bad)
         assert r.returncode == 64 and r.stderr, (bad, r)
 
@@ -103,24 +110,134 @@ def options_change_what_is_refused():
         assert launch("--share-pidns", "--allow-debug", *trace).returncode == 0
     # A pid of our own stands for the agent.
     p = subprocess.Popen(["sleep", "3600"])
-    with tempfile.NamedTemporaryFile("w") as f:
-        f.write(f"{p.pid}\n")
-        f.flush()
-        kill = ["sh", "-c", f"kill -TERM {p.pid}; echo 500 > /proc/{p.pid}/oom_score_adj"]
-        for options in (["--protect-pid", str(p.pid)], ["--pid-file", f.name]):
-            r = launch("--share-pidns", *options, *kill)
-            assert "Operation not permitted" in r.stderr and "Read-only" in r.stderr, r
-            assert p.poll() is None
-    r = launch("--share-pidns", *kill)
-    assert "only PIDs 1 and 2" in r.stderr and p.wait(PATIENCE) == -signal.SIGTERM, r
+    kill = ["sh", "-c", f"kill -TERM {p.pid}; echo 500 > /proc/{p.pid}/oom_score_adj"]
+    r = launch("--share-pidns", "--protect-pid", str(p.pid), *kill)
+    assert "Operation not permitted" in r.stderr and p.poll() is None, r
+    assert "nonexistent" in r.stderr or "cannot create" in r.stderr, r  # /proc/PID is masked
+    p.kill()
+    p.wait()
+    # Nobody becomes the agent's user.
+    for who in (["--reuid", "64042"], ["--regid", "64042"], ["--ruid", "64042"]):
+        become = ["setpriv", *who, "--clear-groups", "true"]
+        assert "not permitted" in launch(*become).stderr, who
+        assert launch("--agent-uid", "64043", *become).returncode == 0, who
+    assert launch("setpriv", "--reuid", "64041", "--clear-groups", "true").returncode == 0
+
+    def permitted(*options):
+        r = launch(*options, "grep", "CapPrm", "/proc/self/status")
+        return int(r.stdout.split()[1], 16)
+    kill, net_admin, net_raw = 1 << 5, 1 << 12, 1 << 13
+    everything = kill | net_admin | net_raw
+    assert permitted() & everything == everything
+    assert permitted("--share-pidns") & everything == net_admin | net_raw
+    assert permitted("--drop-net-admin") & everything == kill
+    assert permitted("--drop-net-admin", "--cap-keep", "net_raw") & everything == kill | net_raw
+
+
+class FakeAgent(threading.Thread):
+    """Listens as the agent does and gives these answers to one launcher after the other. None: no
+    answer. uid: whose credentials the socket has."""
+
+    def __init__(self, path, *answers, uid=0):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.bind(path)
+        if uid:
+            os.seteuid(uid)
+        self.socket.listen(8)
+        os.seteuid(0)
+        self.answers, self.messages, self.fds = list(answers), [], []
+        self.start()
+
+    def stop(self):
+        path = self.socket.getsockname()
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.join(PATIENCE)
+        self.socket.close()
+        os.unlink(path)
+        for fd in self.fds:
+            os.close(fd)
+
+    def run(self):
+        connections = []  # open until the end: no answer is not the end of a connection
+        try:
+            while self.answers:
+                connections.append(self.socket.accept()[0])
+                self.serve(connections[-1])
+        except OSError:
+            pass  # the launcher gave up, or stop()
+
+    def serve(self, connection):
+        while self.answers:
+            answer = self.answers.pop(0)
+            if answer is None:
+                return
+            connection.send(struct.pack("=IIIi", MAGIC, VERSION, AGENT_UID, answer))
+            if answer < 0:
+                return
+            message, fds = socket.recv_fds(connection, 65536, 4)[:2]
+            if not message:
+                return
+            self.messages.append(message)
+            self.fds += fds
+
+
+def without_an_agent_nothing_runs():
+    """Each way in which no agent takes the descriptor: 125, the reason, and COMMAND is not run."""
+    def refused(path, *words, mark):
+        for options in ([], ["--init"], ["--share-pidns"]):
+            r = subprocess.run([LAUNCHER, "--listener", path, "--ready-timeout", "300", *options,
+                                "touch", mark], capture_output=True, text=True, timeout=PATIENCE,
+                               check=False)
+            assert r.returncode == 125 and not os.path.exists(mark), r
+            for word in (*words, "COMMAND was not run"):
+                assert word in r.stderr, (word, r)
+
+    with tempfile.TemporaryDirectory() as d:
+        os.chmod(d, 0o711)
+        path, mark = os.path.join(d, "s"), os.path.join(d, "ran")
+        refused(path, path, "300 ms", mark=mark)
+        cases = (((None,) * 9, "wait for the agent's answer to the connection", 0),
+                 ((-errno.EACCES,) * 9, "have the agent accept the connection: Permission", 0),
+                 ((-errno.EMFILE,) * 200, "300 ms", 0),
+                 ((0, -errno.ENOSPC) * 9, "accept the notification descriptor: No space", 0),
+                 ((0, None) * 9, "answer to the notification descriptor", 0),
+                 ((0, 0) * 9, "trust the listener of user 65534", 65534))
+        for answers, words, uid in cases:
+            agent = FakeAgent(path, *answers, uid=uid)
+            refused(path, words, mark=mark)
+            agent.stop()
+
+
+def a_late_agent_is_waited_for():
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "s")
+        for options in ([], ["--init"], ["--share-pidns"]):
+            p = subprocess.Popen([LAUNCHER, "--listener", path, *options, "echo", "ran"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            time.sleep(0.2)
+            agent = FakeAgent(path, -errno.EMFILE, 0, 0)
+            out, err = p.communicate(timeout=PATIENCE)
+            assert (p.returncode, out, err) == (0, "ran\n", ""), (p.returncode, out, err)
+            agent.join(PATIENCE)
+            assert len(agent.messages) == 1 and len(agent.fds) == 1
+            agent.stop()
+        # The pid to protect is the agent's: the kernel says whose the socket is.
+        agent = FakeAgent(path, 0, 0)
+        r = subprocess.run([LAUNCHER, "--listener", path, "--share-pidns", "--protect-pid", "7",
+                            "true"], capture_output=True, text=True, check=False, timeout=PATIENCE)
+        assert r.returncode == 64 and f"the agent's pid is {os.getpid()}" in r.stderr, r
+        agent.stop()
+    r = launch("true")
+    assert r.returncode == 0 and "warning: --no-listener" in r.stderr, r
 
 
 def it_explains_itself():
-    r = launch("--print-filter")
+    r = subprocess.run([LAUNCHER, "--print-filter"], capture_output=True, text=True, check=False)
     assert r.returncode == 0 and "the channel to the host" in r.stdout and "ask the agent" in r.stdout
     assert "ask the agent" not in launch("--no-listener", "--print-filter").stdout
-    r = launch("--dry-run", "--share-pidns", "--protect-pid", "77", "touch", "/nonexistent/x")
-    assert r.returncode == 0 and "PIDs 1, 2 and 77" in r.stdout, r
+    r = launch("--dry-run", "--share-pidns", "touch", "/nonexistent/x")
+    assert r.returncode == 0 and "PIDs 1, 2 and the agent's" in r.stdout, r
     assert "/proc/PID/root" in r.stdout and "/proc/PID/root" not in launch("--dry-run", "true").stdout
     assert launch("--check").returncode == 0
     assert "io-uring" in launch("--allow", "list").stdout
@@ -143,5 +260,7 @@ if __name__ == "__main__":
     if os.geteuid() != 0:
         print("skipped: needs root, to make namespaces")
         sys.exit(77)
-    main([exit_codes, signals_pass_through, the_workload_ends_with_the_launcher, init_reaps,
-          layer_1, options_change_what_is_refused, it_explains_itself, never_unprotected])
+    sys.exit(main([exit_codes, signals_pass_through, the_workload_ends_with_the_launcher,
+                   init_reaps, layer_1, options_change_what_is_refused,
+                   without_an_agent_nothing_runs, a_late_agent_is_waited_for, it_explains_itself,
+                   never_unprotected]))

@@ -11,7 +11,8 @@ import tempfile
 from runner import PATIENCE
 
 LAUNCHER = os.environ["CELLOS_WORKLOAD_EXEC"]
-NOWHERE = ["--listener", "/nonexistent/listener", "--pid-file", "/nonexistent/pid"]
+# No agent is here; with --share-pidns this process stands for it.
+NOWHERE = ["--no-listener", "--protect-pid", str(os.getpid())]
 
 SHELL = r"""
 set -e

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <asm/unistd.h>
 #include <linux/capability.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "common/util.h"
@@ -105,98 +104,85 @@ START_TEST(test_match)
 }
 END_TEST
 
-static struct watch_verdict bind_to(uint16_t family, unsigned port, size_t len, uint64_t caps)
-{
-	struct seccomp_data call = {.nr = __NR_bind};
-	struct capability_sets sets = {.effective = caps};
-	struct sockaddr_in in = {.sin_family = family, .sin_port = htons((uint16_t)port)};
-
-	return watch_judge(&call, &sets, &in, len, 1024);
-}
-
-START_TEST(test_judge_bind)
-{
-	const size_t full_len = sizeof(struct sockaddr_in);
-	struct watch_verdict v = bind_to(AF_INET, 80, full_len, 0);
-
-	ck_assert(v.denied);
-	ck_assert_int_eq(v.error, EACCES);
-	ck_assert_int_eq(v.capability, CAP_NET_BIND_SERVICE);
-	ck_assert(bind_to(AF_INET6, 1023, full_len, 0).denied);
-	ck_assert(!bind_to(AF_INET6, 1024, full_len, 0).denied);
-	ck_assert(!bind_to(AF_INET, 0, full_len, 0).denied);
-	ck_assert(!bind_to(AF_UNIX, 80, full_len, 0).denied);
-	ck_assert(!bind_to(AF_INET, 80, full_len, UINT64_C(1) << CAP_NET_BIND_SERVICE).denied);
-	ck_assert(bind_to(AF_INET, 80, 4, 0).denied);
-	for (size_t len = 0; len < 4; len++)
-		ck_assert(!bind_to(AF_INET, 80, len, 0).denied);
-}
-END_TEST
-
-START_TEST(test_judge_capset)
-{
-	struct seccomp_data call = {.nr = __NR_capset};
-	struct capability_sets sets = {.effective = 1, .permitted = 3, .inheritable = 0};
-	struct {
-		struct __user_cap_header_struct header;
-		struct __user_cap_data_struct data[2];
-	} a = {.header = {.version = _LINUX_CAPABILITY_VERSION_3}};
-
-	/* Giving up what one has needs nothing. */
-	a.data[0].permitted = 1;
-	ck_assert(!watch_judge(&call, &sets, &a, sizeof(a), 1024).denied);
-	a.data[0].effective = 2;
-	ck_assert(watch_judge(&call, &sets, &a, sizeof(a), 1024).denied);
-	a.data[0].effective = 0;
-	a.data[1].permitted = 1;
-	ck_assert(watch_judge(&call, &sets, &a, sizeof(a), 1024).denied);
-	ck_assert_int_eq(watch_judge(&call, &sets, &a, sizeof(a), 1024).capability, -1);
-	a.data[1].permitted = 0;
-	a.data[0].inheritable = 4;
-	ck_assert(watch_judge(&call, &sets, &a, sizeof(a), 1024).denied);
-	ck_assert_int_eq(watch_judge(&call, &sets, &a, sizeof(a), 1024).capability, CAP_SETPCAP);
-	sets.effective |= UINT64_C(1) << CAP_SETPCAP;
-	ck_assert(!watch_judge(&call, &sets, &a, sizeof(a), 1024).denied);
-	/* What could not be read is not judged. */
-	a.data[1].permitted = 1;
-	ck_assert(!watch_judge(&call, &sets, &a, sizeof(a) - 1, 1024).denied);
-	ck_assert(!watch_judge(&call, &sets, &a, 0, 1024).denied);
-}
-END_TEST
-
-START_TEST(test_judge_others)
+START_TEST(test_judge)
 {
 	struct seccomp_data call = {.nr = __NR_sethostname};
-	struct capability_sets sets = {.effective = ~(UINT64_C(1) << CAP_SYS_ADMIN)};
-	struct watch_verdict v = watch_judge(&call, &sets, NULL, 0, 1024);
+	struct watch_verdict v = watch_judge(&call, ~(UINT64_C(1) << CAP_SYS_ADMIN));
 
 	ck_assert(v.denied);
 	ck_assert_int_eq(v.capability, CAP_SYS_ADMIN);
 	ck_assert_int_eq(v.error, EPERM);
-	sets.effective = UINT64_C(1) << CAP_SYS_ADMIN;
-	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(!watch_judge(&call, UINT64_C(1) << CAP_SYS_ADMIN).denied);
 	/* Only some sockets and files need one. */
-	sets.effective = 0;
 	call = (struct seccomp_data){.nr = __NR_socket, .args = {AF_INET, SOCK_STREAM}};
-	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(!watch_judge(&call, 0).denied);
 	call.args[1] = SOCK_RAW | SOCK_CLOEXEC | UINT64_C(1) << 32;
-	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(watch_judge(&call, 0).denied);
 	call.args[0] = AF_NETLINK;
-	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(!watch_judge(&call, 0).denied);
 	call.args[0] = AF_PACKET;
 	call.args[1] = SOCK_DGRAM;
-	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(watch_judge(&call, 0).denied);
 	call = (struct seccomp_data){.nr = __NR_mknodat, .args = {0, 0, 010644}};
-	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(!watch_judge(&call, 0).denied);
 	call.args[2] = 020644;
-	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(watch_judge(&call, 0).denied);
 	call.args[2] = 060644;
-	ck_assert(watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(watch_judge(&call, 0).denied);
 	/* One that implies no capability. */
 	call.nr = __NR_read;
-	ck_assert(!watch_judge(&call, &sets, NULL, 0, 1024).denied);
+	ck_assert(!watch_judge(&call, 0).denied);
 }
 END_TEST
+
+static const struct {
+	uint64_t family, type, protocol;
+	const char *text; /* NULL: not described */
+} sockets[] = {
+	{AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0x0300, "packet raw 0x0003"},
+	{AF_PACKET, SOCK_DGRAM, 0, "packet dgram 0x0000"},
+	{AF_PACKET | UINT64_C(1) << 32, SOCK_PACKET, 0, "packet packet 0x0000"},
+	{AF_NETLINK, SOCK_RAW, 12, "netlink raw netfilter"},
+	{AF_NETLINK, SOCK_DGRAM | SOCK_NONBLOCK, 6, "netlink dgram xfrm"},
+	{AF_NETLINK, 15, -1, "netlink 15 -1"},
+	{AF_INET, SOCK_RAW, 1, NULL},
+	{AF_UNIX, SOCK_STREAM, 0, NULL},
+};
+
+START_TEST(test_describe)
+{
+	const struct seccomp_data call = {
+		.nr = __NR_socket,
+		.args = {sockets[_i].family, sockets[_i].type, sockets[_i].protocol}};
+	char type[SOCKET_TEXT_MAX], protocol[SOCKET_TEXT_MAX], text[80];
+	const char *family;
+
+	ck_assert_int_eq(socket_describe(&call, &family, type, protocol), sockets[_i].text != NULL);
+	if (!sockets[_i].text)
+		return;
+	snprintf(text, sizeof(text), "%s %s %s", family, type, protocol);
+	ck_assert_str_eq(text, sockets[_i].text);
+}
+END_TEST
+
+#ifdef __x86_64__
+START_TEST(test_foreign)
+{
+	const uint32_t native = syscall_native_arch(), compat = syscall_compat_arch();
+	char buf[SYSCALL_NAME_MAX];
+
+	ck_assert_str_eq(syscall_name_abi(native, 41, buf), "socket");
+	ck_assert_str_eq(syscall_name_abi(compat, 359, buf), "i386:socket");
+	ck_assert_str_eq(syscall_name_abi(native, 41 | 0x40000000, buf), "x32:socket");
+	ck_assert_str_eq(syscall_name_abi(native, 0x7fffffff, buf), "x32:#1073741823");
+	ck_assert_str_eq(syscall_name_abi(1, 7, buf), "foreign:#7");
+	ck_assert(!syscall_is_foreign(native, 41, native));
+	ck_assert(!syscall_is_foreign(native, -1, native));
+	ck_assert(syscall_is_foreign(compat, 41, native));
+	ck_assert(syscall_is_foreign(native, 41 | 0x40000000, native));
+}
+END_TEST
+#endif
 
 int main(void)
 {
@@ -204,8 +190,10 @@ int main(void)
 
 	tcase_add_test(tc, test_limits);
 	tcase_add_test(tc, test_match);
-	tcase_add_test(tc, test_judge_bind);
-	tcase_add_test(tc, test_judge_capset);
-	tcase_add_test(tc, test_judge_others);
+	tcase_add_test(tc, test_judge);
+	tcase_add_loop_test(tc, test_describe, 0, ARRAY_SIZE(sockets));
+#ifdef __x86_64__
+	tcase_add_test(tc, test_foreign);
+#endif
 	return unit_run("listener_rules", &tc, 1);
 }

@@ -12,6 +12,7 @@
 #include "tests/unit/bpf_machine.h"
 
 #define AGENT_PID 4711
+#define AGENT_UID 64043 /* not the default */
 
 static struct policy policy;
 static struct compiled compiled;
@@ -47,13 +48,13 @@ static const struct {
 	 "p:5: no reason", 1},
 	{HEAD
 	 "refuse EPERM bpf hole h : all of them\nrefuse EPERM bpf if arg0 == 1 hole h : some of them\n",
-	 "p:5: bpf: can never be reached behind line 4", 1},
+	 "p:5: bpf: never reached after line 4", 1},
 	{HEAD
 	 "refuse EPERM bpf hole h : all of them\nrefuse EPERM bpf if arg0 == 1 : some of them\n",
 	 "", 0},
 	{HEAD "refuse EPERM bpf if arg0 & 1 == 1 : some of them\n"
 	      "refuse EPERM bpf if arg0 == 3 hole h : one of them\n",
-	 "p:5: bpf: can never be reached", 1},
+	 "p:5: bpf: never reached after", 1},
 	{HEAD "refuse EPERM bpf if arg0 == NOPE hole h : some of them\n",
 	 "p:4: unknown value 'NOPE'", 2},
 	{HEAD "refuse EPERM bpf if arg6 == 1 hole h : some of them\n", "p:4: condition on 'arg6'",
@@ -97,6 +98,17 @@ static void load(const char *name)
 	fclose(in);
 }
 
+/* What a condition compares with once the pid and the user of the agent are known. */
+static uint32_t value_of(const struct policy_condition *c)
+{
+	switch (c->patch) {
+	case FILTER_PATCH_PID: return AGENT_PID;
+	case FILTER_PATCH_MINUS_PID: return (uint32_t)-AGENT_PID;
+	case FILTER_PATCH_UID: return AGENT_UID;
+	default: return c->value;
+	}
+}
+
 /* What the policy says, read in its own order: not by way of the compiled tables. */
 static const struct policy_rule *expect(enum policy_arch arch, enum policy_mode mode, unsigned hole,
 					const struct seccomp_data *d)
@@ -111,7 +123,7 @@ static const struct policy_rule *expect(enum policy_arch arch, enum policy_mode 
 			continue;
 		for (unsigned k = 0; all && k < r->n_conditions; k++) {
 			const struct policy_condition *c = &r->conditions[k];
-			uint32_t value = c->pid ? (uint32_t)(c->pid * AGENT_PID) : c->value;
+			uint32_t value = value_of(c);
 
 			all = ((uint32_t)d->args[c->arg] & c->mask) == value;
 		}
@@ -158,13 +170,12 @@ static void try(struct run *run, const struct seccomp_data *d)
 /* The rule's own arguments; each bit of a compared one turned; the high halves set. */
 static void try_rule(struct run *run, const struct policy_rule *r)
 {
+	const uint32_t foreign = run->notify ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_KILL_PROCESS;
 	struct seccomp_data d = {.arch = policy_arch_audit(run->arch), .nr = r->nr[run->arch]}, m;
 
 	try(run, &d);
 	for (unsigned k = 0; k < r->n_conditions; k++)
-		d.args[r->conditions[k].arg] =
-			r->conditions[k].pid ? (uint32_t)(r->conditions[k].pid * AGENT_PID)
-					     : r->conditions[k].value;
+		d.args[r->conditions[k].arg] = value_of(&r->conditions[k]);
 	try(run, &d);
 	for (unsigned a = 0; a < 3; a++) {
 		for (unsigned bit = 0; bit < 64; bit++) {
@@ -186,19 +197,20 @@ static void try_rule(struct run *run, const struct policy_rule *r)
 	/* Foreign ABIs, whatever the number. */
 	m = d;
 	m.arch = AUDIT_ARCH_I386;
-	ck_assert_uint_eq(bpf_machine_run(program, run->n, &m), SECCOMP_RET_KILL_PROCESS);
+	ck_assert_uint_eq(bpf_machine_run(program, run->n, &m), foreign);
 	m.arch = AUDIT_ARCH_ARM;
-	ck_assert_uint_eq(bpf_machine_run(program, run->n, &m), SECCOMP_RET_KILL_PROCESS);
+	ck_assert_uint_eq(bpf_machine_run(program, run->n, &m), foreign);
 	m = d;
 	m.nr |= 0x40000000;
 	if (run->arch == POLICY_X86_64)
-		ck_assert_uint_eq(bpf_machine_run(program, run->n, &m), SECCOMP_RET_KILL_PROCESS);
+		ck_assert_uint_eq(bpf_machine_run(program, run->n, &m), foreign);
 }
 
 static void build(struct run *run)
 {
 	const struct filter_options o = {
 		.protect_pid = AGENT_PID,
+		.agent_uid = AGENT_UID,
 		.notify = run->notify,
 		.holes = run->hole < policy.n_holes ? 1u << run->hole : 0,
 	};
@@ -319,7 +331,8 @@ START_TEST(the_agents_table_agrees)
 				  .mode = i & 2 ? POLICY_SHARE_PIDNS : POLICY_ALWAYS,
 				  .hole = POLICY_HOLES_MAX,
 				  .notify = true};
-		const struct filter_options o = {.protect_pid = AGENT_PID, .notify = true};
+		const struct filter_options o = {
+			.protect_pid = AGENT_PID, .agent_uid = AGENT_UID, .notify = true};
 
 		build(&run);
 		ck_assert_int_eq(filter_listener_message(&compiled.table, &o, &m), 0);
@@ -332,10 +345,7 @@ START_TEST(the_agents_table_agrees)
 			const struct listener_rule *l;
 
 			for (unsigned c = 0; c < r->n_conditions; c++)
-				d.args[r->conditions[c].arg] =
-					r->conditions[c].pid
-						? (uint32_t)(r->conditions[c].pid * AGENT_PID)
-						: r->conditions[c].value;
+				d.args[r->conditions[c].arg] = value_of(&r->conditions[c]);
 			if (bpf_machine_run(program, run.n, &d) != SECCOMP_RET_USER_NOTIF)
 				continue;
 			asked++;

@@ -36,9 +36,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/handover.h"
+
 #define AGENT	     ((long)0x5eed0001) /* stands for the agent's pid in the tables */
 #define AGENT_GROUP  ((long)0x5eed0002)
 #define HIGH	     (1L << 32)
+#define AGENT_UID    ((long)AGENT_UID_DEFAULT)
 #define FD_INHERITED 9
 
 static pid_t agent;
@@ -130,6 +133,22 @@ static const struct call calls[] = {
 	{"adjtimex", SYS_adjtimex, {0}, NOT_ALLOWED},
 	{"open_by_handle_at", SYS_open_by_handle_at, {-1}, NOT_ALLOWED},
 	{"userfaultfd(0)", SYS_userfaultfd, {0}, STOPPED, STOPPED, ANY},
+	/* becoming the agent's user */
+	{"setuid(agent's user)", SYS_setuid, {AGENT_UID}, NOT_ALLOWED},
+	{"setuid(agent's user + 2^32)", SYS_setuid, {AGENT_UID | HIGH}, NOT_ALLOWED},
+	{"setfsuid(agent's user)", SYS_setfsuid, {AGENT_UID}, NOT_ALLOWED},
+	{"setgid(agent's group)", SYS_setgid, {AGENT_UID}, NOT_ALLOWED},
+	{"setfsgid(agent's group)", SYS_setfsgid, {AGENT_UID}, NOT_ALLOWED},
+	{"setreuid(agent's user, -1)", SYS_setreuid, {AGENT_UID, -1}, NOT_ALLOWED},
+	{"setreuid(-1, agent's user)", SYS_setreuid, {-1, AGENT_UID}, NOT_ALLOWED},
+	{"setregid(agent's group, -1)", SYS_setregid, {AGENT_UID, -1}, NOT_ALLOWED},
+	{"setregid(-1, agent's group)", SYS_setregid, {-1, AGENT_UID}, NOT_ALLOWED},
+	{"setresuid(agent's user, -1, -1)", SYS_setresuid, {AGENT_UID, -1, -1}, NOT_ALLOWED},
+	{"setresuid(-1, agent's user, -1)", SYS_setresuid, {-1, AGENT_UID, -1}, NOT_ALLOWED},
+	{"setresuid(-1, -1, agent's user)", SYS_setresuid, {-1, -1, AGENT_UID}, NOT_ALLOWED},
+	{"setresgid(agent's group, -1, -1)", SYS_setresgid, {AGENT_UID, -1, -1}, NOT_ALLOWED},
+	{"setresgid(-1, agent's group, -1)", SYS_setresgid, {-1, AGENT_UID, -1}, NOT_ALLOWED},
+	{"setresgid(-1, -1, agent's group)", SYS_setresgid, {-1, -1, AGENT_UID}, NOT_ALLOWED},
 	/* undoing layer 1 */
 	{"mount", SYS_mount, {0}, NOT_ALLOWED},
 	{"umount2(/proc/sys)", SYS_umount2, {(long)"/proc/sys", 2}, NOT_ALLOWED},
@@ -239,10 +258,23 @@ static const struct call calls[] = {
 	 NOT_ALLOWED},
 	{"socket(AF_INET, SOCK_RAW)", SYS_socket, {AF_INET, SOCK_RAW, 1}, OPEN, OPEN, OPEN},
 	{"socket(AF_PACKET)", SYS_socket, {AF_PACKET, SOCK_DGRAM, 0}, OPEN, OPEN, ANY},
-	{"bind", SYS_bind, {-1}, OPEN, OPEN, OPEN},
+	{"socket(AF_NETLINK, NETFILTER)",
+	 SYS_socket,
+	 {AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER},
+	 OPEN,
+	 OPEN,
+	 ANY},
+	{"socket(AF_NETLINK, XFRM)",
+	 SYS_socket,
+	 {AF_NETLINK, SOCK_RAW, NETLINK_XFRM},
+	 OPEN,
+	 OPEN,
+	 ANY},
+	/* ordinary calls beside them */
+	{"setuid(another user)", SYS_setuid, {AGENT_UID + 1}, OPEN, OPEN, OPEN},
 	{"setgroups", SYS_setgroups, {0, 0}, OPEN, OPEN, OPEN},
 	{"capset", SYS_capset, {0, 0}, OPEN, OPEN, OPEN},
-	/* ordinary calls beside them */
+	{"bind", SYS_bind, {-1}, OPEN, OPEN, OPEN},
 	{"socket(AF_UNIX)", SYS_socket, {AF_UNIX, SOCK_STREAM}, OPEN, OPEN, OPEN},
 	{"socket(AF_NETLINK, ROUTE)", SYS_socket, {AF_NETLINK, SOCK_RAW, 0}, OPEN, OPEN, OPEN},
 	{"kill(self)", SYS_kill, {0, 0}, OPEN, OPEN, OPEN},
@@ -280,6 +312,7 @@ static const struct {
 	{"/dev/mem", "", STOPPED, STOPPED, ANY},
 	{"/dev/port", "", STOPPED, STOPPED, ANY},
 	{"/dev/kmem", "", STOPPED, STOPPED, ANY},
+	{"/dev/userfaultfd", "", STOPPED, STOPPED, ANY},
 	{"/dev/input/event0", "", NOT_ALLOWED},
 	{"/dev/uinput", "", STOPPED, STOPPED, ANY},
 };
@@ -353,7 +386,8 @@ static int int_0x80(long nr, long a, long b)
 			 : "=a"(r)
 			 : "a"(nr), "b"(a), "c"(b), "d"(0L), "S"(0L), "D"(0L)
 			 : "memory", "r8", "r9", "r10", "r11");
-	return r < 0 ? (int)-r : 0;
+	/* A pid is no error. */
+	return r < 0 && r > -4096 ? (int)-r : 0;
 }
 
 static int i386_socket(void)
@@ -368,8 +402,7 @@ static int i386_kill(void)
 
 static int i386_getpid(void)
 {
-	int_0x80(20, 0, 0);
-	return 0;
+	return int_0x80(20, 0, 0);
 }
 
 static int x32_socket(void)
@@ -491,9 +524,9 @@ static int root_of_init(void)
 {
 	struct stat st;
 
-	return stat("/proc/1/root/run/cellos-telemetry.sock", &st) < 0 ? errno
-	       : S_ISSOCK(st.st_mode)				       ? 0
-								       : ENOENT;
+	return stat("/proc/1/root" LISTENER_SOCKET_PATH, &st) < 0 ? errno
+	       : S_ISSOCK(st.st_mode)				  ? 0
+								  : ENOENT;
 }
 
 static int listener_socket(void)
@@ -501,7 +534,7 @@ static int listener_socket(void)
 	struct {
 		unsigned short family;
 		char path[108];
-	} addr = {AF_UNIX, "/run/cellos-telemetry.sock"};
+	} addr = {AF_UNIX, LISTENER_SOCKET_PATH};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
 
 	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? errno : 0;
@@ -510,15 +543,15 @@ static int listener_socket(void)
 static int replace_listener_socket(void)
 {
 	if (!live)
-		return access("/run/cellos-telemetry.sock", W_OK) < 0 ? errno : 0;
-	return unlink("/run/cellos-telemetry.sock") < 0 ? errno : 0;
+		return access(LISTENER_SOCKET_PATH, W_OK) < 0 ? errno : 0;
+	return unlink(LISTENER_SOCKET_PATH) < 0 ? errno : 0;
 }
 
 static int replace_pid_file(void)
 {
 	if (!live)
-		return access("/run/cellos-telemetry.pid", W_OK) < 0 ? errno : 0;
-	return unlink("/run/cellos-telemetry.pid") < 0 ? errno : 0;
+		return access(LISTENER_FOLDER "/agent.pid", W_OK) < 0 ? errno : 0;
+	return unlink(LISTENER_FOLDER "/agent.pid") < 0 ? errno : 0;
 }
 
 static const struct {
@@ -527,11 +560,11 @@ static const struct {
 	enum expect by_default, shared, none;
 } routes[] = {
 	{"connect to the channel, port 9001", connect_channel, NOT_ALLOWED},
-	{"int 0x80: socket(AF_VSOCK)", i386_socket, DEAD, DEAD, ANY},
-	{"int 0x80: kill(agent)", i386_kill, DEAD, DEAD, ANY},
-	{"int 0x80: getpid", i386_getpid, DEAD, DEAD, ANY},
-	{"x32: socket(AF_VSOCK)", x32_socket, DEAD, DEAD, ANY},
-	{"x32: getpid", x32_getpid, DEAD, DEAD, ANY},
+	{"int 0x80: socket(AF_VSOCK)", i386_socket, STOPPED, STOPPED, ANY},
+	{"int 0x80: kill(agent)", i386_kill, STOPPED, STOPPED, ANY},
+	{"int 0x80: getpid", i386_getpid, STOPPED, STOPPED, ANY},
+	{"x32: socket(AF_VSOCK)", x32_socket, STOPPED, STOPPED, ANY},
+	{"x32: getpid", x32_getpid, STOPPED, STOPPED, ANY},
 	{"io_uring: IORING_OP_SOCKET(AF_VSOCK)", ring_socket, NOT_ALLOWED},
 	{"io_uring: IORING_OP_OPENAT(sysrq-trigger)", ring_openat, NOT_ALLOWED},
 	{"io_uring: IORING_OP_CONNECT", ring_connect, NOT_ALLOWED},

@@ -2,8 +2,7 @@
 /*
  * `confine COMMAND [ARG...]`: a launcher of the smallest kind: hands a notification descriptor to
  * the agent as common/handover.h says, then becomes COMMAND. Refused: mount, chroot, reboot,
- * init_module. Watched: sethostname, mknodat, bind,
- * raw sockets.
+ * init_module. Watched: sethostname, mknodat, raw sockets.
  */
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -18,8 +17,8 @@
 #include "common/handover.h"
 #include "common/util.h"
 
-static const int notified[] = {SYS_mount,	SYS_chroot,  SYS_reboot, SYS_init_module,
-			       SYS_sethostname, SYS_mknodat, SYS_bind};
+static const int notified[] = {SYS_mount,	SYS_chroot,	 SYS_reboot,
+			       SYS_init_module, SYS_sethostname, SYS_mknodat};
 #define N_REFUSED 4u
 #define N_RULES	  (ARRAY_SIZE(notified) + 1)
 
@@ -57,14 +56,34 @@ static int install_filter(void)
 	return (int)fd;
 }
 
-static void expect_reply(int fd)
+static int read_reply(int fd)
 {
 	struct listener_reply reply;
 
 	if (recv(fd, &reply, sizeof(reply), 0) != sizeof(reply))
 		fail("no reply of the agent", EPROTO);
-	if (reply.status < 0)
-		fail("the agent refuses", -reply.status);
+	return -reply.status;
+}
+
+/* A connection that has a place. The agent takes a few launchers at a time. */
+static int connect_agent(void)
+{
+	struct sockaddr_un agent = {.sun_family = AF_UNIX, .sun_path = LISTENER_SOCKET_PATH};
+	const uint64_t until = monotonic_ns() + 5 * NSEC_PER_SEC;
+
+	for (;;) {
+		int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), error;
+
+		if (connect(fd, (struct sockaddr *)&agent, sizeof(agent)) < 0)
+			fail(LISTENER_SOCKET_PATH, errno);
+		error = read_reply(fd);
+		if (error == 0)
+			return fd;
+		if (error != EMFILE || monotonic_ns() > until)
+			fail("the agent refuses", error);
+		close(fd);
+		usleep(20000);
+	}
 }
 
 static void send_listener(int fd, int listener)
@@ -95,19 +114,17 @@ static void send_listener(int fd, int listener)
 	memcpy(CMSG_DATA(&control.header), &listener, sizeof(listener));
 	if (sendmsg(fd, &msg, MSG_NOSIGNAL) < 0)
 		fail("sendmsg", errno);
-	expect_reply(fd);
+	if (read_reply(fd) != 0)
+		fail("the agent refuses the descriptor", EPROTO);
 }
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_un agent = {.sun_family = AF_UNIX, .sun_path = LISTENER_SOCKET_PATH};
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), listener;
+	int fd, listener;
 
 	if (argc < 2)
 		return 64;
-	if (connect(fd, (struct sockaddr *)&agent, sizeof(agent)) < 0)
-		fail(LISTENER_SOCKET_PATH, errno);
-	expect_reply(fd);
+	fd = connect_agent();
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	listener = install_filter();
 	send_listener(fd, listener);
