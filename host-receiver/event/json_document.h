@@ -66,6 +66,12 @@ bool json_member_string(const struct json_document *doc, const struct json_node 
 bool json_member_uint(const struct json_document *doc, const struct json_node *node,
 		      const char *key, uint64_t *ret);
 
+/* Whether a text is this string. */
+static inline bool json_text_is(struct wire_text text, const char *s)
+{
+	return text.len == strlen(s) && memcmp(text.data, s, text.len) == 0;
+}
+
 /* The canonical order of keys: <0, 0, >0. */
 int json_compare_keys(struct wire_text a, struct wire_text b);
 

@@ -1,17 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The keys that verify evidence: kid -> Ed25519 public key, and kid -> HMAC key. Two maps, so that
- * a public key can never serve as an HMAC key. A file is a JSON object kid -> base64url; a kid that
- * stands twice, a wrong length, a symbolic link are refused, with the file and the kid named.
+ * a public key can never serve as an HMAC key.
+ *
+ * A file is a JSON object. Each value is a key in base64url, or for public keys an object
+ * {"key": KEY, "origins": [PREFIX...], "notAfterSize": N}: such a key counts only for logs with one
+ * of these origins, and only for checkpoints of at most N entries. A kid that occurs twice, a wrong
+ * length, an unknown member or a symbolic link is refused, with the file and the kid named.
+ *
+ * Loading belongs to one thread; after it any thread may read.
  */
 #pragma once
 
 #include <stdint.h>
 
 #include "common/wire.h"
+#include "host-receiver/evidence/note.h"
 #include "host-receiver/sign/signer.h"
 
-#define KEYRING_WHY_MAX 512u
+#define KEYRING_WHY_MAX	    512u
+#define KEYRING_KEYS_MAX    4096u
+#define KEYRING_ORIGINS_MAX 64u /* for each key */
 
 struct keyring;
 
@@ -38,3 +47,33 @@ int keyring_parse(struct keyring *ring, const char *text, size_t len, const char
 /* False when there is no such kid for that algorithm. */
 bool keyring_find(const struct keyring *ring, enum sign_algorithm algorithm, struct wire_text kid,
 		  struct keyring_key *ret);
+
+/* How many keys there are, of both maps. */
+size_t keyring_count(const struct keyring *ring);
+
+/* ---- checkpoints ---- */
+
+enum keyring_verdict {
+	KEYRING_SIGNED,	     /* a key of the keyring signed the note */
+	KEYRING_UNKNOWN_KEY, /* none of the note's keys is in the keyring */
+	KEYRING_NOT_FOR_IT,  /* it is, but not for this origin or this size */
+	KEYRING_WRONG,	     /* a signature that names a key of the keyring is wrong */
+};
+
+/*
+ * Whether a key of the ring signed the note. *ret_kid is the kid that did, or whose signature is
+ * wrong, or that is not for it (borrowed from the ring); NULL: none. Returns 0 or -EIO.
+ */
+int keyring_check_note(const struct keyring *ring, struct tree_hasher *hasher,
+		       const struct note *note, enum keyring_verdict *ret, const char **ret_kid);
+
+/*
+ * Whether the note can be from the key that the line around it names: false when the ring knows
+ * that kid and the note does not have its key id, or when the ring knows all keys of the note and
+ * none has this kid.
+ */
+bool keyring_kid_fits(const struct keyring *ring, struct tree_hasher *hasher,
+		      const struct note *note, struct wire_text kid);
+
+/* An origin begins with the prefix, and the prefix ends where a part of the origin ends. */
+bool origin_has_prefix(const char *origin, const char *prefix);

@@ -8,11 +8,11 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 
-#include <jansson.h>
 #include <sodium.h>
 
 #include "common/options.h"
 #include "common/util.h"
+#include "host-receiver/event/json_document.h"
 #include "host-receiver/sign/key.h"
 #include "host-receiver/sign/keyring.h"
 #include "host-receiver/verbs/verbs.h"
@@ -66,117 +66,210 @@ static int write_all(int fd, const char *data, size_t len)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-/* The keyring of the folder, or an empty one where there is none yet. NULL after a message. */
-static json_t *load_keyring(const char *dir, const char *kid, int *ret_status)
+/*
+ * A whole file under this name, or nothing: it gets its name when its bytes are on disk. Returns 0,
+ * -EEXIST, or another negative errno.
+ */
+static int publish(int dir_fd, const char *name, mode_t mode, const char *data, size_t len)
+{
+	char path[64];
+	_cleanup_close_ int fd = openat(dir_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, mode);
+	int r;
+
+	if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR)
+		return -errno;
+	if (fd >= 0) {
+		r = write_all(fd, data, len);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (r == 0 && linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW) < 0)
+			r = -errno;
+		return r;
+	}
+	/* A file system without unnamed files: half a file must not stay. */
+	fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, data, len);
+	if (r < 0)
+		unlinkat(dir_fd, name, 0);
+	return r;
+}
+
+/* ---- the keyring ---- */
+
+struct keyring_text {
+	char *data; /* sodium_malloc; NULL: there is no keyring yet */
+	size_t len;
+};
+
+/* Returns EX_OK, or another status after a message. */
+static int load_keyring(const struct keygen *k, struct keyring_text *ret)
 {
 	char why[KEYRING_WHY_MAX] = "no memory";
 	_cleanup_free_ char *path = NULL;
 	struct keyring *ring;
 	struct keyring_key known;
-	json_t *root = NULL;
-	char *text;
-	size_t len;
-	int r;
+	int r, status = EX_CONFIG;
 
-	*ret_status = EX_CONFIG;
-	if (asprintf(&path, "%s/" KEYRING_NAME, dir) < 0)
-		return NULL;
+	if (asprintf(&path, "%s/" KEYRING_NAME, k->dir) < 0)
+		return EX_OSERR;
 	if (access(path, F_OK) < 0 && errno == ENOENT)
-		return json_object();
+		return EX_OK;
 	ring = keyring_new();
 	r = ring ? keyring_load(ring, path, SIGN_ED25519, why) : -ENOMEM;
-	if (r == 0 && keyring_find(ring, SIGN_ED25519, wire_text(kid), &known)) {
+	if (r == 0 && keyring_find(ring, SIGN_ED25519, wire_text(k->kid), &known)) {
 		snprintf(why, sizeof(why), "%.200s: has a kid %s already; choose another", path,
-			 kid);
-		*ret_status = EX_CANTCREAT;
+			 k->kid);
+		status = EX_CANTCREAT;
 		r = -EEXIST;
 	}
 	keyring_free(ring);
 	if (r == 0)
-		r = key_read_file(path, false, &text, &len, why, sizeof(why));
-	if (r == 0) {
-		root = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-		sodium_free(text);
-	}
-	if (!root)
+		r = key_read_file(path, false, &ret->data, &ret->len, why, sizeof(why));
+	if (r < 0)
 		fprintf(stderr, "keygen: %s\n", why);
-	return root;
+	return r < 0 ? status : EX_OK;
 }
 
-static int write_keyring(const char *dir, int dir_fd, json_t *root)
+/* The members of the old keyring as they are, and the new one; a line each. */
+static int format_keyring(const struct keygen *k, const struct keyring_text *old,
+			  const char *public_key, FILE *f)
 {
-	_cleanup_free_ char *text = json_dumps(root, JSON_SORT_KEYS | JSON_INDENT(1));
-	_cleanup_close_ int fd = -1;
-	int r;
+	struct json_document *doc = json_document_new(old->len);
+	_cleanup_free_ char *buf = malloc(old->len + 1);
+	const struct json_node *member = NULL;
+	const char *phrase;
+	size_t offset;
+	int r = doc && buf ? 0 : -ENOMEM;
 
-	if (!text)
-		return EX_OSERR;
+	if (r == 0 && old->data) {
+		r = json_document_read(doc, old->data, old->len, &phrase, &offset);
+		member = r == 0 ? json_child(doc, json_document_root(doc)) : NULL;
+	}
+	fputs("{\n", f);
+	for (; r == 0 && member; member = json_sibling(doc, member)) {
+		struct json_writer w;
+		size_t len;
+
+		json_writer_init(&w, buf, old->len + 1);
+		json_write_canonical(doc, member, &w);
+		r = json_writer_done(&w, &len);
+		if (r == 0)
+			fprintf(f, " \"%.*s\": %.*s,\n", (int)member->key.len, member->key.data,
+				(int)len, buf);
+	}
+	fprintf(f, " \"%s\": \"%s\"\n}\n", k->kid, public_key);
+	json_document_free(doc);
+	return r;
+}
+
+static int write_keyring(const struct keygen *k, int dir_fd, const struct keyring_text *old,
+			 const char *public_key)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+	int r = f ? format_keyring(k, old, public_key, f) : -ENOMEM;
+
+	if (f && fclose(f) == EOF)
+		r = -ENOMEM;
+	/* What an interrupted run has left. */
 	unlinkat(dir_fd, KEYRING_NEW_NAME, 0);
-	fd = openat(dir_fd, KEYRING_NEW_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		    0644);
-	if (fd < 0)
-		return fail(dir, KEYRING_NEW_NAME, "cannot create");
-	r = write_all(fd, text, strlen(text));
 	if (r == 0)
-		r = write_all(fd, "\n", 1);
+		r = publish(dir_fd, KEYRING_NEW_NAME, 0644, text, len);
 	if (r == 0 && renameat(dir_fd, KEYRING_NEW_NAME, dir_fd, KEYRING_NAME) < 0)
 		r = -errno;
 	if (r == 0 && fsync(dir_fd) < 0)
 		r = -errno;
 	errno = -r;
-	return r < 0 ? fail(dir, KEYRING_NAME, "cannot write") : EX_OK;
+	return r < 0 ? fail(k->dir, KEYRING_NAME, "cannot write") : EX_OK;
 }
 
-static int write_seed(const char *dir, int dir_fd, const char *name, const uint8_t *seed)
+/* ---- the seed ---- */
+
+/*
+ * A run that was interrupted after its seed and before the keyring has left this seed: it is used.
+ * A file that is no seed is somebody's, and stays. Returns EX_OK, or another status after a
+ * message.
+ */
+static int adopt_seed(const struct keygen *k, const char *name, uint8_t seed[KEY_ED25519_SIZE])
+{
+	char why[KEYRING_WHY_MAX] = "no memory";
+	_cleanup_free_ char *path = NULL;
+	uint8_t bytes[KEY_BYTES_MAX];
+	char *text = NULL;
+	size_t len;
+	int n = -ENOMEM;
+
+	if (asprintf(&path, "%s/%s", k->dir, name) >= 0)
+		n = key_read_file(path, true, &text, &len, why, sizeof(why));
+	if (n < 0) {
+		fprintf(stderr, "keygen: %s\n", why);
+		return EX_CANTCREAT;
+	}
+	n = key_decode(text, len, bytes);
+	sodium_free(text);
+	if (n == (int)KEY_ED25519_SIZE)
+		memcpy(seed, bytes, KEY_ED25519_SIZE);
+	sodium_memzero(bytes, sizeof(bytes));
+	if (n == (int)KEY_ED25519_SIZE)
+		return EX_OK;
+	errno = EEXIST;
+	return fail(k->dir, name, "not overwritten, and it is no seed");
+}
+
+/* A new seed, or the one that is there. *ret_made: this run wrote it. */
+static int make_seed(const struct keygen *k, int dir_fd, const char *name,
+		     uint8_t seed[KEY_ED25519_SIZE], bool *ret_made)
 {
 	char text[sodium_base64_ENCODED_LEN(KEY_ED25519_SIZE,
 					    sodium_base64_VARIANT_URLSAFE_NO_PADDING) +
 		  1];
-	_cleanup_close_ int fd =
-		openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int r;
 
-	if (fd < 0)
-		return fail(dir, name, errno == EEXIST ? "not overwritten" : "cannot create");
+	*ret_made = false;
+	randombytes_buf(seed, KEY_ED25519_SIZE);
 	sodium_bin2base64(text, sizeof(text), seed, KEY_ED25519_SIZE,
 			  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 	strcat(text, "\n");
-	r = write_all(fd, text, strlen(text));
+	r = publish(dir_fd, name, 0600, text, strlen(text));
 	sodium_memzero(text, sizeof(text));
+	if (r == -EEXIST)
+		return adopt_seed(k, name, seed);
+	*ret_made = r == 0;
 	errno = -r;
-	return r < 0 ? fail(dir, name, "cannot write") : EX_OK;
+	return r < 0 ? fail(k->dir, name, "cannot create") : EX_OK;
 }
 
-/* The seed first: a key whose public half is lost can be had again, the reverse cannot. */
-static int generate(const char *kid, const char *dir, int dir_fd)
+/*
+ * The seed comes first: a key whose public half is lost can be had again, the reverse cannot. So an
+ * interrupted run leaves either nothing or a whole seed, and the next run goes on from there.
+ */
+static int generate(const struct keygen *k, int dir_fd)
 {
 	uint8_t public_key[crypto_sign_PUBLICKEYBYTES], secret[crypto_sign_SECRETKEYBYTES];
 	uint8_t seed[crypto_sign_SEEDBYTES];
 	char text[64], name[KID_MAX + sizeof(".seed")];
-	json_t *root;
-	int status;
+	struct keyring_text old = {0};
+	bool made = false;
+	int status = load_keyring(k, &old);
 
-	root = load_keyring(dir, kid, &status);
-	if (!root)
-		return status;
-	randombytes_buf(seed, sizeof(seed));
-	crypto_sign_seed_keypair(public_key, secret, seed);
-	sodium_memzero(secret, sizeof(secret));
-	sodium_bin2base64(text, sizeof(text), public_key, sizeof(public_key),
-			  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-	snprintf(name, sizeof(name), "%s.seed", kid);
-	status = json_object_set_new(root, kid, json_string(text)) < 0 ? EX_OSERR : EX_OK;
+	snprintf(name, sizeof(name), "%s.seed", k->kid);
 	if (status == EX_OK)
-		status = write_seed(dir, dir_fd, name, seed);
-	sodium_memzero(seed, sizeof(seed));
+		status = make_seed(k, dir_fd, name, seed, &made);
 	if (status == EX_OK) {
-		status = write_keyring(dir, dir_fd, root);
-		if (status != EX_OK)
+		crypto_sign_seed_keypair(public_key, secret, seed);
+		sodium_memzero(secret, sizeof(secret));
+		sodium_bin2base64(text, sizeof(text), public_key, sizeof(public_key),
+				  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+		status = write_keyring(k, dir_fd, &old, text);
+		if (status != EX_OK && made)
 			unlinkat(dir_fd, name, 0);
 	}
-	json_decref(root);
+	sodium_memzero(seed, sizeof(seed));
+	sodium_free(old.data);
 	if (status == EX_OK)
-		printf("%s/%s\n%s/" KEYRING_NAME "\n", dir, name, dir);
+		printf("%s/%s\n%s/" KEYRING_NAME "\n", k->dir, name, k->dir);
 	return status;
 }
 
@@ -214,5 +307,5 @@ int cmd_keygen(int argc, char **argv)
 		fprintf(stderr, "keygen: %s: cannot lock: %s\n", k.dir, strerror(errno));
 		return EX_CANTCREAT;
 	}
-	return generate(k.kid, k.dir, dir_fd);
+	return generate(&k, dir_fd);
 }

@@ -58,8 +58,11 @@ def golden_evidence_ends_as_it_must():
         got = verify("--keys", KEYRING, os.path.join(VECTORS, name))
         assert got.returncode == status, (name, got)
     unsigned = os.path.join(VECTORS, "evidence-unsigned.jsonl")
-    assert verify("--keys", KEYRING, unsigned).returncode == 0
+    assert verify("--keys", KEYRING, unsigned).returncode == 2, "signatures are required"
     assert verify("--keys", KEYRING, "--require-signed", unsigned).returncode == 2
+    assert verify("--require-signed", unsigned).returncode == 2
+    assert verify("--keys", KEYRING, "--allow-unsigned", unsigned).returncode == 0
+    assert verify(unsigned).returncode == 0, "without keys nobody can require any"
     assert sign(event_of(golden()[1])) == golden()[1], "this test signs as the receiver does"
 
 
@@ -96,14 +99,14 @@ def forgeries_are_found():
             ("no algorithm", 1, [lines[0], sign(second, data={"algorithm": "off"})] + lines[2:]),
             ("a kid that nobody knows", 2,
              [lines[0], sign(second, data={"signerKid": "k2"})] + lines[2:]),
-            ("a stripped signature", 3, [lines[0], unsigned] + lines[2:]),
+            ("a stripped signature", 2, [lines[0], unsigned] + lines[2:]),
             ("an event moved to another stream", 3, [lines[0], sign(moved)] + lines[2:]),
             ("no beginning", 3, lines[1:]),
             ("an event behind the seal", 3,
              lines + [sign({**event_of(lines[1]), "data": {
                  **event_of(lines[1])["data"], "sequence": 13}})]),
             ("a stream that begins twice", 3, lines + lines),
-            ("a cut last line", 1, lines[:-1] + [lines[-1][:-40]]),
+            ("a cut last line", 2, lines[:-1] + [lines[-1][:-40]]),
             ("an empty line", 1, lines + [b"\n"]),
             ("a number like 1.0", 1, [lines[0].replace(b'"sequence":1,', b'"sequence":1.0,')]),
             ("something that is no record", 1, lines + [b"{}\n"]),
@@ -117,9 +120,9 @@ def forgeries_are_found():
 
 def nothing_is_not_called_fine():
     got = verify("--keys", KEYRING, "--require-signed", "-", stdin=b"")
-    assert got.returncode == 0 and got.stdout.endswith(b"\nNOTHING: there is no record\n"), got
+    assert got.returncode == 5 and got.stdout.endswith(b"\nNOTHING: there is no record\n"), got
     got = json.loads(verify("--keys", KEYRING, "--json", "-", stdin=b"").stdout)
-    assert (got["exit"], got["records"], got["verdict"]) == (0, 0, "there is no record")
+    assert (got["exit"], got["records"], got["verdict"]) == (5, 0, "there is no record")
     got = verify("--keys", KEYRING, "-", stdin=b"".join(golden()))
     assert got.stdout.splitlines()[-1].startswith(b"OK: every record"), got
 
@@ -137,7 +140,7 @@ def folders_are_read_in_order():
         assert verify("--keys", KEYRING, d).returncode == 3
         os.mkdir(f"{d}/empty")
         got = verify("--keys", KEYRING, f"{d}/empty")
-        assert got.returncode == 66 and b"no segment" in got.stderr
+        assert got.returncode == 5 and b"no segment" in got.stderr
 
 
 def what_cannot_be_read_is_said():
@@ -168,6 +171,75 @@ def what_cannot_be_read_is_said():
         os.chmod(f"{d}/hmac", 0o644)
         got = verify("--hmac-keys", f"{d}/hmac", good)
         assert got.returncode == 78 and b"0600" in got.stderr
+        with open(f"{d}/x.seed", "w") as f:
+            f.write(key + "\n")
+        got = verify("--keys", f"{d}/x.seed", good)
+        assert got.returncode == 78 and b"secret seed, not a keyring" in got.stderr, got
+        # All of a keyring's keys count, not only the first.
+        with open(KEYRING) as f:
+            known = json.load(f)["vector-key-1"]
+        for text in (f'{{"a":"{key}","vector-key-1":"{known}","zz":"{key}"}}',
+                     f'{{"vector-key-1":{{"key":"{known}"}},"zz":"{key}"}}'):
+            with open(f"{d}/many", "w") as f:
+                f.write(text)
+            assert verify("--keys", f"{d}/many", good).returncode == 0
+
+
+def what_could_hang_or_grow_is_refused():
+    """A FIFO or a device is no evidence; a line without an end is never held in memory."""
+    with tempfile.TemporaryDirectory() as d:
+        os.mkfifo(f"{d}/evidence-{1:020}.jsonl")
+        for path in (d, f"{d}/evidence-{1:020}.jsonl", "/dev/zero"):
+            got = verify("--keys", KEYRING, path)
+            assert got.returncode == 66 and b"not a regular file" in got.stderr, got
+        os.unlink(f"{d}/evidence-{1:020}.jsonl")
+        huge = f"{d}/huge"
+        with open(huge, "wb") as f:
+            f.seek(1500 << 20)
+            f.write(b"\n" + b"".join(golden()))
+        limit = ["prlimit", "--as=900000000", RECEIVER, "verify", "--keys", KEYRING, huge]
+        got = subprocess.run(limit, capture_output=True, timeout=60)
+        assert got.returncode == 1 and b"a line longer than 65535 bytes" in got.stdout, got
+        assert b"24 verified" in got.stdout, got.stdout
+        # At the limit it is judged, above it is not.
+        for n, words in ((65534, b"not a record"), (65535, b"not a record"),
+                         (65536, b"a line longer than 65535 bytes")):
+            got = verify("--keys", KEYRING, "-", stdin=b"x" * n + b"\n")
+            assert got.returncode == 1 and words in got.stdout, (n, got.stdout)
+
+
+def compressed_evidence_is_read():
+    lines = golden()
+    with tempfile.TemporaryDirectory() as d:
+        for number, part, pack in ((1, lines[:9], ["gzip", "-c"]), (2, lines[9:15], ["zstd", "-cq"]),
+                                   (3, lines[15:], ["cat"])):
+            suffix = {"gzip": ".gz", "zstd": ".zst", "cat": ""}[pack[0]]
+            data = subprocess.run(pack, input=b"".join(part), stdout=subprocess.PIPE,
+                                  check=True).stdout
+            with open(f"{d}/evidence-{number:020}.jsonl{suffix}", "wb") as f:
+                f.write(data)
+        got = verify("--keys", KEYRING, d)
+        assert got.returncode == 0 and b"24 records: 24 verified" in got.stdout, got
+        for suffix in (".gz", ".zst"):
+            name = f"{d}/evidence-{1 if suffix == '.gz' else 2:020}.jsonl{suffix}"
+            with open(name, "rb") as f:
+                whole = f.read()
+            assert verify("--keys", KEYRING, "-", stdin=whole + whole).returncode == 3
+            for cut in (whole[:-1], whole[:len(whole) // 2]):
+                got = verify("--keys", KEYRING, "-", stdin=cut)
+                assert got.returncode == 66, (suffix, got)
+            broken = bytearray(whole)
+            broken[len(broken) // 2] ^= 0x55
+            assert verify("--keys", KEYRING, "-", stdin=bytes(broken)).returncode in (1, 3, 66)
+
+
+def a_read_error_is_no_end():
+    env = {**os.environ, "LD_PRELOAD": os.environ["CELLOS_BAD_DISK"]}
+    with tempfile.TemporaryDirectory() as d:
+        os.mkdir(f"{d}/folder")
+        got = subprocess.run([RECEIVER, "verify", "--keys", KEYRING, "-"], capture_output=True,
+                             stdin=os.open(f"{d}/folder", os.O_RDONLY), timeout=30, env=env)
+        assert got.returncode == 66 and b"directory" in got.stderr, got
 
 
 def keygen(*args):
@@ -187,12 +259,54 @@ def keys_are_made_and_never_overwritten():
         assert got.returncode == 73 and "one" in got.stderr
         with open(f"{d}/one.seed") as f:
             assert f.read() == first
-        # A seed without its entry is not overwritten either.
+        # A file that is no seed is not overwritten either.
         with open(f"{d}/two.seed", "w") as f:
             f.write("mine")
         assert keygen("--kid", "two", "--out", d).returncode == 73
         with open(f"{d}/keyring.json") as f:
             assert list(json.load(f)) == ["one"], "and the keyring knows nothing of it"
+
+
+def an_interrupted_keygen_goes_on():
+    """Killed at any of its system calls, it leaves nothing half, and the same command ends it."""
+    strace = ["strace", "-o", "/dev/null", "-f"]
+    calls = ("openat", "write", "fsync", "linkat", "renameat", "unlinkat", "flock")
+    for call in calls:
+        for when in range(1, 100):
+            with tempfile.TemporaryDirectory() as d:
+                assert keygen("--kid", "old", "--out", d).returncode == 0
+                run = subprocess.run(
+                    strace + ["-e", f"inject={call}:signal=KILL:when={when}", RECEIVER, "keygen",
+                              "--kid", "new", "--out", d], capture_output=True)
+                if run.returncode == 0:
+                    break
+                with open(f"{d}/keyring.json") as f:
+                    assert "old" in json.load(f)
+                names = set(os.listdir(d)) - {".keyring.json.new", "new.seed"}
+                assert names == {"old.seed", "keyring.json"}, names
+                got = keygen("--kid", "new", "--out", d)
+                with open(f"{d}/keyring.json") as f:
+                    ring = json.load(f)
+                assert (got.returncode == 0) or "has a kid new already" in got.stderr, got
+                with open(f"{d}/new.seed") as f:
+                    key = nacl.signing.SigningKey(oracle.unbase64(f.read().strip()))
+                assert oracle.unbase64(ring["new"]) == bytes(key.verify_key)
+                assert set(ring) == {"old", "new"}
+                assert sorted(os.listdir(d)) == ["keyring.json", "new.seed", "old.seed"], call
+        else:
+            raise AssertionError(f"{call} was killed {when} times and never let through")
+
+
+def a_keyring_keeps_what_it_says():
+    key = base64.urlsafe_b64encode(b"k" * 32).decode().rstrip("=")
+    old = {"a": {"key": key, "origins": ["x/y"], "notAfterSize": 7}, "b": key}
+    with tempfile.TemporaryDirectory() as d:
+        with open(f"{d}/keyring.json", "w") as f:
+            json.dump(old, f)
+        assert keygen("--kid", "c", "--out", d).returncode == 0
+        with open(f"{d}/keyring.json") as f:
+            new = json.load(f)
+        assert new.pop("c") and new == old, new
 
 
 def many_keys_at_once_are_all_kept():
@@ -221,6 +335,8 @@ def bad_kids_and_folders_are_refused():
 if __name__ == "__main__":
     sys.exit(main([golden_evidence_ends_as_it_must, findings_name_their_place,
                    forgeries_are_found, nothing_is_not_called_fine, folders_are_read_in_order,
-                   what_cannot_be_read_is_said,
+                   what_cannot_be_read_is_said, what_could_hang_or_grow_is_refused,
+                   compressed_evidence_is_read, a_read_error_is_no_end,
+                   an_interrupted_keygen_goes_on, a_keyring_keeps_what_it_says,
                    keys_are_made_and_never_overwritten, many_keys_at_once_are_all_kept,
                    bad_kids_and_folders_are_refused]))

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Is each stream whole? Takes the events that may count, in their order, and keeps for each stream
+ * what its next event must be and what the report says of it. Memory grows with the number of
+ * streams, never with the number of events. One thread.
+ *
+ * A stream's states:
+ *
+ *	state      | entered by                               | at the end it is
+ *	-----------|------------------------------------------|--------------------------------
+ *	running    | its first event                          | unsealed, or interrupted if a
+ *	           |                                          | successor names it
+ *	sealed     | stream.v1.sealed, log.v1.closed          | complete
+ *	broken     | a hole, a repetition, an event after     | broken
+ *	           | the seal, no beginning                   |
+ *
+ * A log's own stream is sealed by log.v1.closed, and log.v1.resumed makes it run again.
+ */
+#pragma once
+
+#include "host-receiver/judge/facts.h"
+#include "host-receiver/judge/findings.h"
+
+struct log_summary;
+
+/* What an event may count for: unsigned events are other streams, whatever id they claim. */
+enum stream_class {
+	STREAM_UNSIGNED,
+	STREAM_VERIFIED,
+};
+
+enum stream_end {
+	STREAM_COMPLETE,
+	STREAM_INTERRUPTED, /* a successor goes on where it ends */
+	STREAM_OPEN,
+	STREAM_BROKEN,
+	_STREAM_END_MAX,
+};
+
+/* What the evidence itself says is lost, and what else a reader of it must know. */
+struct stream_losses {
+	uint64_t gaps, gap_frames; /* telemetry_gap, and the frames they name */
+	uint64_t guest_dropped, kernel_lost;
+	uint64_t cut_lines; /* of the log's own stream */
+	uint64_t silences, contests, unwitnessed;
+};
+
+struct stream {
+	struct stream *chain;	       /* next in the bucket */
+	struct stream *next;	       /* in the order of their first events */
+	const char *cell, *run, *host; /* owned by the table; "" where it is not known */
+	const char *previous;	       /* the predecessor's id, or NULL */
+	uint64_t previous_sequence;
+	uint64_t first, expected; /* sequence of the first event, and of the one that comes next */
+	uint64_t records;
+	int64_t first_ms, last_ms;
+	const struct log_summary *log; /* that its first event is in; NULL: none */
+	struct place last;
+	struct stream_losses losses;
+	enum stream_class class;
+	enum stream_end end; /* valid after streams_finish() */
+	bool has_previous_sequence, opened, sealed, broken, is_log, has_successor, pruned;
+	char id[]; /* NUL-terminated */
+};
+
+struct streams;
+
+/* What streams_finish() must know about the logs and the auditor's question. */
+struct streams_context {
+	void *data;
+	/* Whether the stream's first events, or the stream before it, may be absent. */
+	bool (*start_excused)(void *data, const struct stream *stream, bool predecessor);
+	/* Whether something goes on where the stream ends, that no stream names: a later log. */
+	bool (*superseded)(void *data, const struct stream *stream);
+	/* Whether the stream may be open: it is, or was, being written. */
+	bool (*open_excused)(void *data, const struct stream *stream);
+	/* Whether nothing of the stream counts: it is outside the asked time. */
+	bool (*ignored)(void *data, const struct stream *stream);
+};
+
+struct streams *streams_new(struct findings *findings); /* borrowed */
+void streams_free(struct streams *streams);
+
+/* One event. log is borrowed. Returns 0 or -ENOMEM. */
+int streams_add(struct streams *streams, const struct event_facts *event, enum stream_class class,
+		const struct log_summary *log, struct place at);
+
+/* After the last event: judge all streams. */
+void streams_finish(struct streams *streams, const struct streams_context *context);
+
+/* The first stream, NULL: none; then by next. */
+const struct stream *streams_first(const struct streams *streams);
+uint64_t streams_count(const struct streams *streams);
+uint64_t streams_count_end(const struct streams *streams, enum stream_end end);
+/* What was declared lost in all streams. */
+uint64_t streams_declared_lost(const struct streams *streams);
+
+uint64_t stream_declared_lost(const struct stream *stream);
+const char *stream_end_name(enum stream_end end);

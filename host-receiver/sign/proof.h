@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Proofs as files that other people's tools read: C2SP tlog-proof for one entry, and for
+ * consistency the body of C2SP tlog-witness's add-checkpoint request. Texts only; pure functions.
+ */
+#pragma once
+
+#include "host-receiver/evidence/note.h"
+
+#define PROOF_TEXT_MAX (16u * 1024u)
+
+/* Both kinds of proof, and the note they are for. */
+struct proof {
+	bool consistency;
+	uint64_t number; /* the entry's index; the old size */
+	struct tree_proof tree;
+	struct note note;
+};
+
+/*
+ * "c2sp.org/tlog-proof@v1\nindex <n>\n<hashes>\n\n<note>", or "old <n>\n<hashes>\n\n<note>".
+ * Returns the bytes (a NUL follows them) or -ENOBUFS.
+ */
+int proof_format(bool consistency, uint64_t number, const struct tree_proof *tree, const char *note,
+		 size_t note_len, char *ret, size_t size);
+
+/* Strict. -EBADMSG with a phrase in *ret_why (static). */
+int proof_parse(const char *text, size_t len, struct proof *ret, const char **ret_why);

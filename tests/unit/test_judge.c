@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/* The judge: the golden stream and what a forger might do to it, and logs at their limits. */
+#include <sodium.h>
+
+#include "common/util.h"
+#include "host-receiver/judge/verifier.h"
+#include "tests/unit/unit.h"
+
+#define LINES_MAX 64
+
+static char *lines[LINES_MAX]; /* of evidence-good.jsonl, without '\n' */
+static size_t n_lines;
+
+static char *read_vector(const char *name)
+{
+	char path[512], *text = NULL;
+	size_t size = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", unit_vectors(), name);
+	f = fopen(path, "r");
+	ck_assert_msg(f != NULL, "%s", path);
+	ck_assert_int_ge(getdelim(&text, &size, '\0', f), 0);
+	fclose(f);
+	return text;
+}
+
+static void read_lines(void)
+{
+	char *text = read_vector("evidence-good.jsonl"), *at = text, *line;
+
+	for (n_lines = 0; (line = strsep(&at, "\n")) && *line; n_lines++)
+		lines[n_lines] = strdup(line);
+	free(text);
+}
+
+static struct keyring *ring_of(const char *json, enum sign_algorithm algorithm)
+{
+	struct keyring *ring = keyring_new();
+	char why[KEYRING_WHY_MAX];
+
+	ck_assert_msg(keyring_parse(ring, json, strlen(json), "test", algorithm, why) == 0, "%s",
+		      why);
+	return ring;
+}
+
+static struct keyring *vectors_ring(void)
+{
+	char *text = read_vector("keyring.json");
+	struct keyring *ring = ring_of(text, SIGN_ED25519);
+
+	free(text);
+	return ring;
+}
+
+/* What became of some lines. */
+struct outcome {
+	enum verdict verdict;
+	uint64_t verified, streams, complete;
+	uint64_t count[_FINDING_MAX];
+	char bad_why[FINDINGS_WHY_MAX], missing_why[FINDINGS_WHY_MAX];
+};
+
+static void keep_why(const struct findings *findings, enum finding finding, char *to)
+{
+	if (findings->n_places[finding] > 0)
+		memcpy(to, findings->places[finding][0].why, FINDINGS_WHY_MAX);
+}
+
+/* The lines end with NULL. */
+static struct outcome judge(const struct keyring *ring, const char *const *those)
+{
+	static char memory[FACTS_LINE_MAX + FACTS_ARENA_SPARE];
+	const struct verifier_options options = {
+		.ring = ring, .since_ms = INT64_MIN, .until_ms = INT64_MAX};
+	struct verifier *v = verifier_new(&options);
+	struct facts_reader *reader = facts_reader_new(ring);
+	struct outcome outcome = {0};
+	struct verifier_result result;
+
+	verifier_begin_input(v, false);
+	for (uint64_t i = 0; those[i]; i++) {
+		struct facts_arena arena = {.data = memory, .size = sizeof(memory)};
+		struct line_facts facts;
+		const struct verifier_line line = {.at = {.file = "f", .line = i + 1},
+						   .bytes = strlen(those[i]),
+						   .facts = &facts};
+
+		ck_assert_int_eq(facts_read(reader, those[i], line.bytes, &arena, &facts), 0);
+		ck_assert_int_eq(verifier_line(v, &line), 0);
+	}
+	result = verifier_finish(v);
+	outcome.verdict = result.verdict;
+	outcome.verified = result.verified;
+	outcome.streams = streams_count(result.streams);
+	outcome.complete = streams_count_end(result.streams, STREAM_COMPLETE);
+	memcpy(outcome.count, result.findings->count, sizeof(outcome.count));
+	keep_why(result.findings, FINDING_BAD, outcome.bad_why);
+	keep_why(result.findings, FINDING_MISSING, outcome.missing_why);
+	facts_reader_free(reader);
+	verifier_free(v);
+	return outcome;
+}
+
+static void counts(const struct outcome *r, uint64_t verified, uint64_t bad, uint64_t unverifiable,
+		   uint64_t is_unsigned, uint64_t missing, uint64_t open)
+{
+	ck_assert_uint_eq(r->verified, verified);
+	ck_assert_uint_eq(r->count[FINDING_BAD], bad);
+	ck_assert_uint_eq(r->count[FINDING_UNVERIFIABLE], unverifiable);
+	ck_assert_uint_eq(r->count[FINDING_UNSIGNED], is_unsigned);
+	ck_assert_uint_eq(r->count[FINDING_MISSING] > 0, missing);
+	ck_assert_uint_eq(r->count[FINDING_OPEN], open);
+}
+
+START_TEST(whole_is_whole)
+{
+	struct keyring *ring = vectors_ring();
+	struct outcome r = judge(ring, (const char *const *)lines);
+
+	counts(&r, n_lines, 0, 0, 0, 0, 0);
+	ck_assert_uint_eq(r.complete, r.streams);
+	keyring_free(ring);
+}
+END_TEST
+
+START_TEST(each_changed_byte_is_found)
+{
+	struct keyring *ring = vectors_ring();
+	const size_t len = strlen(lines[0]);
+	char *line = strdup(lines[0]);
+
+	for (size_t i = 0; i < len; i++) {
+		const char *const one[] = {line, NULL};
+		struct outcome r;
+
+		line[i] ^= 1;
+		r = judge(ring, one);
+		ck_assert_msg(r.verified == 0, "byte %zu of %s", i, line);
+		line[i] ^= 1;
+	}
+	free(line);
+	keyring_free(ring);
+}
+END_TEST
+
+START_TEST(what_is_added_outside_the_signature_is_found)
+{
+	/* In front of these: in the envelope, then in its data. */
+	static const char *const before[] = {"\"data\":{\"algorithm",
+					     "\"type\":\"dev.cellos.events.signed",
+					     "\"algorithm\":", "\"signerKid\":"};
+	struct keyring *ring = vectors_ring();
+
+	for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
+		const char *at = strstr(lines[0], before[i]);
+		const char *one[2] = {NULL};
+		struct outcome r;
+		char *line;
+
+		ck_assert(at != NULL);
+		ck_assert_int_gt(asprintf(&line, "%.*s\"cellId\":\"forged\",%s",
+					  (int)(at - lines[0]), lines[0], at),
+				 0);
+		one[0] = line;
+		r = judge(ring, one);
+		counts(&r, 0, 1, 0, 0, 0, 0);
+		ck_assert_msg(strstr(r.bad_why, "member"), "%s", r.bad_why);
+		free(line);
+	}
+	keyring_free(ring);
+}
+END_TEST
+
+START_TEST(each_line_that_is_gone_is_missed)
+{
+	struct keyring *ring = vectors_ring();
+
+	for (size_t gone = 0; gone < n_lines; gone++) {
+		const char *those[LINES_MAX + 1];
+		struct outcome r;
+		size_t n = 0;
+
+		for (size_t i = 0; i < n_lines; i++)
+			if (i != gone)
+				those[n++] = lines[i];
+		those[n] = NULL;
+		r = judge(ring, those);
+		ck_assert_uint_eq(r.verified, n_lines - 1);
+		ck_assert_uint_eq((r.count[FINDING_MISSING] > 0) + r.count[FINDING_OPEN], 1);
+	}
+	keyring_free(ring);
+}
+END_TEST
+
+START_TEST(repeated_and_swapped_are_found)
+{
+	struct keyring *ring = vectors_ring();
+	const char *those[LINES_MAX + 2];
+	struct outcome r;
+
+	memcpy(those, lines, sizeof(lines));
+	those[n_lines] = lines[1];
+	those[n_lines + 1] = NULL;
+	r = judge(ring, those);
+	ck_assert_uint_gt(r.count[FINDING_MISSING], 0);
+	memcpy(those, lines, sizeof(lines));
+	those[0] = lines[1];
+	those[1] = lines[0];
+	r = judge(ring, those);
+	ck_assert_uint_gt(r.count[FINDING_MISSING], 0);
+	keyring_free(ring);
+}
+END_TEST
+
+START_TEST(without_the_key_nothing_is_said_of_it)
+{
+	struct keyring *ring = ring_of(
+		"{\"another\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}", SIGN_ED25519);
+	struct outcome r = judge(ring, (const char *const *)lines);
+
+	ck_assert_uint_eq(r.count[FINDING_UNVERIFIABLE], n_lines);
+	ck_assert_uint_eq(r.verified + r.count[FINDING_BAD], 0);
+	keyring_free(ring);
+}
+END_TEST
+
+/* A line is exactly named: what is missing, and of which stream. */
+START_TEST(what_is_missing_is_named)
+{
+	struct keyring *ring = vectors_ring();
+	static const struct {
+		size_t gone, n;
+		const char *want;
+	} cases[] = {
+		{0, 1, "sequence 1..1 is missing"},
+		{0, 3, "sequence 1..3 is missing"},
+		{2, 1, "sequence 3..3 is missing"},
+		{2, 4, "sequence 3..6 is missing"},
+	};
+	const char *const id = strstr(lines[0], "\"streamId\":\"") + 12;
+
+	for (size_t c = 0; c < ARRAY_SIZE(cases); c++) {
+		const char *those[LINES_MAX + 1];
+		char want[128];
+		struct outcome r;
+		size_t n = 0, of_stream = 0;
+
+		for (size_t i = 0; i < n_lines; i++) {
+			const bool same =
+				strstr(lines[i], "\"streamId\":\"") &&
+				strncmp(strstr(lines[i], "\"streamId\":\"") + 12, id, 36) == 0;
+
+			if (same && of_stream >= cases[c].gone &&
+			    of_stream < cases[c].gone + cases[c].n) {
+				of_stream++;
+				continue;
+			}
+			of_stream += same;
+			those[n++] = lines[i];
+		}
+		those[n] = NULL;
+		r = judge(ring, those);
+		snprintf(want, sizeof(want), "stream %.36s: %s", id, cases[c].want);
+		ck_assert_str_eq(r.missing_why, want);
+	}
+	keyring_free(ring);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("judge");
+
+	tcase_add_unchecked_fixture(tc, read_lines, NULL);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, whole_is_whole);
+	tcase_add_test(tc, each_changed_byte_is_found);
+	tcase_add_test(tc, what_is_added_outside_the_signature_is_found);
+	tcase_add_test(tc, each_line_that_is_gone_is_missed);
+	tcase_add_test(tc, repeated_and_swapped_are_found);
+	tcase_add_test(tc, without_the_key_nothing_is_said_of_it);
+	tcase_add_test(tc, what_is_missing_is_named);
+	return unit_run("judge", &tc, 1);
+}
