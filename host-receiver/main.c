@@ -23,6 +23,9 @@ static const struct verb {
 	 "check the daemon's configuration; all errors, file:line"},
 	{"dump-config", cmd_dump_config, "print the configuration in effect"},
 	{"verify", cmd_verify, "check evidence: signatures and completeness"},
+#ifdef HAVE_NATS
+	{"forward", cmd_forward, "the forwarder to NATS JetStream: status, send again"},
+#endif
 	{"keygen", cmd_keygen, "make a signing key"},
 };
 

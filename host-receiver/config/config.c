@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
+#include "host-receiver/forward/subject.h"
 #include "host-receiver/sign/key.h"
 #include "host-receiver/sign/signer.h"
 
@@ -18,12 +19,16 @@ enum key_type {
 	KEY_DURATION, /* milliseconds; ms, s, min, h, d */
 	KEY_SIZE,     /* bytes; K, M, G, T */
 	KEY_SYNC,
+	KEY_MODE,
 	KEY_BOOLEAN,
 	KEY_PATH, /* this and those behind it are texts */
 	KEY_NAME,
 	KEY_KID,
 	KEY_ALGORITHM,
 	KEY_LISTEN,
+	KEY_SERVERS,
+	KEY_STREAM,
+	KEY_SUBJECT,
 };
 
 struct key {
@@ -72,9 +77,21 @@ static const struct key keys[] = {
 	{"signing", "required", KEY_BOOLEAN, AT(sign_required), "no"},
 	{"metrics", "listen", KEY_LISTEN, AT(metrics_listen), "127.0.0.1:9464"},
 	{"metrics", "per_cell", KEY_BOOLEAN, AT(metrics_per_cell), "no"},
+	{"nats", "url", KEY_SERVERS, AT(nats_url), ""},
+	{"nats", "stream", KEY_STREAM, AT(nats_stream), FORWARD_STREAM_DEFAULT},
+	{"nats", "subject", KEY_SUBJECT, AT(nats_subject), FORWARD_SUBJECT_DEFAULT},
+	{"nats", "mode", KEY_MODE, AT(nats_mode), "events"},
+	{"nats", "create_stream", KEY_BOOLEAN, AT(nats_create_stream), "no"},
+	{"nats", "credentials", KEY_PATH, AT(nats_credentials), ""},
+	{"nats", "tls_ca", KEY_PATH, AT(nats_tls_ca), ""},
+	{"nats", "tls_cert", KEY_PATH, AT(nats_tls_cert), ""},
+	{"nats", "tls_key", KEY_PATH, AT(nats_tls_key), ""},
+	{"nats", "max_pending", KEY_NUMBER, AT(nats_max_pending), "4096", 1, FORWARD_PENDING_MAX},
+	{"nats", "lag_ready", KEY_DURATION, AT(nats_lag_ready_ms), "5min", 1000, DAY_MS},
 };
 
 static const char *const sync_names[_EVIDENCE_SYNC_MAX] = {"batch", "interval", "off"};
+static const char *const mode_names[_FORWARD_MODE_MAX] = {"events", "batches"};
 
 struct unit {
 	const char *name;
@@ -221,12 +238,47 @@ static bool listen_valid(const char *s)
 	return config_address(s, &address);
 }
 
+/* nats.c takes HOST:PORT too, but a scheme says what was meant. */
+static bool servers_valid(const char *s)
+{
+	for (;;) {
+		const char *scheme = strncmp(s, "nats://", 7) == 0  ? s + 7
+				     : strncmp(s, "tls://", 6) == 0 ? s + 6
+								    : NULL;
+		const size_t len = scheme ? strcspn(scheme, ", \t") : 0;
+
+		if (len == 0 || len > 255)
+			return false;
+		s = scheme + len;
+		if (!*s)
+			return true;
+		if (*s++ != ',')
+			return false;
+	}
+}
+
+static bool stream_valid(const char *s)
+{
+	const size_t len = strlen(s);
+
+	return len >= 1 && len <= 64 && name_valid(s) && !strchr(s, '.');
+}
+
 /* NULL, or what was expected. */
 static const char *check_text(const struct key *k, const char *value)
 {
 	enum sign_algorithm algorithm;
+	const char *why;
 
 	switch (k->type) {
+	case KEY_SERVERS:
+		return servers_valid(value)
+			       ? NULL
+			       : "expected nats://HOST:PORT or tls://HOST:PORT, several "
+				 "joined by commas without spaces";
+	case KEY_STREAM:
+		return stream_valid(value) ? NULL : "expected 1..64 bytes of [A-Za-z0-9_-]";
+	case KEY_SUBJECT: return subject_template_valid(value, &why) ? NULL : why;
 	case KEY_PATH:
 		return path_valid(value) ? NULL : "expected an absolute path of at most 1023 bytes";
 	case KEY_NAME: return *value && name_valid(value) ? NULL : "expected the name of a group";
@@ -258,14 +310,15 @@ static const char *set_number(const struct key *k, uint64_t *field, const char *
 	return NULL;
 }
 
-static const char *set_sync(uint64_t *field, const char *value)
+static const char *set_choice(uint64_t *field, const char *value, const char *const names[],
+			      size_t n, const char *expected)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(sync_names); i++)
-		if (strcmp(value, sync_names[i]) == 0) {
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(value, names[i]) == 0) {
 			*field = i;
 			return NULL;
 		}
-	return "expected batch, interval or off";
+	return expected;
 }
 
 static const char *set_boolean(uint64_t *field, const char *value)
@@ -288,7 +341,12 @@ static const char *set_value(struct config *config, const struct key *k, const c
 	case KEY_NUMBER:
 	case KEY_DURATION:
 	case KEY_SIZE: return set_number(k, field, value, why);
-	case KEY_SYNC: return set_sync(field, value);
+	case KEY_SYNC:
+		return set_choice(field, value, sync_names, ARRAY_SIZE(sync_names),
+				  "expected batch, interval or off");
+	case KEY_MODE:
+		return set_choice(field, value, mode_names, ARRAY_SIZE(mode_names),
+				  "expected events or batches");
 	case KEY_BOOLEAN: return set_boolean(field, value);
 	default: break;
 	}
@@ -346,9 +404,10 @@ static void check_line(struct reading *r, const char *line)
 		complain(r, r->line, "%s: expected ] behind the section's name",
 			 log_escape(shown, sizeof(shown), s, strcspn(s, "\n")));
 	else if (!r->known_section)
-		complain(r, r->line,
-			 "%s: no such section; there are receiver, evidence, signing, metrics",
-			 log_escape(shown, sizeof(shown), s, (size_t)(end - s) + 1));
+		complain(
+			r, r->line,
+			"%s: no such section; there are receiver, evidence, signing, metrics, nats",
+			log_escape(shown, sizeof(shown), s, (size_t)(end - s) + 1));
 }
 
 /* fgets(3) for libinih, which cannot say on which line it is. */
@@ -530,6 +589,7 @@ static const char *format_value(const struct config *config, const struct key *k
 	v = *(const uint64_t *)field;
 	switch (k->type) {
 	case KEY_SYNC: return sync_names[v];
+	case KEY_MODE: return mode_names[v];
 	case KEY_BOOLEAN: return v ? "yes" : "no";
 	case KEY_NUMBER: snprintf(out, 32, "%" PRIu64, v); break;
 	default: format_with_unit(v, units_of(k->type), out, 32); break;
@@ -552,14 +612,18 @@ void config_dump(const struct config *config, FILE *f)
 	}
 }
 
+static bool same_value(const struct key *key, const struct config *a, const struct config *b)
+{
+	char one[32], other[32];
+
+	return strcmp(format_value(a, key, one), format_value(b, key, other)) == 0;
+}
+
 bool config_needs_restart(const struct config *running, const struct config *wanted,
 			  const char **ret_section, const char **ret_name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-		char a[32], b[32];
-
-		if (!keys[i].restart || strcmp(format_value(running, &keys[i], a),
-					       format_value(wanted, &keys[i], b)) == 0)
+		if (!keys[i].restart || same_value(&keys[i], running, wanted))
 			continue;
 		*ret_section = keys[i].section;
 		*ret_name = keys[i].name;
@@ -576,4 +640,30 @@ void config_limits(const struct config *config, struct evidence_limits *ret)
 		.retain_size = config->retain_size,
 		.sync = (enum evidence_sync)config->sync,
 	};
+}
+
+void config_forward(const struct config *config, struct forward_settings *ret)
+{
+	*ret = (struct forward_settings){
+		.url = config->nats_url,
+		.stream = config->nats_stream,
+		.subject = config->nats_subject,
+		.mode = (enum forward_mode)config->nats_mode,
+		.create_stream = config->nats_create_stream,
+		.credentials = config->nats_credentials,
+		.tls_ca = config->nats_tls_ca,
+		.tls_cert = config->nats_tls_cert,
+		.tls_key = config->nats_tls_key,
+		.max_pending = (unsigned)config->nats_max_pending,
+		.evidence_dir = config->evidence_dir,
+		.state_dir = config->state_dir,
+	};
+}
+
+bool config_forward_differs(const struct config *a, const struct config *b)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (strcmp(keys[i].section, "nats") == 0 && !same_value(&keys[i], a, b))
+			return true;
+	return false;
 }

@@ -10,6 +10,7 @@
 
 #include "host-receiver/cell/options.h"
 #include "host-receiver/evidence/log.h"
+#include "host-receiver/forward/settings.h"
 
 #define CONFIG_FILE_DEFAULT "/etc/cellos/host-telemetry.conf"
 #define CONFIG_LINE_MAX	    4096u /* bytes of a line; libinih may be built for fewer */
@@ -27,6 +28,11 @@ struct config {
 	uint64_t sign_required; /* 0 or 1 */
 	char *metrics_listen;
 	uint64_t metrics_per_cell; /* 0 or 1 */
+	char *nats_url, *nats_stream, *nats_subject;
+	uint64_t nats_mode;	     /* enum forward_mode */
+	uint64_t nats_create_stream; /* 0 or 1 */
+	char *nats_credentials, *nats_tls_ca, *nats_tls_cert, *nats_tls_key;
+	uint64_t nats_max_pending, nats_lag_ready_ms;
 };
 
 struct config_errors {
@@ -56,5 +62,11 @@ bool config_needs_restart(const struct config *running, const struct config *wan
 
 /* ADDRESS:PORT, or [ADDRESS]:PORT for IPv6, in numbers: no name is looked up. False: it is not. */
 bool config_address(const char *text, struct sockaddr_storage *ret);
+
+/* Strings are the configuration's. */
+void config_forward(const struct config *config, struct forward_settings *ret);
+
+/* True when the forwarder must be started again: its part of the two is not the same. */
+bool config_forward_differs(const struct config *a, const struct config *b);
 
 void config_limits(const struct config *config, struct evidence_limits *ret);

@@ -163,8 +163,25 @@ static json_t *answer_status(struct daemon *d, const json_t *request)
 		json_object_set_new(status, "cells", all_cells(d));
 		json_object_set_new(status, "unserved", all_unserved(d));
 		json_object_set_new(status, "signing", describe_signing(d));
+		json_object_set_new(status, "forward", forwarding_describe(&d->forwarding));
 	}
 	return status;
+}
+
+static json_t *answer_forward_rewind(struct daemon *d, const json_t *request)
+{
+	const json_t *index = json_object_get(request, "index");
+	const json_t *since = json_object_get(request, "sinceMs");
+	const json_int_t value = json_integer_value(index ? index : since);
+	int r;
+
+	if (!json_is_integer(index ? index : since) || value < 0)
+		return control_refusal(EX_USAGE, "forward_rewind: expected index or sinceMs");
+	r = forwarding_rewind(&d->forwarding, index ? LINK_REWIND_INDEX : LINK_REWIND_TIME,
+			      (uint64_t)value);
+	if (r < 0)
+		return control_refusal(EXIT_FAILURE, "the forwarder does not run");
+	return json_pack("{s:b}", "ok", 1);
 }
 
 json_t *daemon_answer(void *ctx, const json_t *request)
@@ -173,13 +190,15 @@ json_t *daemon_answer(void *ctx, const json_t *request)
 		const char *verb;
 		json_t *(*answer)(struct daemon *d, const json_t *request);
 	} verbs[] = {
-		{"add", daemon_add_cell}, {"remove", daemon_remove_cell}, {"list", answer_list},
-		{"show", answer_show},	  {"status", answer_status},
+		{"add", daemon_add_cell},  {"remove", daemon_remove_cell},
+		{"list", answer_list},	   {"show", answer_show},
+		{"status", answer_status}, {"forward_rewind", answer_forward_rewind},
 	};
 	const char *verb = json_string_value(json_object_get(request, "verb"));
 
 	for (size_t i = 0; verb && i < ARRAY_SIZE(verbs); i++)
 		if (strcmp(verbs[i].verb, verb) == 0)
 			return verbs[i].answer(ctx, request);
-	return control_refusal(EX_USAGE, "verb: expected add, remove, list, show or status");
+	return control_refusal(EX_USAGE,
+			       "verb: expected add, remove, list, show, status or forward_rewind");
 }

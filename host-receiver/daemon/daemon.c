@@ -119,6 +119,7 @@ static void finish(void *ctx)
 	/* It reads what the pipeline owns. */
 	metrics_server_free(take_ptr(d->metrics));
 	retention_stop(&d->retention);
+	forwarding_stop(&d->forwarding);
 	r = pipeline_free(take_ptr(d->pipeline));
 	if (r < 0) {
 		log_error("msg=\"the last of the evidence may not be on disk\" dir=%s why=\"%s\"",
@@ -153,6 +154,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 	(void)fatal;
 	daemon_report_sink(d, error);
 	cell_host_progress(&d->host);
+	forwarding_progress(&d->forwarding);
 }
 
 static void on_full(void *ctx)
@@ -276,6 +278,13 @@ static int start_pipeline(struct daemon *d)
 	return EX_OK;
 }
 
+static int start_forwarding(struct daemon *d)
+{
+	forwarding_init(&d->forwarding, &d->life.loop, d->log, d->config_path);
+	forwarding_configure(&d->forwarding, &d->config, false);
+	return EX_OK;
+}
+
 static int start_metrics(struct daemon *d)
 {
 	char why[METRICS_WHY_MAX];
@@ -317,7 +326,8 @@ static void raise_limits(void)
 static int start(struct daemon *d)
 {
 	static int (*const steps[])(struct daemon * d) = {
-		open_state, start_pipeline, daemon_readopt_cells, start_metrics, start_control,
+		open_state,	      start_pipeline, start_forwarding,
+		daemon_readopt_cells, start_metrics,  start_control,
 	};
 	int status = EX_OK;
 
@@ -351,7 +361,10 @@ static void run(struct daemon *d)
 int daemon_run(const char *config_path)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
-	struct daemon d = {.config_path = config_path, .state_fd = -1, .retention.cursors_fd = -1};
+	struct daemon d = {.config_path = config_path,
+			   .state_fd = -1,
+			   .retention.cursors_fd = -1,
+			   .forwarding.fd = -1};
 	struct config_errors errors;
 	int r;
 

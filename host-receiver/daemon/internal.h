@@ -12,6 +12,7 @@
 #include "host-receiver/control/server.h"
 #include "host-receiver/daemon/cell_index.h"
 #include "host-receiver/daemon/daemon.h"
+#include "host-receiver/daemon/forwarding.h"
 #include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/daemon/retention.h"
 #include "host-receiver/daemon/unserved.h"
@@ -41,6 +42,7 @@ struct daemon {
 	bool states_staged;	   /* the last run's cells wait for their opened records */
 	int state_fd;		   /* of state_dir/cells; locked */
 	struct retention retention;
+	struct forwarding forwarding;
 	uint64_t started_ns, watchdog_ms, watchdog_due_ns;
 	int sink_error;	       /* the one that was logged last */
 	char status_line[128]; /* the one that the service manager has */

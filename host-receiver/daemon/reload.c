@@ -99,6 +99,7 @@ void daemon_reload(struct daemon *d)
 	struct evidence_limits limits;
 	struct signer *signer = NULL;
 	struct config wanted;
+	bool forwards_differently;
 	bool ok = config_read(d->config_path, &wanted, &errors) == 0;
 
 	if (!ok)
@@ -111,8 +112,10 @@ void daemon_reload(struct daemon *d)
 	config_limits(&wanted, &limits);
 	evidence_log_set_limits(d->log, &limits);
 	d->host.checkpoint_ms = (unsigned)wanted.checkpoint_ms;
+	forwards_differently = config_forward_differs(&d->config, &wanted);
 	config_free(&d->config);
 	d->config = wanted;
+	forwarding_configure(&d->forwarding, &d->config, forwards_differently);
 	d->retention.state_dir = d->config.state_dir;
 	log_notice("msg=\"configuration applied\" config=%s", d->config_path);
 }

@@ -126,6 +126,7 @@ static void on_second(uv_timer_t *timer)
 	daemon_check_tasks(d);
 	daemon_retry_unserved(d);
 	retention_update(&d->retention, &d->life.loop);
+	forwarding_update(&d->forwarding);
 	notify_status(d);
 	notify_alive(d, monotonic_ns());
 }

@@ -13,4 +13,5 @@ int cmd_status(int argc, char **argv);
 int cmd_tail(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
 int cmd_dump_config(int argc, char **argv);
+int cmd_forward(int argc, char **argv);
 int cmd_keygen(int argc, char **argv);

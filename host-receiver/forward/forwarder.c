@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * States: WAITING (until next_try_ns) -> CONNECTED (connect, check the stream, seek to the cursor)
+ * -> on any error WAITING again, with a longer pause. A turn while CONNECTED: take answers, move
+ * the cursor over the contiguous acknowledged messages, send while there is room, sleep.
+ */
+#include "host-receiver/forward/forwarder.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include <nats/nats.h>
+
+#include "common/log.h"
+#include "host-receiver/evidence/cursor.h"
+#include "host-receiver/forward/cursor.h"
+#include "host-receiver/forward/group.h"
+#include "host-receiver/forward/subject.h"
+#include "host-receiver/forward/walk.h"
+
+#define BACKOFF_MIN_MS 100u
+#define BACKOFF_MAX_MS 30000u
+#define TURN_MS	       200     /* a turn without an event */
+#define CURSOR_MS      1000u   /* between two writings of the cursor */
+#define KEEP_MS	       600000u /* segments are kept so long after they were acknowledged */
+#define KEEP_STEP_MS   10000u
+#define KEEP_STEPS     (KEEP_MS / KEEP_STEP_MS)
+#define SEND_BURST     512u /* messages of one turn, before answers are taken again */
+#define FLOOR_NAME     "forward"
+
+/* A message that was sent: where the log stands once it is acknowledged. */
+struct sent {
+	struct forward_cursor after; /* generation unused */
+	uint64_t time_ms;	     /* when its first entry was received; 0: unknown */
+	uint64_t sent_ns;
+};
+
+struct forwarder {
+	const struct forward_settings *settings;
+	int link_fd, signal_fd, state_fd, cursors_fd;
+	struct publisher *publisher; /* NULL: WAITING */
+	struct walk *walk;
+	struct group *group;
+	struct tree_hasher *hasher;
+	struct link_order end; /* how far the log is durable */
+
+	struct sent *sent; /* max_pending; a ring beside the publisher's */
+	uint64_t first, next;
+	struct forward_cursor cursor; /* what is acknowledged */
+	bool cursor_known, cursor_dirty;
+	uint64_t cursor_stored_ns;
+
+	struct {
+		uint64_t ns;
+		struct evidence_position at;
+	} kept[KEEP_STEPS]; /* where the cursor was, oldest first */
+	unsigned n_kept;
+
+	uint64_t next_try_ns;
+	unsigned backoff_ms, url_number;
+	bool caught_up, stopping;
+	struct forward_status status, reported;
+	uint64_t status_ns;
+};
+
+/* ---- the cursor ---- */
+
+static void keep_segments(struct forwarder *f, uint64_t now_ns)
+{
+	struct evidence_position floor = {0};
+
+	if (f->n_kept > 0 && now_ns < f->kept[f->n_kept - 1].ns + KEEP_STEP_MS * NSEC_PER_MSEC)
+		return;
+	if (f->n_kept == KEEP_STEPS) {
+		floor = f->kept[0].at;
+		memmove(f->kept, f->kept + 1, sizeof(f->kept[0]) * (KEEP_STEPS - 1));
+		f->n_kept--;
+		evidence_cursor_store(f->cursors_fd, FLOOR_NAME, &floor);
+	}
+	f->kept[f->n_kept].ns = now_ns;
+	f->kept[f->n_kept++].at = f->cursor.at;
+}
+
+static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
+{
+	int r;
+
+	if (!f->cursor_dirty || (!now && now_ns < f->cursor_stored_ns + CURSOR_MS * NSEC_PER_MSEC))
+		return;
+	f->cursor_stored_ns = now_ns;
+	r = forward_cursor_store(f->state_fd, &f->cursor);
+	if (r < 0) {
+		log_error("msg=\"cannot write the forwarder's cursor\" error=\"%s\"", strerror(-r));
+		return;
+	}
+	f->cursor_dirty = false;
+	keep_segments(f, now_ns);
+}
+
+/* ---- where to begin ---- */
+
+/* Whether this line is the last one that was acknowledged. */
+static bool is_cursor(const struct forwarder *f, const struct walk_line *line)
+{
+	struct tree_hash leaf;
+
+	return line->kind == WALK_ENTRY && line->index + 1 == f->cursor.index &&
+	       strcmp(walk_origin(f->walk), f->cursor.origin) == 0 &&
+	       tree_hash_leaf(f->hasher, line->text, line->len, &leaf) == 0 &&
+	       tree_hash_equal(&leaf, &f->cursor.before);
+}
+
+/* Returns 1: the walk is after the entry, where the cursor says it is. */
+static int seek_directly(struct forwarder *f)
+{
+	struct walk_line line;
+	int r = walk_seek(f->walk, &f->cursor.at, f->cursor.index - 1, f->cursor.origin);
+
+	while (r == 0) {
+		r = walk_next(f->walk, &line);
+		if (r != 1)
+			return r == -ENODATA || r == -EBADMSG ? 0 : r;
+		if (line.kind == WALK_ENTRY)
+			return is_cursor(f, &line);
+		r = 0; /* The position may be the end of the segment before. */
+	}
+	return r;
+}
+
+/* The same by walking from the oldest segment on. */
+static int seek_by_index(struct forwarder *f)
+{
+	struct walk_line line;
+	int r = walk_rewind(f->walk);
+
+	if (r < 0)
+		return r;
+	while ((r = walk_next(f->walk, &line)) != 0) {
+		if (r < 0 && r != -ENODATA && r != -EBADMSG)
+			return r;
+		if (r == 1 && is_cursor(f, &line))
+			return 1;
+	}
+	return 0;
+}
+
+static void report_lost_cursor(struct forwarder *f, const char *why)
+{
+	f->status.cursor_lost++;
+	log_warning("msg=\"the forwarder's cursor does not fit the log: all of it is sent again\" "
+		    "why=\"%s\" index=%" PRIu64 " origin=%s",
+		    why, f->cursor.index, *f->cursor.origin ? f->cursor.origin : "none");
+}
+
+/* Put the walk after the last acknowledged entry. Returns 0 or a negative errno. */
+static int seek(struct forwarder *f)
+{
+	int r = f->cursor_known ? seek_directly(f) : 0;
+
+	f->first = f->next = 0;
+	if (f->cursor_known && r == 0)
+		r = seek_by_index(f);
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		if (f->cursor_known)
+			report_lost_cursor(f, "the log has no such entry");
+		f->cursor = (struct forward_cursor){.generation = f->cursor.generation};
+		f->cursor_known = false;
+		r = walk_rewind(f->walk);
+	}
+	group_reset(f->group, &f->cursor);
+	return MIN(r, 0);
+}
+
+/* ---- errors ---- */
+
+static void note_error(struct forwarder *f, enum forward_error error, const char *why)
+{
+	f->status.errors[error]++;
+	if (f->status.error != error || strcmp(f->status.why, why) != 0)
+		log_warning("msg=\"evidence is not forwarded now; it stays in the log\" "
+			    "reason=%s why=\"%s\" server=%s",
+			    forward_error_name(error), why, f->status.server);
+	f->status.error = error;
+	snprintf(f->status.why, sizeof(f->status.why), "%s", why);
+}
+
+/* Outstanding messages are given up: they are sent again from the cursor on. */
+static void wait_after(struct forwarder *f, enum forward_error error, const char *why)
+{
+	const uint64_t jitter = monotonic_ns() % 100;
+
+	note_error(f, error, why);
+	f->status.retries += publisher_pending(f->publisher);
+	publisher_close(take_ptr(f->publisher));
+	f->status.state = FORWARD_WAITING;
+	f->next_try_ns =
+		monotonic_ns() + (f->backoff_ms + f->backoff_ms * jitter / 400) * NSEC_PER_MSEC;
+	f->backoff_ms = MIN(f->backoff_ms * 2, BACKOFF_MAX_MS);
+}
+
+/* ---- connecting ---- */
+
+/* One of the comma-separated servers, in turn. */
+static void next_url(struct forwarder *f, char *out, size_t size)
+{
+	const char *p = f->settings->url;
+	unsigned n = 1, i;
+
+	for (const char *c = p; *c; c++)
+		n += *c == ',';
+	for (i = f->url_number++ % n; i > 0; i--)
+		p = strchr(p, ',') + 1;
+	p += strspn(p, " ");
+	snprintf(out, size, "%.*s", (int)strcspn(p, ", "), p);
+}
+
+/* Never show a password. */
+static void show_server(struct forwarder *f, const char *url)
+{
+	const char *at = strrchr(url, '@');
+	const char *scheme = strstr(url, "://");
+
+	if (at && scheme)
+		snprintf(f->status.server, sizeof(f->status.server), "%.*s://%.200s",
+			 (int)(scheme - url), url, at + 1);
+	else
+		snprintf(f->status.server, sizeof(f->status.server), "%.250s", at ? at + 1 : url);
+}
+
+static void connect_now(struct forwarder *f)
+{
+	char url[512], why[PUBLISHER_WHY_MAX] = "", warnings[PUBLISHER_WHY_MAX] = "";
+	enum forward_error error;
+	int r;
+
+	next_url(f, url, sizeof(url));
+	show_server(f, url);
+	error = publisher_open(f->settings, url, f->cursor.origin, &f->publisher, why, warnings);
+	if (error != FORWARD_OK) {
+		f->publisher = NULL;
+		note_error(f, error, why);
+		f->next_try_ns = monotonic_ns() + f->backoff_ms * NSEC_PER_MSEC;
+		f->backoff_ms = MIN(f->backoff_ms * 2, BACKOFF_MAX_MS);
+		return;
+	}
+	r = seek(f);
+	if (r < 0) {
+		wait_after(f, FORWARD_READ, strerror(-r));
+		return;
+	}
+	if (strcmp(f->status.warnings, warnings) != 0 && *warnings)
+		log_warning("msg=\"the stream's settings may lose evidence\" stream=%s why=\"%s\"",
+			    f->settings->stream, warnings);
+	snprintf(f->status.warnings, sizeof(f->status.warnings), "%s", warnings);
+	group_set_max(f->group, publisher_max_payload(f->publisher) - GROUP_HEADERS_MAX);
+	f->status.state = FORWARD_CONNECTED;
+}
+
+/* ---- sending ---- */
+
+static void remember(struct forwarder *f, const struct group_message *m)
+{
+	struct sent *s = &f->sent[f->next++ % f->settings->max_pending];
+
+	*s = (struct sent){
+		.after = m->after,
+		.time_ms = m->time_ms,
+		.sent_ns = monotonic_ns(),
+	};
+}
+
+/* The server never takes this message: say so in its place, and go on. */
+static enum forward_error send_notice(struct forwarder *f, const struct group_message *m,
+				      char why[PUBLISHER_WHY_MAX])
+{
+	struct publisher_message message = {.origin = m->origin, .index = m->index};
+	char notice[GROUP_NOTICE_MAX], subject[SUBJECT_MAX], id[GROUP_ID_MAX];
+
+	message.len = group_notice(m, publisher_max_payload(f->publisher), notice, id);
+	subject_entry(f->settings->subject, (struct wire_text){0},
+		      (struct wire_text){.data = "forward.v1.skipped", .len = 18}, subject);
+	message.subject = subject;
+	message.id = id;
+	message.data = notice;
+	log_error("msg=\"the server takes no message of this size: it was skipped\" index=%" PRIu64
+		  " bytes=%zu origin=%s",
+		  m->index, m->len, m->origin);
+	f->status.skipped++;
+	remember(f, m);
+	return publisher_send(f->publisher, &message, why);
+}
+
+static enum forward_error send_one(struct forwarder *f, const struct group_message *m,
+				   char why[PUBLISHER_WHY_MAX])
+{
+	const struct publisher_message message = {
+		.subject = m->subject,
+		.id = m->id,
+		.origin = m->origin,
+		.index = m->index,
+		.data = m->data,
+		.len = m->len,
+	};
+
+	/* The headers count too. */
+	if (m->len + GROUP_HEADERS_MAX > publisher_max_payload(f->publisher))
+		return send_notice(f, m, why);
+	remember(f, m);
+	return publisher_send(f->publisher, &message, why);
+}
+
+/* Read on until there is a message. Returns 1, 0: nothing more is durable, or a negative errno. */
+static int next_message(struct forwarder *f, struct group_message *m)
+{
+	int r;
+
+	do {
+		r = group_next(f->group, f->walk, m);
+		if (r == -ENODATA || r == -EBADMSG) {
+			note_error(f, FORWARD_READ,
+				   r == -ENODATA ? "evidence is gone before it was forwarded"
+						 : "a line of the log cannot be understood");
+			group_reset(f->group, NULL);
+		}
+	} while (r == -ENODATA || r == -EBADMSG);
+	return r;
+}
+
+static void send_more(struct forwarder *f)
+{
+	char why[PUBLISHER_WHY_MAX] = "";
+	enum forward_error error;
+	struct group_message m;
+	int r;
+
+	for (unsigned i = 0; i < SEND_BURST && publisher_has_room(f->publisher); i++) {
+		r = next_message(f, &m);
+		f->caught_up = r == 0;
+		if (r < 0) {
+			wait_after(f, FORWARD_READ, strerror(-r));
+			return;
+		}
+		if (r == 0)
+			return;
+		f->status.read += m.entries;
+		error = send_one(f, &m, why);
+		if (error != FORWARD_OK) {
+			wait_after(f, error, why);
+			return;
+		}
+		f->status.published++;
+	}
+}
+
+/* ---- answers ---- */
+
+static void acknowledge(struct forwarder *f)
+{
+	const struct sent *s = &f->sent[f->first++ % f->settings->max_pending];
+	const uint64_t generation = f->cursor.generation;
+
+	f->status.acked++;
+	f->cursor = s->after;
+	f->cursor.generation = generation;
+	f->cursor_known = f->cursor_dirty = true;
+	f->backoff_ms = BACKOFF_MIN_MS;
+	f->status.error = FORWARD_OK;
+	f->status.why[0] = '\0';
+}
+
+/* A message that the server refused for its size is skipped by sending again from it on. */
+static void take_answers(struct forwarder *f)
+{
+	struct publisher_answer answer;
+	char why[PUBLISHER_WHY_MAX];
+	enum forward_error error;
+
+	while (publisher_take_answer(f->publisher, &answer)) {
+		if (answer.error == FORWARD_TOO_LARGE) {
+			f->status.skipped++;
+			log_error("msg=\"the server refused an entry for its size: it was "
+				  "skipped\" before=%" PRIu64 " why=\"%s\"",
+				  f->sent[f->first % f->settings->max_pending].after.index,
+				  answer.why);
+			f->status.errors[FORWARD_TOO_LARGE]++;
+		} else if (answer.error != FORWARD_OK) {
+			wait_after(f, answer.error, answer.why);
+			return;
+		}
+		f->status.duplicates += answer.duplicate;
+		acknowledge(f);
+	}
+	error = publisher_check(f->publisher, monotonic_ns(), why);
+	if (error != FORWARD_OK)
+		wait_after(f, error, why);
+}
+
+/* ---- the daemon ---- */
+
+static uint64_t realtime_ms(void)
+{
+	return clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC;
+}
+
+static void report_status(struct forwarder *f, uint64_t now_ns)
+{
+	struct forward_status *s = &f->status;
+	const struct sent *oldest = &f->sent[f->first % f->settings->max_pending];
+	const bool waits = f->first < f->next;
+
+	if (now_ns < f->status_ns + NSEC_PER_SEC && s->state == f->reported.state)
+		return;
+	f->status_ns = now_ns;
+	s->index = f->cursor_known ? f->cursor.index : 0;
+	s->lag_events = f->end.index > s->index ? f->end.index - s->index : 0;
+	s->unacked_ms = waits ? (now_ns - oldest->sent_ns) / NSEC_PER_MSEC : 0;
+	if (waits && oldest->time_ms > 0 && realtime_ms() > oldest->time_ms)
+		s->lag_ms = realtime_ms() - oldest->time_ms;
+	else if (s->state == FORWARD_CONNECTED && f->caught_up && !waits)
+		s->lag_ms = 0;
+	else
+		s->lag_ms += 1000;
+	f->reported = *s;
+	link_put_status(f->link_fd, s);
+}
+
+/* Entries from this index or time on are sent again; before the oldest means all. */
+static void rewind_to(struct forwarder *f, const struct link_order *order)
+{
+	struct forward_cursor before = {0};
+	struct walk_line line;
+	uint64_t time_ms;
+	int r;
+
+	publisher_close(take_ptr(f->publisher));
+	f->status.state = FORWARD_WAITING;
+	f->next_try_ns = 0;
+	walk_rewind(f->walk);
+	while ((r = walk_next(f->walk, &line)) != 0) {
+		if (r < 0 && r != -ENODATA && r != -EBADMSG)
+			break;
+		if (r < 0 || line.kind != WALK_ENTRY)
+			continue;
+		time_ms = group_time_ms(line.time);
+		if (order->kind == LINK_REWIND_INDEX ? line.index >= order->index
+						     : time_ms >= order->realtime_ms)
+			break;
+		before.index = line.index + 1;
+		before.at = line.start;
+		snprintf(before.origin, sizeof(before.origin), "%s", walk_origin(f->walk));
+		tree_hash_leaf(f->hasher, line.text, line.len, &before.before);
+	}
+	before.generation = f->cursor.generation;
+	f->cursor = before;
+	f->cursor_known = before.index > 0;
+	f->cursor_dirty = true;
+	store_cursor(f, monotonic_ns(), true);
+	log_notice("msg=\"the forwarder sends again\" from=%" PRIu64, f->cursor.index);
+}
+
+static void take_orders(struct forwarder *f)
+{
+	struct link_order order;
+	int r;
+
+	while ((r = link_take_order(f->link_fd, &order)) == 1) {
+		if (order.kind == LINK_END) {
+			f->end = order;
+			walk_set_end(f->walk, &order.at);
+		} else {
+			rewind_to(f, &order);
+		}
+	}
+	if (r < 0)
+		f->stopping = true;
+}
+
+/* ---- the loop ---- */
+
+static void wait_for_event(struct forwarder *f)
+{
+	struct pollfd fds[] = {
+		{.fd = f->signal_fd, .events = POLLIN},
+		{.fd = f->link_fd, .events = POLLIN},
+		{.fd = f->publisher ? publisher_fd(f->publisher) : -1, .events = POLLIN},
+	};
+	const bool busy = f->publisher && !f->caught_up && publisher_has_room(f->publisher);
+
+	poll(fds, ARRAY_SIZE(fds), busy ? 0 : TURN_MS);
+	if (fds[0].revents)
+		f->stopping = true;
+	if (fds[1].revents)
+		take_orders(f);
+}
+
+static void run(struct forwarder *f)
+{
+	while (!f->stopping) {
+		const uint64_t now_ns = monotonic_ns();
+
+		/* Before the daemon has said how far the log is durable, there is nothing to read.
+		 */
+		if (!f->publisher && f->end.kind == LINK_END && now_ns >= f->next_try_ns)
+			connect_now(f);
+		if (f->publisher)
+			take_answers(f);
+		if (f->publisher)
+			send_more(f);
+		store_cursor(f, now_ns, f->caught_up && f->first == f->next);
+		report_status(f, now_ns);
+		wait_for_event(f);
+	}
+	if (f->publisher)
+		take_answers(f);
+	store_cursor(f, monotonic_ns(), true);
+	publisher_close(f->publisher);
+}
+
+static int open_folder(const char *dir, const char *name)
+{
+	_cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0 || (mkdirat(fd, name, 0750) < 0 && errno != EEXIST)) {
+		r = -errno;
+		log_error("msg=\"cannot open the forwarder's folder\" path=\"%s/%s\" error=\"%s\"",
+			  dir, name, strerror(-r));
+		return r;
+	}
+	r = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return r < 0 ? -errno : r;
+}
+
+static void load_cursor(struct forwarder *f)
+{
+	bool damaged;
+	int r = forward_cursor_load(f->state_fd, &f->cursor, &damaged);
+
+	f->cursor_known = r == 0;
+	if (r < 0 && r != -ENOENT)
+		report_lost_cursor(f, "both generations are damaged");
+	else if (damaged)
+		log_warning("msg=\"one generation of the forwarder's cursor is damaged; the other "
+			    "is used\"");
+}
+
+/* Before the first line is read: retention then waits for us. */
+static int hold_segments(struct forwarder *f)
+{
+	struct evidence_position at;
+	int r = evidence_cursor_load(f->cursors_fd, FLOOR_NAME, &at);
+
+	if (r == 0)
+		return 0;
+	at = (struct evidence_position){0};
+	return evidence_cursor_store(f->cursors_fd, FLOOR_NAME, &at);
+}
+
+static int begin(struct forwarder *f)
+{
+	sigset_t signals;
+	int r;
+
+	f->backoff_ms = BACKOFF_MIN_MS;
+	f->sent = calloc(f->settings->max_pending, sizeof(*f->sent));
+	f->hasher = tree_hasher_new();
+	f->state_fd = open_folder(f->settings->state_dir, "forward");
+	f->cursors_fd = open_folder(f->settings->state_dir, "cursors");
+	if (f->state_fd < 0 || f->cursors_fd < 0)
+		return MIN(f->state_fd, f->cursors_fd);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	f->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (!f->sent || !f->hasher || f->signal_fd < 0)
+		return -ENOMEM;
+	r = hold_segments(f);
+	if (r == 0)
+		r = walk_open(f->settings->evidence_dir, &f->walk);
+	if (r == 0)
+		r = group_new(f->settings, &f->group);
+	if (r == 0) {
+		/* Nothing is durable before the daemon says so. */
+		walk_set_end(f->walk, &f->end.at);
+		load_cursor(f);
+	}
+	return r;
+}
+
+int forwarder_run(const struct forward_settings *settings, int link_fd)
+{
+	struct forwarder f = {
+		.settings = settings,
+		.link_fd = link_fd,
+		.signal_fd = -1,
+		.state_fd = -1,
+		.cursors_fd = -1,
+	};
+	int r = begin(&f);
+
+	if (r == 0)
+		run(&f);
+	else
+		log_error("msg=\"the forwarder cannot start\" error=\"%s\"", strerror(-r));
+	walk_close(f.walk);
+	group_free(f.group);
+	tree_hasher_free(f.hasher);
+	free(f.sent);
+	close_fd(f.signal_fd);
+	close_fd(f.state_fd);
+	close_fd(f.cursors_fd);
+	return r;
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/forward/group.h"
+
+#include <time.h>
+
+#include "common/util.h"
+#include "host-receiver/event/json_writer.h"
+
+#define SKIPPED_TYPE "dev.cellos.events.forward.v1.skipped"
+
+struct group {
+	const struct forward_settings *settings; /* borrowed */
+	struct tree_hasher *hasher;
+	size_t max;
+	struct forward_cursor at; /* after the last line that a message took */
+	char subject[SUBJECT_MAX], id[GROUP_ID_MAX];
+
+	/* Mode batches: the message that is being collected, and the line that did not fit. */
+	struct group_message batch;
+	char *buf; /* GROUP_BYTES_MAX + EVIDENCE_LINE_MAX */
+	bool given;
+	struct walk_line pending; /* valid as long as the walk does not go on */
+	bool has_pending;
+};
+
+int group_new(const struct forward_settings *settings, struct group **ret)
+{
+	struct group *group = calloc(1, sizeof(*group));
+
+	if (!group)
+		return -ENOMEM;
+	group->settings = settings;
+	group->max = GROUP_BYTES_MAX;
+	group->hasher = tree_hasher_new();
+	group->buf = malloc(GROUP_BYTES_MAX + EVIDENCE_LINE_MAX + 1);
+	if (!group->hasher || !group->buf) {
+		group_free(group);
+		return -ENOMEM;
+	}
+	*ret = group;
+	return 0;
+}
+
+void group_free(struct group *group)
+{
+	if (!group)
+		return;
+	tree_hasher_free(group->hasher);
+	free(group->buf);
+	free(group);
+}
+
+void group_reset(struct group *group, const struct forward_cursor *at)
+{
+	if (at)
+		group->at = *at;
+	group->batch = (struct group_message){0};
+	group->given = group->has_pending = false;
+}
+
+void group_set_max(struct group *group, size_t max)
+{
+	group->max = MIN(max, (size_t)GROUP_BYTES_MAX);
+}
+
+uint64_t group_time_ms(struct wire_text time)
+{
+	struct tm tm = {0};
+	unsigned ms = 0;
+	char text[32];
+
+	if (time.len >= sizeof(text))
+		return 0;
+	memcpy(text, time.data, time.len);
+	text[time.len] = '\0';
+	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3uZ", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+		   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms) != 7)
+		return 0;
+	tm.tm_year -= 1900;
+	tm.tm_mon--;
+	return (uint64_t)timegm(&tm) * MSEC_PER_SEC + ms;
+}
+
+/* Where the log stands after this line. */
+static int advance(struct group *group, const struct walk *walk, const struct walk_line *line)
+{
+	struct forward_cursor *at = &group->at;
+
+	snprintf(at->origin, sizeof(at->origin), "%s", walk_origin(walk));
+	if (line->kind != WALK_ENTRY)
+		return 0;
+	at->index = line->index + 1;
+	at->at = line->start;
+	return tree_hash_leaf(group->hasher, line->text, line->len, &at->before);
+}
+
+/* ---- mode events ---- */
+
+static void message_of_line(struct group *group, const struct walk_line *line,
+			    struct group_message *ret)
+{
+	const bool entry = line->kind == WALK_ENTRY;
+
+	if (entry)
+		subject_entry(group->settings->subject, line->cell, line->type, group->subject);
+	else
+		subject_host(SUBJECT_CHECKPOINTS, group->at.origin, group->subject);
+	snprintf(group->id, sizeof(group->id), "%.*s", (int)line->id.len, line->id.data);
+	*ret = (struct group_message){
+		.subject = group->subject,
+		.id = group->id,
+		.origin = group->at.origin,
+		.index = line->index,
+		.data = line->text,
+		.len = line->len,
+		.entries = entry,
+		.time_ms = group_time_ms(line->time),
+		.after = group->at,
+	};
+}
+
+/* ---- mode batches ---- */
+
+static const char *log_uuid(const char *origin)
+{
+	const char *slash = strrchr(origin, '/');
+
+	return slash ? slash + 1 : origin;
+}
+
+static void add_line(struct group *group, const struct walk_line *line)
+{
+	struct group_message *m = &group->batch;
+
+	memcpy(group->buf + m->len, line->text, line->len);
+	m->len += line->len;
+	group->buf[m->len++] = '\n';
+	if (m->entries == 0)
+		m->index = line->index;
+	m->entries += line->kind == WALK_ENTRY;
+	if (m->time_ms == 0)
+		m->time_ms = group_time_ms(line->time);
+	m->after = group->at;
+}
+
+static void finish_batch(struct group *group, struct group_message *ret)
+{
+	struct group_message *m = &group->batch;
+	const uint64_t end = m->index + m->entries;
+
+	subject_host(SUBJECT_LOGS, m->after.origin, group->subject);
+	snprintf(group->id, sizeof(group->id), "%.64s:%" PRIu64 "-%" PRIu64,
+		 log_uuid(m->after.origin), m->index, end);
+	m->subject = group->subject;
+	m->id = group->id;
+	m->origin = m->after.origin;
+	m->data = group->buf;
+	group->given = true;
+	*ret = *m;
+	ret->origin = m->after.origin;
+}
+
+/* True when the batch must go before this line is taken. */
+static bool is_full(const struct group *group, const struct walk_line *line)
+{
+	return group->batch.len > 0 &&
+	       (line->kind == WALK_SEGMENT || group->batch.len + line->len + 1 > group->max);
+}
+
+static int next_line(struct group *group, struct walk *walk, struct walk_line *ret)
+{
+	if (!group->has_pending)
+		return walk_next(walk, ret);
+	*ret = group->pending;
+	group->has_pending = false;
+	return 1;
+}
+
+static int next_batch(struct group *group, struct walk *walk, struct group_message *ret)
+{
+	struct walk_line line;
+	int r;
+
+	if (group->given)
+		group->batch = (struct group_message){0};
+	group->given = false;
+	while ((r = next_line(group, walk, &line)) == 1) {
+		if (is_full(group, &line)) {
+			group->pending = line;
+			group->has_pending = true;
+			finish_batch(group, ret);
+			return 1;
+		}
+		/* After a cursor only the checkpoint of a group that was sent may be left. */
+		if (line.kind == WALK_CHECKPOINT && group->batch.len == 0)
+			continue;
+		r = advance(group, walk, &line);
+		if (r < 0)
+			return r;
+		add_line(group, &line);
+		if (line.kind == WALK_CHECKPOINT) {
+			finish_batch(group, ret);
+			return 1;
+		}
+	}
+	return r;
+}
+
+static int next_event(struct group *group, struct walk *walk, struct group_message *ret)
+{
+	struct walk_line line;
+	int r = walk_next(walk, &line);
+
+	if (r != 1)
+		return r;
+	r = advance(group, walk, &line);
+	if (r < 0)
+		return r;
+	message_of_line(group, &line, ret);
+	return 1;
+}
+
+int group_next(struct group *group, struct walk *walk, struct group_message *ret)
+{
+	return group->settings->mode == FORWARD_BATCHES ? next_batch(group, walk, ret)
+							: next_event(group, walk, ret);
+}
+
+size_t group_notice(const struct group_message *m, size_t max_payload,
+		    char out[static GROUP_NOTICE_MAX], char id[static GROUP_ID_MAX])
+{
+	struct json_writer w;
+	size_t len = 0;
+
+	snprintf(id, GROUP_ID_MAX, "%.64s:%" PRIu64 ":skipped", log_uuid(m->origin), m->index);
+	json_writer_init(&w, out, GROUP_NOTICE_MAX);
+	json_put_begin_object(&w);
+	json_put_key(&w, "data");
+	json_put_begin_object(&w);
+	json_put_kv_uint(&w, "bytes", m->len);
+	json_put_kv_uint(&w, "entries", m->entries);
+	json_put_kv_uint(&w, "index", m->index);
+	json_put_kv_uint(&w, "maxPayload", max_payload);
+	json_put_kv_string(&w, "origin", m->origin);
+	json_put_end_object(&w);
+	json_put_kv_string(&w, "datacontenttype", "application/json");
+	json_put_kv_string(&w, "id", id);
+	json_put_kv_string(&w, "source", "cellos-host-telemetry/forwarder");
+	json_put_kv_string(&w, "specversion", "1.0");
+	json_put_kv_string(&w, "type", SKIPPED_TYPE);
+	json_put_end_object(&w);
+	json_writer_done(&w, &len);
+	return len;
+}

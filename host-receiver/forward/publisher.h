@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One connection to a NATS server, the messages sent on it and the server's answers to them. It
+ * connects once: there is no reconnecting and no buffer for later in here. After any error the
+ * owner closes it, and begins again at its cursor with a new one.
+ *
+ * All functions are for the owner's thread. libnats has threads of its own; what they learn waits
+ * in here, and publisher_fd() becomes readable.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host-receiver/forward/settings.h"
+
+#define PUBLISHER_TIMEOUT_MS 10000u		   /* for an answer */
+#define PUBLISHER_BYTES_MAX  (32u * 1024u * 1024u) /* sent and not answered */
+#define PUBLISHER_WHY_MAX    384u
+
+/* What stops the forwarding, for people and metrics. */
+enum forward_error {
+	FORWARD_OK,
+	FORWARD_CONNECT,      /* nobody answers there */
+	FORWARD_CREDENTIALS,  /* the server refuses us */
+	FORWARD_TLS,	      /* its certificate, ours, or the CA */
+	FORWARD_DISCONNECTED, /* the connection ended */
+	FORWARD_TIMEOUT,      /* no answer in PUBLISHER_TIMEOUT_MS */
+	FORWARD_NO_JETSTREAM, /* the server or the account has none */
+	FORWARD_NO_STREAM,    /* no stream takes the subject */
+	FORWARD_WRONG_STREAM, /* another stream answered */
+	FORWARD_STREAM,	      /* the stream's settings would lose evidence */
+	FORWARD_FULL,	      /* the stream or its storage is full */
+	FORWARD_TOO_LARGE,    /* the server never takes this message */
+	FORWARD_REFUSED,      /* another error of the server */
+	FORWARD_READ,	      /* the evidence or the cursor */
+	_FORWARD_ERROR_MAX,
+};
+
+const char *forward_error_name(enum forward_error error);
+
+struct publisher;
+
+struct publisher_message {
+	const char *subject, *id;
+	const char *origin; /* header Cellos-Log */
+	uint64_t index;	    /* header Cellos-Index */
+	const void *data;
+	size_t len;
+};
+
+/* What the server said to the oldest message that has an answer. */
+struct publisher_answer {
+	bool duplicate;
+	enum forward_error error;
+	int code; /* JetStream's error code; 0: none */
+	char why[PUBLISHER_WHY_MAX];
+};
+
+/*
+ * Connect to this server (one of the settings' URL) and check the stream. warnings gets what is
+ * worth a word of the stream's settings ("": nothing). Blocks for some seconds at most.
+ */
+enum forward_error publisher_open(const struct forward_settings *settings, const char *url,
+				  const char *origin, struct publisher **ret,
+				  char why[PUBLISHER_WHY_MAX], char warnings[PUBLISHER_WHY_MAX]);
+void publisher_close(struct publisher *p);
+
+/* Readable when something happened: an answer, or the end of the connection. */
+int publisher_fd(const struct publisher *p);
+/* Bytes of data that the server takes in a message. */
+size_t publisher_max_payload(const struct publisher *p);
+/* Whether another message may be sent before an answer comes. */
+bool publisher_has_room(const struct publisher *p);
+/* Messages without an answer. */
+unsigned publisher_pending(const struct publisher *p);
+
+enum forward_error publisher_send(struct publisher *p, const struct publisher_message *message,
+				  char why[PUBLISHER_WHY_MAX]);
+
+/* Returns true and the answer to the oldest message sent, in the order of sending; else false. */
+bool publisher_take_answer(struct publisher *p, struct publisher_answer *ret);
+
+/* FORWARD_OK, or why nothing more will come: the connection ended, or an answer is overdue. */
+enum forward_error publisher_check(struct publisher *p, uint64_t now_ns,
+				   char why[PUBLISHER_WHY_MAX]);

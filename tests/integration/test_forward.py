@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: MIT
+"""The forwarder against a real nats-server: each entry of the log is in the stream once, whatever
+ends server, connection or forwarder on the way."""
+
+import os
+import subprocess
+import time
+
+import nats
+import runner
+from forwarder import REWIND_INDEX, REWIND_TIME, Forwarder
+from make_log import Log
+
+
+def entries(messages):
+    """Index -> bytes of the entries in these messages of mode events, each there once."""
+    found = {}
+    for subject, headers, data in messages:
+        if subject.startswith("cellos.events."):
+            index = int(headers["Cellos-Index"])
+            assert index not in found, index
+            found[index] = data
+    return found
+
+
+def check(server, f):
+    with server.client() as client:
+        found = entries(client.messages())
+    assert [found[i] for i in sorted(found)] == f.log.lines, (len(found), len(f.log.lines))
+
+
+def test_every_entry_is_in_the_stream_once():
+    with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
+        client.make_stream()
+        f.start().wait_done()
+        check(server, f)
+        messages = client.messages()
+        subjects = {m[0] for m in messages}
+        assert "cellos.events._.log_v1_opened" in subjects, subjects
+        assert "cellos.events.cell-1.guest_v1_process_spawned" in subjects, subjects
+        assert "cellos.checkpoints.cellos_host-1" in subjects, subjects
+        one = next(m for m in messages if m[0].startswith("cellos.events.cell-2."))
+        assert one[1]["Content-Type"] == "application/cloudevents+json"
+        assert one[1]["Cellos-Log"] == f.log.origin
+        assert one[1]["Nats-Msg-Id"].startswith("urn:cellos:event:")
+        # What comes later follows.
+        f.log.fill(10)
+        f.say_end()
+        f.wait_done()
+        check(server, f)
+        assert f.wait(lambda s: s["lag_events"] == 0)["lag_ms"] == 0
+        f.stop()
+
+
+def test_batches_are_the_log_as_it_stands():
+    def make(folder):
+        log = Log(folder)
+        log.open()
+        log.fill(300, per_commit=50, pad=2000)
+        log.segment()
+        log.fill(600, per_commit=600, pad=2000)  # a group of more than 512 KiB
+        return log
+
+    with nats.Server() as server, server.client() as client, \
+            Forwarder(server.url, "mode = batches\n", make=make) as f:
+        client.make_stream()
+        f.start().wait_done()
+        messages = client.messages()
+        data = b"".join(m[2] for m in messages)
+        whole = b""
+        for name in sorted(os.listdir(f.file("evidence"))):
+            with open(f.file("evidence/" + name), "rb") as segment:
+                whole += segment.read()
+        assert data == whole
+        assert max(len(m[2]) for m in messages) <= 512 * 1024
+        assert {m[0] for m in messages} == {"cellos.logs.cellos_host-1"}
+        uuid = f.log.uuid
+        assert messages[1][1]["Nats-Msg-Id"] == f"{uuid}:1-51", messages[1][1]
+        f.stop()
+
+
+def test_nothing_before_it_is_durable():
+    with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
+        client.make_stream()
+        segment, offset, size = f.log.end()
+        f.log.fill(50)
+        end = f.log.end
+        f.log.end = lambda: (segment, offset, size)
+        f.start().wait(lambda s: s["index"] == size and s["state"] == "connected")
+        assert len(entries(client.messages())) == size
+        f.log.end = end
+        f.say_end()
+        f.wait_done()
+        check(server, f)
+
+
+# The server's ends in one run; tools/soak asks for more.
+SERVER_KILLS = int(os.environ.get("CELLOS_SERVER_KILLS", "5"))
+
+
+def test_absent_then_killed_and_restarted_under_load():
+    with nats.Server(start=False) as server, Forwarder(server.url, "create_stream = yes\n") as f:
+        f.start().wait_error("connect")
+        server.start()
+        f.wait_done()
+        for i in range(SERVER_KILLS):
+            f.log.fill(400)
+            f.say_end()
+            time.sleep(0.01 * (i % 5))
+            server.kill()
+            server.start()
+        f.wait_done()
+        check(server, f)
+        f.stop()
+
+
+def test_a_server_that_hangs():
+    with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n") as f:
+        f.start().wait_done()
+        server.pause()
+        f.log.fill(50)
+        f.say_end()
+        f.wait_error("timeout")
+        server.resume()
+        f.wait_done()
+        check(server, f)
+
+
+def test_the_stream_is_deleted_and_made_again():
+    with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
+        f.start().wait_error("no_stream")
+        client.make_stream()
+        f.wait_done()
+        client.api("STREAM.DELETE.CELLOS_EVENTS")
+        f.log.fill(20)
+        f.say_end()
+        f.wait_error("no_stream")
+        client.make_stream()
+        f.wait_done()
+        # What the deleted stream held is gone from the server, and not from the log.
+        f.order(REWIND_INDEX, index=0)
+        f.wait(lambda s: len(entries(client.messages())) == f.log.tree.size)
+        check(server, f)
+
+
+def test_a_full_stream_loses_nothing():
+    with nats.Server() as server, server.client() as client, Forwarder(server.url, entries=300) as f:
+        client.make_stream(max_msgs=100)
+        status = f.start().wait_error("full")
+        assert "maximum messages exceeded" in status["why"], status
+        assert client.count() == 100
+        client.api("STREAM.UPDATE.CELLOS_EVENTS", {
+            "name": "CELLOS_EVENTS", "storage": "file", "retention": "limits", "discard": "new",
+            "num_replicas": 1, "duplicate_window": 120 * 10**9, "max_msgs": -1,
+            "subjects": ["cellos.events.>", "cellos.checkpoints.>", "cellos.logs.>"]})
+        f.wait_done()
+        check(server, f)
+
+
+def test_streams_that_would_lose_evidence_are_refused():
+    for config, why in [({"storage": "memory"}, "memory"), ({"retention": "workqueue"}, "limits"),
+                        ({"no_ack": True}, "no_ack")]:
+        with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
+            client.make_stream(**config)
+            status = f.start().wait_error("stream")
+            assert why in status["why"], status
+            assert client.count() == 0
+    with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
+        client.make_stream(discard="old", max_msgs=10**6, duplicate_window=10**9, max_age=10**15)
+        status = f.start().wait_done()
+        for word in ["duplicate window", "discard is old", "max_age"]:
+            assert word in status["warnings"], status
+
+
+def test_a_record_that_the_server_never_takes():
+    def make(folder):
+        log = Log(folder)
+        log.open()
+        log.fill(10)
+        log.add("cell-0", pad="x" * 20000)
+        log.commit()
+        log.fill(10)
+        return log
+
+    # Refused by the server (the stream's limit), and too large for any server (max_payload).
+    for config, stream in [("", {"max_msg_size": 8000}), ("max_payload: 8000\n", {})]:
+        with nats.Server(config) as server, server.client() as client, \
+                Forwarder(server.url, make=make) as f:
+            client.make_stream(**stream)
+            status = f.start().wait_done()
+            assert status["skipped"] >= 1, status
+            assert "skipped" in f.output()
+            found = entries(m for m in client.messages() if "skipped" not in m[0])
+            missing = [i for i in range(f.log.tree.size) if i not in found]
+            assert len(missing) == 1 and f.log.lines[missing[0]].count(b"x") >= 20000, missing
+            f.stop()
+
+
+def test_wrong_credentials():
+    config = 'authorization { user: agent, password: right }\n'
+    with nats.Server(config) as server, \
+            Forwarder(server.url.replace("//", "//agent:wrong@")) as f:
+        status = f.start().wait_error("credentials")
+        assert "wrong" not in status["server"] and "wrong" not in f.output().replace(
+            "something went wrong", ""), status
+    with Forwarder("nats://127.0.0.1:1", "credentials = /nowhere/user.creds\n") as f:
+        status = f.start().wait_error("credentials")
+        assert "/nowhere/user.creds" in status["why"], status
+
+
+def test_no_jetstream():
+    with nats.Server(jetstream=False) as server, Forwarder(server.url) as f:
+        f.start().wait_error("no_jetstream")
+
+
+def test_another_stream_takes_the_subject():
+    with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
+        client.make_stream("CELLOS_EVENTS", subjects=["elsewhere.>"])
+        client.make_stream("OTHER")
+        f.start().wait_error("wrong_stream")
+        assert client.count("OTHER") == 0
+
+
+def certificate(folder, name, ca=None, days=30, host="127.0.0.1"):
+    """A key and a certificate, by openssl."""
+    def path(end):
+        return os.path.join(folder, f"{name}.{end}")
+
+    run = lambda *args: subprocess.run(["openssl", *args], check=True, capture_output=True)
+    run("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path("key"))
+    if ca is None:
+        run("req", "-x509", "-new", "-key", path("key"), "-subj", f"/CN={name}", "-days", "30",
+            "-out", path("pem"))
+        return
+    run("req", "-new", "-key", path("key"), "-subj", f"/CN={name}", "-out", path("csr"))
+    kind = "IP" if host[0].isdigit() else "DNS"
+    with open(path("ext"), "w") as f:
+        f.write(f"subjectAltName={kind}:{host}\n")
+    run("x509", "-req", "-in", path("csr"), "-CA", os.path.join(folder, ca + ".pem"), "-CAkey",
+        os.path.join(folder, ca + ".key"), "-CAcreateserial", "-days", str(days), "-extfile",
+        path("ext"), "-out", path("pem"))
+
+
+def test_tls():
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        certificate(folder, "ca")
+        certificate(folder, "other-ca")
+        certificate(folder, "good", "ca")
+        certificate(folder, "expired", "ca", days=-1)
+        certificate(folder, "elsewhere", "ca", host="nats.example.org")
+        cases = [("good", "ca", None), ("good", "other-ca", "tls"), ("expired", "ca", "tls"),
+                 ("elsewhere", "ca", "tls")]
+        for cert, ca, error in cases:
+            tls = (f'tls {{ cert_file: "{folder}/{cert}.pem"\nkey_file: "{folder}/{cert}.key" }}\n')
+            with nats.Server(tls, scheme="tls") as server, \
+                    Forwarder(server.url, f"create_stream = yes\ntls_ca = {folder}/{ca}.pem\n") as f:
+                f.start()
+                if error:
+                    f.wait_error(error)
+                    assert f.status["published"] == 0, (cert, ca)
+                else:
+                    f.wait_done()
+
+
+def test_killed_at_any_moment():
+    with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n", entries=3000) as f:
+        for i in range(10):
+            f.start()
+            time.sleep(0.02 * i)
+            f.kill()
+            f.log.fill(100)
+        f.start().wait_done()
+        check(server, f)
+        assert f.status["cursor_lost"] == 0, f.status
+
+
+def test_any_cursor():
+    """Empty, cut, of zeros, of another log: all is sent again, which the stream knows already."""
+    with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n") as f:
+        f.start().wait_done()
+        f.stop()
+        names = [f.file("state/forward/cursor.0"), f.file("state/forward/cursor.1")]
+        good = [open(n, "rb").read() if os.path.exists(n) else b"" for n in names]
+        for damage in [lambda d: b"", lambda d: d[:40], lambda d: b"\0" * 300,
+                       lambda d: d.replace(b"1", b"2", 1)]:
+            for name, data in zip(names, good):
+                with open(name, "wb") as cursor:
+                    cursor.write(damage(data))
+            f.start().wait_done()
+            assert f.status["cursor_lost"] == 1, f.status
+            check(server, f)
+            f.stop()
+        # One damaged generation is not worth a word to the operator's pager.
+        f.log.fill(5)
+        f.start().wait_done()
+        f.stop()
+        with open(names[0], "wb"):
+            pass
+        f.start().wait_done()
+        assert f.status["cursor_lost"] == 0, f.status
+        f.stop()
+    # Of another log.
+    with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n") as f:
+        f.start().wait_done()
+        f.stop()
+        for name in os.listdir(f.file("evidence")):
+            os.unlink(f.file("evidence/" + name))
+        f.log = Log(f.file("evidence"))
+        f.log.open()
+        f.log.fill(30)
+        f.start().wait_done()
+        assert f.status["cursor_lost"] == 1, f.status
+        with server.client() as client:
+            found = [m for m in client.messages() if m[1]["Cellos-Log"] == f.log.origin]
+        assert [v for _, v in sorted(entries(found).items())] == f.log.lines
+
+
+def test_evidence_pruned_under_it():
+    def make(folder):
+        log = Log(folder)
+        log.open()
+        log.fill(50)
+        log.segment()
+        log.fill(50)
+        return log
+
+    with nats.Server(start=False) as server, \
+            Forwarder(server.url, "create_stream = yes\n", make=make) as f:
+        f.start().wait_error("connect")
+        os.unlink(f.file("evidence/evidence-00000000000000000001.jsonl"))
+        server.start()
+        f.wait_done()
+        with server.client() as client:
+            found = entries(client.messages())
+        assert sorted(found) == list(range(51, 51 + 50)), sorted(found)
+
+
+def test_rewind_by_time():
+    with nats.Server() as server, server.client() as client, \
+            Forwarder(server.url, "create_stream = yes\n") as f:
+        f.start().wait_done()
+        f.order(REWIND_TIME, ms=0)
+        f.wait(lambda s: s["duplicates"] >= f.log.tree.size)
+        check(server, f)
+
+
+if __name__ == "__main__":
+    nats.need_server()
+    runner.main([v for k, v in list(globals().items()) if k.startswith("test_")])
