@@ -782,6 +782,7 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	const struct report_opened opened = {
 		.hostname = host->hostname,
 		.boot_id = host->boot_id,
+		.origin = log_stream_origin(host->log_stream),
 		.keepalive_ms = options->keepalive_ms,
 		.previous = previous,
 	};

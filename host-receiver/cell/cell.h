@@ -15,6 +15,7 @@
 #include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/options.h"
 #include "host-receiver/cell/socket.h"
+#include "host-receiver/pipeline/log_stream.h"
 
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
@@ -40,6 +41,7 @@ struct cell_host_stats {
 struct cell_host {
 	uv_loop_t *loop;		/* borrowed */
 	struct pipeline *pipeline;	/* borrowed */
+	struct log_stream *log_stream;	/* borrowed; NULL: there is none */
 	struct probe_scheduler *probes; /* owned */
 	unsigned checkpoint_ms;
 	char hostname[256], boot_id[64];

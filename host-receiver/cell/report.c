@@ -30,6 +30,8 @@ void report_opened(struct stream *s, const struct report_opened *opened)
 	event_add_text(e, EVENT_KEY_HOSTNAME, wire_text(opened->hostname));
 	event_add_text(e, EVENT_KEY_HOST_BOOT_ID, wire_text(opened->boot_id));
 	event_add_uint(e, EVENT_KEY_KEEPALIVE_MS, opened->keepalive_ms);
+	if (*opened->origin)
+		event_add_text(e, EVENT_KEY_ORIGIN, stream_copy(s, wire_text(opened->origin)));
 	if (opened->previous) {
 		uuid_format(opened->previous, id);
 		event_add_text(e, EVENT_KEY_PREVIOUS_STREAM_ID, stream_copy(s, wire_text(id)));

@@ -19,6 +19,7 @@ static inline uint64_t age_ms(uint64_t since_ns, uint64_t now_ns)
 
 struct report_opened {
 	const char *hostname, *boot_id;
+	const char *origin; /* of the log; "": it has no tree */
 	unsigned keepalive_ms;
 	const uint8_t *previous; /* the stream of the same cell before a restart, or NULL */
 };

@@ -24,6 +24,7 @@ enum key_type {
 	KEY_PATH, /* this and those behind it are texts */
 	KEY_NAME,
 	KEY_KID,
+	KEY_ORIGIN,
 	KEY_ALGORITHM,
 	KEY_LISTEN,
 	KEY_SERVERS,
@@ -41,10 +42,12 @@ struct key {
 	bool restart; /* cannot change while running */
 };
 
-#define AT(member) offsetof(struct config, member)
-#define DAY_MS	   (UINT64_C(24) * 3600 * 1000)
-#define KIB	   UINT64_C(1024)
-#define MIB	   (KIB * KIB)
+/* A log's uuid is added to it. */
+#define CONFIG_ORIGIN_MAX 200u
+#define AT(member)	  offsetof(struct config, member)
+#define DAY_MS		  (UINT64_C(24) * 3600 * 1000)
+#define KIB		  UINT64_C(1024)
+#define MIB		  (KIB * KIB)
 
 static const struct key keys[] = {
 	{"receiver", "control_socket", KEY_PATH, AT(control_socket),
@@ -65,6 +68,7 @@ static const struct key keys[] = {
 	{"receiver", "checkpoint_interval", KEY_DURATION, AT(checkpoint_ms), "60s", 100, DAY_MS},
 	{"evidence", "dir", KEY_PATH, AT(evidence_dir), "/var/log/cellos/evidence",
 	 .restart = true},
+	{"evidence", "origin", KEY_ORIGIN, AT(evidence_origin), "", .restart = true},
 	{"evidence", "rotate_size", KEY_SIZE, AT(rotate_size), "256M", 64 * KIB, 1024 * 1024 * MIB},
 	{"evidence", "rotate_age", KEY_DURATION, AT(rotate_age_ms), "0", 1000, 3650 * DAY_MS,
 	 .zero = true},
@@ -282,13 +286,17 @@ static const char *check_text(const struct key *k, const char *value)
 	case KEY_PATH:
 		return path_valid(value) ? NULL : "expected an absolute path of at most 1023 bytes";
 	case KEY_NAME: return *value && name_valid(value) ? NULL : "expected the name of a group";
+	case KEY_ORIGIN:
+		return strlen(value) <= CONFIG_ORIGIN_MAX && note_origin_valid(value, strlen(value))
+			       ? NULL
+			       : "expected 1..200 bytes of [A-Za-z0-9._/-]";
 	case KEY_KID:
 		return kid_valid(value, strlen(value)) ? NULL
 						       : "expected 1..128 bytes of [A-Za-z0-9._:-]";
 	case KEY_ALGORITHM:
 		return sign_algorithm_from_string(value, &algorithm) == 0
 			       ? NULL
-			       : "expected off, ed25519 or hmac-sha256";
+			       : "expected off, ed25519-log, ed25519 or hmac-sha256";
 	default:
 		return listen_valid(value)
 			       ? NULL

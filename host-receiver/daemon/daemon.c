@@ -84,6 +84,7 @@ static void stop(struct daemon *d)
 {
 	if (d->life.stopping)
 		return;
+	d->stopped_cells = d->host.stats.cells;
 	lifecycle_stop(&d->life, (unsigned)d->config.stop_timeout_ms);
 	notify_manager("STOPPING=1");
 	log_info("msg=\"stopping\" cells=%u", d->host.stats.cells);
@@ -106,8 +107,15 @@ static bool is_done(void *ctx)
 	if (!d->pipeline)
 		return true;
 	pipeline_flush(d->pipeline);
-	return !d->tasks && !d->states_staged && !d->host.cells && d->host.ending == 0 &&
-	       pipeline_idle(d->pipeline);
+	if (d->tasks || d->states_staged || d->host.cells || d->host.ending > 0 ||
+	    !pipeline_idle(d->pipeline))
+		return false;
+	if (!d->log_stream || log_stream_closed(d->log_stream))
+		return true;
+	/* The very last record. */
+	log_stream_close(d->log_stream, d->stopped_cells);
+	pipeline_flush(d->pipeline);
+	return false;
 }
 
 static void finish(void *ctx)
@@ -121,6 +129,7 @@ static void finish(void *ctx)
 	retention_stop(&d->retention);
 	forwarding_stop(&d->forwarding);
 	r = pipeline_free(take_ptr(d->pipeline));
+	log_stream_free(take_ptr(d->log_stream));
 	if (r < 0) {
 		log_error("msg=\"the last of the evidence may not be on disk\" dir=%s why=\"%s\"",
 			  d->config.evidence_dir, strerror(-r));
@@ -153,6 +162,8 @@ static void on_progress(void *ctx, int error, bool fatal)
 
 	(void)fatal;
 	daemon_report_sink(d, error);
+	if (d->log_stream)
+		log_stream_progress(d->log_stream);
 	cell_host_progress(&d->host);
 	forwarding_progress(&d->forwarding);
 }
@@ -205,9 +216,10 @@ static int open_folder(const struct daemon *d, int fd, const char *name, int *re
 
 static int open_state(struct daemon *d)
 {
-	_cleanup_close_ int fd = open(d->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const int fd = open(d->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int status;
 
+	d->state_dir_fd = fd;
 	if (fd < 0) {
 		log_error("msg=\"cannot open state_dir\" dir=%s why=\"%s\"", d->config.state_dir,
 			  strerror(errno));
@@ -222,25 +234,6 @@ static int open_state(struct daemon *d)
 		return EX_OK;
 	log_error("msg=\"another daemon serves these cells\" dir=%s/cells", d->config.state_dir);
 	return EX_CANTCREAT;
-}
-
-static int open_log(struct daemon *d)
-{
-	struct evidence_limits limits;
-	struct evidence_repair repair;
-	char why[EVIDENCE_WHY_MAX];
-
-	config_limits(&d->config, &limits);
-	/* Nothing is deleted before the cursors are read. */
-	if (evidence_log_open(d->config.evidence_dir, &limits, 0, &d->log, &repair, why) < 0) {
-		log_error("msg=\"cannot open the evidence log\" why=\"%s\"", why);
-		return EX_CANTCREAT;
-	}
-	if (repair.bytes > 0)
-		log_warning("msg=\"a torn line was moved aside; no whole record is lost\" "
-			    "segment=%" PRIu64 " bytes=%" PRIu64 " suffix=" EVIDENCE_TORN_SUFFIX,
-			    repair.segment, repair.bytes);
-	return EX_OK;
 }
 
 static int start_pipeline(struct daemon *d)
@@ -260,9 +253,13 @@ static int start_pipeline(struct daemon *d)
 		return EX_CONFIG;
 	}
 	daemon_warn_if_unsigned(options.signer);
-	status = open_log(d);
+	status = daemon_open_log(d, options.signer);
 	if (status != EX_OK) {
 		signer_free(options.signer);
+		if (d->log) {
+			options.sink = evidence_log_sink(d->log);
+			options.sink->ops->close(options.sink);
+		}
 		return status;
 	}
 	retention_start(&d->retention, d->log, d->retention.cursors_fd, d->config.state_dir);
@@ -275,7 +272,7 @@ static int start_pipeline(struct daemon *d)
 		return EX_OSERR;
 	}
 	d->host.spare.report = lifecycle_report_shortage;
-	return EX_OK;
+	return daemon_start_log_stream(d);
 }
 
 static int start_forwarding(struct daemon *d)
@@ -354,6 +351,8 @@ static void run(struct daemon *d)
 	lifecycle_run(&d->life);
 	cell_host_done(&d->host);
 	close_fd(d->state_fd);
+	close_fd(d->state_dir_fd);
+	sign_core_unref(d->core);
 	retention_done(&d->retention);
 	unserved_free(&d->unserved);
 }
@@ -362,6 +361,7 @@ int daemon_run(const char *config_path)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 	struct daemon d = {.config_path = config_path,
+			   .state_dir_fd = -1,
 			   .state_fd = -1,
 			   .retention.cursors_fd = -1,
 			   .forwarding.fd = -1};

@@ -17,9 +17,12 @@
 #include "host-receiver/daemon/retention.h"
 #include "host-receiver/daemon/unserved.h"
 #include "host-receiver/metrics/http.h"
+#include "host-receiver/pipeline/log_stream.h"
 
 /* An add or a removal waits so long for the log; then its client gets a refusal. */
 #define DAEMON_TASK_MS 10000u
+
+#define DAEMON_ALARM_MAX 512u
 
 struct cell_task;
 
@@ -32,6 +35,11 @@ struct daemon {
 	struct evidence_log *log; /* the pipeline's sink: freed with it */
 	struct pipeline *pipeline;
 	const struct signer *signer; /* the pipeline's, for the next event */
+	struct sign_core *core;	     /* owned; NULL until a mode with a tree */
+	struct log_start log_start;
+	struct log_stream *log_stream; /* owned */
+	unsigned stopped_cells;
+	char alarm[DAEMON_ALARM_MAX]; /* "": none */
 	struct cell_host host;
 	struct control_server *control;
 	struct metrics_server *metrics; /* NULL: off */
@@ -40,6 +48,7 @@ struct daemon {
 	struct cell_task *tasks;   /* adds and removals under way */
 	struct unsealed *unsealed; /* at the end: cells whose seal is not committed */
 	bool states_staged;	   /* the last run's cells wait for their opened records */
+	int state_dir_fd;	   /* of state_dir */
 	int state_fd;		   /* of state_dir/cells; locked */
 	struct retention retention;
 	struct forwarding forwarding;
@@ -61,6 +70,18 @@ int daemon_open_signer(const struct config *config, struct signer **ret, char wh
 int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
 			    struct signer **ret, char why[SIGN_WHY_MAX]);
 void daemon_warn_if_unsigned(const struct signer *signer);
+
+/* ---- log_opening.c ---- */
+
+/* Open the evidence log as the signer and the folder say; all of it is logged. Returns an exit
+ * status. */
+int daemon_open_log(struct daemon *d, struct signer *signer);
+/* With the pipeline: the log's own stream begins. */
+int daemon_start_log_stream(struct daemon *d);
+/* The memory of the trees, for a signer that needs it. */
+int daemon_give_core(struct daemon *d, struct signer *signer, char why[SIGN_WHY_MAX]);
+/* What stands in the alarm is acknowledged by this uid. 0, -ENOENT: there is none, or an errno. */
+int daemon_acknowledge_alarm(struct daemon *d, uint64_t uid);
 
 /* ---- reload.c ---- */
 

@@ -6,7 +6,7 @@
 static int open_signer(const char *algorithm, const char *kid, const char *key_file,
 		       struct signer **ret, char why[SIGN_WHY_MAX])
 {
-	const struct signer_options options = {
+	const struct signing_options options = {
 		.algorithm = *algorithm ? algorithm : NULL,
 		.kid = *kid ? kid : NULL,
 		.key_file = *key_file ? key_file : NULL,
@@ -48,6 +48,18 @@ void daemon_warn_if_unsigned(const struct signer *signer)
 			    "unseen; see [signing]\"");
 }
 
+/* A kid is one key for ever. */
+static int check_kid(const struct signer *last, const struct signer *next, char why[SIGN_WHY_MAX])
+{
+	if (!*signer_kid(next) || strcmp(signer_kid(last), signer_kid(next)) != 0 ||
+	    memcmp(signer_public_key(last), signer_public_key(next), 32) == 0)
+		return 0;
+	snprintf(why, SIGN_WHY_MAX,
+		 "[signing] kid %s has another key until now: give the new key a kid of its own",
+		 signer_kid(next));
+	return -EKEYREJECTED;
+}
+
 /* If the file has never set it, the environment did at the start: then the running value counts. */
 static const char *in_effect(const char *wanted, const char *was, const char *runs)
 {
@@ -74,6 +86,8 @@ int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
 	r = open_signer(algorithm, kid, wanted->sign_key_file, ret, why);
 	if (r == 0) {
 		r = check_required(wanted, *ret, why);
+		if (r == 0)
+			r = check_kid(d->signer, *ret, why);
 		if (r < 0)
 			signer_free(take_ptr(*ret));
 		return r;

@@ -1,47 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/evidence/log.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "common/util.h"
-#include "host-receiver/evidence/durable.h"
-#include "host-receiver/evidence/segment.h"
+#include "host-receiver/evidence/chain.h"
 
-#define SCAN_SIZE (256u * 1024u)
 /* So much of the log's end stays in the page cache, for those who read along. */
 #define CACHED_MAX (UINT64_C(16) * 1024 * 1024)
-
-struct segment {
-	uint64_t number, size;
-};
+/* Names in the way of a new segment that one commit passes over. */
+#define NUMBER_TRIES 16u
 
 struct evidence_log {
 	struct evidence_sink sink; /* first */
-	int dir_fd;		   /* holds the lock */
 
-	/* The committer's. */
+	/* The committer's, after the start. */
+	struct folder folder;
+	struct chain chain;
+	struct recovered found;
 	struct evidence_limits limits; /* for this commit */
-	struct segment *segments;      /* ascending; the last one is the newest */
-	size_t n_segments, size_segments;
+	uint64_t next_number;
 	uint64_t begun_ms; /* CLOCK_REALTIME when the newest segment began */
 	uint64_t uncached; /* bytes of the newest segment that were dropped from the page cache */
-	bool torn;	   /* behind the newest segment's size there may be bytes */
+	bool torn;	   /* after the newest segment's size there may be bytes */
+	bool doubt;	   /* a write or sync failed since the last group that was fine */
+	bool new_log;	   /* the next group begins one */
+	bool retain_due;
+	uint64_t noticed; /* the newest segment whose end is wanted */
 
 	/* Read and written by anybody, without waiting for a disk. */
-	_Atomic uint64_t floor, shown_segments, shown_bytes, deleted;
+	_Atomic uint64_t floor, shown_segments, shown_bytes, shown_size, deleted, lost, prune;
 	_Atomic int retain_error;
-	_Atomic int sync_error; /* of the newest segment; 0 once a sync behind it was fine */
+	_Atomic int sync_error; /* of the newest segment; 0 once a later sync was fine */
 
 	/* Under the lock, which nobody holds during I/O. */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct evidence_limits next_limits;
+	struct evidence_notice notices[EVIDENCE_NOTICES_MAX];
+	unsigned n_notices;
 	int fd; /* the newest segment; -1: none yet. Only the committer changes it */
 	/* The end of the committed lines, and of those that a crash cannot take back. Both are in
 	 * the newest segment: it is synced before another begins. */
@@ -53,9 +54,9 @@ struct evidence_log {
 	pthread_t syncer;
 };
 
-static struct segment *newest(struct evidence_log *log)
+static struct folder_segment *newest(struct evidence_log *log)
 {
-	return log->n_segments > 0 ? &log->segments[log->n_segments - 1] : NULL;
+	return folder_newest(&log->folder);
 }
 
 static uint64_t realtime_ms(void)
@@ -63,219 +64,21 @@ static uint64_t realtime_ms(void)
 	return clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC;
 }
 
-static int add_segment(struct evidence_log *log, uint64_t number, uint64_t size)
+/* False: there is no room, and whoever asks tries again later. */
+static bool notify(struct evidence_log *log, const struct evidence_notice *notice)
 {
-	if (log->n_segments == log->size_segments) {
-		const size_t n = MAX(log->size_segments * 2, (size_t)64);
-		struct segment *p = reallocarray(log->segments, n, sizeof(*p));
+	bool room;
 
-		if (!p)
-			return -ENOMEM;
-		log->segments = p;
-		log->size_segments = n;
-	}
-	log->segments[log->n_segments++] = (struct segment){.number = number, .size = size};
-	return 0;
-}
-
-/* ---- the start ----------------------------------------------------------------------------------
- */
-
-static int compare_segments(const void *a, const void *b)
-{
-	const struct segment *x = a, *y = b;
-
-	return x->number < y->number ? -1 : x->number > y->number;
-}
-
-static void closedirp(DIR **dir)
-{
-	if (*dir)
-		closedir(*dir);
-}
-
-static int scan_folder(struct evidence_log *log)
-{
-	_cleanup_(closedirp) DIR *dir = NULL;
-	struct dirent *entry;
-	int fd = openat(log->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	dir = fdopendir(fd);
-	if (!dir) {
-		close_fd(fd);
-		return -ENOMEM;
-	}
-	while ((errno = 0, entry = readdir(dir))) {
-		struct stat st;
-		uint64_t number;
-
-		if (!segment_parse_name(entry->d_name, &number))
-			continue;
-		if (fstatat(log->dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
-		if (!S_ISREG(st.st_mode))
-			return -EMEDIUMTYPE;
-		if (add_segment(log, number, (uint64_t)st.st_size) < 0)
-			return -ENOMEM;
-	}
-	if (errno != 0)
-		return -errno;
-	if (log->n_segments > 0)
-		qsort(log->segments, log->n_segments, sizeof(*log->segments), compare_segments);
-	return 0;
-}
-
-/*
- * Where the whole lines end: after a crash of the process the last line may be cut, after one of
- * the machine there may be zeros where data never arrived.
- */
-static int find_whole_lines(int fd, uint64_t *ret_end)
-{
-	_cleanup_free_ char *buf = malloc(SCAN_SIZE);
-	uint64_t offset = 0, end = 0;
-	ssize_t n;
-
-	if (!buf)
-		return -ENOMEM;
-	while ((n = pread(fd, buf, SCAN_SIZE, (off_t)offset)) > 0) {
-		const char *zero = memchr(buf, 0, (size_t)n);
-		const size_t len = zero ? (size_t)(zero - buf) : (size_t)n;
-		const char *last = memrchr(buf, '\n', len);
-
-		if (last)
-			end = offset + (uint64_t)(last - buf) + 1;
-		if (zero)
-			break;
-		offset += (uint64_t)n;
-	}
-	if (n < 0)
-		return -errno;
-	*ret_end = end;
-	return 0;
-}
-
-#define TORN_NAME_MAX (SEGMENT_NAME_MAX + sizeof(EVIDENCE_TORN_SUFFIX))
-
-static void torn_name(uint64_t number, char out[static TORN_NAME_MAX])
-{
-	snprintf(out, TORN_NAME_MAX, SEGMENT_PREFIX "%020" PRIu64 EVIDENCE_TORN_SUFFIX, number);
-}
-
-static bool was_torn(const struct evidence_log *log, uint64_t number)
-{
-	char name[TORN_NAME_MAX];
-
-	torn_name(number, name);
-	return faccessat(log->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-/* Move what is behind end to a file of its own; only when it is safe there is it cut off here. */
-static int move_aside(struct evidence_log *log, int fd, uint64_t number, uint64_t end)
-{
-	_cleanup_close_ int torn_fd = -1;
-	_cleanup_free_ char *buf = malloc(SCAN_SIZE);
-	char name[TORN_NAME_MAX];
-	uint64_t offset = end;
-	ssize_t n;
-	int r;
-
-	if (!buf)
-		return -ENOMEM;
-	torn_name(number, name);
-	/* One that is there already is from a start that was cut short here: the same bytes. */
-	torn_fd = openat(log->dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-			 EVIDENCE_SEGMENT_MODE);
-	if (torn_fd < 0)
-		return -errno;
-	while ((n = pread(fd, buf, SCAN_SIZE, (off_t)offset)) > 0) {
-		r = write_all(torn_fd, buf, (size_t)n);
-		if (r < 0)
-			return r;
-		offset += (uint64_t)n;
-	}
-	if (n < 0 || fsync(torn_fd) < 0 || fsync(log->dir_fd) < 0 ||
-	    ftruncate(fd, (off_t)end) < 0 || fsync(fd) < 0)
-		return -errno;
-	return 0;
-}
-
-static uint64_t birth_ms(int fd)
-{
-	struct statx stx;
-
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) < 0 || !(stx.stx_mask & STATX_BTIME))
-		return realtime_ms();
-	return (uint64_t)stx.stx_btime.tv_sec * MSEC_PER_SEC +
-	       stx.stx_btime.tv_nsec / NSEC_PER_MSEC;
-}
-
-/*
- * Go on in the newest segment, unless it had a torn end, now or at a start that wrote nothing: then
- * the next commit begins another. So a segment is torn once at most.
- */
-static int resume(struct evidence_log *log, struct evidence_repair *ret)
-{
-	struct segment *last = newest(log);
-	_cleanup_close_ int fd = -1;
-	char name[SEGMENT_NAME_MAX];
-	uint64_t end = 0;
-	int r;
-
-	if (!last)
-		return 0;
-	segment_format_name(last->number, name);
-	fd = openat(log->dir_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	r = find_whole_lines(fd, &end);
-	if (r < 0)
-		return r;
-	if (end == last->size) {
-		/* Whole lines that a process wrote and died are evidence: no crash takes them now.
-		 */
-		if (fdatasync(fd) < 0)
-			return -errno;
-		if (was_torn(log, last->number))
-			return 0;
-		log->begun_ms = birth_ms(fd);
-		log->fd = take_fd(&fd);
-		return 0;
-	}
-	r = move_aside(log, fd, last->number, end);
-	if (r < 0)
-		return r;
-	*ret = (struct evidence_repair){.segment = last->number, .bytes = last->size - end};
-	last->size = end;
-	return 0;
+	pthread_mutex_lock(&log->lock);
+	room = log->n_notices < EVIDENCE_NOTICES_MAX;
+	if (room)
+		log->notices[log->n_notices++] = *notice;
+	pthread_mutex_unlock(&log->lock);
+	return room;
 }
 
 /* ---- sync ---------------------------------------------------------------------------------------
  */
-
-/*
- * After a sync that failed the kernel takes the pages for clean, and a next sync would succeed
- * without a write: only writing them again makes it say something.
- */
-static int write_again(int fd, uint64_t from, uint64_t to)
-{
-	_cleanup_free_ char *buf = malloc(SCAN_SIZE);
-
-	if (!buf)
-		return -ENOMEM;
-	while (from < to) {
-		const size_t want = (size_t)MIN(to - from, (uint64_t)SCAN_SIZE);
-		ssize_t n = pread(fd, buf, want, (off_t)from);
-
-		if (n > 0)
-			n = pwrite(fd, buf, (size_t)n, (off_t)from);
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		from += (uint64_t)n;
-	}
-	return 0;
-}
 
 static bool is_behind(const struct evidence_position *a, const struct evidence_position *b)
 {
@@ -300,7 +103,7 @@ static int sync_written(struct evidence_log *log)
 	log->syncing = true;
 	pthread_mutex_unlock(&log->lock);
 	if (log->sync_error != 0)
-		r = write_again(fd, from.offset, to.offset);
+		r = segment_write_again(fd, from.offset, to.offset);
 	if (r == 0 && fdatasync(fd) < 0)
 		r = -errno;
 	close_fd(fd);
@@ -325,138 +128,218 @@ static void set_written(struct evidence_log *log, bool durable)
 	pthread_mutex_unlock(&log->lock);
 }
 
+static void replace_fd(struct evidence_log *log, int fd)
+{
+	pthread_mutex_lock(&log->lock);
+	while (log->syncing)
+		pthread_cond_wait(&log->wake, &log->lock);
+	close_fd(log->fd);
+	log->fd = fd;
+	pthread_mutex_unlock(&log->lock);
+}
+
 /* ---- segments -----------------------------------------------------------------------------------
  */
 
-static int begin_segment(struct evidence_log *log)
+/* What the other sync modes have left is not left for ever. */
+static int sync_newest(struct evidence_log *log)
 {
-	const struct segment *last = newest(log);
-	const uint64_t number = last ? last->number + 1 : 1;
-	_cleanup_close_ int fd = -1;
-	char name[SEGMENT_NAME_MAX];
 	int r;
 
-	/* What the other sync modes have left is not left for ever. */
-	if (log->fd >= 0 && log->limits.sync != EVIDENCE_SYNC_BATCH) {
-		pthread_mutex_lock(&log->lock);
-		r = sync_written(log);
-		pthread_mutex_unlock(&log->lock);
+	if (log->fd < 0 || log->limits.sync == EVIDENCE_SYNC_BATCH)
+		return 0;
+	pthread_mutex_lock(&log->lock);
+	r = sync_written(log);
+	pthread_mutex_unlock(&log->lock);
+	return r;
+}
+
+/* Names that are in the way are not ours; they are passed over. */
+static int create_segment(struct evidence_log *log, char name[static SEGMENT_NAME_MAX])
+{
+	for (unsigned i = 0; i < NUMBER_TRIES; i++) {
+		int fd;
+
+		segment_format_name(log->next_number, name);
+		fd = openat(log->folder.fd, name,
+			    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			    EVIDENCE_SEGMENT_MODE);
+		if (fd >= 0 || errno != EEXIST)
+			return fd < 0 ? -errno : fd;
+		log->next_number++;
+	}
+	return -EEXIST;
+}
+
+/* With its first line, if the log has a tree; all of it durable. */
+static int fill_segment(struct evidence_log *log, int fd, uint64_t *ret_size)
+{
+	char line[LINE_OWN_MAX];
+	int len = 0, r;
+
+	/* Whatever the umask. */
+	if (fchmod(fd, EVIDENCE_SEGMENT_MODE) < 0)
+		return -errno;
+	if (*log->chain.origin) {
+		struct iovec iov = {.iov_base = line};
+
+		len = chain_segment_line(&log->chain, line);
+		if (len < 0)
+			return len;
+		iov.iov_len = (size_t)len;
+		r = segment_write(fd, &iov, 1, 0);
 		if (r < 0)
 			return r;
+		if (fsync(fd) < 0)
+			return -errno;
 	}
-	segment_format_name(number, name);
-	fd = openat(log->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		    EVIDENCE_SEGMENT_MODE);
-	if (fd < 0)
+	if (fsync(log->folder.fd) < 0)
 		return -errno;
-	/* Whatever the umask. */
-	if (fchmod(fd, EVIDENCE_SEGMENT_MODE) < 0 || fsync(log->dir_fd) < 0)
-		r = -errno;
-	else
-		r = add_segment(log, number, 0);
+	*ret_size = (uint64_t)len;
+	return 0;
+}
+
+static int begin_segment(struct evidence_log *log)
+{
+	_cleanup_close_ int fd = -1;
+	char name[SEGMENT_NAME_MAX];
+	uint64_t size = 0;
+	int r = sync_newest(log);
+
+	if (r < 0)
+		return r;
+	fd = create_segment(log, name);
+	if (fd < 0)
+		return fd;
+	r = fill_segment(log, fd, &size);
+	if (r == 0)
+		r = folder_add(&log->folder, log->next_number, log->chain.origin,
+			       log->chain.frontier.size);
 	if (r < 0) {
-		unlinkat(log->dir_fd, name, 0);
+		unlinkat(log->folder.fd, name, 0);
 		return r;
 	}
-	pthread_mutex_lock(&log->lock);
-	close_fd(log->fd);
-	log->fd = take_fd(&fd);
-	pthread_mutex_unlock(&log->lock);
+	newest(log)->size = size;
+	log->next_number++;
+	replace_fd(log, take_fd(&fd));
 	set_written(log, true);
 	log->begun_ms = realtime_ms();
 	log->uncached = 0;
+	log->torn = false;
+	log->retain_due = true;
 	return 0;
 }
 
 static bool rotation_due(struct evidence_log *log, uint64_t more)
 {
-	const struct segment *last = newest(log);
+	const struct folder_segment *last = newest(log);
 	const uint64_t now_ms = realtime_ms();
 
 	if (log->fd < 0)
 		return true;
-	if (last->size == 0)
+	if (last->size == 0 ||
+	    (*log->chain.origin && log->chain.frontier.size == last->first_index))
 		return false;
 	return last->size + more > log->limits.rotate_size ||
 	       (log->limits.rotate_age_ms > 0 && now_ms > log->begun_ms &&
 		now_ms - log->begun_ms >= log->limits.rotate_age_ms);
 }
 
-static uint64_t total_size(const struct evidence_log *log)
+/* Somebody else has changed the newest segment: what follows goes into another. */
+static void watch(struct evidence_log *log)
 {
-	uint64_t total = 0;
+	const struct folder_segment *last = newest(log);
+	struct evidence_notice notice = {.kind = EVIDENCE_SEGMENT_LOST};
 
-	for (size_t i = 0; i < log->n_segments; i++)
-		total += log->segments[i].size;
-	return total;
+	if (log->fd < 0)
+		return;
+	notice.segment = last->number;
+	notice.reason =
+		segment_find_loss(log->folder.fd, log->fd, last->number, last->size, log->torn);
+	if (!notice.reason || !notify(log, &notice))
+		return;
+	log->lost++;
+	log->torn = false;
+	/* Nothing of it can be made durable any more. */
+	set_written(log, true);
+	replace_fd(log, -1);
 }
+
+/* ---- retention ----------------------------------------------------------------------------------
+ */
 
 static void show(struct evidence_log *log)
 {
-	log->shown_segments = log->n_segments;
-	log->shown_bytes = total_size(log);
+	log->shown_segments = log->folder.n;
+	log->shown_bytes = folder_bytes(&log->folder);
+	log->shown_size = *log->chain.origin ? log->chain.frontier.size : 0;
 }
 
-/* Whole segments, the oldest first, and none that a reader still needs. */
-static void retain(struct evidence_log *log)
+/* Those whose end is in the log go. */
+static void unlink_pruned(struct evidence_log *log)
 {
-	uint64_t total = total_size(log);
+	const uint64_t last = log->prune;
 	size_t n = 0;
 	int error = 0;
 
-	if (log->limits.retain_size == 0)
-		return;
-	while (n + 1 < log->n_segments && total > log->limits.retain_size &&
-	       log->segments[n].number < log->floor) {
+	while (n + 1 < log->folder.n && log->folder.segments[n].number <= last) {
 		char name[SEGMENT_NAME_MAX];
 
-		segment_format_name(log->segments[n].number, name);
-		if (unlinkat(log->dir_fd, name, 0) < 0 && errno != ENOENT) {
+		segment_format_name(log->folder.segments[n].number, name);
+		if (unlinkat(log->folder.fd, name, 0) < 0 && errno != ENOENT) {
 			error = -errno;
 			break;
 		}
-		total -= log->segments[n++].size;
+		n++;
 	}
-	if (n > 0 && fsync(log->dir_fd) < 0)
+	if (n == 0 && error == 0)
+		return;
+	if (n > 0 && fsync(log->folder.fd) < 0)
 		error = -errno;
 	log->retain_error = error;
-	if (n == 0)
-		return;
-	log->n_segments -= n;
 	log->deleted += n;
-	memmove(log->segments, log->segments + n, log->n_segments * sizeof(*log->segments));
+	folder_drop_oldest(&log->folder, n);
+	log->retain_due = true;
+}
+
+/* Whole segments, the oldest first, of one origin, and none that a reader still needs. */
+static void want_prune(struct evidence_log *log)
+{
+	const struct folder_segment *s = log->folder.segments;
+	struct evidence_notice notice = {.kind = EVIDENCE_PRUNE};
+	uint64_t total = folder_bytes(&log->folder);
+	size_t n = 0;
+
+	while (n + 1 < log->folder.n && total > log->limits.retain_size &&
+	       s[n].number < log->floor && strcmp(s[n].origin, s[0].origin) == 0) {
+		total -= s[n].size;
+		notice.bytes += s[n].size;
+		notice.segment = s[n++].number;
+	}
+	if (n == 0 || notice.segment <= log->noticed)
+		return;
+	notice.segments = n;
+	memcpy(notice.origin, s[0].origin, sizeof(notice.origin));
+	notice.first_index = s[n].first_index;
+	if (strcmp(s[n].origin, s[0].origin) != 0 &&
+	    recover_end_of_segment(&log->folder, s[n - 1].number, &notice.first_index) < 0)
+		return;
+	if (notify(log, &notice))
+		log->noticed = notice.segment;
+}
+
+static void retain(struct evidence_log *log)
+{
+	unlink_pruned(log);
+	if (!log->retain_due)
+		return;
+	log->retain_due = false;
+	if (log->limits.retain_size > 0)
+		want_prune(log);
 }
 
 /* ---- commit -------------------------------------------------------------------------------------
  */
-
-/* All of the lines from offset on. */
-static int write_lines(int fd, const struct iovec *lines, size_t n, uint64_t offset)
-{
-	struct iovec left[IOV_MAX];
-	size_t first = 0;
-
-	memcpy(left, lines, n * sizeof(*left));
-	while (first < n) {
-		ssize_t written = pwritev(fd, left + first, (int)(n - first), (off_t)offset);
-
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written <= 0)
-			return written < 0 ? -errno : -EIO;
-		offset += (uint64_t)written;
-		while (written > 0) {
-			const size_t take = MIN((size_t)written, left[first].iov_len);
-
-			left[first].iov_base = (char *)left[first].iov_base + take;
-			left[first].iov_len -= take;
-			written -= (ssize_t)take;
-			if (left[first].iov_len == 0)
-				first++;
-		}
-	}
-	return 0;
-}
 
 static int cut_torn(struct evidence_log *log)
 {
@@ -484,52 +367,97 @@ static void drop_cached(struct evidence_log *log)
 static int append(struct evidence_log *log, const struct iovec *lines, size_t n, uint64_t bytes,
 		  bool sync)
 {
-	struct segment *last = newest(log);
+	struct folder_segment *last = newest(log);
 	int r;
 
 	log->torn = true;
-	r = write_lines(log->fd, lines, n, last->size);
-	/* When this fails the next try writes all of them again: see write_again(). */
+	r = segment_write(log->fd, lines, n, last->size);
+	/* When this fails the next try writes all of them again: see segment_write_again(). */
 	if (r == 0 && sync && fdatasync(log->fd) < 0)
 		r = -errno;
+	/* The tree is over the bytes that are there, not over those that should be. */
+	if (r == 0 && log->doubt)
+		r = segment_compare(log->fd, lines, n, last->size);
 	if (r < 0) {
+		log->doubt = true;
 		cut_torn(log);
 		return r;
 	}
-	log->torn = false;
+	log->torn = log->doubt = false;
 	last->size += bytes;
 	if (sync)
 		drop_cached(log);
 	return 0;
 }
 
-static int log_commit(struct evidence_sink *sink, const struct iovec *lines, size_t n,
-		      uint64_t n_lines)
+static const char *origin_of(const struct evidence_group *group)
 {
-	struct evidence_log *log = (struct evidence_log *)sink;
-	uint64_t bytes = 0;
+	return group->signer ? group->signer->origin : "";
+}
+
+/* A segment that takes the group. */
+static int make_room(struct evidence_log *log, const struct evidence_group *group, uint64_t bytes)
+{
 	int r;
 
-	(void)n_lines;
-	if (n > IOV_MAX)
+	watch(log);
+	if (log->fd >= 0) {
+		r = cut_torn(log);
+		if (r < 0)
+			return r;
+	}
+	if (log->new_log || strcmp(origin_of(group), log->chain.origin) != 0) {
+		r = sync_newest(log);
+		if (r < 0)
+			return r;
+		chain_begin(&log->chain, origin_of(group));
+		r = begin_segment(log);
+		/* The origin is new now: what failed is tried again as a rotation. */
+		log->new_log = r < 0;
+		return r;
+	}
+	return rotation_due(log, bytes) ? begin_segment(log) : 0;
+}
+
+static int log_commit(struct evidence_sink *sink, const struct evidence_group *group)
+{
+	struct evidence_log *log = (struct evidence_log *)sink;
+	struct iovec lines[IOV_MAX];
+	size_t n = group->n;
+	uint64_t bytes = 0;
+	bool sync;
+	int r;
+
+	if (n >= IOV_MAX)
 		return -EINVAL;
-	for (size_t i = 0; i < n; i++)
-		bytes += lines[i].iov_len;
 	pthread_mutex_lock(&log->lock);
 	log->limits = log->next_limits;
 	pthread_mutex_unlock(&log->lock);
-	r = cut_torn(log);
-	if (r == 0 && rotation_due(log, bytes)) {
-		r = begin_segment(log);
-		if (r == 0)
-			retain(log);
+	sync = log->limits.sync == EVIDENCE_SYNC_BATCH;
+	for (size_t i = 0; i < n; i++)
+		bytes += group->lines[i].iov_len;
+	r = make_room(log, group, bytes);
+	if (r == 0 && group->signer)
+		r = chain_sign(&log->chain, group);
+	if (r < 0)
+		return r;
+	memcpy(lines, group->lines, n * sizeof(*lines));
+	if (group->signer) {
+		lines[n++] = (struct iovec){
+			.iov_base = log->chain.line,
+			.iov_len = log->chain.line_len,
+		};
+		bytes += log->chain.line_len;
 	}
-	if (r == 0)
-		r = append(log, lines, n, bytes, log->limits.sync == EVIDENCE_SYNC_BATCH);
-	if (r == 0)
-		set_written(log, log->limits.sync == EVIDENCE_SYNC_BATCH);
+	r = append(log, lines, n, bytes, sync);
+	if (r < 0)
+		return r;
+	if (group->signer)
+		chain_accept(&log->chain);
+	set_written(log, sync);
+	retain(log);
 	show(log);
-	return r;
+	return 0;
 }
 
 /* The interval's thread. It syncs a descriptor of its own, so that commits go on meanwhile. */
@@ -555,11 +483,15 @@ static void *syncer_main(void *arg)
 	return NULL;
 }
 
+/* ---- begin and end ------------------------------------------------------------------------------
+ */
+
 static void free_log(struct evidence_log *log)
 {
 	close_fd(log->fd);
-	close_fd(log->dir_fd);
-	free(log->segments);
+	folder_close(&log->folder);
+	chain_done(&log->chain);
+	recovered_free(&log->found);
 	pthread_cond_destroy(&log->wake);
 	pthread_mutex_destroy(&log->lock);
 	free(log);
@@ -582,6 +514,7 @@ static int log_close(struct evidence_sink *sink)
 		pthread_mutex_lock(&log->lock);
 		r = sync_written(log);
 		pthread_mutex_unlock(&log->lock);
+		unlink_pruned(log);
 	}
 	free_log(log);
 	return r;
@@ -596,14 +529,11 @@ static struct evidence_log *new_log(const struct evidence_limits *limits, uint64
 
 	if (!log)
 		return NULL;
-	*log = (struct evidence_log){
-		.sink.ops = &log_ops,
-		.dir_fd = -1,
-		.fd = -1,
-		.limits = *limits,
-		.next_limits = *limits,
-		.floor = floor,
-	};
+	log->sink.ops = &log_ops;
+	log->folder = FOLDER_NONE;
+	log->fd = -1;
+	log->limits = log->next_limits = *limits;
+	log->floor = floor;
 	pthread_mutex_init(&log->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -612,71 +542,127 @@ static struct evidence_log *new_log(const struct evidence_limits *limits, uint64
 	return log;
 }
 
-static int explain(char why[EVIDENCE_WHY_MAX], int error, const char *dir, const char *what)
+static int explain(char why[EVIDENCE_WHY_MAX], int error, const char *what)
 {
-	snprintf(why, EVIDENCE_WHY_MAX, "%.300s: %s: %s", dir, what, strerror(-error));
+	snprintf(why, EVIDENCE_WHY_MAX, "%s: %s", what, strerror(-error));
 	return error;
 }
 
-static int open_folder(struct evidence_log *log, const char *dir, char why[EVIDENCE_WHY_MAX])
-{
-	log->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (log->dir_fd < 0)
-		return explain(why, -errno, dir, "cannot open the evidence folder");
-	if (flock(log->dir_fd, LOCK_EX | LOCK_NB) == 0)
-		return 0;
-	if (errno != EWOULDBLOCK)
-		return explain(why, -errno, dir, "cannot lock the evidence folder");
-	snprintf(why, EVIDENCE_WHY_MAX, "%.300s: another process writes this evidence log", dir);
-	return -EBUSY;
-}
-
 int evidence_log_open(const char *dir, const struct evidence_limits *limits, uint64_t floor,
-		      struct evidence_log **ret, struct evidence_repair *ret_repair,
+		      struct recover_point points[static 2], struct evidence_log **ret,
 		      char why[EVIDENCE_WHY_MAX])
 {
 	struct evidence_log *log = new_log(limits, floor);
-	struct evidence_repair repair = {0};
 	int r;
 
 	if (!log)
-		return explain(why, -ENOMEM, dir, "cannot open the evidence log");
-	r = open_folder(log, dir, why);
-	if (r < 0)
-		goto fail;
-	r = scan_folder(log);
-	if (r < 0) {
-		explain(why, r, dir, "cannot list the segments");
-		goto fail;
-	}
-	r = resume(log, &repair);
-	if (r < 0) {
-		explain(why, r, dir, "cannot repair the newest segment");
-		goto fail;
-	}
-	if (log->n_segments > 0)
-		set_written(log, true);
-	if (limits->sync == EVIDENCE_SYNC_INTERVAL) {
+		return explain(why, -ENOMEM, "cannot open the evidence log");
+	r = folder_open(&log->folder, dir, why);
+	if (r == 0 && (r = chain_init(&log->chain)) < 0)
+		explain(why, r, "cannot open the evidence log");
+	if (r == 0 && (r = recover_read(&log->folder, points, &log->found)) < 0)
+		explain(why, r, "cannot read the newest evidence");
+	if (r == 0 && limits->sync == EVIDENCE_SYNC_INTERVAL) {
 		r = -pthread_create(&log->syncer, NULL, syncer_main, log);
-		if (r < 0) {
-			explain(why, r, dir, "cannot start a thread");
-			goto fail;
-		}
-		log->has_syncer = true;
+		log->has_syncer = r == 0;
+		if (r < 0)
+			explain(why, r, "cannot start a thread");
 	}
+	if (r < 0) {
+		free_log(log);
+		return r;
+	}
+	log->next_number = newest(log) ? newest(log)->number + 1 : 1;
+	log->new_log = true;
 	show(log);
-	*ret_repair = repair;
 	*ret = log;
 	return 0;
-fail:
-	free_log(log);
+}
+
+const struct recovered *evidence_log_found(const struct evidence_log *log)
+{
+	return &log->found;
+}
+
+/* A crash within a rotation: nothing of the segment was evidence yet. */
+static int move_unbegun(struct evidence_log *log)
+{
+	char name[SEGMENT_NAME_MAX];
+	const uint64_t number = newest(log)->number;
+	_cleanup_close_ int fd = -1;
+	int r = 0;
+
+	segment_format_name(number, name);
+	fd = openat(log->folder.fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (newest(log)->size > 0)
+		r = segment_move_aside(log->folder.fd, fd, number, 0);
+	if (r == 0 && (unlinkat(log->folder.fd, name, 0) < 0 || fsync(log->folder.fd) < 0))
+		r = -errno;
+	if (r == 0)
+		folder_drop_newest(&log->folder);
 	return r;
+}
+
+static int reopen_newest(struct evidence_log *log)
+{
+	struct folder_segment *last = newest(log);
+	char name[SEGMENT_NAME_MAX];
+	_cleanup_close_ int fd = -1;
+	int r = 0;
+
+	if (!last)
+		return 0;
+	segment_format_name(last->number, name);
+	fd = openat(log->folder.fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (last->size > log->found.end)
+		r = segment_move_aside(log->folder.fd, fd, last->number, log->found.end);
+	/* What a process wrote before it died is evidence: no crash takes it now. */
+	else if (fdatasync(fd) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	last->size = log->found.end;
+	log->begun_ms = segment_birth_ms(fd);
+	replace_fd(log, take_fd(&fd));
+	set_written(log, true);
+	return 0;
+}
+
+int evidence_log_continue(struct evidence_log *log, char why[EVIDENCE_WHY_MAX])
+{
+	const struct recovered *found = &log->found;
+	int r = 0;
+
+	if (found->no_first_line)
+		r = move_unbegun(log);
+	if (r == 0)
+		r = reopen_newest(log);
+	if (r < 0)
+		return explain(why, r, "cannot repair the newest segment");
+	if (found->tree)
+		chain_resume(&log->chain, found->origin, &found->frontier, found->note,
+			     found->note_len);
+	log->new_log = !newest(log);
+	show(log);
+	return 0;
+}
+
+void evidence_log_begin(struct evidence_log *log)
+{
+	log->new_log = true;
 }
 
 struct evidence_sink *evidence_log_sink(struct evidence_log *log)
 {
 	return &log->sink;
 }
+
+/* ---- for anybody --------------------------------------------------------------------------------
+ */
 
 void evidence_log_set_limits(struct evidence_log *log, const struct evidence_limits *limits)
 {
@@ -692,6 +678,25 @@ void evidence_log_set_floor(struct evidence_log *log, uint64_t floor)
 	log->floor = floor;
 }
 
+bool evidence_log_take_notice(struct evidence_log *log, struct evidence_notice *ret)
+{
+	bool any;
+
+	pthread_mutex_lock(&log->lock);
+	any = log->n_notices > 0;
+	if (any) {
+		*ret = log->notices[0];
+		memmove(log->notices, log->notices + 1, --log->n_notices * sizeof(log->notices[0]));
+	}
+	pthread_mutex_unlock(&log->lock);
+	return any;
+}
+
+void evidence_log_prune(struct evidence_log *log, uint64_t segment)
+{
+	log->prune = segment;
+}
+
 uint64_t evidence_log_segments(struct evidence_log *log)
 {
 	return log->shown_segments;
@@ -705,6 +710,16 @@ uint64_t evidence_log_bytes(struct evidence_log *log)
 uint64_t evidence_log_deleted(struct evidence_log *log)
 {
 	return log->deleted;
+}
+
+uint64_t evidence_log_lost(struct evidence_log *log)
+{
+	return log->lost;
+}
+
+uint64_t evidence_log_size(struct evidence_log *log)
+{
+	return log->shown_size;
 }
 
 int evidence_log_background_error(struct evidence_log *log)

@@ -140,11 +140,19 @@ static int write_event(struct batch *b, const struct event *e, const struct sign
 	return 0;
 }
 
-int batch_write(struct batch *b, const struct signer *signer, struct event_clock *clock)
+int batch_write(struct batch *b, struct signer *signer, struct event_clock *clock,
+		struct tree_hasher *hasher)
 {
+	const bool tree = signer_tree(signer) != NULL;
+
 	for (size_t i = 0; i < b->n_events; i++) {
+		const size_t begin = b->out_len;
 		int r = write_event(b, &b->events[i], signer, clock);
 
+		/* An entry is the line without its newline. */
+		if (r == 0 && tree)
+			r = tree_hash_leaf(hasher, b->out + begin, b->out_len - begin - 1,
+					   &b->leaves[i]);
 		if (r < 0)
 			return r;
 	}

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "host-receiver/event/event.h"
+#include "host-receiver/evidence/tree.h"
 #include "host-receiver/sign/signer.h"
 
 #define BATCH_EVENTS_MAX 256u
@@ -43,6 +44,7 @@ struct batch {
 	uint64_t n_lines;
 	int error; /* of writing the lines; fatal */
 	struct event events[BATCH_EVENTS_MAX];
+	struct tree_hash leaves[BATCH_EVENTS_MAX]; /* of the lines, in modes with a tree */
 };
 
 /* NULL when there is no memory. */
@@ -61,6 +63,7 @@ struct wire_text batch_copy(struct batch *b, struct wire_text text, bool *ok);
 
 /*
  * Write and sign all events as lines into out. On a worker. Returns 0, -ENOMEM, or -ENOBUFS when a
- * line would exceed EVENT_LINE_MAX.
+ * line would exceed EVENT_LINE_MAX, or -EIO: libcrypto failed.
  */
-int batch_write(struct batch *b, const struct signer *signer, struct event_clock *clock);
+int batch_write(struct batch *b, struct signer *signer, struct event_clock *clock,
+		struct tree_hasher *hasher);

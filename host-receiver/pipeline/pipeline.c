@@ -52,6 +52,7 @@ struct pipeline {
 
 	struct pipeline_stats stats;
 	struct evidence_sink *sink; /* the committer's */
+	struct tree_hash *leaves;   /* the committer's: of a group; owned */
 	unsigned n_workers;
 	uv_thread_t committer, workers[];
 };
@@ -127,7 +128,10 @@ static void worker_main(void *arg)
 {
 	struct pipeline *p = arg;
 	struct event_clock clock = {0};
+	struct tree_hasher *hasher = tree_hasher_new();
 
+	if (!hasher)
+		die("no memory", -ENOMEM);
 	uv_mutex_lock(&p->lock);
 	for (;;) {
 		struct batch *b = queue_take(&p->to_sign);
@@ -141,26 +145,36 @@ static void worker_main(void *arg)
 		}
 		uv_mutex_unlock(&p->lock);
 		began = monotonic_ns();
-		b->error = batch_write(b, b->signer->signer, &clock);
+		b->error = batch_write(b, b->signer->signer, &clock, hasher);
 		measure(&p->stats.sign, monotonic_ns() - began);
 		account(p, b);
 		uv_mutex_lock(&p->lock);
 		put_signed(p, b);
 	}
 	uv_mutex_unlock(&p->lock);
+	tree_hasher_free(hasher);
 }
 
 /* ---- committer ---- */
 
-/* The batches that come next, as far as they are ready. Under the lock. */
+/*
+ * The batches that come next, as far as they are ready, of one signer, and no more than may stand
+ * between two checkpoints. Under the lock.
+ */
 static size_t take_group(struct pipeline *p, struct batch *group[static PIPELINE_GROUP_MAX])
 {
-	size_t n = 0;
+	size_t n = 0, bytes = 0;
 
 	while (n < PIPELINE_GROUP_MAX && p->signed_batches &&
 	       p->signed_batches->number == p->commit_next) {
-		group[n++] = p->signed_batches;
-		p->signed_batches = p->signed_batches->next;
+		struct batch *b = p->signed_batches;
+
+		if (n > 0 && (b->signer != group[0]->signer ||
+			      bytes + b->out_len > EVIDENCE_GROUP_BYTES_MAX))
+			break;
+		bytes += b->out_len;
+		group[n++] = b;
+		p->signed_batches = b->next;
 		p->commit_next++;
 	}
 	return n;
@@ -172,25 +186,52 @@ static void set_error(struct pipeline *p, int error)
 		uv_async_send(&p->progress);
 }
 
+_Static_assert(PIPELINE_GROUP_MAX *BATCH_EVENTS_MAX <= EVIDENCE_GROUP_ENTRIES_MAX,
+	       "no more entries than may stand between two checkpoints");
+
+struct group_lines {
+	struct iovec lines[PIPELINE_GROUP_MAX];
+	struct evidence_group group;
+	uint64_t bytes;
+};
+
+/* The committer's buffer for leaves is p->leaves: a group's stand side by side. */
+static void gather(struct pipeline *p, struct batch *const *group, size_t n,
+		   struct group_lines *ret)
+{
+	struct evidence_group *g = &ret->group;
+
+	*g = (struct evidence_group){
+		.lines = ret->lines,
+		.signer = signer_tree(group[0]->signer->signer),
+	};
+	ret->bytes = 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct batch *b = group[i];
+
+		if (b->error < 0)
+			die("an event cannot be written", b->error);
+		/* One that only says when what came before it is committed has none. */
+		if (b->out_len > 0)
+			ret->lines[g->n++] =
+				(struct iovec){.iov_base = b->out, .iov_len = b->out_len};
+		if (g->signer)
+			memcpy(p->leaves + g->n_lines, b->leaves,
+			       b->n_lines * sizeof(b->leaves[0]));
+		g->n_lines += b->n_lines;
+		ret->bytes += b->out_len;
+	}
+	g->leaves = g->signer ? p->leaves : NULL;
+}
+
 /* Until it is written, or there is no use. Returns false in the latter case. */
 static bool commit_group(struct pipeline *p, struct batch *const *group, size_t n)
 {
-	struct iovec lines[PIPELINE_GROUP_MAX];
-	uint64_t n_lines = 0, bytes = 0;
-	size_t filled = 0;
+	struct group_lines g;
 
-	for (size_t i = 0; i < n; i++) {
-		if (group[i]->error < 0)
-			die("an event cannot be written", group[i]->error);
-		/* One that only says when what came before it is committed has none. */
-		if (group[i]->out_len > 0)
-			lines[filled++] = (struct iovec){.iov_base = group[i]->out,
-							 .iov_len = group[i]->out_len};
-		n_lines += group[i]->n_lines;
-		bytes += group[i]->out_len;
-	}
-	while (filled > 0) {
-		int r = p->sink->ops->commit(p->sink, lines, filled, n_lines);
+	gather(p, group, n, &g);
+	while (g.group.n > 0) {
+		int r = p->sink->ops->commit(p->sink, &g.group);
 		bool stop;
 
 		set_error(p, r);
@@ -206,8 +247,8 @@ static bool commit_group(struct pipeline *p, struct batch *const *group, size_t 
 		if (stop)
 			return false;
 	}
-	atomic_fetch_add(&p->stats.lines, n_lines);
-	atomic_fetch_add(&p->stats.bytes, bytes);
+	atomic_fetch_add(&p->stats.lines, g.group.n_lines);
+	atomic_fetch_add(&p->stats.bytes, g.bytes);
 	for (size_t i = 0; i < n; i++)
 		if (group[i]->n_events > 0)
 			measure(&p->stats.commit, monotonic_ns() - group[i]->oldest_ns);
@@ -481,9 +522,13 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	struct signer_ref *signer = signer_ref_new(o->signer);
 	struct pipeline *p = calloc(1, sizeof(*p) + n * sizeof(p->workers[0]));
 
-	if (!p || !signer) {
+	if (p)
+		p->leaves = malloc(PIPELINE_GROUP_MAX * BATCH_EVENTS_MAX * sizeof(*p->leaves));
+	if (!p || !signer || !p->leaves) {
 		if (signer)
 			signer_unref(signer);
+		if (p)
+			free(p->leaves);
 		free(p);
 		o->sink->ops->close(o->sink);
 		return -ENOMEM;
@@ -539,6 +584,7 @@ static void on_closed(uv_handle_t *handle)
 
 	if (--p->closing_handles > 0)
 		return;
+	free(p->leaves);
 	free(p);
 }
 

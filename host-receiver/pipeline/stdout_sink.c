@@ -1,51 +1,112 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/pipeline/stdout_sink.h"
 
+#include <limits.h>
 #include <poll.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/chain.h"
 
 struct stdout_sink {
 	struct evidence_sink sink;
+	struct chain chain;
 	int fd;
+	bool begun; /* the first line of the log was written */
+	char first[LINE_OWN_MAX];
+	size_t first_len;
 	/* What was written of a group that failed half-way: it comes again, and must not be
 	 * written twice. */
 	size_t done;
 };
 
-static int commit(struct evidence_sink *sink, const struct iovec *lines, size_t n, uint64_t n_lines)
+static int write_rest(struct stdout_sink *s, const struct iovec *piece, size_t *skip)
+{
+	size_t at = MIN(*skip, piece->iov_len);
+
+	*skip -= at;
+	while (at < piece->iov_len) {
+		ssize_t w = write(s->fd, (const char *)piece->iov_base + at, piece->iov_len - at);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0 && errno == EAGAIN) {
+			poll(&(struct pollfd){.fd = s->fd, .events = POLLOUT}, 1, -1);
+			continue;
+		}
+		if (w < 0)
+			return errno == EBADF ? -EPIPE : -errno;
+		at += (size_t)w;
+		s->done += (size_t)w;
+	}
+	return 0;
+}
+
+/* Whatever of it a failure left unwritten is written the next time. */
+static int write_pieces(struct stdout_sink *s, const struct iovec *pieces, size_t n)
+{
+	size_t skip = s->done;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = write_rest(s, &pieces[i], &skip);
+	if (r == 0)
+		s->done = 0;
+	return r;
+}
+
+static int begin(struct stdout_sink *s, const char *origin)
+{
+	struct iovec piece = {.iov_base = s->first};
+	int len;
+
+	if (s->begun)
+		return 0;
+	if (s->done == 0) {
+		chain_begin(&s->chain, origin);
+		len = chain_segment_line(&s->chain, s->first);
+		if (len < 0)
+			return len;
+		s->first_len = (size_t)len;
+	}
+	piece.iov_len = s->first_len;
+	len = write_pieces(s, &piece, 1);
+	s->begun = len == 0;
+	return len;
+}
+
+static int commit(struct evidence_sink *sink, const struct evidence_group *group)
 {
 	struct stdout_sink *s = (struct stdout_sink *)sink;
-	size_t skip = s->done;
+	struct iovec pieces[IOV_MAX];
+	size_t n = group->n;
+	int r;
 
-	(void)n_lines;
-	for (size_t i = 0; i < n; i++) {
-		size_t at = MIN(skip, lines[i].iov_len);
-
-		skip -= at;
-		while (at < lines[i].iov_len) {
-			ssize_t w = write(s->fd, (const char *)lines[i].iov_base + at,
-					  lines[i].iov_len - at);
-
-			if (w < 0 && errno == EINTR)
-				continue;
-			if (w < 0 && errno == EAGAIN) {
-				poll(&(struct pollfd){.fd = s->fd, .events = POLLOUT}, 1, -1);
-				continue;
-			}
-			if (w < 0)
-				return errno == EBADF ? -EPIPE : -errno;
-			at += (size_t)w;
-			s->done += (size_t)w;
-		}
+	if (n >= IOV_MAX)
+		return -EINVAL;
+	memcpy(pieces, group->lines, n * sizeof(*pieces));
+	if (group->signer) {
+		r = begin(s, group->signer->origin);
+		if (r == 0)
+			r = chain_sign(&s->chain, group);
+		if (r < 0)
+			return r;
+		pieces[n++] = (struct iovec){
+			.iov_base = s->chain.line,
+			.iov_len = s->chain.line_len,
+		};
 	}
-	s->done = 0;
-	return 0;
+	r = write_pieces(s, pieces, n);
+	if (r == 0 && group->signer)
+		chain_accept(&s->chain);
+	return r;
 }
 
 static int sink_close(struct evidence_sink *sink)
 {
-	free(sink);
+	struct stdout_sink *s = (struct stdout_sink *)sink;
+
+	chain_done(&s->chain);
+	free(s);
 	return 0;
 }
 
@@ -56,6 +117,10 @@ struct evidence_sink *stdout_sink_new(int fd)
 
 	if (!s)
 		return NULL;
+	if (chain_init(&s->chain) < 0) {
+		free(s);
+		return NULL;
+	}
 	s->sink.ops = &ops;
 	s->fd = fd;
 	return &s->sink;

@@ -1,27 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From the canonical bytes of an event to the line of the evidence log: off (the event itself),
- * ed25519 or hmac-sha256 in a transport CloudEvent (events.md section 5). Keys come from the
- * environment or a key file, fail closed: a mode with a missing, malformed or wrong key is an
- * error, never a fall-back. Key bytes are locked in memory and wiped on signer_free().
+ * From the canonical bytes of an event to the line of the evidence log, in one mode under one key:
+ * the event itself, or in a transport CloudEvent (evidence-log.md section 2); and the signed tree
+ * over the lines, in the modes that have one. A key change or a mode change is a new signer.
  *
- * A signer is immutable after signer_open(): any number of threads may sign with it at once.
+ * Immutable after signer_set_origin(): any number of threads may sign with it at once.
  */
 #pragma once
 
-#include <stddef.h>
-
 #include "common/wire.h"
-
-enum sign_algorithm {
-	SIGN_OFF,
-	SIGN_ED25519,
-	SIGN_HMAC_SHA256,
-	_SIGN_ALGORITHM_MAX,
-};
-
-#define SIGN_KID_MAX 128u
-#define SIGN_WHY_MAX 512u
+#include "host-receiver/evidence/sink.h"
+#include "host-receiver/sign/core.h"
+#include "host-receiver/sign/signing_key.h"
 
 /* Bytes that the envelope adds to the event's own at most; for sizing buffers. */
 #define SIGN_ENVELOPE_MAX 1024u
@@ -31,26 +21,25 @@ enum sign_algorithm {
 
 struct signer;
 
-/* What the command line says; NULL members are taken from the environment. Borrowed for the call.
- */
-struct signer_options {
-	const char *algorithm, *kid, *key_file;
-};
-
-/* "off", "ed25519", "hmac-sha256"; -EINVAL. */
-int sign_algorithm_from_string(const char *s, enum sign_algorithm *ret);
-const char *sign_algorithm_name(enum sign_algorithm algorithm);
-
-/*
- * Read the configuration and the key. The environment's signing variables are wiped from the
- * process afterwards, whatever the outcome. Returns 0, or a negative errno with a sentence in why
- * that names the option, variable or file and what was expected (the verb exits EX_CONFIG).
- */
-int signer_open(const struct signer_options *options, struct signer **ret, char why[SIGN_WHY_MAX]);
+/* See signing_key_open(). */
+int signer_open(const struct signing_options *options, struct signer **ret, char why[SIGN_WHY_MAX]);
 void signer_free(struct signer *signer);
 
 enum sign_algorithm signer_algorithm(const struct signer *signer);
-const char *signer_kid(const struct signer *signer); /* "" with SIGN_OFF; borrowed */
+const char *signer_kid(const struct signer *signer);	       /* "" with SIGN_OFF; borrowed */
+const uint8_t *signer_public_key(const struct signer *signer); /* 32 bytes; borrowed */
+
+/* The memory of the tree that it signs; a reference is taken. Before its first use. */
+void signer_set_core(struct signer *signer, struct sign_core *core);
+struct sign_core *signer_core(const struct signer *signer); /* borrowed; NULL: none */
+/* It follows this one in the same log: the first checkpoint of this one is signed by both. */
+void signer_set_previous(struct signer *signer, const struct signer *previous);
+/* The log it signs for; "" in modes without a tree. */
+void signer_set_origin(struct signer *signer, const char *origin);
+const char *signer_origin(const struct signer *signer);
+
+/* For the log's sink; NULL in modes without a tree. Borrowed. */
+struct tree_signer *signer_tree(struct signer *signer);
 
 /* The attributes of the event that its envelope repeats. */
 struct signer_event {

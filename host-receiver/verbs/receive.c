@@ -17,13 +17,14 @@
 
 struct receive {
 	struct cell_options options;
-	struct signer_options signing;
+	struct signing_options signing;
 	unsigned checkpoint_ms;
 	int log_level;
 	bool once;
 
 	struct lifecycle life;
 	struct pipeline *pipeline;
+	struct log_stream *log_stream; /* NULL: a mode without a tree */
 	struct cell_host host;
 	struct cell *cell;
 	bool fatal; /* nobody reads the evidence any more */
@@ -35,7 +36,7 @@ static const struct option_row rows[] = {
 	 OPTION_SETS_FLAG(struct receive, once)},
 	{"checkpoint", "MS", "period of checkpoints (default 60000)",
 	 OPTION_SETS_NUMBER(struct receive, checkpoint_ms, 100, 86400000)},
-	{"sign-alg", "ALG", "off, ed25519 or hmac-sha256",
+	{"sign-alg", "ALG", "off, ed25519-log, ed25519 or hmac-sha256",
 	 OPTION_SETS_TEXT(struct receive, signing.algorithm)},
 	{"sign-kid", "KID", "name of the key in the evidence",
 	 OPTION_SETS_TEXT(struct receive, signing.kid)},
@@ -85,12 +86,21 @@ static int parse(struct receive *r, int argc, char **argv)
 
 static bool is_done(void *ctx)
 {
-	const struct receive *r = ctx;
+	struct receive *r = ctx;
 
 	if (!r->pipeline)
 		return true;
 	/* Without a reader nothing can be committed: then only the probes' end is waited for. */
-	return r->host.ending == 0 && (r->fatal || pipeline_idle(r->pipeline));
+	if (r->host.ending > 0 || r->fatal)
+		return r->host.ending == 0;
+	if (!pipeline_idle(r->pipeline))
+		return false;
+	if (!r->log_stream || log_stream_closed(r->log_stream))
+		return true;
+	/* The very last record. */
+	log_stream_close(r->log_stream, 1);
+	pipeline_flush(r->pipeline);
+	return false;
 }
 
 static void finish(void *ctx)
@@ -98,6 +108,7 @@ static void finish(void *ctx)
 	struct receive *r = ctx;
 
 	pipeline_free(take_ptr(r->pipeline));
+	log_stream_free(take_ptr(r->log_stream));
 	cell_host_close(&r->host);
 }
 
@@ -193,8 +204,34 @@ static int start_cell(struct receive *r)
 	return EX_OK;
 }
 
+static int start_log(struct log_start *start, struct signer *signer)
+{
+	char hostname[256] = "localhost", prefix[LOG_PREFIX_MAX + 1];
+
+	gethostname(hostname, sizeof(hostname) - 1);
+	log_origin_prefix("", hostname, prefix);
+	return log_start_alone(signer, prefix, start);
+}
+
+/* A log that lives as long as the process; without a tree it has no name. */
+static int start_log_stream(struct receive *r, const struct log_start *start)
+{
+	const struct log_stream_options options = {
+		.pipeline = r->pipeline,
+		.hostname = r->host.hostname,
+		.boot_id = r->host.boot_id,
+	};
+
+	if (!*start->origin)
+		return EX_OK;
+	r->log_stream = log_stream_new(&options, start);
+	r->host.log_stream = r->log_stream;
+	return r->log_stream ? EX_OK : EX_OSERR;
+}
+
 static int start_pipeline(struct receive *r, struct signer *signer)
 {
+	struct log_start start;
 	const struct pipeline_options options = {
 		.signer = signer,
 		.sink = stdout_sink_new(STDOUT_FILENO),
@@ -203,13 +240,15 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		.ctx = r,
 	};
 
-	if (!options.sink || pipeline_new(&r->life.loop, &options, &r->pipeline) < 0 ||
+	r->host.log_stream = NULL;
+	if (!options.sink || start_log(&start, signer) < 0 ||
+	    pipeline_new(&r->life.loop, &options, &r->pipeline) < 0 ||
 	    cell_host_init(&r->host, &r->life.loop, r->pipeline, r->checkpoint_ms) < 0) {
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
 	r->host.spare.report = lifecycle_report_shortage;
-	return EX_OK;
+	return start_log_stream(r, &start);
 }
 
 static int run(struct receive *r, struct signer *signer)

@@ -207,10 +207,14 @@ static void print_line(const struct tail *t, const char *line, size_t len)
 {
 	const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
 	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
-	json_t *outer = json_loadb(line, len, flags, NULL);
+	json_t *outer;
 	const json_t *event;
 	const char *type;
 
+	/* What is no entry says nothing to people. */
+	if (line_kind_of_canonical(line, len) != LINE_ENTRY)
+		return;
+	outer = json_loadb(line, len, flags, NULL);
 	/* jansson has no integers beyond 2^63-1, but guests do. */
 	if (!outer)
 		outer = json_loadb(line, len, flags | JSON_DECODE_INT_AS_REAL, NULL);

@@ -10,9 +10,11 @@ import re
 
 import nacl.signing
 
+import tree_oracle
+
 ENVELOPE = "dev.cellos.events.signed_envelope.v1"
 PREFIX = "dev.cellos.events.cell.observability."
-SOURCES = {"guest": "declared", "receiver": "observed", "probes": "observed"}
+SOURCES = {"guest": "declared", "receiver": "observed", "probes": "observed", "log": "observed"}
 
 
 class Duplicate(ValueError):
@@ -44,8 +46,9 @@ def unbase64(text):
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def check_line(line, public_keys=None, hmac_keys=None):
-    """One stored line -> the event in it; AssertionError when anything is not as it must be."""
+def check_line(line, public_keys=None, hmac_keys=None, in_tree=False):
+    """One stored line -> the event in it; AssertionError when anything is not as it must be.
+    in_tree: a tree covers it, so it needs no signature of its own."""
     assert line.endswith(b"\n") and len(line) <= 65536, len(line)
     outer = json.loads(line, object_pairs_hook=_no_duplicates)
     assert canonical(outer) + b"\n" == line, f"not canonical: {line!r}"
@@ -68,7 +71,7 @@ def check_line(line, public_keys=None, hmac_keys=None):
             want = hmac.new(hmac_keys[data["signerKid"]], message, hashlib.sha256).digest()
             assert hmac.compare_digest(want, signature)
     else:
-        assert not public_keys and not hmac_keys, "a record without a signature"
+        assert in_tree or (not public_keys and not hmac_keys), "a record without a signature"
     check_event(event)
     return event
 
@@ -84,14 +87,39 @@ def check_event(event):
     side = event["source"].removeprefix("cellos-host-telemetry/")
     assert data["authority"] == SOURCES[side]
     assert isinstance(data["hostMonotonicNs"], int) and isinstance(data["sequence"], int)
-    for name in ("cellId", "runId", "specSignatureHash", "streamId"):
-        assert isinstance(data[name], str)
+    assert isinstance(data["streamId"], str)
+    for name in ("cellId", "runId", "specSignatureHash"):
+        assert isinstance(data[name], str) if side != "log" else True
+
+
+def of_log(event):
+    """Whether it is of the log's own stream."""
+    return event["source"] == "cellos-host-telemetry/log"
+
+
+def check_log_stream(events, closed):
+    """The log's own stream of a log that is there from its birth."""
+    assert [e["data"]["sequence"] for e in events] == list(range(1, len(events) + 1))
+    assert events[0]["type"] == PREFIX + "log.v1.opened"
+    assert not closed or events[-1]["type"] == PREFIX + "log.v1.closed"
 
 
 def check(evidence, public_keys=None, hmac_keys=None, sealed=True):
-    """All lines of one stream, whole -> its events."""
-    events = [check_line(line, public_keys, hmac_keys)
-              for line in evidence.splitlines(keepends=True)]
+    """All lines of one stream, whole -> its events. A tree over them is judged too."""
+    lines = evidence.splitlines(keepends=True)
+    in_tree = bool(lines) and not tree_oracle.is_entry(lines[0])
+    if in_tree:
+        (log,) = tree_oracle.check(lines, public_keys).values()
+        lines = log.entries
+        assert not sealed or not log.tail, "the last entries have no checkpoint"
+    events = [check_line(line, public_keys, hmac_keys, in_tree) for line in lines]
+    if in_tree and events:
+        check_log_stream([e for e in events if of_log(e)], sealed)
+        assert events[0]["data"]["origin"] == log.origin
+        events = [e for e in events if not of_log(e)]
+        assert not events or events[0]["data"]["origin"] == log.origin
+    if in_tree and not events and not sealed:
+        return []
     assert events, "no evidence"
     assert len({e["data"]["streamId"] for e in events}) == 1
     assert len({e["id"] for e in events}) == len(events)

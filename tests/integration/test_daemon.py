@@ -244,15 +244,25 @@ def a_reload_signs_as_the_file_says():
                        stdout=subprocess.DEVNULL)
         with open(d.file("keyring.json")) as f:
             keys = json.load(f)
-        # The same file, but another key in it.
+        # The same file, but another key in it: a kid is one key for ever.
         before = len(d.lines())
         os.replace(d.file("k2.seed"), d.file("k1.seed"))
+        reload(d, "", "give the new key a kid of its own")
+        d.base_config = d.base_config.replace("kid = k1", "kid = k2")
         reload(d, "", "configuration applied")
+        d.keys = keys
         d.add("b")
         lines = d.lines()[before:]
         assert lines
         for line in lines:
-            oracle.check_line(line, {"k1": keys["k2"]})
+            oracle.check_line(line, {"k2": keys["k2"]})
+        d.add("b2")
+        # One checkpoint is by both keys: trust passes from the old one to the new one.
+        (log,) = d.logs().values()
+        assert [c[2] for c in log.checkpoints if len(c[2]) == 2] == [["k1", "k2"]]
+        assert log.checkpoints[-1][2] == ["k2"]
+        (added,) = oracle.named(d.log_events(), "log.v1.key_added")
+        assert (added["data"]["kid"], added["data"]["publicKey"]) == ("k2", keys["k2"])
         # Unsigned only when it says so.
         d.base_config = d.base_config.split("[signing]")[0]
         reload(d, "", "say algorithm = off")
@@ -512,7 +522,7 @@ def tail_reads_and_follows():
             assert all(" " <= c < "\x7f" for c in line.rstrip("\n")), line
         run = subprocess.run([RECEIVER, "tail", "--config", d.file("conf"), "--json"],
                              capture_output=True)
-        assert run.stdout.splitlines(keepends=True) == d.lines()
+        assert run.stdout.splitlines(keepends=True) == d.entries()
         run = subprocess.run([RECEIVER, "tail", d.file("nothing")], capture_output=True)
         assert run.returncode == 66
 
@@ -550,7 +560,8 @@ def agent(d, cell, stop):
 
 
 class Disk:
-    """The whole lines on disk, each time only what came since the last look."""
+    """The cells' entries on disk that a checkpoint covers, each time only what came since the last
+    look."""
 
     def __init__(self, daemon):
         self.daemon, self.offsets, self.lines = daemon, {}, []
@@ -560,9 +571,12 @@ class Disk:
             with open(path, "rb") as f:
                 f.seek(self.offsets.get(path, 0))
                 data = f.read()
-            data = data[:data.rfind(b"\n") + 1]
+            mark = b'"type":"dev.cellos.events.log_checkpoint.v1"}\n'
+            end = data.rfind(mark)
+            data = data[:end + len(mark)] if end >= 0 else b""
             self.offsets[path] = self.offsets.get(path, 0) + len(data)
-            self.lines += data.splitlines(keepends=True)
+            self.lines += [line for line in data.splitlines(keepends=True)
+                           if b'"source":"cellos-host-telemetry/log"' not in line]
 
 
 def killed_at_any_instant():
@@ -595,6 +609,8 @@ def killed_at_any_instant():
             for thread in agents:
                 thread.join()
         d.stop()
+        (log,) = d.logs().values()
+        assert not log.tail, "at the end a checkpoint covers everything"
         lines = d.lines()
         assert len(set(lines)) == len(lines), "a record stands twice"
         assert set(disk.lines) <= set(lines), "a record that was on disk is gone"
@@ -607,11 +623,12 @@ def killed_at_any_instant():
         sealed = {i for i, s in streams.items()
                   if s[-1]["type"] == oracle.PREFIX + "stream.v1.sealed"}
         assert sealed == set(last.values()), "those of the last run, and no others"
-        verdict = json.loads(d.verify(4, "--json"))
-        assert (verdict["records"], verdict["verified"]) == (len(lines), len(lines))
+        verdict = json.loads(d.verify(None, "--json"))
+        assert (verdict["records"], verdict["verified"]) == (len(d.entries()), len(d.entries()))
         assert (verdict["bad"], verdict["missing"]) == (0, 0)
-        assert (verdict["streams"], verdict["complete"], verdict["unsealed"]) == \
-            (len(streams), len(sealed), len(streams) - len(sealed))
+        # And the log's own stream.
+        assert (verdict["streams"], verdict["complete"]) == (len(streams) + 1, len(sealed) + 1)
+        assert verdict["unsealed"] + verdict["interrupted"] == len(streams) - len(sealed)
         for place in verdict["places"]["unsealed"]:
             assert any(i in place["why"] for i in set(streams) - sealed), place
         print(f"{kills} kills, {cut} of them while starting; {len(streams)} streams of {cells} "

@@ -76,13 +76,15 @@ static void file_is(const char *path, const char *want)
 	ck_assert_str_eq(data, want);
 }
 
+static struct recover_point no_points[2];
+
 static struct evidence_log *open_log(const struct evidence_limits *limits, uint64_t floor)
 {
-	struct evidence_repair repair;
 	struct evidence_log *log;
 	char why[EVIDENCE_WHY_MAX] = "";
 
-	ck_assert_msg(evidence_log_open(dir, limits, floor, &log, &repair, why) == 0, "%s", why);
+	ck_assert_msg(evidence_log_open(dir, limits, floor, no_points, &log, why) == 0, "%s", why);
+	ck_assert_msg(evidence_log_continue(log, why) == 0, "%s", why);
 	return log;
 }
 
@@ -93,10 +95,21 @@ static int commit(struct evidence_log *log, const char *a, const char *b)
 		{.iov_base = (void *)(uintptr_t)a, .iov_len = strlen(a)},
 		{.iov_base = (void *)(uintptr_t)b, .iov_len = strlen(b)},
 	};
-	struct evidence_sink *sink = evidence_log_sink(log);
 	const size_t n = *b ? 2 : 1;
+	const struct evidence_group group = {.lines = lines, .n = n, .n_lines = n};
+	struct evidence_sink *sink = evidence_log_sink(log);
 
-	return sink->ops->commit(sink, lines, n, n);
+	return sink->ops->commit(sink, &group);
+}
+
+/* What the log's own stream does: the entry is durable, so the segments may go. */
+static void approve(struct evidence_log *log)
+{
+	struct evidence_notice notice;
+
+	while (evidence_log_take_notice(log, &notice))
+		if (notice.kind == EVIDENCE_PRUNE)
+			evidence_log_prune(log, notice.segment);
 }
 
 static void close_log(struct evidence_log *log)
@@ -135,16 +148,36 @@ END_TEST
 
 START_TEST(has_one_writer)
 {
-	struct evidence_repair repair;
 	struct evidence_log *log, *other;
 	char why[EVIDENCE_WHY_MAX];
+	struct stat st;
 
 	make_folder();
 	log = open_log(&usual, UINT64_MAX);
-	ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, &other, &repair, why), -EBUSY);
+	ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, no_points, &other, why),
+			 -EBUSY);
 	ck_assert_msg(strstr(why, dir) != NULL, "%s", why);
+	ck_assert_int_eq(stat(in_folder("lock"), &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 0600);
 	close_log(log);
 	close_log(open_log(&usual, UINT64_MAX));
+	remove_folder();
+}
+END_TEST
+
+START_TEST(refuses_numbers_that_no_writer_reaches)
+{
+	struct evidence_log *log;
+	char why[EVIDENCE_WHY_MAX];
+
+	make_folder();
+	put_file(in_folder("evidence-00000001000000000000.jsonl"), "{1}\n", 4);
+	log = open_log(&usual, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{2}\n", ""), 0);
+	close_log(log);
+	put_file(in_folder("evidence-00000001000000000001.jsonl"), "{1}\n", 4);
+	ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, no_points, &log, why), -ERANGE);
+	ck_assert_msg(strstr(why, "evidence-00000001000000000001.jsonl") != NULL, "%s", why);
 	remove_folder();
 }
 END_TEST
@@ -158,32 +191,37 @@ START_TEST(moves_a_torn_end_aside)
 	} cases[] = {
 		{"{1}\n{2", 6, "{1}\n", "{2"},
 		{"{1", 2, "", "{1"},
-		/* Data that never arrived: what stands behind it was not committed either. */
+		/* Data that never arrived: what stands after it was not committed either. */
 		{"{1}\n\0\0\0{2}\n", 11, "{1}\n", ""},
 		{"{1}\n{\0\n", 7, "{1}\n", "{"},
+		{"{1}\n\0\0\n{2}\n{3}\n", 15, "{1}\n", ""},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct evidence_repair repair;
+		const size_t cut = cases[i].len - strlen(cases[i].whole);
 		struct evidence_log *log;
 		struct stat st;
-		char why[EVIDENCE_WHY_MAX];
+		char torn[80], want[64];
 
 		make_folder();
 		put_file(segment(7), cases[i].data, cases[i].len);
-		ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, &log, &repair, why), 0);
-		ck_assert_uint_eq(repair.segment, 7);
-		ck_assert_uint_eq(repair.bytes, cases[i].len - strlen(cases[i].whole));
+		log = open_log(&usual, UINT64_MAX);
+		ck_assert_uint_eq(evidence_log_found(log)->cut_bytes, cut);
+		ck_assert_uint_ge(evidence_log_found(log)->cut_lines, 1);
 		ck_assert_int_eq(commit(log, "{new}\n", ""), 0);
 		close_log(log);
-		file_is(segment(7), cases[i].whole);
-		file_is(segment(8), "{new}\n");
-		file_is(in_folder("evidence-00000000000000000007.torn"), cases[i].torn);
-		ck_assert_int_eq(stat(in_folder("evidence-00000000000000000007.torn"), &st), 0);
-		ck_assert_int_eq(st.st_size, (off_t)repair.bytes);
+		if (*cases[i].whole) {
+			snprintf(want, sizeof(want), "%s{new}\n", cases[i].whole);
+			file_is(segment(7), want);
+		}
+		snprintf(torn, sizeof(torn), "evidence-00000000000000000007.%zu.torn",
+			 strlen(cases[i].whole));
+		file_is(in_folder(torn), cases[i].torn);
+		ck_assert_int_eq(stat(in_folder(torn), &st), 0);
+		ck_assert_int_eq(st.st_size, (off_t)cut);
 		/* Once repaired, it is whole. */
-		ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, &log, &repair, why), 0);
-		ck_assert_uint_eq(repair.bytes, 0);
+		log = open_log(&usual, UINT64_MAX);
+		ck_assert_uint_eq(evidence_log_found(log)->cut_bytes, 0);
 		close_log(log);
 		remove_folder();
 	}
@@ -193,23 +231,18 @@ END_TEST
 START_TEST(keeps_each_torn_end)
 {
 	make_folder();
+	/* Torn three times at the same place, with a start between that wrote nothing. */
 	put_file(segment(7), "{1}\n{2", 6);
-	/* Torn twice, and between them a start that wrote nothing. */
 	close_log(open_log(&usual, UINT64_MAX));
-	for (unsigned n = 8; n < 10; n++) {
-		struct evidence_log *log = open_log(&usual, UINT64_MAX);
-
-		ck_assert_int_eq(commit(log, "{3}\n", ""), 0);
-		close_log(log);
-		file_is(segment(n), "{3}\n");
-		put_file(segment(n), "{3}\n{4", 6);
-		close_log(open_log(&usual, UINT64_MAX));
-		file_is(segment(n), "{3}\n");
-	}
+	close_log(open_log(&usual, UINT64_MAX));
+	put_file(segment(7), "{1}\n{3", 6);
+	close_log(open_log(&usual, UINT64_MAX));
+	put_file(segment(7), "{1}\n{4", 6);
+	close_log(open_log(&usual, UINT64_MAX));
 	file_is(segment(7), "{1}\n");
-	file_is(in_folder("evidence-00000000000000000007.torn"), "{2");
-	file_is(in_folder("evidence-00000000000000000008.torn"), "{4");
-	file_is(in_folder("evidence-00000000000000000009.torn"), "{4");
+	file_is(in_folder("evidence-00000000000000000007.4.torn"), "{2");
+	file_is(in_folder("evidence-00000000000000000007.4.1.torn"), "{3");
+	file_is(in_folder("evidence-00000000000000000007.4.2.torn"), "{4");
 	remove_folder();
 }
 END_TEST
@@ -260,15 +293,20 @@ START_TEST(keeps_what_a_reader_needs)
 	log = open_log(&limits, 2);
 	for (int i = 0; i < 6; i++)
 		ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
-	/* Only the first has been passed. */
-	ck_assert_uint_eq(evidence_log_segments(log), 5);
+	/* Only the first has been passed, and nothing goes before its entry is durable. */
+	ck_assert_uint_eq(evidence_log_segments(log), 6);
+	approve(log);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert_uint_eq(evidence_log_segments(log), 6);
 	ck_assert_int_ne(access(segment(1), F_OK), 0);
 	ck_assert_int_eq(access(segment(2), F_OK), 0);
 	evidence_log_set_floor(log, UINT64_MAX);
 	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
-	ck_assert_uint_eq(evidence_log_deleted(log), 4);
-	ck_assert_int_ne(access(segment(4), F_OK), 0);
-	ck_assert_int_eq(access(segment(5), F_OK), 0);
+	approve(log);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert_uint_eq(evidence_log_deleted(log), 6);
+	ck_assert_int_ne(access(segment(6), F_OK), 0);
+	ck_assert_int_eq(access(segment(7), F_OK), 0);
 	close_log(log);
 	remove_folder();
 }
@@ -582,6 +620,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, appends_and_goes_on_after_a_restart);
 	tcase_add_test(tc, has_one_writer);
+	tcase_add_test(tc, refuses_numbers_that_no_writer_reaches);
 	tcase_add_test(tc, moves_a_torn_end_aside);
 	tcase_add_test(tc, keeps_each_torn_end);
 	tcase_add_test(tc, rotates_by_size_at_the_limit);

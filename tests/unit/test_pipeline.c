@@ -25,9 +25,11 @@ static uint64_t sequence_of(const char *line, size_t len)
 	return strtoull(at + sizeof(key) - 1, NULL, 10);
 }
 
-static int fake_commit(struct evidence_sink *sink, const struct iovec *lines, size_t n,
-		       uint64_t n_lines)
+static int fake_commit(struct evidence_sink *sink, const struct evidence_group *group)
 {
+	const struct iovec *lines = group->lines;
+	const size_t n = group->n;
+	const uint64_t n_lines = group->n_lines;
 	struct fake_sink *s = (struct fake_sink *)sink;
 	const int answer = s->answer;
 	uint64_t seen = 0;
@@ -89,7 +91,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 
 static struct signer *no_signing(void)
 {
-	const struct signer_options options = {.algorithm = "off"};
+	const struct signing_options options = {.algorithm = "off"};
 	struct signer *signer;
 	char why[SIGN_WHY_MAX];
 
@@ -385,7 +387,7 @@ START_TEST(a_new_signer_signs_from_the_next_event_on)
 {
 	struct setup s;
 	char key[] = "/tmp/cellos-key-XXXXXX", why[SIGN_WHY_MAX];
-	const struct signer_options options = {
+	const struct signing_options options = {
 		.algorithm = "hmac-sha256", .kid = "k9", .key_file = key};
 	struct signer *signer;
 	int fd = mkstemp(key);

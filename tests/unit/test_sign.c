@@ -50,7 +50,7 @@ static struct keyring *ring_of(const char *json, enum sign_algorithm algorithm)
 START_TEST(the_golden_stream_is_signed_again)
 {
 	char key[] = "/tmp/cellos-seed-XXXXXX", why[SIGN_WHY_MAX], out[8192];
-	const struct signer_options options = {
+	const struct signing_options options = {
 		.algorithm = "ed25519", .kid = "vector-key-1", .key_file = key};
 	char *seed = read_vector("seed.txt");
 	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);

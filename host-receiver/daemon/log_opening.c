@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The daemon's evidence log at the start: whether it goes on or a new one begins, what an operator
+ * is told of it, and the alarm that stands until it is acknowledged. Loop thread.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+
+#include "common/log.h"
+#include "host-receiver/daemon/internal.h"
+#include "host-receiver/evidence/durable.h"
+
+#define SIGNER_FOLDER "signer"
+#define ALARM_FILE    "alarm"
+
+/* ---- the alarm ---- */
+
+static void load_alarm(struct daemon *d)
+{
+	_cleanup_close_ int fd =
+		openat(d->state_dir_fd, ALARM_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, d->alarm, sizeof(d->alarm) - 1);
+
+	d->alarm[n > 0 ? n : 0] = '\0';
+	if (*d->alarm)
+		log_error("msg=\"an alarm stands: cellos-host-telemetry log acknowledge\" "
+			  "why=\"%s\"",
+			  d->alarm);
+}
+
+static void raise_alarm(struct daemon *d, const char *text)
+{
+	int r;
+
+	snprintf(d->alarm, sizeof(d->alarm), "%s", text);
+	r = durable_write(d->state_dir_fd, ALARM_FILE, text, strlen(text), 0600);
+	if (r < 0)
+		log_error("msg=\"cannot keep the alarm over a restart\" why=\"%s\"", strerror(-r));
+}
+
+int daemon_acknowledge_alarm(struct daemon *d, uint64_t uid)
+{
+	int r;
+
+	if (!*d->alarm)
+		return -ENOENT;
+	r = durable_remove(d->state_dir_fd, ALARM_FILE);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	log_stream_acknowledged(d->log_stream, d->alarm, uid);
+	log_notice("msg=\"the alarm is acknowledged\" uid=%" PRIu64 " why=\"%s\"", uid, d->alarm);
+	*d->alarm = '\0';
+	return 0;
+}
+
+/* ---- the log ---- */
+
+int daemon_give_core(struct daemon *d, struct signer *signer, char why[SIGN_WHY_MAX])
+{
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (!signer_tree(signer) || signer_core(signer))
+		return 0;
+	if (!d->core) {
+		if (mkdirat(d->state_dir_fd, SIGNER_FOLDER, 0700) < 0 && errno != EEXIST)
+			r = -errno;
+		else if ((fd = openat(d->state_dir_fd, SIGNER_FOLDER,
+				      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+			r = -errno;
+		else
+			r = sign_core_new(fd, &d->core);
+		if (r < 0) {
+			snprintf(why, SIGN_WHY_MAX, "%.300s/" SIGNER_FOLDER ": %s",
+				 d->config.state_dir, strerror(-r));
+			return r;
+		}
+	}
+	signer_set_core(signer, d->core);
+	return 0;
+}
+
+static void report_continued(const struct daemon *d)
+{
+	const struct log_start *start = &d->log_start;
+
+	if (start->cut_bytes > 0)
+		log_warning("msg=\"what no checkpoint covers was moved aside\" bytes=%" PRIu64
+			    " lines=%" PRIu64 " suffix=" EVIDENCE_TORN_SUFFIX,
+			    start->cut_bytes, start->cut_lines);
+	if (start->abandoned)
+		log_warning("msg=\"a signature was never written; the log goes on before it\" "
+			    "size=%" PRIu64,
+			    start->abandoned_size);
+}
+
+static void report_begun(struct daemon *d)
+{
+	const struct log_start *start = &d->log_start;
+	char text[DAEMON_ALARM_MAX];
+
+	if (!start->alarm) {
+		log_notice("msg=\"a new log begins\" origin=%s reason=%s", start->origin,
+			   log_reason_name(start->reason));
+		return;
+	}
+	snprintf(text, sizeof(text), "%s: %s%sprevious log %.255s of size %" PRIu64,
+		 log_reason_name(start->reason), start->why ? start->why : "",
+		 start->why ? "; " : "", start->previous_origin, start->previous_size);
+	log_error("msg=\"a new log begins\" origin=%s why=\"%s\"", start->origin, text);
+	raise_alarm(d, text);
+}
+
+static int decide(struct daemon *d, struct signer *signer, struct recover_point *points)
+{
+	const enum evidence_sync sync = (enum evidence_sync)d->config.sync;
+	char prefix[LOG_PREFIX_MAX + 1], hostname[256] = "localhost", why[EVIDENCE_WHY_MAX];
+	int r;
+
+	gethostname(hostname, sizeof(hostname) - 1);
+	log_origin_prefix(d->config.evidence_origin, hostname, prefix);
+	r = log_start_decide(d->log, signer, prefix, sync, points, false, &d->log_start, why);
+	if (r < 0) {
+		log_error("msg=\"cannot begin the evidence log\" dir=%s why=\"%s\"",
+			  d->config.evidence_dir, why);
+		return r == -EKEYREJECTED ? EX_CONFIG : EX_CANTCREAT;
+	}
+	if (d->log_start.reason == LOG_RESUMED)
+		report_continued(d);
+	else
+		report_begun(d);
+	return EX_OK;
+}
+
+int daemon_open_log(struct daemon *d, struct signer *signer)
+{
+	struct recover_point points[2];
+	struct evidence_limits limits;
+	char why[EVIDENCE_WHY_MAX];
+
+	load_alarm(d);
+	if (daemon_give_core(d, signer, why) < 0 || log_start_points(signer, points) < 0) {
+		log_error("msg=\"cannot open the signer's state\" why=\"%s\"", why);
+		return EX_CANTCREAT;
+	}
+	config_limits(&d->config, &limits);
+	/* Nothing is deleted before the cursors are read. */
+	if (evidence_log_open(d->config.evidence_dir, &limits, 0, points, &d->log, why) < 0) {
+		log_error("msg=\"cannot open the evidence log\" why=\"%s\"", why);
+		return EX_CANTCREAT;
+	}
+	return decide(d, signer, points);
+}
+
+int daemon_start_log_stream(struct daemon *d)
+{
+	const struct log_stream_options options = {
+		.pipeline = d->pipeline,
+		.log = d->log,
+		.hostname = d->host.hostname,
+		.boot_id = d->host.boot_id,
+	};
+
+	d->log_stream = log_stream_new(&options, &d->log_start);
+	if (!d->log_stream) {
+		log_error("msg=\"no memory\"");
+		return EX_OSERR;
+	}
+	d->host.log_stream = d->log_stream;
+	return EX_OK;
+}

@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/evidence/recover.h"
+
+#include <fcntl.h>
+#include <limits.h>
+
+#include "common/util.h"
+
+#define BUFFER_SIZE (4 * RECOVER_LINE_MAX)
+
+/* ---- lines of a file ---- */
+
+struct line_scan {
+	int fd;
+	uint64_t offset; /* in the file, of buf[end] */
+	size_t begin, end;
+	bool skip; /* within a line that is too long */
+	char *buf;
+};
+
+struct line {
+	const char *data;
+	size_t len;   /* without '\n' */
+	uint64_t end; /* offset after it */
+	bool whole, too_long;
+};
+
+static int fill(struct line_scan *s)
+{
+	ssize_t n;
+
+	memmove(s->buf, s->buf + s->begin, s->end - s->begin);
+	s->end -= s->begin;
+	s->begin = 0;
+	do
+		n = pread(s->fd, s->buf + s->end, BUFFER_SIZE - s->end, (off_t)s->offset);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	s->end += (size_t)n;
+	s->offset += (uint64_t)n;
+	return n > 0;
+}
+
+/* 1 and the next line; the last one may not be whole. 0 at the end, or a negative errno. */
+static int next_line(struct line_scan *s, struct line *ret)
+{
+	for (;;) {
+		const char *at = s->buf + s->begin;
+		const char *newline = memchr(at, '\n', s->end - s->begin);
+		const size_t have = newline ? (size_t)(newline - at) : s->end - s->begin;
+		int r;
+
+		if (newline) {
+			s->begin += have + 1;
+			*ret = (struct line){
+				.data = at,
+				.len = have,
+				.end = s->offset - (s->end - s->begin),
+				.whole = true,
+				.too_long = s->skip || have >= RECOVER_LINE_MAX,
+			};
+			s->skip = false;
+			return 1;
+		}
+		if (have >= RECOVER_LINE_MAX) {
+			s->skip = true;
+			s->begin = s->end;
+		}
+		r = fill(s);
+		if (r > 0)
+			continue;
+		if (r < 0 || (s->begin == s->end && !s->skip))
+			return r;
+		*ret = (struct line){.data = s->buf, .len = s->end, .end = s->offset};
+		s->begin = s->end;
+		s->skip = false;
+		return 1;
+	}
+}
+
+static void close_scan(struct line_scan *s)
+{
+	close_fd(take_fd(&s->fd));
+}
+
+static int open_scan(struct line_scan *s, const struct folder *folder, uint64_t number)
+{
+	char name[SEGMENT_NAME_MAX];
+
+	segment_format_name(number, name);
+	s->fd = openat(folder->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	s->offset = 0;
+	s->begin = s->end = 0;
+	s->skip = false;
+	return s->fd < 0 ? -errno : 0;
+}
+
+/* ---- the log's own stream ---- */
+
+struct own {
+	bool found, closed;
+	uint8_t uuid[UUID_SIZE];
+	uint64_t sequence;
+};
+
+static void read_own(struct json_document *doc, const char *line, size_t len, struct own *own)
+{
+	static const char mark[] = "\"source\":\"" LINE_SOURCE_LOG "\"";
+	static const char closed[] = ".log.v1.closed";
+	const struct json_node *root, *event, *data;
+	struct wire_text id, type;
+	struct own found = {.found = true};
+	char text[UUID_STRING_MAX];
+	const char *why;
+	size_t offset;
+
+	if (!memmem(line, len, mark, sizeof(mark) - 1) ||
+	    json_document_read(doc, line, len, &why, &offset) < 0)
+		return;
+	root = json_document_root(doc);
+	event = json_member(doc, json_member(doc, root, "data"), "event");
+	if (!event)
+		event = root;
+	data = json_member(doc, event, "data");
+	if (!json_member_string(doc, data, "streamId", &id) || id.len != UUID_STRING_MAX - 1 ||
+	    !json_member_uint(doc, data, "sequence", &found.sequence) ||
+	    !json_member_string(doc, event, "type", &type))
+		return;
+	memcpy(text, id.data, id.len);
+	text[id.len] = '\0';
+	if (!uuid_parse(text, found.uuid))
+		return;
+	found.closed = type.len >= sizeof(closed) - 1 &&
+		       memcmp(type.data + type.len - (sizeof(closed) - 1), closed,
+			      sizeof(closed) - 1) == 0;
+	*own = found;
+}
+
+/* ---- reading ---- */
+
+struct reading {
+	const struct folder *folder;
+	struct recover_point *points;
+	struct recovered *ret;
+	struct tree_hasher *hasher;
+	struct json_document *doc;
+	struct line_scan scan;
+	struct line_segment *first; /* big: not on the stack */
+	struct line_checkpoint *checkpoint;
+
+	struct tree_frontier frontier;
+	struct own own;
+	uint64_t lines; /* after the newest checkpoint */
+	size_t n_leaves, size_leaves;
+	bool collecting;
+};
+
+static int damaged(struct reading *r, const char *why)
+{
+	r->ret->damaged = true;
+	r->ret->why = why;
+	return 0;
+}
+
+static int check_points(struct reading *r)
+{
+	for (size_t i = 0; i < 2; i++) {
+		struct recover_point *p = &r->points[i];
+		struct tree_hash root;
+		int error;
+
+		if (p->size != r->frontier.size || strcmp(p->origin, r->ret->origin) != 0)
+			continue;
+		error = tree_frontier_root(r->hasher, &r->frontier, &root);
+		if (error < 0)
+			return error;
+		p->matches = tree_hash_equal(&root, &p->root);
+		if (i == 0 && p->matches) {
+			r->ret->leaves_from = p->size;
+			r->n_leaves = 0;
+			r->collecting = true;
+		}
+	}
+	return 0;
+}
+
+static int keep_leaf(struct reading *r, const struct tree_hash *leaf)
+{
+	if (!r->collecting)
+		return 0;
+	if (r->n_leaves == RECOVER_LEAVES_MAX) {
+		r->points[0].matches = r->collecting = false;
+		return 0;
+	}
+	if (r->n_leaves == r->size_leaves) {
+		const size_t n = MAX(r->size_leaves * 2, (size_t)1024);
+		struct tree_hash *p = reallocarray(r->ret->leaves, n, sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		r->ret->leaves = p;
+		r->size_leaves = n;
+	}
+	r->ret->leaves[r->n_leaves++] = *leaf;
+	return 0;
+}
+
+/* Up to here the log is evidence. */
+static void settle(struct reading *r, const struct tree_hash *root, uint64_t end)
+{
+	struct recovered *ret = r->ret;
+
+	ret->frontier = r->frontier;
+	ret->root = *root;
+	ret->end = end;
+	ret->n_leaves = r->n_leaves;
+	ret->own = r->own.found;
+	ret->own_closed = r->own.closed;
+	ret->own_sequence = r->own.sequence;
+	if (ret->own)
+		memcpy(ret->uuid, r->own.uuid, UUID_SIZE);
+	r->lines = 0;
+}
+
+static int settle_note(struct reading *r, const char *text, size_t len, const struct note *note,
+		       uint64_t end)
+{
+	struct tree_hash root;
+	int error = tree_frontier_root(r->hasher, &r->frontier, &root);
+
+	if (error < 0)
+		return error;
+	if (note->checkpoint.size != r->frontier.size ||
+	    strcmp(note->checkpoint.origin, r->ret->origin) != 0 ||
+	    !tree_hash_equal(&note->checkpoint.root, &root) || len >= LINE_NOTE_MAX)
+		return damaged(r, "the tree over its lines is not the one that was signed");
+	memcpy(r->ret->note, text, len);
+	r->ret->note[len] = '\0';
+	r->ret->note_len = len;
+	settle(r, &root, end);
+	return 0;
+}
+
+static int read_segment_line(struct reading *r, const struct line *line)
+{
+	struct line_segment *first = r->first;
+	struct tree_hash root;
+	const char *why;
+	size_t offset;
+	int error;
+
+	if (json_document_read(r->doc, line->data, line->len, &why, &offset) < 0 ||
+	    line_read_segment(r->doc, json_document_root(r->doc), first, &why) < 0)
+		return damaged(r, "a segment's first line is malformed");
+	if (strcmp(first->origin, r->ret->origin) != 0) {
+		/* Another log begins. */
+		memcpy(r->ret->origin, first->origin, sizeof(first->origin));
+		r->own.found = false;
+		r->n_leaves = 0;
+		r->collecting = false;
+	} else if (first->frontier.size != r->frontier.size) {
+		return damaged(r, "a segment does not begin where the one before it ends");
+	}
+	r->frontier = first->frontier;
+	error = check_points(r);
+	if (error < 0)
+		return error;
+	if (first->note_len > 0)
+		return settle_note(r, first->note_text, first->note_len, &first->note, line->end);
+	r->ret->note_len = 0;
+	error = tree_frontier_root(r->hasher, &r->frontier, &root);
+	if (error == 0)
+		settle(r, &root, line->end);
+	return error;
+}
+
+static int read_checkpoint(struct reading *r, const struct line *line)
+{
+	struct line_checkpoint *c = r->checkpoint;
+	const char *why;
+	size_t offset;
+
+	if (json_document_read(r->doc, line->data, line->len, &why, &offset) < 0 ||
+	    line_read_checkpoint(r->doc, json_document_root(r->doc), c, &why) < 0)
+		return damaged(r, "a checkpoint line is malformed");
+	return settle_note(r, c->note_text, c->note_len, &c->note, line->end);
+}
+
+static int read_entry(struct reading *r, const struct line *line)
+{
+	struct tree_hash leaf;
+	int error = tree_hash_leaf(r->hasher, line->data, line->len, &leaf);
+
+	if (error == 0)
+		error = tree_frontier_append(r->hasher, &r->frontier, &leaf);
+	if (error == 0)
+		error = keep_leaf(r, &leaf);
+	if (error == 0)
+		error = check_points(r);
+	r->lines++;
+	read_own(r->doc, line->data, line->len, &r->own);
+	return error;
+}
+
+static int read_tree_line(struct reading *r, const struct line *line, bool first)
+{
+	enum line_kind kind;
+
+	if (!line->whole) {
+		r->lines++;
+		return 0;
+	}
+	kind = line_kind_of_canonical(line->data, line->len);
+	if ((kind == LINE_SEGMENT) != first)
+		return damaged(r, "a segment line stands elsewhere than first");
+	if (line->too_long)
+		return read_entry(r, &(struct line){.data = line->data, .len = 0});
+	switch (kind) {
+	case LINE_SEGMENT: return read_segment_line(r, line);
+	case LINE_CHECKPOINT: return read_checkpoint(r, line);
+	default: return read_entry(r, line);
+	}
+}
+
+static int read_tree_segment(struct reading *r, const struct folder_segment *s)
+{
+	struct line line;
+	bool first = true;
+	int error = open_scan(&r->scan, r->folder, s->number);
+
+	if (error < 0)
+		return error;
+	while (!r->ret->damaged && (error = next_line(&r->scan, &line)) > 0) {
+		error = read_tree_line(r, &line, first);
+		if (error < 0)
+			break;
+		first = false;
+	}
+	close_scan(&r->scan);
+	return error;
+}
+
+/* Without a tree all whole lines are evidence, up to where data never arrived. */
+static int read_plain_segment(struct reading *r, const struct folder_segment *s)
+{
+	const struct tree_hash no_root = {0};
+	struct line line;
+	bool cut = false;
+	int error = open_scan(&r->scan, r->folder, s->number);
+
+	if (error < 0)
+		return error;
+	r->ret->end = 0;
+	while ((error = next_line(&r->scan, &line)) > 0) {
+		cut = cut || !line.whole || memchr(line.data, 0, line.len);
+		if (cut) {
+			r->lines++;
+			continue;
+		}
+		if (!line.too_long)
+			read_own(r->doc, line.data, line.len, &r->own);
+		settle(r, &no_root, line.end);
+	}
+	close_scan(&r->scan);
+	return error;
+}
+
+/* The log's own stream, in the newest segment before `before` that has a record of it. */
+static int find_own(struct reading *r, size_t before)
+{
+	while (!r->ret->own && before-- > 0) {
+		const struct folder_segment *s = &r->folder->segments[before];
+		struct own own = {0};
+		struct line line;
+		int error;
+
+		if (strcmp(s->origin, r->ret->origin) != 0)
+			break;
+		error = open_scan(&r->scan, r->folder, s->number);
+		if (error < 0)
+			return error;
+		while ((error = next_line(&r->scan, &line)) > 0)
+			if (line.whole && !line.too_long)
+				read_own(r->doc, line.data, line.len, &own);
+		close_scan(&r->scan);
+		if (error < 0)
+			return error;
+		r->ret->own = own.found;
+		r->ret->own_closed = own.closed;
+		r->ret->own_sequence = own.sequence;
+		memcpy(r->ret->uuid, own.uuid, UUID_SIZE);
+	}
+	return 0;
+}
+
+/* ---- where to begin ---- */
+
+/* After a crash within a rotation the newest segment may not have its first line yet. */
+static int lacks_first_line(struct reading *r, const struct folder_segment *s, bool *ret)
+{
+	struct line line = {0};
+	int error = open_scan(&r->scan, r->folder, s->number);
+
+	if (error < 0)
+		return error;
+	error = next_line(&r->scan, &line);
+	*ret = error == 0 || (error > 0 && (!line.whole || line.len == 0 || line.data[0] != '{'));
+	close_scan(&r->scan);
+	return MIN(error, 0);
+}
+
+/* The oldest segment that has to be read, so that the points are passed. */
+static size_t first_needed(const struct reading *r, size_t newest)
+{
+	const struct folder_segment *s = r->folder->segments;
+	uint64_t size = UINT64_MAX;
+	size_t first = newest;
+
+	for (size_t i = 0; i < 2; i++)
+		if (strcmp(r->points[i].origin, s[newest].origin) == 0)
+			size = MIN(size, r->points[i].size);
+	while (first > 0 && s[first].first_index > size &&
+	       strcmp(s[first - 1].origin, s[newest].origin) == 0)
+		first--;
+	return first;
+}
+
+static int read_folder(struct reading *r)
+{
+	const struct folder *folder = r->folder;
+	struct recovered *ret = r->ret;
+	size_t newest = folder->n - 1, first;
+	int error = lacks_first_line(r, &folder->segments[newest], &ret->no_first_line);
+
+	if (error < 0)
+		return error;
+	if (ret->no_first_line && newest == 0) {
+		ret->segment = folder->segments[0].number;
+		ret->cut_bytes = folder->segments[0].size;
+		ret->cut_lines = ret->cut_bytes > 0;
+		return 0;
+	}
+	newest -= ret->no_first_line;
+	ret->any = true;
+	ret->segment = folder->segments[newest].number;
+	ret->tree = *folder->segments[newest].origin != '\0';
+	first = ret->tree ? first_needed(r, newest) : newest;
+	for (size_t i = first; error == 0 && !ret->damaged && i <= newest; i++)
+		error = ret->tree ? read_tree_segment(r, &folder->segments[i])
+				  : read_plain_segment(r, &folder->segments[i]);
+	if (error == 0 && !ret->damaged)
+		error = find_own(r, first);
+	ret->cut_bytes =
+		folder->segments[newest].size - MIN(ret->end, folder->segments[newest].size);
+	if (ret->no_first_line)
+		ret->cut_bytes += folder->segments[newest + 1].size;
+	ret->cut_lines = r->lines;
+	return error;
+}
+
+int recover_read(const struct folder *folder, struct recover_point points[static 2],
+		 struct recovered *ret)
+{
+	struct reading r = {
+		.folder = folder,
+		.points = points,
+		.ret = ret,
+		.hasher = tree_hasher_new(),
+		.doc = json_document_new(RECOVER_LINE_MAX),
+		.scan = {.fd = -1, .buf = malloc(BUFFER_SIZE)},
+		.first = malloc(sizeof(*r.first)),
+		.checkpoint = malloc(sizeof(*r.checkpoint)),
+	};
+	int error = -ENOMEM;
+
+	*ret = (struct recovered){0};
+	if (r.hasher && r.doc && r.scan.buf && r.first && r.checkpoint)
+		error = folder->n > 0 ? read_folder(&r) : 0;
+	tree_hasher_free(r.hasher);
+	json_document_free(r.doc);
+	free(r.scan.buf);
+	free(r.first);
+	free(r.checkpoint);
+	return error;
+}
+
+void recovered_free(struct recovered *r)
+{
+	free(take_ptr(r->leaves));
+}
+
+int recover_end_of_segment(const struct folder *folder, uint64_t number, uint64_t *ret)
+{
+	struct line_scan scan = {.fd = -1, .buf = malloc(BUFFER_SIZE)};
+	struct json_document *doc = json_document_new(RECOVER_LINE_MAX);
+	struct line line;
+	const char *why;
+	size_t offset;
+	int r = scan.buf && doc ? open_scan(&scan, folder, number) : -ENOMEM;
+
+	while (r >= 0 && (r = next_line(&scan, &line)) > 0) {
+		if (!line.whole || line.too_long ||
+		    line_kind_of_canonical(line.data, line.len) != LINE_CHECKPOINT ||
+		    json_document_read(doc, line.data, line.len, &why, &offset) < 0)
+			continue;
+		json_member_uint(doc, json_member(doc, json_document_root(doc), "data"), "size",
+				 ret);
+	}
+	close_scan(&scan);
+	json_document_free(doc);
+	free(scan.buf);
+	return r;
+}

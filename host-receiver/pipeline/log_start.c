@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/pipeline/log_start.h"
+
+#include "common/util.h"
+
+static const char *const reason_names[] = {
+	[LOG_RESUMED] = "resumed",
+	[LOG_NEW] = "new",
+	[LOG_SHORTER_THAN_SIGNED] = "log_shorter_than_signed",
+	[LOG_DAMAGED] = "damaged",
+	[LOG_STATE_LOST] = "state_lost",
+	[LOG_UNSYNCED] = "unsynced",
+	[LOG_SIGNING_CHANGED] = "signing_changed",
+	[LOG_PLANNED] = "planned",
+};
+_Static_assert(ARRAY_SIZE(reason_names) == _LOG_REASON_MAX, "a name for each reason");
+
+const char *log_reason_name(enum log_reason reason)
+{
+	return reason_names[reason];
+}
+
+/* ---- the origin ---- */
+
+static bool is_origin_byte(char c)
+{
+	return note_origin_valid(&c, 1);
+}
+
+bool log_origin_prefix_valid(const char *prefix)
+{
+	const size_t len = strlen(prefix);
+
+	return len <= LOG_PREFIX_MAX && note_origin_valid(prefix, len);
+}
+
+void log_origin_prefix(const char *prefix, const char *hostname,
+		       char ret[static LOG_PREFIX_MAX + 1])
+{
+	snprintf(ret, LOG_PREFIX_MAX + 1, "%s%s", *prefix ? "" : "cellos/",
+		 *prefix ? prefix : hostname);
+	for (char *c = ret; *c; c++)
+		if (!is_origin_byte(*c))
+			*c = '_';
+}
+
+static void begin(struct log_start *start, struct signer *signer, const char *prefix,
+		  enum log_reason reason)
+{
+	struct uuid_source source = {0};
+	char text[UUID_STRING_MAX];
+
+	start->reason = reason;
+	start->sequence = 0;
+	*start->origin = '\0';
+	uuid_generate(&source, start->uuid);
+	uuid_format(start->uuid, text);
+	if (!signer_tree(signer))
+		return;
+	snprintf(start->origin, sizeof(start->origin), "%.*s/%s", (int)LOG_PREFIX_MAX, prefix,
+		 text);
+	signer_set_origin(signer, start->origin);
+}
+
+int log_start_alone(struct signer *signer, const char *prefix, struct log_start *ret)
+{
+	*ret = (struct log_start){0};
+	if (signer_tree(signer)) {
+		struct sign_core *core;
+		int r = sign_core_new(-1, &core);
+
+		if (r < 0)
+			return r;
+		signer_set_core(signer, core);
+		sign_core_unref(core);
+	}
+	begin(ret, signer, prefix, LOG_NEW);
+	return 0;
+}
+
+int log_start_follow(struct signer *signer, const char *prefix, const char *previous_origin,
+		     uint64_t previous_size, struct log_start *ret)
+{
+	*ret = (struct log_start){.previous_size = previous_size};
+	snprintf(ret->previous_origin, sizeof(ret->previous_origin), "%s", previous_origin);
+	begin(ret, signer, prefix, LOG_SIGNING_CHANGED);
+	return 0;
+}
+
+/* ---- the signer's memory ---- */
+
+static int root_of(const struct tree_frontier *frontier, struct tree_hash *ret)
+{
+	struct tree_hasher *hasher = tree_hasher_new();
+	int r = hasher ? tree_frontier_root(hasher, frontier, ret) : -ENOMEM;
+
+	tree_hasher_free(hasher);
+	return r;
+}
+
+static int point_of(const struct sign_point *p, struct recover_point *ret)
+{
+	memcpy(ret->origin, p->origin, sizeof(ret->origin));
+	ret->size = p->frontier.size;
+	return root_of(&p->frontier, &ret->root);
+}
+
+int log_start_points(const struct signer *signer, struct recover_point ret[static 2])
+{
+	struct sign_memory *memory;
+	int r;
+
+	memset(ret, 0, 2 * sizeof(*ret));
+	if (!signer_core(signer))
+		return 0;
+	memory = malloc(sizeof(*memory));
+	if (!memory)
+		return -ENOMEM;
+	sign_core_memory(signer_core(signer), memory);
+	r = point_of(&memory->last, &ret[0]);
+	if (r == 0)
+		r = point_of(&memory->before, &ret[1]);
+	free(memory);
+	return r;
+}
+
+/* ---- the decision ---- */
+
+struct decision {
+	const struct recovered *found;
+	struct signer *signer;
+	const char *prefix;
+	enum evidence_sync sync;
+	const struct recover_point *last, *before;
+	struct sign_memory memory;
+	struct log_start *ret;
+	char *why; /* EVIDENCE_WHY_MAX */
+};
+
+static int resume(struct decision *d)
+{
+	const struct recovered *found = d->found;
+	struct log_start *ret = d->ret;
+
+	ret->reason = LOG_RESUMED;
+	memcpy(ret->origin, found->origin, sizeof(ret->origin));
+	memcpy(ret->uuid, found->uuid, UUID_SIZE);
+	ret->sequence = found->own_sequence;
+	ret->unclean = !found->own_closed || found->cut_bytes > 0;
+	ret->cut_bytes = found->cut_bytes;
+	ret->cut_lines = found->cut_lines;
+	ret->size = found->frontier.size;
+	signer_set_origin(d->signer, ret->origin);
+	return 0;
+}
+
+static int begin_new(struct decision *d, enum log_reason reason)
+{
+	struct log_start *ret = d->ret;
+	const bool known = d->last->size > 0;
+
+	begin(ret, d->signer, d->prefix, reason);
+	ret->alarm = reason == LOG_SHORTER_THAN_SIGNED || reason == LOG_DAMAGED ||
+		     reason == LOG_STATE_LOST;
+	ret->why = reason == LOG_DAMAGED ? d->found->why : NULL;
+	memcpy(ret->previous_origin, known ? d->last->origin : d->found->origin,
+	       sizeof(ret->previous_origin));
+	ret->previous_size = known ? d->last->size : d->found->frontier.size;
+	return 0;
+}
+
+/* The log's newest note, by the key that signed last or by the one that signs now. */
+static bool note_is_ours(const struct decision *d)
+{
+	const uint8_t *const keys[] = {d->memory.public_key, signer_public_key(d->signer)};
+	struct tree_hasher *hasher = tree_hasher_new();
+	uint8_t id[NOTE_KEY_ID_SIZE];
+	struct note note;
+	const char *why;
+	bool ok = false;
+
+	if (hasher && note_parse(d->found->note, d->found->note_len, &note, &why) == 0)
+		for (size_t i = 0; i < ARRAY_SIZE(keys) && !ok; i++)
+			ok = note_key_id(hasher, note.checkpoint.origin, keys[i], id) == 0 &&
+			     note_check(&note, id, keys[i]) == NOTE_SIGNED;
+	tree_hasher_free(hasher);
+	return ok;
+}
+
+/* The log has more than the signer remembers: its state was not synced in time. */
+static int extend(struct decision *d)
+{
+	const struct recovered *found = d->found;
+	int r;
+
+	if (!note_is_ours(d))
+		return begin_new(d, LOG_STATE_LOST);
+	r = sign_core_extend(signer_core(d->signer), found->leaves, found->n_leaves, found->note,
+			     found->note_len);
+	if (r == -ESTALE)
+		return begin_new(d, LOG_STATE_LOST);
+	return r < 0 ? r : resume(d);
+}
+
+/* The last signature was never written: what it covered was never acknowledged. */
+static int abandon(struct decision *d)
+{
+	int r = sign_core_retreat(signer_core(d->signer), d->found->origin,
+				  d->found->frontier.size);
+
+	if (r < 0)
+		return r;
+	d->ret->abandoned = true;
+	d->ret->abandoned_size = d->last->size;
+	d->ret->abandoned_root = d->last->root;
+	return resume(d);
+}
+
+static int decide_with_tree(struct decision *d)
+{
+	const struct recovered *found = d->found;
+	const struct recover_point *last = d->last, *before = d->before;
+
+	if (d->memory.lost || !*last->origin)
+		return begin_new(d, found->any || d->memory.lost ? LOG_STATE_LOST : LOG_NEW);
+	if (found->any && found->own && last->matches)
+		return found->frontier.size == last->size ? resume(d) : extend(d);
+	if (found->any && strcmp(found->origin, last->origin) == 0 && found->frontier.size == 0 &&
+	    (strcmp(before->origin, last->origin) != 0 || before->size == 0))
+		return abandon(d);
+	if (found->any && found->own && before->matches && found->frontier.size == before->size)
+		return abandon(d);
+	if (!found->any && last->size == 0)
+		return begin_new(d, LOG_NEW);
+	return begin_new(d, d->sync == EVIDENCE_SYNC_OFF ? LOG_UNSYNCED : LOG_SHORTER_THAN_SIGNED);
+}
+
+static int decide(struct decision *d, bool planned)
+{
+	const bool tree = signer_tree(d->signer) != NULL;
+	const struct recovered *found = d->found;
+
+	if (planned)
+		return begin_new(d, LOG_PLANNED);
+	if (found->damaged)
+		return begin_new(d, LOG_DAMAGED);
+	if (found->any && tree != found->tree)
+		return begin_new(d, LOG_SIGNING_CHANGED);
+	if (tree)
+		return decide_with_tree(d);
+	return found->any && found->own ? resume(d) : begin_new(d, LOG_NEW);
+}
+
+/* A kid is one key for ever. */
+static int check_key(struct decision *d)
+{
+	if (!signer_core(d->signer))
+		return 0;
+	sign_core_memory(signer_core(d->signer), &d->memory);
+	d->ret->key_changed = *d->memory.kid && strcmp(d->memory.kid, signer_kid(d->signer)) != 0;
+	if (!*d->memory.kid || d->ret->key_changed ||
+	    memcmp(d->memory.public_key, signer_public_key(d->signer), 32) == 0)
+		return 0;
+	snprintf(d->why, EVIDENCE_WHY_MAX,
+		 "kid %.128s had another key until now: give the new key a kid of its own",
+		 d->memory.kid);
+	return -EKEYREJECTED;
+}
+
+int log_start_decide(struct evidence_log *log, struct signer *signer, const char *prefix,
+		     enum evidence_sync sync, const struct recover_point points[static 2],
+		     bool planned, struct log_start *ret, char why[EVIDENCE_WHY_MAX])
+{
+	struct decision *d = calloc(1, sizeof(*d));
+	int r;
+
+	snprintf(why, EVIDENCE_WHY_MAX, "no memory");
+	if (!d)
+		return -ENOMEM;
+	*ret = (struct log_start){0};
+	*d = (struct decision){
+		.found = evidence_log_found(log),
+		.signer = signer,
+		.prefix = prefix,
+		.sync = sync,
+		.last = &points[0],
+		.before = &points[1],
+		.ret = ret,
+		.why = why,
+	};
+	r = check_key(d);
+	if (r == 0) {
+		r = decide(d, planned);
+		if (r < 0)
+			snprintf(why, EVIDENCE_WHY_MAX, "the signer's state: %s", strerror(-r));
+	}
+	free(d);
+	if (r < 0)
+		return r;
+	if (ret->reason == LOG_RESUMED)
+		return evidence_log_continue(log, why);
+	evidence_log_begin(log);
+	return 0;
+}
