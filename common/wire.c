@@ -53,8 +53,8 @@ static const struct {
 	[WIRE_TELEMETRY_DROPPED] = {T("telemetry.dropped"),
 				    K(QUEUE_FULL) | K(TOO_LARGE) | K(CHANNEL) | K(KERNEL_OVERRUN),
 				    K(FIRST_SEQ) | K(LAST_SEQ) | K(FIRST_NS) | K(LAST_NS) |
-					    K(NEXT_SEQ) | K(PROCESS_LOST) | K(NET_LOST) |
-					    K(CAPABILITY_LOST) | K(FS_LOST)},
+					    K(PROCESS_LOST) | K(NET_LOST) | K(CAPABILITY_LOST) |
+					    K(FS_LOST)},
 	[WIRE_TELEMETRY_HELLO] = {T("telemetry.hello"), K(AGENT_VERSION) | K(SESSION) | K(NEXT_SEQ),
 				  K(KERNEL) | K(ARCH) | K(BOOT_ID) | K(PROCESS_VIA) | K(NET_VIA) |
 					  K(CAPABILITY_VIA) | K(FS_VIA) | K(HEARTBEAT_MS) |

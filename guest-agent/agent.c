@@ -3,10 +3,10 @@
  * The loop. The order of a turn:
  *
  *   1. sleep until a source, the channel, a signal or the next deadline
- *   2. drain the sources that have something, each within its budget; callers wait for the
- *      capability source's answers, so it is first
- *   3. what is due by the clock: heartbeat, loss receipt
- *   4. the channel: connect, greet, send what the queue holds
+ *   2. drain the sources that have something, each within its budget of events and of time;
+ *      callers wait for the capability source's answers, so it is first
+ *   3. what is due by the clock: heartbeat, loss receipt, folded repeats, the end of a session
+ *   4. the channel: connect, greet, read what is settled, send what the queue holds
  *
  * A source that has more left keeps the loop from sleeping, so none starves another. A turn makes
  * no system call for what epoll did not name.
@@ -15,327 +15,148 @@
 
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
-#include <sys/utsname.h>
 
 #include "common/log.h"
+#include "common/util.h"
+#include "guest-agent/channel.h"
+#include "guest-agent/delivery.h"
 #include "guest-agent/event_queue.h"
+#include "guest-agent/families.h"
 #include "guest-agent/harden.h"
-#include "guest-agent/probes/proc_file.h"
+#include "guest-agent/telemetry.h"
 
-#define DRAIN_BUDGET 256u /* events of one source a turn */
-#define BYE_FLUSH_MS 500u
-#define BYE_DRAIN_MS 250u /* of those, for what the sources still hold */
-#define EPOLL_EVENTS 16
-#define BOOT_ID_SIZE 36u
-#define SESSION_SIZE 16u
-
-/* The comm of telemetry frames: what the kernel makes of the program's name. */
-#define AGENT_COMM "cellos-telemetr"
+#define BYE_FLUSH_MS  500u
+#define BYE_DRAIN_MS  250u /* of those, for what the sources still hold */
+#define BYE_SETTLE_MS 500u /* for the last acknowledgement, after the bye is sent */
+#define EPOLL_EVENTS  16
 
 struct agent {
 	const struct options *options; /* borrowed */
 	int epoll_fd, timer_fd, signal_fd;
 	struct event_queue *queue;
+	struct families families;
+	struct delivery delivery;
 	struct channel channel;
-	struct probe *probes[_PROBE_FAMILY_MAX]; /* NULL: none */
-	const char *announced[_PROBE_FAMILY_MAX];
-	char session[SESSION_SIZE + 1];
-	char boot_id[BOOT_ID_SIZE + 1];
-	struct utsname uts;
-	bool due[_PROBE_FAMILY_MAX]; /* to be drained this turn */
-	bool ready, new_hello_due, process_ok, terminated, broken;
+	struct telemetry telemetry;
+	bool ready, new_hello_due, terminated, broken;
 	uint64_t heartbeat_at_ns, give_up_at_ns;
 	uint64_t timer_at_ns; /* what the timer is armed for; 0: it is not */
+	uint64_t taken;	      /* bytes that the host had taken at the last look */
 };
 
-/* The order in which a turn drains them. */
-static const enum probe_family drain_order[_PROBE_FAMILY_MAX] = {
-	PROBE_CAPABILITY,
-	PROBE_PROCESS,
-	PROBE_NET,
-	PROBE_FS,
-};
-
-/* ---- sources ---- */
-
-static int watch(struct agent *a, int op, int fd, uint32_t events, void *tag)
+static int watch(struct agent *a, int fd, void *tag)
 {
-	struct epoll_event ev = {.events = events, .data.ptr = tag};
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = tag};
 
-	return epoll_ctl(a->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
-}
-
-static void all_due(struct agent *a)
-{
-	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
-		a->due[f] = true;
-}
-
-static bool any_due(const struct agent *a)
-{
-	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
-		if (a->due[f])
-			return true;
-	return false;
-}
-
-static bool chosen(const struct options *o, const struct probe_ops *ops)
-{
-	const char *choice = o->source[ops->family];
-
-	if (strcmp(choice, SOURCE_AUTO) == 0)
-		return !ops->opt_in;
-	return strcmp(choice, ops->via) == 0;
-}
-
-/*
- * Open the first source of the family that can be had, from *table on. Returns 0 with or without
- * one, or -ENODEV when a forced one cannot be had.
- */
-static int open_family(struct agent *a, enum probe_family family,
-		       const struct probe_ops *const *table)
-{
-	const struct options *o = a->options;
-	const bool automatic = strcmp(o->source[family], SOURCE_AUTO) == 0;
-
-	if (strcmp(o->source[family], SOURCE_OFF) == 0 ||
-	    (family == PROBE_FS && o->probes.n_inotify_paths == 0))
-		return 0;
-	for (; *table; table++) {
-		char why[PROBE_WHY_MAX] = "";
-		int r;
-
-		if ((*table)->family != family || !chosen(o, *table))
-			continue;
-		r = (*table)->open(&o->probes, &a->probes[family], why);
-		/* Before the agent is ready nothing is drained, and must not keep it awake. */
-		if (r == 0)
-			r = watch(a, EPOLL_CTL_ADD, a->probes[family]->fd, a->ready ? EPOLLIN : 0,
-				  a->probes[family]);
-		if (r == 0)
-			return 0;
-		if (a->probes[family]) {
-			(*table)->close(a->probes[family]);
-			a->probes[family] = NULL;
-		}
-		log_line(automatic ? LOG_INFO : LOG_ERR,
-			 "msg=\"source not available\" option=%s source=%s errno=%d why=\"%s\"",
-			 options_family_name(family), (*table)->via, -r, why);
-	}
-	if (!automatic) {
-		log_error(
-			"msg=\"the source that was asked for is not available\" option=%s source=%s",
-			options_family_name(family), o->source[family]);
-		return -ENODEV;
-	}
-	return 0;
-}
-
-static const char *via(const struct agent *a, enum probe_family family)
-{
-	const struct probe *p = a->probes[family];
-
-	if (!p)
-		return "none";
-	return p->ops->announce ? p->ops->announce(p) : p->ops->via;
-}
-
-/* Whether what hello says of the sources has changed since the last one. */
-static bool announcement_changed(struct agent *a)
-{
-	bool changed = false;
-
-	for (int f = 0; f < _PROBE_FAMILY_MAX; f++) {
-		const char *now = via(a, (enum probe_family)f);
-
-		if (!a->announced[f] || strcmp(a->announced[f], now) != 0)
-			changed = true;
-		a->announced[f] = now;
-	}
-	return changed;
-}
-
-/* The source is dead: take the next of its family. */
-static void replace_source(struct agent *a, enum probe_family family, int error)
-{
-	const struct probe_ops *dead = a->probes[family]->ops;
-	const struct probe_ops *const *next = probe_table;
-
-	log_warning("msg=\"source failed\" source=%s errno=%d", dead->via, -error);
-	dead->close(a->probes[family]);
-	a->probes[family] = NULL;
-	event_queue_kernel_lost(a->queue, family, 1);
-	while (*next != dead)
-		next++;
-	open_family(a, family, next + 1);
-	/* Two sources can share what has died. */
-	all_due(a);
-}
-
-static void drain_sources(struct agent *a)
-{
-	bool drained = false;
-
-	for (size_t i = 0; i < ARRAY_SIZE(drain_order); i++) {
-		const enum probe_family family = drain_order[i];
-		struct probe *p = a->probes[family];
-		int r;
-
-		if (!a->due[family])
-			continue;
-		a->due[family] = false;
-		if (!p)
-			continue;
-		drained = true;
-		r = p->ops->drain(p, a->queue, DRAIN_BUDGET);
-		if (r > 0)
-			a->due[family] = true;
-		else if (r < 0)
-			replace_source(a, family, r);
-	}
-	if (drained && a->ready && announcement_changed(a))
-		a->new_hello_due = true;
-}
-
-/* From now on the sources wake the loop, and what has queued up in them is drained. */
-static void begin_observing(struct agent *a)
-{
-	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
-		if (a->probes[f])
-			watch(a, EPOLL_CTL_MOD, a->probes[f]->fd, EPOLLIN, a->probes[f]);
-	all_due(a);
+	return epoll_ctl(a->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
 /* ---- telemetry frames ---- */
 
-static struct declaration telemetry(const struct agent *a, enum wire_source source)
+static void fill_hello(struct agent *a, const struct delivery_greeting *greeting,
+		       struct declaration *d)
 {
-	return (struct declaration){
-		.content_version = (uint16_t)a->options->content_version,
-		.source = source,
-		.guest_pid = (uint32_t)a->options->probes.self,
-		.guest_comm = wire_text(AGENT_COMM),
-		.guest_monotonic_ns = monotonic_ns(),
-	};
+	const char *via[_PROBE_FAMILY_MAX];
+
+	families_via(&a->families, via);
+	telemetry_hello(&a->telemetry, greeting, via, d);
+	families_news(&a->families);
+	a->new_hello_due = false;
 }
 
-static void new_session_id(struct agent *a)
+/* The first frame of a connection. */
+static void greet(struct agent *a, uint64_t now_ns)
 {
-	uint64_t random = 0;
-
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		random = monotonic_ns() ^ (uint64_t)getpid() << 48;
-	snprintf(a->session, sizeof(a->session), "%016" PRIx64, random);
-}
-
-static void fill_hello(const struct agent *a, struct declaration *d)
-{
-	declaration_add_text(d, WIRE_KEY_AGENT_VERSION, wire_text(CELLOS_VERSION));
-	declaration_add_text(d, WIRE_KEY_SESSION, wire_text(a->session));
-	declaration_add_text(d, WIRE_KEY_KERNEL, wire_text(a->uts.release));
-	declaration_add_text(d, WIRE_KEY_ARCH, wire_text(a->uts.machine));
-	if (a->boot_id[0])
-		declaration_add_text(d, WIRE_KEY_BOOT_ID, wire_text(a->boot_id));
-	declaration_add_text(d, WIRE_KEY_PROCESS_VIA, wire_text(via(a, PROBE_PROCESS)));
-	declaration_add_text(d, WIRE_KEY_NET_VIA, wire_text(via(a, PROBE_NET)));
-	declaration_add_text(d, WIRE_KEY_CAPABILITY_VIA, wire_text(via(a, PROBE_CAPABILITY)));
-	declaration_add_text(d, WIRE_KEY_FS_VIA, wire_text(via(a, PROBE_FS)));
-	declaration_add_uint(d, WIRE_KEY_HEARTBEAT_MS, a->options->heartbeat_ms);
-	declaration_add_uint(d, WIRE_KEY_QUEUE_CAPACITY, a->options->queue);
-}
-
-/* The first frame of a connection. What is queued already comes behind it, so next_seq is its. */
-static void greet(struct agent *a)
-{
-	struct declaration d = telemetry(a, WIRE_TELEMETRY_HELLO);
+	const struct delivery_greeting greeting = delivery_connected(&a->delivery, now_ns);
 	uint8_t frame[WIRE_FRAME_SEND_MAX];
+	struct declaration d;
 	int n = 0;
 
+	a->taken = 0;
+	a->channel.progress_only = a->delivery.mode == DELIVERY_ACKNOWLEDGED;
 	if (a->options->content_version >= WIRE_VERSION_2) {
-		fill_hello(a, &d);
-		declaration_add_uint(&d, WIRE_KEY_NEXT_SEQ, event_queue_wire_seq(a->queue));
+		fill_hello(a, &greeting, &d);
+		declaration_add_uint(&d, WIRE_KEY_NEXT_SEQ, greeting.next_seq);
 		n = wire_encode(&d, frame, sizeof(frame));
 	}
-	announcement_changed(a);
-	a->new_hello_due = false;
 	channel_greet(&a->channel, frame, n > 0 ? (size_t)n : 0);
 }
 
-/* A source changed while connected: another hello of the same session, in its place in the queue.
- */
+/* What hello says has changed: another one of the same session, in its place in the queue. */
 static void greet_again(struct agent *a)
 {
-	struct declaration d = telemetry(a, WIRE_TELEMETRY_HELLO);
+	const struct delivery_greeting greeting = delivery_greeting(&a->delivery);
+	struct declaration d;
 
-	if (a->options->content_version < WIRE_VERSION_2) {
-		a->new_hello_due = false;
+	a->new_hello_due = false;
+	if (a->options->content_version < WIRE_VERSION_2)
 		return;
-	}
-	fill_hello(a, &d);
-	if (event_queue_put_telemetry(a->queue, &d) == 0)
-		a->new_hello_due = false;
+	fill_hello(a, &greeting, &d);
+	if (event_queue_put_telemetry(a->queue, &d) < 0)
+		a->new_hello_due = true;
 }
 
-static uint64_t dropped_total(const struct event_queue_totals *t)
+/* Between connections nobody reads them, and they would only take room in the queue. */
+static bool telemetry_is_read(const struct agent *a)
 {
-	return t->dropped[DROP_QUEUE_FULL] + t->dropped[DROP_TOO_LARGE] + t->dropped[DROP_CHANNEL];
-}
-
-static void add_totals(const struct agent *a, struct declaration *d)
-{
-	const struct event_queue_totals *t = event_queue_totals(a->queue);
-
-	declaration_add_uint(d, WIRE_KEY_OBSERVED, t->observed);
-	declaration_add_uint(d, WIRE_KEY_SENT, t->sent);
-	declaration_add_uint(d, WIRE_KEY_DROPPED, dropped_total(t));
+	return a->channel.state == CHANNEL_OPEN && !a->delivery.finishing;
 }
 
 static void heartbeat(struct agent *a)
 {
-	struct declaration d = telemetry(a, WIRE_TELEMETRY_HEARTBEAT);
+	const bool process_ok = families_check(&a->families);
+	struct declaration d;
 
-	for (int f = 0; f < _PROBE_FAMILY_MAX; f++) {
-		struct probe *p = a->probes[f];
-		bool ok = p && (!p->ops->check || p->ops->check(p, a->queue) > 0);
-
-		if (f == PROBE_PROCESS)
-			a->process_ok = ok;
-	}
-	/* What a check found out or began, a drain goes on with. */
-	all_due(a);
-	/* Without a connection nobody hears it, and it would only take room in the queue. */
-	if (!channel_connected(&a->channel))
+	if (!telemetry_is_read(a))
 		return;
-	add_totals(a, &d);
-	declaration_add_uint(&d, WIRE_KEY_KERNEL_LOST,
-			     event_queue_totals(a->queue)->dropped[DROP_KERNEL_OVERRUN]);
-	declaration_add_uint(&d, WIRE_KEY_QUEUE_PEAK, event_queue_take_peak(a->queue));
-	declaration_add_bool(&d, WIRE_KEY_PROCESS_OK, a->process_ok);
+	telemetry_heartbeat(&a->telemetry, event_queue_totals(a->queue),
+			    event_queue_take_peak(a->queue), process_ok, &d);
 	/* When there is no room for it, the host is behind by a whole queue and knows we live. */
 	event_queue_put_telemetry(a->queue, &d);
 }
 
 static void receipt(struct agent *a)
 {
-	struct declaration d = telemetry(a, WIRE_TELEMETRY_DROPPED);
+	struct declaration d;
 
+	telemetry_receipt(&a->telemetry, &d);
 	event_queue_put_receipt(a->queue, &d);
+}
+
+/* ---- delivery ---- */
+
+static void follow(struct agent *a, enum delivery_verdict verdict, uint64_t now_ns)
+{
+	switch (verdict) {
+	case DELIVERY_GO_ON: break;
+	case DELIVERY_PROGRESSED: channel_progress(&a->channel); break;
+	case DELIVERY_SAY_SO: a->new_hello_due = true; break;
+	case DELIVERY_RECONNECT:
+		log_notice("msg=\"new session\" session=%s", a->delivery.session);
+		channel_reconnect(&a->channel, now_ns);
+		break;
+	}
+	a->channel.progress_only = a->delivery.mode == DELIVERY_ACKNOWLEDGED;
 }
 
 /* ---- the clock ---- */
 
 static void tick(struct agent *a, uint64_t now_ns)
 {
+	const uint64_t folded_ns = event_queue_folded_ns(a->queue);
+
 	if (a->ready && now_ns >= a->heartbeat_at_ns) {
 		heartbeat(a);
 		a->heartbeat_at_ns = now_ns + a->options->heartbeat_ms * NSEC_PER_MSEC;
 	}
+	if (folded_ns > 0 && now_ns >= folded_ns)
+		event_queue_flush_folded(a->queue, now_ns);
 	if (event_queue_receipt_due(a->queue, now_ns))
 		receipt(a);
-	if (a->new_hello_due && a->channel.state == CHANNEL_OPEN)
+	follow(a, delivery_tick(&a->delivery, now_ns), now_ns);
+	if (a->new_hello_due && telemetry_is_read(a))
 		greet_again(a);
 }
 
@@ -358,10 +179,16 @@ static void arm_timer_for(struct agent *a, uint64_t at_ns)
 /* The timer is armed for the next thing due, so that an idle agent wakes for heartbeats only. */
 static void arm_timer(struct agent *a, uint64_t now_ns)
 {
+	const uint64_t deadlines[] = {
+		a->channel.deadline_ns,
+		delivery_deadline_ns(&a->delivery),
+		event_queue_folded_ns(a->queue),
+	};
 	uint64_t next = a->ready ? a->heartbeat_at_ns : a->give_up_at_ns;
 
-	if (a->channel.deadline_ns > 0)
-		next = MIN(next, a->channel.deadline_ns);
+	for (size_t i = 0; i < ARRAY_SIZE(deadlines); i++)
+		if (deadlines[i] > 0)
+			next = MIN(next, deadlines[i]);
 	if (event_queue_receipt_pending(a->queue))
 		next = MIN(next, now_ns + EVENT_QUEUE_RECEIPT_MS * NSEC_PER_MSEC);
 	arm_timer_for(a, next);
@@ -377,35 +204,39 @@ static void log_lost(const struct agent *a)
 		   error ? strerror(error) : "the host closed it");
 }
 
-static void turn_channel(struct agent *a, uint64_t now_ns, void (*on_ready)(void *), void *ctx)
+static void greeted(struct agent *a, uint64_t now_ns)
 {
-	for (;;) {
-		switch (channel_turn(&a->channel, a->queue, now_ns)) {
-		case CHANNEL_NOTHING: return;
-		case CHANNEL_CONNECTED: greet(a); break;
-		case CHANNEL_READY:
-			log_info("msg=\"connected\" address=%s session=%s",
-				 a->options->address_text, a->session);
-			if (!a->ready) {
-				a->ready = true;
-				a->heartbeat_at_ns =
-					now_ns + a->options->heartbeat_ms * NSEC_PER_MSEC;
-				begin_observing(a);
-				on_ready(ctx);
-			}
+	log_info("msg=\"connected\" address=%s session=%s", a->options->address_text,
+		 a->delivery.session);
+	if (a->ready)
+		return;
+	a->ready = true;
+	a->heartbeat_at_ns = now_ns + a->options->heartbeat_ms * NSEC_PER_MSEC;
+	families_observe(&a->families);
+}
+
+static void turn_channel(struct agent *a, uint64_t now_ns)
+{
+	enum channel_event event;
+
+	while ((event = channel_turn(&a->channel, a->queue, now_ns)) != CHANNEL_NOTHING) {
+		switch (event) {
+		case CHANNEL_CONNECTED: greet(a, now_ns); break;
+		case CHANNEL_READY: greeted(a, now_ns); break;
+		case CHANNEL_SETTLED:
+			follow(a, delivery_settled(&a->delivery, a->channel.settled, now_ns),
+			       now_ns);
 			break;
 		case CHANNEL_LOST:
 			log_lost(a);
-			event_queue_connection_lost(a->queue);
-			/* The connection was reset under us as a snapshot does it: a clone may go
-			 * on with this session, so this one begins a new. */
-			if (a->channel.reset && a->ready) {
-				new_session_id(a);
-				event_queue_new_session(a->queue);
-			}
+			delivery_lost(&a->delivery, a->channel.reset);
 			break;
+		case CHANNEL_NOTHING: break;
 		}
 	}
+	if (a->channel.taken != a->taken && a->channel.state == CHANNEL_OPEN)
+		follow(a, delivery_taken(&a->delivery, now_ns), now_ns);
+	a->taken = a->channel.taken;
 }
 
 /* ---- what epoll names ---- */
@@ -436,7 +267,7 @@ static void sleep_until_something(struct agent *a, int timeout)
 	/* Interrupted, as by having been stopped: what happened meanwhile comes before the clock.
 	 */
 	if (n < 0)
-		all_due(a);
+		families_all_due(&a->families);
 	for (int i = 0; i < n; i++) {
 		const void *tag = events[i].data.ptr;
 
@@ -446,26 +277,38 @@ static void sleep_until_something(struct agent *a, int timeout)
 			take_timer(a);
 		else if (tag == &a->channel)
 			a->channel.readable = events[i].events & ~(uint32_t)EPOLLOUT;
-		for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
-			if (tag == a->probes[f])
-				a->due[f] = true;
+		else
+			families_ready(&a->families, tag);
 	}
 }
 
 /* ---- start and end ---- */
 
-/* Sends what is queued, until then at the latest. */
-static void flush_queue(struct agent *a, uint64_t until_ns)
+static bool is_open(const struct agent *a)
+{
+	return a->channel.state == CHANNEL_OPEN;
+}
+
+/* Goes on with the channel alone while the condition holds, until then at the latest. */
+static void serve_channel(struct agent *a, bool (*wanted)(const struct agent *), uint64_t until_ns)
 {
 	uint64_t now_ns;
 
-	while (a->channel.state == CHANNEL_OPEN && !event_queue_empty(a->queue) &&
-	       (now_ns = monotonic_ns()) < until_ns) {
-		if (channel_turn(&a->channel, a->queue, now_ns) == CHANNEL_LOST)
-			break;
-		if (!event_queue_empty(a->queue))
+	while (is_open(a) && wanted(a) && (now_ns = monotonic_ns()) < until_ns) {
+		turn_channel(a, now_ns);
+		if (is_open(a) && wanted(a))
 			sleep_until_something(a, 10);
 	}
+}
+
+static bool has_unsent(const struct agent *a)
+{
+	return !event_queue_all_sent(a->queue);
+}
+
+static bool has_unsettled(const struct agent *a)
+{
+	return delivery_awaits(&a->delivery);
 }
 
 /* Sends meanwhile, so that the queue has room. What is not reached in time counts as lost. */
@@ -473,40 +316,37 @@ static void drain_to_the_end(struct agent *a, uint64_t until_ns)
 {
 	uint64_t now_ns;
 
-	all_due(a);
+	families_all_due(&a->families);
 	do {
-		drain_sources(a);
+		families_drain(&a->families);
 		now_ns = monotonic_ns();
-		if (a->channel.state == CHANNEL_OPEN)
-			channel_turn(&a->channel, a->queue, now_ns);
-	} while (any_due(a) && now_ns < until_ns);
-	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
-		if (a->due[f])
-			event_queue_kernel_lost(a->queue, (enum probe_family)f, 1);
+		if (is_open(a))
+			turn_channel(a, now_ns);
+	} while (families_any_due(&a->families) && now_ns < until_ns);
+	families_flush(&a->families);
+	event_queue_flush_folded(a->queue, UINT64_MAX);
 }
 
 static void say_bye(struct agent *a)
 {
-	struct declaration d = telemetry(a, WIRE_TELEMETRY_BYE);
 	const uint64_t now_ns = monotonic_ns();
 	const uint64_t until_ns = now_ns + BYE_FLUSH_MS * NSEC_PER_MSEC;
+	struct declaration d;
 
 	/* What the sources hold still counts as observed, and as sent once it is. */
 	drain_to_the_end(a, now_ns + BYE_DRAIN_MS * NSEC_PER_MSEC);
 	if (event_queue_receipt_pending(a->queue))
 		receipt(a);
-	flush_queue(a, until_ns);
-	declaration_add_text(&d, WIRE_KEY_REASON, wire_text("SIGTERM"));
-	add_totals(a, &d);
+	serve_channel(a, has_unsent, until_ns);
+	telemetry_bye(&a->telemetry, event_queue_totals(a->queue), "SIGTERM", &d);
 	event_queue_put_telemetry(a->queue, &d);
-	flush_queue(a, until_ns);
+	serve_channel(a, has_unsent, until_ns);
+	serve_channel(a, has_unsettled, monotonic_ns() + BYE_SETTLE_MS * NSEC_PER_MSEC);
 }
 
 static void agent_done(struct agent *a)
 {
-	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
-		if (a->probes[f])
-			a->probes[f]->ops->close(a->probes[f]);
+	families_close(&a->families);
 	channel_close(&a->channel);
 	event_queue_free(a->queue);
 	close_fd(a->signal_fd);
@@ -525,7 +365,6 @@ static int agent_init(struct agent *a, const struct options *options)
 		.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC),
 		.signal_fd = -1,
 		.channel = {.fd = -1},
-		.process_ok = true,
 	};
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
@@ -533,18 +372,17 @@ static int agent_init(struct agent *a, const struct options *options)
 	a->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (a->epoll_fd < 0 || a->timer_fd < 0 || a->signal_fd < 0)
 		return -errno;
-	r = watch(a, EPOLL_CTL_ADD, a->timer_fd, EPOLLIN, &a->timer_fd);
+	r = watch(a, a->timer_fd, &a->timer_fd);
 	if (r == 0)
-		r = watch(a, EPOLL_CTL_ADD, a->signal_fd, EPOLLIN, &a->signal_fd);
+		r = watch(a, a->signal_fd, &a->signal_fd);
 	if (r < 0)
 		return r;
 	a->queue = event_queue_new(options->queue, (uint16_t)options->content_version);
 	if (!a->queue)
 		return -ENOMEM;
-	uname(&a->uts);
-	r = proc_read_file("/proc/sys/kernel/random/boot_id", a->boot_id, BOOT_ID_SIZE);
-	a->boot_id[MAX(r, 0)] = '\0';
-	new_session_id(a);
+	families_init(&a->families, options, a->queue, a->epoll_fd);
+	telemetry_init(&a->telemetry, options);
+	delivery_init(&a->delivery, a->queue, (uint16_t)options->content_version);
 	channel_init(&a->channel, &options->address, a->epoll_fd);
 	return 0;
 }
@@ -564,9 +402,10 @@ static void log_not_ready(const struct agent *a)
 /* Returns the exit status, or -1 to go on. */
 static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 {
+	const bool was_ready = a->ready;
 	uint64_t now_ns;
 
-	sleep_until_something(a, any_due(a) ? 0 : -1);
+	sleep_until_something(a, families_any_due(&a->families) ? 0 : -1);
 	if (a->broken)
 		return EXIT_NOT_READY;
 	if (a->terminated) {
@@ -574,11 +413,15 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 		return EXIT_SUCCESS;
 	}
 	/* Before it is ready nothing is reported: what queues up in the sources waits there. */
-	if (a->ready)
-		drain_sources(a);
+	if (a->ready) {
+		families_drain(&a->families);
+		a->new_hello_due |= families_news(&a->families);
+	}
 	now_ns = monotonic_ns();
 	tick(a, now_ns);
-	turn_channel(a, now_ns, on_ready, ctx);
+	turn_channel(a, now_ns);
+	if (a->ready && !was_ready)
+		on_ready(ctx);
 	if (!a->ready && now_ns >= a->give_up_at_ns) {
 		log_not_ready(a);
 		return EXIT_NOT_READY;
@@ -598,13 +441,11 @@ int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *
 		agent_done(&a);
 		return EXIT_NOT_READY;
 	}
-	for (int f = 0; f < _PROBE_FAMILY_MAX && r == 0; f++)
-		r = open_family(&a, (enum probe_family)f, probe_table);
-	if (r < 0) {
+	if (families_open(&a.families) < 0) {
 		agent_done(&a);
 		return EXIT_NOT_READY;
 	}
-	r = harden((const struct probe *const *)a.probes, _PROBE_FAMILY_MAX, why);
+	r = harden((const struct probe *const *)a.families.probes, _PROBE_FAMILY_MAX, why);
 	if (r < 0)
 		log_warning("msg=\"cannot harden the agent wholly\" why=\"%s\"", why);
 	a.give_up_at_ns = monotonic_ns() + options->ready_timeout_ms * NSEC_PER_MSEC;
@@ -614,31 +455,4 @@ int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *
 		status = turn(&a, on_ready, ctx);
 	agent_done(&a);
 	return status;
-}
-
-int agent_probe(const struct options *options)
-{
-	static const char *const families[] = {
-		[PROBE_PROCESS] = "process",
-		[PROBE_NET] = "net",
-		[PROBE_CAPABILITY] = "capability",
-		[PROBE_FS] = "fs",
-	};
-
-	for (const struct probe_ops *const *p = probe_table; *p; p++) {
-		char why[PROBE_WHY_MAX] = "";
-		struct probe *probe = NULL;
-		int r = (*p)->open(&options->probes, &probe, why);
-
-		if (r == 0)
-			(*p)->close(probe);
-		if (r == 0)
-			printf("%-10s %-14s available: %s; misses: %s%s\n", families[(*p)->family],
-			       (*p)->via, (*p)->uses, (*p)->misses,
-			       (*p)->opt_in ? "; only when asked for" : "");
-		else
-			printf("%-10s %-14s not available: %s (%s)\n", families[(*p)->family],
-			       (*p)->via, why, strerror(-r));
-	}
-	return EXIT_SUCCESS;
 }

@@ -90,8 +90,19 @@ void channel_close(struct channel *ch)
 {
 	/* Closing takes the descriptor out of the epoll set. */
 	close_fd(take_fd(&ch->fd));
-	ch->wants_out = ch->readable = false;
+	ch->wants_out = ch->readable = ch->ended = ch->settled_due = false;
 	ch->state = CHANNEL_WAITING;
+}
+
+void channel_progress(struct channel *ch)
+{
+	ch->backoff_ms = CHANNEL_BACKOFF_MIN_MS;
+}
+
+void channel_reconnect(struct channel *ch, uint64_t now_ns)
+{
+	channel_close(ch);
+	ch->deadline_ns = now_ns;
 }
 
 /* Half of the back-off for certain, the other half at random (xorshift64). */
@@ -109,10 +120,11 @@ static enum channel_event give_up(struct channel *ch, int error, uint64_t now_ns
 {
 	const bool was_connected = channel_connected(ch);
 
-	if (was_connected && now_ns - ch->connected_ns >= CHANNEL_GOOD_MS * NSEC_PER_MSEC)
+	if (was_connected && !ch->progress_only &&
+	    now_ns - ch->connected_ns >= CHANNEL_GOOD_MS * NSEC_PER_MSEC)
 		ch->backoff_ms = CHANNEL_BACKOFF_MIN_MS;
 	if (was_connected)
-		ch->reset = error == ECONNRESET;
+		ch->reset = error == ECONNRESET && ch->address.any.sa_family == AF_VSOCK;
 	ch->last_errno = error;
 	channel_close(ch);
 	ch->deadline_ns = now_ns + jittered_ns(ch);
@@ -138,7 +150,9 @@ static enum channel_event connected(struct channel *ch, uint64_t now_ns)
 	ch->state = CHANNEL_GREETING;
 	ch->connected_ns = now_ns;
 	ch->deadline_ns = 0;
-	ch->hello_len = ch->hello_sent = 0;
+	ch->hello_len = ch->hello_sent = ch->ack_len = 0;
+	ch->taken = 0;
+	ch->deaf = false;
 	return CHANNEL_CONNECTED;
 }
 
@@ -177,10 +191,29 @@ static enum channel_event finish_connect(struct channel *ch, uint64_t now_ns)
 	return now_ns >= ch->deadline_ns ? give_up(ch, ETIMEDOUT, now_ns) : CHANNEL_NOTHING;
 }
 
-/* Throw away what the host sent. Returns 1 at the end of the stream, 0, or a negative errno. */
-static int discard_input(struct channel *ch)
+/* Of several acknowledgements the last one counts: they only grow. */
+static void take_bytes(struct channel *ch, const uint8_t *data, size_t len)
 {
-	char buf[256];
+	for (size_t i = 0; i < len && !ch->deaf; i++) {
+		if (ch->ack_len == 0 && data[i] == WIRE_LIVENESS_BYTE)
+			continue;
+		if (ch->ack_len == 0 && data[i] != WIRE_ACK_BYTE) {
+			ch->deaf = true;
+			break;
+		}
+		ch->ack[ch->ack_len++] = data[i];
+		if (ch->ack_len < WIRE_ACK_SIZE)
+			continue;
+		ch->ack_len = 0;
+		ch->settled = wire_ack_decode(ch->ack);
+		ch->settled_due = true;
+	}
+}
+
+/* Read what the host sent. Returns 1 at the end of the stream, 0, or a negative errno. */
+static int read_input(struct channel *ch)
+{
+	uint8_t buf[256];
 
 	for (unsigned i = 0; i < READ_CALLS_MAX; i++) {
 		ssize_t n = recv(ch->fd, buf, sizeof(buf), MSG_DONTWAIT);
@@ -191,6 +224,7 @@ static int discard_input(struct channel *ch)
 			continue;
 		if (n < 0)
 			return errno == EAGAIN ? 0 : -errno;
+		take_bytes(ch, buf, (size_t)n);
 	}
 	return 0;
 }
@@ -211,6 +245,18 @@ static ssize_t send_some(int fd, struct iovec *iov, size_t n)
 	return sent;
 }
 
+/* A send failed. What the host settled before that can still be read. */
+static enum channel_event end(struct channel *ch, int error, uint64_t now_ns)
+{
+	read_input(ch);
+	ch->ended = true;
+	ch->end_error = error;
+	if (!ch->settled_due)
+		return give_up(ch, error, now_ns);
+	ch->settled_due = false;
+	return CHANNEL_SETTLED;
+}
+
 static enum channel_event send_hello(struct channel *ch, uint64_t now_ns)
 {
 	while (ch->hello_sent < ch->hello_len) {
@@ -219,12 +265,13 @@ static enum channel_event send_hello(struct channel *ch, uint64_t now_ns)
 		ssize_t n = send_some(ch->fd, &iov, 1);
 
 		if (n < 0)
-			return give_up(ch, (int)-n, now_ns);
+			return end(ch, (int)-n, now_ns);
 		if (n == 0) {
 			arm(ch, true);
 			return CHANNEL_NOTHING;
 		}
 		ch->hello_sent += (size_t)n;
+		ch->taken += (size_t)n;
 	}
 	ch->state = CHANNEL_OPEN;
 	return CHANNEL_READY;
@@ -243,10 +290,11 @@ static enum channel_event send_queue(struct channel *ch, struct event_queue *q, 
 		}
 		n = send_some(ch->fd, iov, n_iov);
 		if (n < 0)
-			return give_up(ch, (int)-n, now_ns);
+			return end(ch, (int)-n, now_ns);
 		if (n == 0)
 			break;
 		event_queue_sent(q, (size_t)n);
+		ch->taken += (size_t)n;
 	}
 	/* Full, or this turn's share is used: EPOLLOUT says when there is room. */
 	arm(ch, true);
@@ -262,9 +310,18 @@ enum channel_event channel_turn(struct channel *ch, struct event_queue *q, uint6
 	if (ch->state == CHANNEL_CONNECTING)
 		return finish_connect(ch, now_ns);
 	if (ch->readable)
-		r = discard_input(ch);
+		r = read_input(ch);
 	ch->readable = false;
-	if (r != 0)
-		return give_up(ch, r < 0 ? -r : 0, now_ns);
+	if (r != 0) {
+		ch->ended = true;
+		ch->end_error = r < 0 ? -r : 0;
+	}
+	/* What the host settled before the end counts. */
+	if (ch->settled_due) {
+		ch->settled_due = false;
+		return CHANNEL_SETTLED;
+	}
+	if (ch->ended)
+		return give_up(ch, ch->end_error, now_ns);
 	return ch->state == CHANNEL_GREETING ? send_hello(ch, now_ns) : send_queue(ch, q, now_ns);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The one connection to the host: AF_VSOCK, or a Unix socket for tests and other VMMs. Non-blocking
- * from socket(2) on; it connects, sends its hello and then what the queue holds, reads and throws
- * away whatever the host sends, and connects again for ever with exponential back-off.
+ * from socket(2) on; it connects, sends its hello and then what the queue holds, reads the host's
+ * acknowledgements, and connects again for ever with exponential back-off.
  *
  * Never blocks, never logs. Single-threaded, owned by the agent's loop, which calls
  * channel_turn() once a turn; the descriptor is in the loop's epoll set as long as it is open.
@@ -50,6 +50,7 @@ enum channel_event {
 	CHANNEL_NOTHING,
 	CHANNEL_CONNECTED, /* now call channel_greet() */
 	CHANNEL_READY,	   /* hello is sent */
+	CHANNEL_SETTLED,   /* the host acknowledged: ch->settled is new */
 	CHANNEL_LOST,	   /* was connected and is not any more */
 };
 
@@ -62,7 +63,19 @@ struct channel {
 	uint64_t connected_ns; /* when it was connected */
 	uint32_t backoff_ms;
 	uint64_t random; /* for the jitter */
-	bool reset; /* the last connection ended as a VM snapshot ends it: ECONNRESET when open */
+	/* The last connection ended as a VM snapshot ends it: ECONNRESET on established AF_VSOCK.
+	 */
+	bool reset;
+	/* The back-off begins anew only by channel_progress(), not because a connection lasted. */
+	bool progress_only;
+	bool ended; /* end_error is how, once what was read before it is reported */
+	int end_error;
+	bool settled_due; /* settled is not reported yet */
+	bool deaf;	  /* the host sent something that is no message: the rest is ignored */
+	uint64_t settled; /* of the newest acknowledgement */
+	uint64_t taken;	  /* bytes that the host took on this connection */
+	size_t ack_len;	  /* bytes of an acknowledgement that is still incomplete */
+	uint8_t ack[WIRE_ACK_SIZE];
 	bool wants_out; /* EPOLLOUT is armed */
 	bool readable;	/* the loop's: epoll named it, so there is something to read, or its end */
 	int last_errno; /* why the last attempt or connection ended; 0: the host closed it */
@@ -81,6 +94,11 @@ void channel_greet(struct channel *ch, const uint8_t *frame, size_t len);
  * one event; call it again until CHANNEL_NOTHING.
  */
 enum channel_event channel_turn(struct channel *ch, struct event_queue *q, uint64_t now_ns);
+
+/* The host settled something: the next back-off starts from the minimum. */
+void channel_progress(struct channel *ch);
+/* End this connection and begin another one at once. */
+void channel_reconnect(struct channel *ch, uint64_t now_ns);
 
 static inline bool channel_connected(const struct channel *ch)
 {

@@ -88,6 +88,12 @@ struct probe_ops {
 	 */
 	int (*check)(struct probe *probe, struct event_queue *q);
 
+	/*
+	 * Report what waits for something else; called before close(). Optional: most sources let
+	 * nothing wait.
+	 */
+	void (*flush)(struct probe *probe, struct event_queue *q);
+
 	/* Undo what open() did and free the probe. */
 	void (*close)(struct probe *probe);
 

@@ -21,12 +21,29 @@ AGENT = os.environ["CELLOS_AGENT"]
 
 
 class Connection:
-    """One connection of the agent, frame by frame."""
+    """One connection of the agent, frame by frame. A host that acknowledges settles each frame when
+    the test takes it; its memory of the sessions is the host's."""
 
-    def __init__(self, sock):
+    def __init__(self, sock, settled=None):
         self.sock = sock
         self.data = b""
         self.closed = False
+        self.settled = settled  # session -> number; None: acknowledges nothing by itself
+        self.session = None
+
+    def ack(self, number):
+        try:
+            self.sock.sendall(b"\x01" + struct.pack("<Q", number))
+        except OSError:
+            pass  # the agent is gone already
+
+    def settle(self, frame):
+        if frame["probe_source"] == "telemetry.hello":
+            self.session = frame["detail"]["session"]
+            self.ack(self.settled.setdefault(self.session, 0))
+        elif frame.get("seq", 0) > self.settled.get(self.session, 2**64):
+            self.settled[self.session] = frame["seq"]
+            self.ack(frame["seq"])
 
     def read(self, timeout):
         """Read once; False at the time-out or the end."""
@@ -51,7 +68,10 @@ class Connection:
                 (length,) = struct.unpack("<I", self.data[:4])
                 if len(self.data) >= 4 + length:
                     body, self.data = self.data[4:4 + length], self.data[4 + length:]
-                    return cbor2.loads(body)
+                    frame = cbor2.loads(body)
+                    if self.settled is not None:
+                        self.settle(frame)
+                    return frame
             if self.closed or not self.read(until - time.monotonic()):
                 if self.closed or time.monotonic() >= until:
                     return None
@@ -84,8 +104,8 @@ class Connection:
         return struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0]
 
     def reset(self):
-        """End it as a VM snapshot does: the guest's side sees ECONNRESET. A Unix socket gives that
-        when it is closed with bytes unread, so it must not be drained before."""
+        """The guest's side sees ECONNRESET. A Unix socket gives that when it is closed with bytes
+        unread, so it must not be drained before."""
         self.sock.close()
 
     def close(self):
@@ -93,9 +113,10 @@ class Connection:
 
 
 class Host:
-    """A listening socket and a folder of its own."""
+    """A listening socket and a folder of its own. acks: it settles what is read from it."""
 
-    def __init__(self):
+    def __init__(self, acks=True):
+        self.settled = {} if acks else None
         self.dir = tempfile.TemporaryDirectory(prefix="cellos-agent-")
         self.path = os.path.join(self.dir.name, "v.sock_9001")
         self.listen()
@@ -113,7 +134,7 @@ class Host:
         self.sock.settimeout(timeout)
         sock, _ = self.sock.accept()
         sock.settimeout(None)
-        return Connection(sock)
+        return Connection(sock, self.settled)
 
     def file(self, name):
         return os.path.join(self.dir.name, name)

@@ -26,7 +26,7 @@ def hello_is_first():
         assert detail["next_seq"] == 1 and detail["process_via"] == "proc-walk"
         assert detail["net_via"] == "none" and detail["fs_via"] == "none"
         assert detail["kernel"] == os.uname().release and detail["arch"] == os.uname().machine
-        assert detail["heartbeat_ms"] == 200 and detail["queue_capacity"] == 1024
+        assert detail["heartbeat_ms"] == 200 and detail["queue_capacity"] == 8192
         with open("/proc/sys/kernel/random/boot_id") as f:
             assert detail["boot_id"] == f.read().strip()
 

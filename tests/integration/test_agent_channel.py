@@ -2,6 +2,7 @@
 """The agent's channel when the host closes, resets, stalls, stays away and comes back."""
 
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -28,12 +29,21 @@ def observations(frames):
     return [f for f in frames if f["probe_source"] == "fs.inotify_fired"]
 
 
+def named(name):
+    return lambda f: f.get("detail", {}).get("name") == name
+
+
+def numbers(frames):
+    return [f["seq"] for f in frames if "seq" in f]
+
+
 def the_session_goes_on_after_a_close():
     with Host() as host:
         folder, options = files(host)
         with Agent(host, *options):
             conn = host.accept()
-            session = conn.frame()["detail"]["session"]
+            first = conn.frame()["detail"]
+            assert first["acks"] is True and first["next_seq"] == 1 and first["assigned"] == 1
             touch(folder, "a")
             assert conn.until(source("fs.inotify_fired"))[-1]["seq"] == 1
             conn.close()
@@ -41,32 +51,214 @@ def the_session_goes_on_after_a_close():
             conn = host.accept()
             hello = conn.frame()
             assert hello["probe_source"] == "telemetry.hello", "first on every connection"
-            assert hello["detail"]["session"] == session
-            assert hello["detail"]["next_seq"] == 2, "the oldest that is still to come"
+            assert hello["detail"]["session"] == first["session"]
+            assert hello["detail"]["next_seq"] == 2, "the oldest that is not settled"
             touch(folder, "d")
-            got = conn.until(lambda f: f.get("detail", {}).get("name") == "d")
-            assert [f["seq"] for f in observations(got)] == [2, 3, 4], "queued ones survive"
+            assert numbers(conn.until(named("d"))) == [2, 3, 4], "queued ones survive"
 
 
-def a_reset_begins_a_new_session():
+def what_is_not_settled_comes_again():
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options):
+            conn = host.accept()
+            conn.frame()
+            conn.ack(0)
+            touch(folder, "a", "b", "c")
+            conn.until(named("c"))
+            conn.ack(1)
+            conn.close()
+            conn = host.accept()
+            hello = conn.frame()["detail"]
+            assert hello["next_seq"] == 2 and hello["assigned"] == 4, hello
+            again = [conn.frame(), conn.frame()]
+            assert numbers(again) == [2, 3], "directly after hello, ascending"
+            assert [f["detail"]["name"] for f in again] == ["b", "c"]
+            # What the host says late, or twice, or about less than before, changes nothing.
+            for number in (3, 3, 1, 0, 2):
+                conn.ack(number)
+            touch(folder, "d")
+            assert numbers(conn.until(named("d"))) == [4]
+            conn.ack(4)
+            conn.close()
+            assert host.accept().frame()["detail"]["next_seq"] == 5
+
+
+def an_acknowledgement_can_come_in_pieces():
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options) as agent:
+            conn = host.accept()
+            conn.frame()
+            touch(folder, "a", "b")
+            conn.until(named("b"))
+            for byte in b"\0" + b"\x01" + struct.pack("<Q", 1) + b"\0\0" + b"\x01" + struct.pack("<Q", 2):
+                conn.sock.sendall(bytes([byte]))
+                agent.wait_idle()
+            conn.close()
+            assert host.accept().frame()["detail"]["next_seq"] == 3
+
+
+def another_byte_makes_it_deaf():
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options):
+            conn = host.accept()
+            conn.frame()
+            conn.ack(0)
+            touch(folder, "a", "b")
+            conn.until(named("b"))
+            conn.ack(1)
+            conn.sock.sendall(b"\x02")
+            conn.ack(2)
+            conn.close()
+            assert host.accept().frame()["detail"]["next_seq"] == 2
+
+
+def a_host_that_was_set_back():
+    """It has less than it said before: what the agent was told is settled is gone for good."""
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options):
+            conn = host.accept()
+            session = conn.frame()["detail"]["session"]
+            conn.ack(0)
+            touch(folder, "a", "b")
+            conn.until(named("b"))
+            conn.ack(2)
+            conn.close()
+            conn = host.accept()
+            hello = conn.frame()["detail"]
+            assert hello["session"] == session and hello["next_seq"] == 3
+            conn.ack(1)
+            touch(folder, "c")
+            assert numbers(conn.until(named("c"))) == [3]
+
+
+def a_guest_that_was_set_back():
+    """The host has more than was ever sent: another session, and everything again."""
+    for number in (3, 2**63 - 1, 2**64 - 1):
+        with Host(acks=False) as host:
+            folder, options = files(host)
+            with Agent(host, *options) as agent:
+                conn = host.accept()
+                session = conn.frame()["detail"]["session"]
+                conn.ack(0)
+                touch(folder, "a", "b")
+                conn.until(named("b"))
+                conn.ack(1)
+                agent.wait_idle()
+                conn.ack(number)
+                conn = host.accept()
+                hello = conn.frame()["detail"]
+                assert hello["session"] != session
+                assert hello["next_seq"] == 1 and hello["assigned"] == 2, hello
+                again = conn.frame()
+                assert again["seq"] == 1 and again["detail"]["name"] == "b"
+
+
+def a_poisoned_frame_is_given_up():
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options):
+            conn = host.accept()
+            conn.frame()
+            conn.ack(0)
+            touch(folder, "poison", "after")
+            for _ in range(5):
+                conn.until(named("poison"))
+                conn.close()
+                conn = host.accept(10)
+                hello = conn.frame()["detail"]
+            assert hello["next_seq"] == 2, hello
+            got = conn.until(source("telemetry.dropped"))
+            assert named("after")(got[0]) and got[0]["seq"] == 2
+            lost = got[-1]["detail"]
+            assert lost["channel"] == 1 and lost["first_seq"] == lost["last_seq"] == 1, lost
+            assert got[-1]["seq"] == 3, "a receipt has a number"
+
+
+def a_unix_reset_is_an_ordinary_end():
     with Host() as host:
         folder, options = files(host)
         with Agent(host, *options):
             conn = host.accept()
             session = conn.frame()["detail"]["session"]
-            touch(folder, "a", "b")
-            conn.until(lambda f: f.get("seq") == 2)
-            # Closed with bytes unread: the guest's side is reset, as by a VM snapshot.
+            touch(folder, "a")
+            conn.until(named("a"))
+            # Closed with bytes unread: the guest's side is reset.
             touch(folder, "unread")
             until(conn.waiting, "bytes that nobody has read")
             conn.reset()
-            touch(folder, "c")
             conn = host.accept()
             hello = conn.frame()
-            assert hello["detail"]["session"] != session and hello["detail"]["next_seq"] == 1
-            touch(folder, "d")
-            got = observations(conn.until(lambda f: f.get("detail", {}).get("name") == "d"))
-            assert [f["seq"] for f in got] == list(range(1, len(got) + 1)), got
+            assert hello["detail"]["session"] == session and hello["detail"]["next_seq"] == 2
+            assert numbers(conn.until(named("unread"))) == [2]
+
+
+def a_host_that_never_acknowledges():
+    """As the reference's listener: after 30 s of taking what it is sent, sent means settled."""
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options) as agent:
+            conn = host.accept()
+            session = conn.frame()["detail"]["session"]
+            touch(folder, "a")
+            hello = conn.until(source("telemetry.hello"))[-1]["detail"]
+            assert hello["acks"] is False and hello["session"] == session
+            conn.close()
+            conn = host.accept()
+            hello = conn.frame()["detail"]
+            assert hello["acks"] is True and hello["next_seq"] == 2, "another host is asked again"
+            touch(folder, "b")
+            assert numbers(conn.until(named("b"))) == [2]
+            agent.process.terminate()
+            assert conn.until(source("telemetry.bye"))[-1]["detail"]["dropped"] == 0
+
+
+def the_end_waits_for_its_acknowledgement():
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options) as agent:
+            conn = host.accept()
+            conn.frame()
+            conn.ack(0)
+            touch(folder, "a")
+            conn.until(named("a"))
+            agent.process.terminate()
+            conn.until(source("telemetry.bye"))
+            conn.ack(1)
+            assert agent.process.wait(PATIENCE) == 0
+        with Agent(host, *options) as agent:
+            conn = host.accept()
+            conn.frame()
+            conn.ack(0)
+            touch(folder, "b")
+            conn.until(named("b"))
+            begin = time.monotonic()
+            agent.process.terminate()
+            conn.until(source("telemetry.bye"))
+            assert agent.process.wait(PATIENCE) == 0, "but not for ever"
+            assert time.monotonic() - begin >= 0.5
+
+
+def a_loop_of_one_process_is_folded():
+    with Host() as host:
+        folder, options = files(host)
+        path = os.path.join(folder, "again")
+        with Agent(host, *options) as agent:
+            conn = host.accept()
+            conn.frame()
+            changes = 200
+            for _ in range(changes // 2):  # two kinds in turn: inotify itself merges equal ones
+                os.mkdir(path)
+                os.rmdir(path)
+            agent.process.terminate()
+            frames = conn.until(source("telemetry.bye"))
+            got = observations(frames)
+            assert len(got) < changes / 2, got
+            assert sum(f["detail"].get("repeat", 1) for f in got) == changes, got
+            assert frames[-1]["detail"]["observed"] == frames[-1]["detail"]["sent"] == changes
 
 
 def it_comes_back_for_ever():
@@ -125,23 +317,20 @@ def receipts_are_the_gap():
                 while conn.waiting():
                     conn.read(0)
             agent.process.terminate()
-            while conn.read(PATIENCE):
-                pass
-            frames = []
-            while (f := conn.frame(0)) is not None:
-                frames.append(f)
+            frames = conn.until(source("telemetry.bye"))
             bye = frames[-1]
             assert bye["probe_source"] == "telemetry.bye"
-            seen = [f["seq"] for f in observations(frames)]
+            seen = numbers(frames)
             assert seen == sorted(set(seen))
             missing = bye["detail"]["next_seq"] - 1 - len(seen)
             receipts = [f["detail"] for f in of(frames, "telemetry.dropped")]
             told = sum(d["queue_full"] + d["too_large"] + d["channel"] for d in receipts)
             assert missing > 0 and told == missing, (missing, told)
             assert bye["detail"]["dropped"] == missing
-            numbers = set(range(1, bye["detail"]["next_seq"])) - set(seen)
-            assert min(d["first_seq"] for d in receipts) == min(numbers)
-            assert max(d["last_seq"] for d in receipts) == max(numbers)
+            lost = set(range(1, bye["detail"]["next_seq"])) - set(seen)
+            assert min(d["first_seq"] for d in receipts) == min(lost)
+            assert max(d["last_seq"] for d in receipts) == max(lost)
+            assert sum(d["fs"] for d in receipts) == missing
 
 
 def what_the_host_sends_is_thrown_away():
@@ -181,8 +370,12 @@ def children_are_not_slowed():
 
 
 if __name__ == "__main__":
-    sys.exit(main([the_session_goes_on_after_a_close, a_reset_begins_a_new_session,
-                   it_comes_back_for_ever, it_backs_off,
+    sys.exit(main([the_session_goes_on_after_a_close, what_is_not_settled_comes_again,
+                   an_acknowledgement_can_come_in_pieces, another_byte_makes_it_deaf,
+                   a_host_that_was_set_back, a_guest_that_was_set_back,
+                   a_poisoned_frame_is_given_up, a_unix_reset_is_an_ordinary_end,
+                   a_host_that_never_acknowledges, the_end_waits_for_its_acknowledgement,
+                   a_loop_of_one_process_is_folded, it_comes_back_for_ever, it_backs_off,
                    a_stalled_host_costs_events_and_each_is_told, receipts_are_the_gap,
                    what_the_host_sends_is_thrown_away, a_full_log_does_not_stop_it,
                    children_are_not_slowed]))

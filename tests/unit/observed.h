@@ -84,13 +84,29 @@ static inline void observed_add(struct observed *o, const struct declaration *d)
 		o->n++;
 }
 
-/* Move everything that is queued to the end of *o. */
+/* Folded observations as if they had not been folded: each of them again. */
+static inline void observed_add_all(struct observed *o, const struct declaration *d)
+{
+	uint64_t n = 1;
+
+	for (size_t i = 0; i < d->n_details; i++)
+		if (d->details[i].key == WIRE_KEY_REPEAT)
+			n = d->details[i].uint;
+	for (; n > 0; n--) {
+		observed_add(o, d);
+		if (o->n > 0)
+			o->events[o->n - 1].has &= ~(UINT64_C(1) << WIRE_KEY_REPEAT);
+	}
+}
+
+/* Move everything that is queued or folded to the end of *o. */
 static inline void observed_take(struct observed *o, struct event_queue *q)
 {
 	static uint8_t frames[1 << 20];
 	struct iovec iov[8];
 	size_t n;
 
+	event_queue_flush_folded(q, UINT64_MAX);
 	for (n = event_queue_peek(q, iov, 8); n; n = event_queue_peek(q, iov, 8)) {
 		size_t used = 0;
 
@@ -109,7 +125,7 @@ static inline void observed_take(struct observed *o, struct event_queue *q)
 			ck_assert_int_eq(
 				wire_decode(frames + at + WIRE_PREFIX_SIZE, len, &d, &refusal),
 				WIRE_OK);
-			observed_add(o, &d);
+			observed_add_all(o, &d);
 			at += WIRE_PREFIX_SIZE + len;
 		}
 	}

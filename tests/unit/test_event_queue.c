@@ -9,15 +9,18 @@
 #include <unistd.h>
 
 #include "common/util.h"
+#include "guest-agent/fold.h"
 #include "guest-agent/observation.h"
 #include "tests/unit/unit.h"
 
-/* What a host makes of a queue's frames. */
+/* What a host makes of a queue's frames: one session, repeats dropped by their number. */
 struct reader {
-	uint64_t frames, observations, receipts;
-	uint64_t last_seq, missing; /* of this session */
+	uint64_t frames, observations, receipts, heartbeats, repeats;
+	uint64_t next_seq; /* of the connection's hello; 0: as if it began with a new session */
+	uint64_t expected, last_seq, missing;
 	uint64_t receipted;
 	struct event_loss last;
+	struct declaration d; /* the newest frame; its texts are gone */
 };
 
 static uint64_t detail(const struct declaration *d, enum wire_key key)
@@ -28,38 +31,54 @@ static uint64_t detail(const struct declaration *d, enum wire_key key)
 	return 0;
 }
 
+static void read_receipt(struct reader *r, const struct declaration *d)
+{
+	r->receipts++;
+	r->receipted += detail(d, WIRE_KEY_QUEUE_FULL) + detail(d, WIRE_KEY_TOO_LARGE) +
+			detail(d, WIRE_KEY_CHANNEL);
+	r->last = (struct event_loss){
+		.count = {[DROP_QUEUE_FULL] = detail(d, WIRE_KEY_QUEUE_FULL),
+			  [DROP_TOO_LARGE] = detail(d, WIRE_KEY_TOO_LARGE),
+			  [DROP_CHANNEL] = detail(d, WIRE_KEY_CHANNEL),
+			  [DROP_KERNEL_OVERRUN] = detail(d, WIRE_KEY_KERNEL_OVERRUN)},
+		.family = {[PROBE_PROCESS] = detail(d, WIRE_KEY_PROCESS_LOST),
+			   [PROBE_NET] = detail(d, WIRE_KEY_NET_LOST),
+			   [PROBE_CAPABILITY] = detail(d, WIRE_KEY_CAPABILITY_LOST),
+			   [PROBE_FS] = detail(d, WIRE_KEY_FS_LOST)},
+		.first_seq = detail(d, WIRE_KEY_FIRST_SEQ),
+		.last_seq = detail(d, WIRE_KEY_LAST_SEQ),
+	};
+}
+
 static void read_frame(struct reader *r, const uint8_t *frame, size_t len)
 {
+	struct declaration *d = &r->d;
 	struct wire_refusal refusal;
-	struct declaration d;
 
 	ck_assert_uint_eq(wire_decode_length(frame), len - WIRE_PREFIX_SIZE);
-	ck_assert_int_eq(
-		wire_decode(frame + WIRE_PREFIX_SIZE, len - WIRE_PREFIX_SIZE, &d, &refusal),
-		WIRE_OK);
+	ck_assert_int_eq(wire_decode(frame + WIRE_PREFIX_SIZE, len - WIRE_PREFIX_SIZE, d, &refusal),
+			 WIRE_OK);
 	r->frames++;
-	if (wire_source_is_observation(d.source)) {
-		ck_assert_uint_gt(d.seq, r->last_seq);
-		r->missing += d.seq - r->last_seq - 1;
-		r->last_seq = d.seq;
-		r->observations++;
+	r->expected = MAX(r->expected, UINT64_C(1));
+	if (!wire_source_is_numbered(d->source)) {
+		/* Whatever comes after it has at least this number. */
+		ck_assert_uint_ge(detail(d, WIRE_KEY_NEXT_SEQ), r->last_seq + 1);
+		r->heartbeats++;
 		return;
 	}
-	/* Whatever comes behind it has at least this number. */
-	ck_assert_uint_ge(detail(&d, WIRE_KEY_NEXT_SEQ), r->last_seq + 1);
-	if (d.source != WIRE_TELEMETRY_DROPPED)
+	ck_assert_uint_gt(d->seq, r->last_seq);
+	r->last_seq = d->seq;
+	if (d->seq < r->expected) {
+		ck_assert_uint_ge(d->seq, r->next_seq);
+		r->repeats++;
 		return;
-	r->receipts++;
-	r->receipted += detail(&d, WIRE_KEY_QUEUE_FULL) + detail(&d, WIRE_KEY_TOO_LARGE) +
-			detail(&d, WIRE_KEY_CHANNEL);
-	r->last = (struct event_loss){
-		.count = {[DROP_QUEUE_FULL] = detail(&d, WIRE_KEY_QUEUE_FULL),
-			  [DROP_TOO_LARGE] = detail(&d, WIRE_KEY_TOO_LARGE),
-			  [DROP_CHANNEL] = detail(&d, WIRE_KEY_CHANNEL),
-			  [DROP_KERNEL_OVERRUN] = detail(&d, WIRE_KEY_KERNEL_OVERRUN)},
-		.first_seq = detail(&d, WIRE_KEY_FIRST_SEQ),
-		.last_seq = detail(&d, WIRE_KEY_LAST_SEQ),
-	};
+	}
+	r->missing += d->seq - r->expected;
+	r->expected = d->seq + 1;
+	if (d->source == WIRE_TELEMETRY_DROPPED)
+		read_receipt(r, d);
+	else
+		r->observations += MAX(detail(d, WIRE_KEY_REPEAT), UINT64_C(1));
 }
 
 /* Take at most n frames off the queue, as a channel does. */
@@ -76,15 +95,56 @@ static void take(struct event_queue *q, struct reader *r, size_t n)
 	}
 }
 
-static void observe(struct event_queue *q, size_t text_len)
+/* The connection ends and another one of the same session begins. */
+static void reconnect(struct event_queue *q, struct reader *r)
+{
+	event_queue_rewind(q);
+	r->next_seq = event_queue_first_seq(q);
+	r->last_seq = r->next_seq - 1;
+}
+
+static struct event_queue *new_queue(unsigned capacity, bool keep)
+{
+	struct event_queue *q = event_queue_new(capacity, WIRE_VERSION_2);
+
+	ck_assert_ptr_nonnull(q);
+	event_queue_keep_sent(q, keep);
+	return q;
+}
+
+static void observe_as(struct event_queue *q, enum wire_source source, pid_t pid, size_t text_len)
 {
 	static char text[4 * WIRE_DETAIL_TEXT_MAX];
 	struct observation o;
 
 	memset(text, 'x', sizeof(text));
-	observation_init(&o, WIRE_PROCESS_EXECUTED, 7, "comm", 4, monotonic_ns());
-	observation_add_bytes(&o, WIRE_KEY_EXE, text, text_len);
+	observation_init(&o, source, pid, "comm", 4, monotonic_ns());
+	switch (source) {
+	case WIRE_PROCESS_EXECUTED: observation_add_bytes(&o, WIRE_KEY_EXE, text, text_len); break;
+	case WIRE_NET_CONNECT_ATTEMPTED:
+		observation_add_bytes(&o, WIRE_KEY_ADDRESS, text, text_len);
+		declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text("inet"));
+		declaration_add_uint(&o.d, WIRE_KEY_PORT, 80);
+		break;
+	case WIRE_FS_CHANGED:
+		observation_add_bytes(&o, WIRE_KEY_PATH, text, text_len);
+		declaration_add_text(&o.d, WIRE_KEY_EVENT, wire_text("modify"));
+		break;
+	case WIRE_CAPABILITY_DENIED:
+		observation_add_bytes(&o, WIRE_KEY_SYSCALL, text, text_len);
+		declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text("EPERM"));
+		break;
+	default: declaration_add_uint(&o.d, WIRE_KEY_PPID, 1); break;
+	}
 	event_queue_observe(q, &o.d);
+}
+
+/* Each one differs from all others, so that none is folded. */
+static void observe(struct event_queue *q, size_t text_len)
+{
+	static pid_t pid = 1000;
+
+	observe_as(q, WIRE_PROCESS_EXECUTED, pid++, text_len);
 }
 
 static int put_receipt(struct event_queue *q)
@@ -109,33 +169,68 @@ static int put_heartbeat(struct event_queue *q)
 	return event_queue_put_telemetry(q, &d);
 }
 
-START_TEST(holds_its_capacity_and_no_more)
+/* One family has its own eighth and the shared half. */
+#define ONE_FAMILY (EVENT_QUEUE_MIN / 8 + EVENT_QUEUE_MIN / 2)
+
+START_TEST(holds_its_share_and_no_more)
 {
-	struct event_queue *q = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_2);
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	const uint64_t *dropped = event_queue_totals(q)->dropped;
 
-	for (unsigned i = 0; i < EVENT_QUEUE_MIN; i++) {
+	for (unsigned i = 0; i < ONE_FAMILY; i++) {
 		ck_assert_uint_eq(dropped[DROP_QUEUE_FULL], 0);
 		observe(q, 10);
 	}
 	ck_assert_uint_eq(dropped[DROP_QUEUE_FULL], 0);
 	observe(q, 10);
 	ck_assert_uint_eq(dropped[DROP_QUEUE_FULL], 1);
-	ck_assert_uint_eq(event_queue_take_peak(q), EVENT_QUEUE_MIN);
-	ck_assert_uint_eq(event_queue_totals(q)->observed, EVENT_QUEUE_MIN + 1);
+	ck_assert_uint_eq(event_queue_take_peak(q), ONE_FAMILY);
+	ck_assert_uint_eq(event_queue_totals(q)->observed, ONE_FAMILY + 1);
 	event_queue_free(q);
+}
+END_TEST
+
+/* A flood of one family, of many or of large events, leaves the others their places. */
+START_TEST(families_have_shares)
+{
+	static const enum wire_source others[] = {WIRE_PROCESS_SPAWNED, WIRE_CAPABILITY_DENIED,
+						  WIRE_FS_CHANGED};
+	const unsigned capacity = 800, own = capacity / 8;
+
+	for (size_t len = 10; len <= WIRE_DETAIL_TEXT_MAX; len += WIRE_DETAIL_TEXT_MAX - 10) {
+		struct event_queue *q = new_queue(capacity, true);
+		const uint64_t *dropped = event_queue_totals(q)->dropped;
+		struct reader r = {0};
+		uint64_t flood;
+
+		for (unsigned i = 0; i < 4 * capacity; i++)
+			observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 1 + (pid_t)i, len);
+		flood = dropped[DROP_QUEUE_FULL];
+		ck_assert_uint_ge(flood, 3 * capacity);
+		for (size_t s = 0; s < ARRAY_SIZE(others); s++)
+			for (unsigned i = 0; i < own; i++)
+				observe_as(q, others[s], 1 + (pid_t)i, 10);
+		ck_assert_uint_eq(dropped[DROP_QUEUE_FULL], flood);
+		observe_as(q, WIRE_FS_CHANGED, 9999, 10);
+		ck_assert_uint_eq(dropped[DROP_QUEUE_FULL], flood + (len == 10));
+		ck_assert_int_eq(put_receipt(q), 0);
+		take(q, &r, SIZE_MAX);
+		ck_assert_uint_eq(r.last.family[PROBE_NET], flood);
+		ck_assert_uint_eq(r.last.family[PROBE_FS], len == 10);
+		ck_assert_uint_eq(r.last.family[PROBE_PROCESS], 0);
+		event_queue_free(q);
+	}
 }
 END_TEST
 
 START_TEST(a_loss_is_receipted_once_there_is_room)
 {
-	struct event_queue *q = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_2);
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	struct reader r = {0};
 
-	for (unsigned i = 0; i < EVENT_QUEUE_MIN + 5; i++)
+	for (unsigned i = 0; i < ONE_FAMILY + 5; i++)
 		observe(q, 10);
 	ck_assert(event_queue_receipt_pending(q));
-	ck_assert_msg(!event_queue_receipt_due(q, monotonic_ns()), "the queue is full");
 	take(q, &r, 1);
 	ck_assert(event_queue_receipt_due(q, monotonic_ns()));
 	ck_assert_int_eq(put_receipt(q), 0);
@@ -145,12 +240,13 @@ START_TEST(a_loss_is_receipted_once_there_is_room)
 	ck_assert_uint_eq(r.receipts, 1);
 	ck_assert_uint_eq(r.receipted, 5);
 	ck_assert_uint_eq(r.missing, 5);
-	ck_assert_uint_eq(r.last.first_seq, EVENT_QUEUE_MIN + 1);
-	ck_assert_uint_eq(r.last.last_seq, EVENT_QUEUE_MIN + 5);
-	ck_assert_uint_eq(event_queue_totals(q)->sent, EVENT_QUEUE_MIN + 1);
+	ck_assert_uint_eq(r.last.first_seq, ONE_FAMILY + 1);
+	ck_assert_uint_eq(r.last.last_seq, ONE_FAMILY + 5);
+	ck_assert_uint_eq(r.last.family[PROBE_PROCESS], 5);
+	ck_assert_uint_eq(event_queue_totals(q)->sent, ONE_FAMILY + 1);
 
 	/* At most ten a second. */
-	for (unsigned i = 0; i < EVENT_QUEUE_MIN + 1; i++)
+	for (unsigned i = 0; i < ONE_FAMILY + 1; i++)
 		observe(q, 10);
 	take(q, &r, 1);
 	ck_assert(!event_queue_receipt_due(q, monotonic_ns()));
@@ -162,7 +258,7 @@ END_TEST
 
 START_TEST(large_events_are_full_or_too_large)
 {
-	struct event_queue *q = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_2);
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	const uint64_t *dropped = event_queue_totals(q)->dropped;
 	struct observation o;
 	char text[WIRE_DETAIL_TEXT_MAX];
@@ -176,8 +272,8 @@ START_TEST(large_events_are_full_or_too_large)
 	event_queue_observe(q, &o.d);
 	ck_assert_uint_eq(dropped[DROP_TOO_LARGE], 1);
 	ck_assert_uint_eq(dropped[DROP_QUEUE_FULL], 0);
-	/* Fewer than its capacity, but all of its bytes: EVENT_QUEUE_BYTES_EVENT on average. */
-	for (unsigned i = 0; i < EVENT_QUEUE_MIN; i++)
+	/* Fewer than its share of events, but all of its bytes. */
+	for (unsigned i = 0; i < ONE_FAMILY; i++)
 		observe(q, WIRE_DETAIL_TEXT_MAX);
 	ck_assert_uint_gt(dropped[DROP_QUEUE_FULL], 0);
 	ck_assert_uint_eq(dropped[DROP_TOO_LARGE], 1);
@@ -187,7 +283,7 @@ END_TEST
 
 START_TEST(telemetry_has_room_of_its_own)
 {
-	struct event_queue *q = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_2);
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	struct reader r = {0};
 	unsigned n = 0;
 
@@ -199,141 +295,300 @@ START_TEST(telemetry_has_room_of_its_own)
 	ck_assert_uint_gt(n, 10);
 	ck_assert_uint_lt(n, 1000);
 	take(q, &r, SIZE_MAX);
-	ck_assert(event_queue_empty(q));
+	ck_assert(event_queue_all_sent(q));
 	ck_assert_int_eq(put_heartbeat(q), 0);
 	event_queue_free(q);
 }
 END_TEST
 
-START_TEST(a_frame_cut_by_a_broken_connection_is_counted)
+/* While nothing is settled, heartbeats that were sent take no more and more room. */
+START_TEST(heartbeats_go_on_while_nothing_is_settled)
 {
-	struct event_queue *q = event_queue_new(64, WIRE_VERSION_2);
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
 	struct reader r = {0};
-	struct iovec iov[4];
 
-	for (int i = 0; i < 3; i++)
-		observe(q, 100);
-	ck_assert_uint_eq(event_queue_peek(q, iov, 4), 3);
-	event_queue_sent(q, iov[0].iov_len + 7);
-	ck_assert_uint_eq(event_queue_peek(q, iov, 4), 2);
-	event_queue_connection_lost(q);
-	ck_assert_uint_eq(event_queue_totals(q)->dropped[DROP_CHANNEL], 1);
-	ck_assert_uint_eq(event_queue_wire_seq(q), 3);
-	r.last_seq = 1;
-	ck_assert_int_eq(put_receipt(q), 0);
-	take(q, &r, SIZE_MAX);
-	ck_assert_uint_eq(r.missing, 1);
-	ck_assert_uint_eq(r.last.count[DROP_CHANNEL], 1);
-	ck_assert_uint_eq(r.last.first_seq, 2);
-	ck_assert_uint_eq(r.last.last_seq, 2);
-
-	/* Between two frames nothing is lost. */
-	observe(q, 100);
-	event_queue_connection_lost(q);
-	ck_assert_uint_eq(event_queue_totals(q)->dropped[DROP_CHANNEL], 1);
+	for (unsigned i = 0; i < 2 * EVENT_QUEUE_MIN; i++)
+		observe(q, 10);
+	for (unsigned i = 0; i < 10000; i++) {
+		ck_assert_int_eq(put_heartbeat(q), 0);
+		take(q, &r, SIZE_MAX);
+	}
+	ck_assert_uint_eq(r.heartbeats, 10000);
+	ck_assert_uint_eq(event_queue_first_seq(q), 1);
 	event_queue_free(q);
 }
 END_TEST
 
-START_TEST(a_receipt_cut_by_a_broken_connection_is_owed_again)
+/* Sent frames stay, in their order and with their numbers, until they are settled. */
+START_TEST(what_is_not_settled_comes_again)
 {
-	struct event_queue *q = event_queue_new(64, WIRE_VERSION_2);
+	struct event_queue *q = new_queue(64, true);
+	struct reader r = {0};
+	struct iovec iov[16];
+
+	for (int i = 0; i < 3; i++)
+		observe(q, 100);
+	ck_assert_int_eq(put_heartbeat(q), 0);
+	for (int i = 0; i < 3; i++)
+		observe(q, 100);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.observations, 6);
+	ck_assert_uint_eq(event_queue_totals(q)->sent, 6);
+	ck_assert(event_queue_all_sent(q));
+	ck_assert(event_queue_awaits_settling(q));
+
+	ck_assert(event_queue_settle(q, 2));
+	ck_assert_msg(!event_queue_settle(q, 1), "a number lower than before says nothing");
+	reconnect(q, &r);
+	ck_assert_uint_eq(event_queue_first_seq(q), 3);
+	/* The heartbeat between the two is gone: one system call takes what is around the hole. */
+	ck_assert_uint_eq(event_queue_peek(q, iov, 16), 4);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.repeats, 4);
+	ck_assert_uint_eq(r.heartbeats, 1);
+	ck_assert_uint_eq(event_queue_totals(q)->sent, 6);
+	ck_assert(event_queue_settle(q, 6));
+	ck_assert(!event_queue_awaits_settling(q));
+	ck_assert_uint_eq(event_queue_first_seq(q), 7);
+	event_queue_free(q);
+}
+END_TEST
+
+/* The host can settle by its answer to hello what is just being sent again. */
+START_TEST(settling_overtakes_sending)
+{
+	struct event_queue *q = new_queue(64, true);
+	struct reader r = {0};
+	struct iovec iov[8];
+
+	for (int i = 0; i < 6; i++)
+		observe(q, 100);
+	take(q, &r, 4);
+	reconnect(q, &r);
+	ck_assert_uint_eq(event_queue_peek(q, iov, 8), 6);
+	/* In the middle of 2, the host says that it has 4. */
+	event_queue_sent(q, iov[0].iov_len + 9);
+	ck_assert(event_queue_settle(q, 4));
+	ck_assert_uint_eq(event_queue_peek(q, iov, 8), 5);
+	event_queue_sent(q, iov[0].iov_len);
+	ck_assert_uint_eq(event_queue_peek(q, iov, 8), 2);
+	ck_assert_uint_eq(event_queue_first_seq(q), 5);
+	r.last_seq = 4;
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.observations, 6);
+	ck_assert_uint_eq(r.missing, 0);
+	event_queue_free(q);
+}
+END_TEST
+
+START_TEST(a_cut_frame_is_sent_whole_again)
+{
+	for (int keep = 0; keep < 2; keep++) {
+		struct event_queue *q = new_queue(64, keep);
+		struct reader r = {0};
+		struct iovec iov[4];
+
+		for (int i = 0; i < 3; i++)
+			observe(q, 100);
+		ck_assert_int_eq(put_heartbeat(q), 0);
+		ck_assert_uint_eq(event_queue_peek(q, iov, 4), 4);
+		event_queue_sent(q, iov[0].iov_len + 7);
+		reconnect(q, &r);
+		ck_assert_uint_eq(event_queue_first_seq(q), keep ? 1 : 2);
+		r.expected = event_queue_first_seq(q);
+		take(q, &r, 3 - !keep);
+		ck_assert_uint_eq(r.observations, 3 - !keep);
+		ck_assert_uint_eq(r.missing, 0);
+		/* A cut heartbeat is not: the next connection has its own. */
+		ck_assert_uint_eq(event_queue_peek(q, iov, 4), 1);
+		event_queue_sent(q, 5);
+		event_queue_rewind(q);
+		take(q, &(struct reader){.expected = 4, .last_seq = 0, .next_seq = 1}, SIZE_MAX);
+		ck_assert(event_queue_all_sent(q));
+		event_queue_free(q);
+	}
+}
+END_TEST
+
+START_TEST(the_oldest_sent_frame_can_be_given_up)
+{
+	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
 
-	event_queue_kernel_lost(q, PROBE_PROCESS, 41);
+	observe(q, 100);
+	observe(q, 100);
+	ck_assert(!event_queue_drop_oldest_sent(q));
+	take(q, &r, 1);
+	event_queue_rewind(q);
+	ck_assert(event_queue_drop_oldest_sent(q));
+	ck_assert_msg(!event_queue_drop_oldest_sent(q), "the next one was never sent");
+	ck_assert_uint_eq(event_queue_totals(q)->dropped[DROP_CHANNEL], 1);
+	ck_assert_uint_eq(event_queue_first_seq(q), 2);
 	ck_assert_int_eq(put_receipt(q), 0);
-	event_queue_sent(q, 5);
-	event_queue_connection_lost(q);
-	ck_assert(event_queue_receipt_pending(q));
-	event_queue_kernel_lost(q, PROBE_PROCESS, 1);
-	ck_assert_int_eq(put_receipt(q), 0);
+	r.last_seq = 1;
 	take(q, &r, SIZE_MAX);
-	ck_assert_uint_eq(r.last.count[DROP_KERNEL_OVERRUN], 42);
-	ck_assert_uint_eq(event_queue_totals(q)->dropped[DROP_KERNEL_OVERRUN], 42);
+	ck_assert_uint_eq(r.last.count[DROP_CHANNEL], 1);
+	ck_assert_uint_eq(r.last.first_seq, 1);
+	ck_assert_uint_eq(r.last.last_seq, 1);
+
+	/* A receipt that is given up is owed again. */
+	event_queue_settle(q, 2);
+	event_queue_rewind(q);
+	ck_assert(event_queue_drop_oldest_sent(q));
+	ck_assert(event_queue_receipt_pending(q));
+	ck_assert_uint_eq(event_queue_totals(q)->dropped[DROP_CHANNEL], 1);
 	event_queue_free(q);
 }
 END_TEST
 
 START_TEST(a_new_session_counts_from_one_with_its_gaps)
 {
-	struct event_queue *q = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_2);
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
 	struct reader r = {0};
 
-	/* 300 sent, so that the numbers get shorter; then 301..316 queued and 317..319 lost. */
-	for (int i = 0; i < 300; i++) {
+	/* 300 settled, so that the numbers get shorter; then 301..310 queued and 311..313 lost. */
+	for (uint64_t i = 1; i <= 300; i++) {
 		observe(q, 10);
 		take(q, &r, 1);
+		event_queue_settle(q, i);
 	}
-	for (unsigned i = 0; i < EVENT_QUEUE_MIN + 3; i++)
+	for (unsigned i = 0; i < ONE_FAMILY + 3; i++)
 		observe(q, 10);
 	take(q, &r, 1); /* 301 */
-	ck_assert_int_eq(put_receipt(q), 0);
+	event_queue_settle(q, 301);
+	ck_assert_int_eq(put_receipt(q), 0); /* 314 */
 	ck_assert_int_eq(put_heartbeat(q), 0);
-	observe(q, 10); /* 320 */
-	event_queue_connection_lost(q);
-	event_queue_new_session(q);
+	observe(q, 10); /* 315 */
+	event_queue_rewind(q);
+	event_queue_new_session(q, event_queue_accounted(q));
 
 	r = (struct reader){0};
-	ck_assert_uint_eq(event_queue_wire_seq(q), 1);
-	ck_assert_msg(event_queue_receipt_pending(q), "the receipt of the old session is owed");
-	take(q, &r, 1);
-	ck_assert_int_eq(put_receipt(q), 0);
+	ck_assert_uint_eq(event_queue_first_seq(q), 1);
+	ck_assert_uint_eq(event_queue_next_seq(q), 15);
 	take(q, &r, SIZE_MAX);
-	ck_assert_uint_eq(r.frames, EVENT_QUEUE_MIN + 1); /* no heartbeat of the old session */
-	ck_assert_uint_eq(r.last_seq, 19);
+	ck_assert_uint_eq(r.frames, ONE_FAMILY + 1); /* no heartbeat of the old session */
+	ck_assert_uint_eq(r.heartbeats, 0);
+	ck_assert_uint_eq(r.last_seq, 14);
 	ck_assert_uint_eq(r.missing, 3);
 	ck_assert_uint_eq(r.receipted, 3);
-	ck_assert_uint_eq(r.last.first_seq, 16);
-	ck_assert_uint_eq(r.last.last_seq, 18);
+	ck_assert_uint_eq(r.last.first_seq, 10);
+	ck_assert_uint_eq(r.last.last_seq, 12);
+	event_queue_settle(q, 14);
 	observe(q, 10);
 	take(q, &r, 1);
-	ck_assert_uint_eq(r.last_seq, 20);
+	ck_assert_uint_eq(r.last_seq, 15);
+	event_queue_free(q);
+}
+END_TEST
+
+/* What the old session's heartbeat announced as lost is no gap of the new one, too. */
+START_TEST(a_loss_that_was_announced_stays_in_its_session)
+{
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
+	struct reader r = {0};
+
+	for (unsigned i = 0; i < ONE_FAMILY + 3; i++)
+		observe(q, 10);
+	ck_assert_int_eq(put_heartbeat(q), 0); /* next_seq 14 */
+	take(q, &r, SIZE_MAX);
+	event_queue_settle(q, ONE_FAMILY);
+	event_queue_rewind(q);
+	event_queue_new_session(q, event_queue_accounted(q));
+	observe(q, 10);
+	r = (struct reader){0};
+	ck_assert_int_eq(put_receipt(q), 0);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.missing, 0);
+	ck_assert_uint_eq(r.receipted, 3);
+	ck_assert_uint_eq(r.last.first_seq, 0);
+	event_queue_free(q);
+}
+END_TEST
+
+/* While an old session is finished, only its frames go out. */
+START_TEST(a_limit_keeps_the_rest_back)
+{
+	struct event_queue *q = new_queue(64, true);
+	struct reader r = {0};
+
+	for (int i = 0; i < 4; i++)
+		observe(q, 10);
+	take(q, &r, 2);
+	reconnect(q, &r);
+	event_queue_limit(q, event_queue_highest_sent(q));
+	observe(q, 10);
+	ck_assert_int_eq(put_heartbeat(q), 0);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.repeats, 2);
+	ck_assert_uint_eq(r.observations, 2);
+	event_queue_settle(q, 2);
+	event_queue_rewind(q);
+	event_queue_new_session(q, 2);
+	r = (struct reader){0};
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.last_seq, 3);
+	ck_assert_uint_eq(r.missing, 0);
 	event_queue_free(q);
 }
 END_TEST
 
 /* Anything in any order: what arrives plus what is receipted is what was observed. */
+static void random_step(struct event_queue *q, struct reader *r, uint64_t *rng)
+{
+	struct iovec iov;
+
+	switch (unit_random(rng) % 16) {
+	default: observe(q, unit_random(rng) % 900); break;
+	case 4: observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9); break;
+	case 5: observe_as(q, WIRE_FS_CHANGED, 0, unit_random(rng) % 3); break;
+	case 6: event_queue_flush_folded(q, UINT64_MAX); break;
+	case 7: observe_as(q, WIRE_PROCESS_SPAWNED, (pid_t)(unit_random(rng) % 9), 0); break;
+	case 8:
+	case 9: take(q, r, unit_random(rng) % 40); break;
+	case 10:
+	case 11:
+		if (event_queue_highest_sent(q) > 0)
+			event_queue_settle(q, unit_random(rng) % event_queue_highest_sent(q) + 1);
+		break;
+	case 12:
+		if (event_queue_receipt_due(q, UINT64_MAX / 2))
+			put_receipt(q);
+		break;
+	case 13: put_heartbeat(q); break;
+	case 14:
+		if (event_queue_peek(q, &iov, 1) == 1 && unit_random(rng) % 4 == 0) {
+			event_queue_sent(q, unit_random(rng) % iov.iov_len);
+			reconnect(q, r);
+		}
+		break;
+	}
+}
+
 START_TEST(nothing_is_lost_without_a_receipt)
 {
 	uint64_t rng = unit_seed();
 
-	for (int round = 0; round < 50; round++) {
+	for (int round = 0; round < 60; round++) {
 		const unsigned capacity = EVENT_QUEUE_MIN + (unsigned)(unit_random(&rng) % 100);
-		struct event_queue *q = event_queue_new(capacity, WIRE_VERSION_2);
+		struct event_queue *q = new_queue(capacity, round % 3);
 		struct reader r = {0};
 		uint64_t receipted = 0, arrived = 0;
 
-		for (int step = 0; step < 2000; step++) {
-			struct iovec iov;
-
-			switch (unit_random(&rng) % 16) {
-			default: observe(q, unit_random(&rng) % 900); break;
-			case 8:
-			case 9:
-			case 10: take(q, &r, unit_random(&rng) % 40); break;
-			case 11:
-				if (event_queue_receipt_due(q, UINT64_MAX / 2))
-					put_receipt(q);
-				break;
-			case 12: put_heartbeat(q); break;
-			case 13:
-				if (event_queue_peek(q, &iov, 1) == 1 &&
-				    unit_random(&rng) % 4 == 0) {
-					event_queue_sent(q, unit_random(&rng) % iov.iov_len);
-					event_queue_connection_lost(q);
-				}
-				break;
-			case 14:
-				if (unit_random(&rng) % 64)
-					break;
-				event_queue_new_session(q);
-				receipted += r.receipted;
-				arrived += r.observations;
-				r = (struct reader){0};
-				break;
-			}
+		for (int step = 0; step < 3000; step++) {
+			random_step(q, &r, &rng);
+			if (unit_random(&rng) % 1024)
+				continue;
+			/* A reset: the old session is settled, then a new one. */
+			event_queue_settle(q, event_queue_highest_sent(q));
+			event_queue_rewind(q);
+			event_queue_new_session(q, event_queue_accounted(q));
+			receipted += r.receipted;
+			arrived += r.observations;
+			r = (struct reader){0};
 		}
+		event_queue_flush_folded(q, UINT64_MAX);
 		take(q, &r, SIZE_MAX);
+		event_queue_settle(q, event_queue_highest_sent(q));
 		if (event_queue_receipt_pending(q))
 			ck_assert_int_eq(put_receipt(q), 0);
 		take(q, &r, SIZE_MAX);
@@ -343,6 +598,111 @@ START_TEST(nothing_is_lost_without_a_receipt)
 		ck_assert_uint_eq(arrived + receipted, event_queue_totals(q)->observed);
 		event_queue_free(q);
 	}
+}
+END_TEST
+
+/* ---- folding ---- */
+
+START_TEST(repeats_become_one_observation)
+{
+	struct event_queue *q = new_queue(64, true);
+	struct reader r = {0};
+	uint64_t now_ns;
+
+	for (int i = 0; i < 1000; i++) {
+		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
+		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 8, 9);
+		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 10);
+	}
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.observations, 3);
+	ck_assert_uint_eq(event_queue_totals(q)->observed, 3000);
+	now_ns = event_queue_folded_ns(q);
+	ck_assert_uint_gt(now_ns, monotonic_ns());
+	event_queue_flush_folded(q, now_ns - 1);
+	ck_assert(event_queue_all_sent(q));
+	event_queue_flush_folded(q, now_ns + NSEC_PER_SEC);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 6);
+	ck_assert_uint_eq(r.observations, 3000);
+	ck_assert_uint_eq(r.missing, 0);
+	ck_assert_int_eq(r.d.source, WIRE_NET_CONNECT_ATTEMPTED);
+	ck_assert_uint_eq(detail(&r.d, WIRE_KEY_REPEAT), 999);
+	ck_assert_uint_ge(detail(&r.d, WIRE_KEY_LAST_NS), r.d.guest_monotonic_ns);
+	ck_assert_uint_eq(event_queue_totals(q)->sent, 3000);
+	ck_assert_uint_eq(event_queue_folded_ns(q), 0);
+
+	/* It goes on: still one observation a second. */
+	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 6);
+	event_queue_free(q);
+}
+END_TEST
+
+START_TEST(another_process_of_that_pid_is_no_repeat)
+{
+	struct event_queue *q = new_queue(64, true);
+	struct reader r = {0};
+
+	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
+	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
+	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 8, 9);
+	observe_as(q, WIRE_PROCESS_EXITED, 7, 0);
+	/* The repeat comes before the end of its process. */
+	take(q, &r, 3);
+	ck_assert_uint_eq(detail(&r.d, WIRE_KEY_REPEAT), 1);
+	take(q, &r, 1);
+	ck_assert_int_eq(r.d.source, WIRE_PROCESS_EXITED);
+	observe_as(q, WIRE_PROCESS_SPAWNED, 7, 0);
+	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
+	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 8, 9);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 6);
+	/* Beginnings and ends are never folded. */
+	observe_as(q, WIRE_PROCESS_SPAWNED, 9, 0);
+	observe_as(q, WIRE_PROCESS_SPAWNED, 9, 0);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 8);
+	event_queue_free(q);
+}
+END_TEST
+
+START_TEST(a_full_table_folds_nothing_and_loses_nothing)
+{
+	struct event_queue *q = new_queue(EVENT_QUEUE_MAX, true);
+	const int processes = 4 * FOLD_ENTRIES;
+	struct reader r = {0};
+
+	for (int round = 0; round < 5; round++)
+		for (int pid = 1; pid <= processes; pid++)
+			observe_as(q, WIRE_FS_CHANGED, pid, 5);
+	event_queue_flush_folded(q, UINT64_MAX);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.observations, 5 * (uint64_t)processes);
+	ck_assert_uint_eq(event_queue_totals(q)->sent, 5 * (uint64_t)processes);
+	event_queue_free(q);
+}
+END_TEST
+
+START_TEST(a_dropped_fold_counts_all_its_repeats)
+{
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
+	struct reader r = {0};
+
+	for (int i = 0; i < 101; i++)
+		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
+	for (int i = 0; i < 100; i++)
+		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 100 + i, 9);
+	event_queue_flush_folded(q, UINT64_MAX);
+	ck_assert_uint_eq(event_queue_totals(q)->dropped[DROP_QUEUE_FULL],
+			  100 + 100 - (ONE_FAMILY - 1));
+	take(q, &r, SIZE_MAX);
+	ck_assert_int_eq(put_receipt(q), 0);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.last.family[PROBE_NET], 100 + 100 - (ONE_FAMILY - 1));
+	ck_assert_uint_eq(r.observations + r.receipted, event_queue_totals(q)->observed);
+	event_queue_free(q);
 }
 END_TEST
 
@@ -360,7 +720,8 @@ static bool guard(uint8_t *at, size_t page)
 /* A queue whose memory ends at a page that cannot be touched. */
 static struct event_queue *queue_before_guard(unsigned capacity)
 {
-	const size_t size = (size_t)capacity * EVENT_QUEUE_BYTES_EVENT + EVENT_QUEUE_RESERVE;
+	const size_t size = MAX(capacity * EVENT_QUEUE_BYTES_EVENT, EVENT_QUEUE_BYTES_MIN) +
+			    EVENT_QUEUE_RESERVE + EVENT_QUEUE_SLACK;
 	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	uint8_t *area;
 
@@ -370,7 +731,7 @@ static struct event_queue *queue_before_guard(unsigned capacity)
 	/* The hole is where most kernels put the next mapping that fits it. */
 	ck_assert_int_eq(munmap(area, size), 0);
 	for (unsigned i = 0; i < 64; i++) {
-		struct event_queue *q = event_queue_new(capacity, WIRE_VERSION_2);
+		struct event_queue *q = new_queue(capacity, false);
 		struct iovec iov;
 		uint8_t *memory;
 
@@ -410,7 +771,7 @@ START_TEST(version_1_has_five_keys_and_the_total_as_time)
 	struct iovec iov;
 
 	observe(q, 10); /* process.executed: version 1 does not know it */
-	ck_assert(event_queue_empty(q));
+	ck_assert(event_queue_all_sent(q));
 	event_queue_kernel_lost(q, PROBE_PROCESS, 42);
 	ck_assert_int_eq(put_receipt(q), 0);
 	ck_assert_uint_eq(event_queue_peek(q, &iov, 1), 1);
@@ -443,14 +804,24 @@ int main(void)
 {
 	TCase *tc = tcase_create("event_queue");
 
-	tcase_add_test(tc, holds_its_capacity_and_no_more);
+	tcase_add_test(tc, holds_its_share_and_no_more);
+	tcase_add_test(tc, families_have_shares);
 	tcase_add_test(tc, a_loss_is_receipted_once_there_is_room);
 	tcase_add_test(tc, large_events_are_full_or_too_large);
 	tcase_add_test(tc, telemetry_has_room_of_its_own);
-	tcase_add_test(tc, a_frame_cut_by_a_broken_connection_is_counted);
-	tcase_add_test(tc, a_receipt_cut_by_a_broken_connection_is_owed_again);
+	tcase_add_test(tc, heartbeats_go_on_while_nothing_is_settled);
+	tcase_add_test(tc, what_is_not_settled_comes_again);
+	tcase_add_test(tc, settling_overtakes_sending);
+	tcase_add_test(tc, a_cut_frame_is_sent_whole_again);
+	tcase_add_test(tc, the_oldest_sent_frame_can_be_given_up);
 	tcase_add_test(tc, a_new_session_counts_from_one_with_its_gaps);
+	tcase_add_test(tc, a_loss_that_was_announced_stays_in_its_session);
+	tcase_add_test(tc, a_limit_keeps_the_rest_back);
 	tcase_add_test(tc, nothing_is_lost_without_a_receipt);
+	tcase_add_test(tc, repeats_become_one_observation);
+	tcase_add_test(tc, another_process_of_that_pid_is_no_repeat);
+	tcase_add_test(tc, a_full_table_folds_nothing_and_loses_nothing);
+	tcase_add_test(tc, a_dropped_fold_counts_all_its_repeats);
 	tcase_add_test(tc, nothing_is_written_behind_its_memory);
 	tcase_add_test(tc, version_1_has_five_keys_and_the_total_as_time);
 	tcase_add_test(tc, observations_are_made_text);

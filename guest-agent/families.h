@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The agent's sources, one a family: which one was chosen, which ones have something to drain,
+ * what takes the place of one that fails. Single-threaded, owned by the agent's loop. Logs: it is
+ * the one that gives a source up.
+ */
+#pragma once
+
+#include "guest-agent/event_queue.h"
+#include "guest-agent/options.h"
+
+/* A turn drains each source until one of these is used up. */
+#define FAMILY_BUDGET_EVENTS 256u
+#define FAMILY_BUDGET_NS     (2 * NSEC_PER_MSEC)
+#define FAMILY_STEP	     16u /* events between two looks at the clock */
+
+struct families {
+	const struct options *options;		 /* borrowed */
+	struct event_queue *queue;		 /* borrowed */
+	int epoll_fd;				 /* borrowed */
+	bool observing;				 /* the sources wake the loop */
+	struct probe *probes[_PROBE_FAMILY_MAX]; /* owned; NULL: none */
+	bool due[_PROBE_FAMILY_MAX];		 /* to be drained */
+	const char *announced[_PROBE_FAMILY_MAX];
+};
+
+void families_init(struct families *f, const struct options *options, struct event_queue *q,
+		   int epoll_fd);
+
+/*
+ * Open the best source of each family that can be had. Returns 0, or -ENODEV after a message when
+ * one that was forced or required cannot be had.
+ */
+int families_open(struct families *f);
+void families_close(struct families *f);
+
+/* From now on the sources wake the loop, and what has queued up in them is drained. */
+void families_observe(struct families *f);
+
+/* epoll named this tag. */
+void families_ready(struct families *f, const void *tag);
+void families_all_due(struct families *f);
+bool families_any_due(const struct families *f);
+
+/* Drain the sources that are due, each within its budget. */
+void families_drain(struct families *f);
+
+/* At the end: report what waits in the sources; what is still due after it counts as lost. */
+void families_flush(struct families *f);
+
+/* At a heartbeat: their self-tests. Returns whether the process source is there and healthy. */
+bool families_check(struct families *f);
+
+/* What hello says of each family: static names. */
+void families_via(const struct families *f, const char *ret[_PROBE_FAMILY_MAX]);
+/* Whether that has changed since the last call. */
+bool families_news(struct families *f);

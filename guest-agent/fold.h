@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Folding (wire.md section 4.3): equal observations that come again within a second become one
+ * later observation that says how many there were. Without it one process that connects in a loop
+ * would take the place of what all others do.
+ *
+ * Equal means the same source, pid, comm and details. Pids are used again, so what is known of a
+ * pid is forgotten when a process of that number begins or ends. The beginning and the end of a
+ * process are never folded: equal ones are different processes.
+ *
+ * The table is bounded. What finds no place in it is not folded. No allocation after fold_new();
+ * single-threaded.
+ */
+#pragma once
+
+#include "common/wire.h"
+
+#define FOLD_WINDOW_MS 1000u
+#define FOLD_ENTRIES   256u
+#define FOLD_BYTES_MAX 440u /* of what makes two observations equal: longer ones are not folded */
+
+struct fold;
+
+/* NULL when there is no memory. */
+struct fold *fold_new(void);
+void fold_free(struct fold *fold);
+
+/*
+ * True: the observation repeats an earlier one and is now part of its count. False: it is to be
+ * sent; what equals it within the window will be its repeat. Nothing of d is borrowed.
+ */
+bool fold_take(struct fold *fold, const struct declaration *d);
+
+/*
+ * Take a finished count out as an observation with its repeat and last_ns: one whose window is over
+ * at now_ns. Texts are borrowed until the next call. False: there is none. *ret_count is repeat.
+ */
+bool fold_due(struct fold *fold, uint64_t now_ns, struct declaration *ret, uint32_t *ret_count);
+
+/* The same for what is known of a pid, whether its window is over or not; and forget the pid. */
+bool fold_forget(struct fold *fold, uint32_t pid, struct declaration *ret, uint32_t *ret_count);
+
+/* CLOCK_MONOTONIC: when fold_due() will have something; 0: nothing is counted. */
+uint64_t fold_next_ns(const struct fold *fold);
