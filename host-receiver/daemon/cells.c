@@ -281,8 +281,10 @@ static void on_staged(uv_work_t *work, int status)
 		refuse(t, stopping());
 		return;
 	}
-	r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id,
-		     t->has_previous ? t->previous : NULL, &t->cell, why);
+	r = daemon_check_descriptors(d, why);
+	if (r == 0)
+		r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id,
+			     t->has_previous ? t->previous : NULL, &t->cell, why);
 	if (r < 0) {
 		if (t->retries)
 			daemon_cell_unserved(d, t->id, why);

@@ -58,6 +58,16 @@ struct daemon {
 	int exit_status;
 };
 
+/* ---- daemon.c ---- */
+
+/* File descriptors that max_cells cells and all clients take. */
+uint64_t daemon_descriptors_needed(const struct config *config);
+/* Whether one more cell leaves enough descriptors for all connections and clients. Returns 0, or
+ * -EMFILE with a sentence in why. */
+int daemon_check_descriptors(const struct daemon *d, char why[CELL_WHY_MAX]);
+/* RLIMIT_NOFILE, which the start raises to its hard limit. */
+uint64_t daemon_descriptor_limit(void);
+
 /* ---- signing.c ---- */
 
 /* Texts that are empty are taken from the environment, which is wiped then. Returns 0 or a negative

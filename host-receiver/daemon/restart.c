@@ -203,6 +203,8 @@ static void serve_again(struct restart *restart, const char *id, const struct ce
 	if (r == 0)
 		r = option_texts_apply(&was->options, &o, why);
 	if (r == 0)
+		r = daemon_check_descriptors(d, why);
+	if (r == 0)
 		r = cell_add(&d->host, &o, true, stream_id, was->stream_id, &cell, why);
 	if (r == 0 && !cell_index_add(&d->cells, cell)) {
 		cell_remove(cell, "removed");

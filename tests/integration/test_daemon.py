@@ -332,6 +332,103 @@ def the_manual_names_every_key():
             assert f"# {section}\n" in manual, section
 
 
+def check_config(d, want=0):
+    run = subprocess.run([RECEIVER, "check-config", "--config", d.file("conf")], text=True,
+                         capture_output=True, env=d.env)
+    assert run.returncode == want, run
+    assert (run.stdout == "") == (want != 0), run
+    return run.stdout + run.stderr
+
+
+def check_config_finds_what_a_start_would_find():
+    with Daemon(start=False) as d, socket.socket() as taken:
+        assert "OK: signed by k1 (ed25519" in check_config(d)
+        d.start()
+        assert "OK: signed" in check_config(d), "beside a running daemon"
+        d.stop()
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        good = d.base_config
+        for old, new, why in (
+                ("k1.seed", "none.seed", "No such file"),
+                ("kid = k1", "kid = k9\nrequired = no", None),
+                (f"dir = {d.evidence}", f"dir = {d.file('none')}", "[evidence] dir: "),
+                (f"dir = {d.evidence}", f"dir = {d.file('conf')}", "Not a directory"),
+                (f"state_dir = {d.file('state')}", "state_dir = /none", "[receiver] state_dir: "),
+                ("[receiver]\n", "[receiver]\ncontrol_group = no-such-group\n", "no such group"),
+                (f"control_socket = {d.control}", f"control_socket = {d.file('conf')}",
+                 "is not a socket"),
+                (f"control_socket = {d.control}", "control_socket = /none/x", "control_socket: "),
+                (f"control_socket = {d.control}", f"control_socket = /{'x' * 107}", "107 bytes"),
+                (f"unix:{d.file('metrics')}", f"127.0.0.1:{port}", "Address already in use"),
+                (f"unix:{d.file('metrics')}", "unix:/none/x", "[metrics] listen: ")):
+            assert old in good
+            d.base_config = good.replace(old, new, 1)
+            d.configure("")
+            assert why is None or why in check_config(d, 78), why
+        d.base_config = good
+        d.configure("")
+        os.chmod(d.file("k1.seed"), 0o644)
+        assert "0600 or 0400" in check_config(d, 78)
+        os.chmod(d.file("k1.seed"), 0o600)
+        d.base_config = good.split("[signing]")[0]
+        d.configure("[receiver]\nmax_cells = 1000000\n")
+        said = check_config(d)
+        assert "OK: not signed" in said and "would not be signed" in said
+        assert "RLIMIT_NOFILE" in said
+        d.base_config = good
+        d.configure("")
+        if os.getuid() != 0:
+            print("skipped: needs root, to check as another user", flush=True)
+            return
+        # As the daemon's user: root could read and write everything.
+        os.chmod(d.dir, 0o755)
+        os.chown(d.file("state"), 65534, 65534)
+        said = check_config(d, 78)
+        for key in ("[evidence] dir", "[signing]", "[receiver] control_socket"):
+            assert f"{key}: " in said, said
+        os.chown(d.file("k1.seed"), 65534, 65534)
+        os.chown(d.evidence, 65534, 65534)
+        os.chown(d.dir, 65534, 65534)
+        assert "OK: signed by k1" in check_config(d)
+
+
+def start_with_descriptors(d, limit):
+    d.process = subprocess.Popen(["prlimit", f"--nofile={limit}:{limit}", RECEIVER, "serve",
+                                  "--config", d.file("conf")],
+                                 stdin=subprocess.DEVNULL, stderr=d.err, env=d.env)
+
+
+def too_few_descriptors_are_named():
+    """At the start, and for each cell that cannot be served; the others are, and none is sealed."""
+    with Daemon("[receiver]\nmax_cells = 60\n") as d:
+        cells = [f"c{i:02}" for i in range(60)]
+        for cell in cells:
+            assert d.ask({"verb": "add", "options": {"cell-id": cell, "run-id": "r", "spec-hash": HASH,
+                                                     "uds": d.file(cell)}})["ok"]
+        d.wait_for("stream.v1.opened", 60)
+        d.kill()
+        assert "RLIMIT_NOFILE is too low" not in d.log()
+        start_with_descriptors(d, 100)
+        d.wait_log('msg="ready"', 2)
+        assert "RLIMIT_NOFILE is too low for max_cells" in d.log()
+        listed = d.ask({"verb": "list"})
+        assert len(listed["cells"]) + len(listed["unserved"]) == 60 and listed["cells"]
+        assert listed["unserved"]
+        for cell in listed["unserved"]:
+            assert "Too many open files" in cell["unserved"], cell
+        d.kill()
+        start_with_descriptors(d, 12)
+        assert d.process.wait(PATIENCE) not in (0, -6, -11), d.log()
+        assert "another daemon listens" not in d.log() and "Too many open files" in d.log()
+        d.start()
+        assert len(d.ask({"verb": "list"})["cells"]) == 60
+        assert named(d.events(), "stream.v1.sealed") == []
+        d.stop()
+        d.streams()
+
+
 def required_signing_never_falls_back():
     with Daemon("[signing]\nrequired = yes\n", sign=False, start=False) as d:
         d.start(wait=False)
@@ -643,6 +740,7 @@ if __name__ == "__main__":
           a_refused_reload_changes_nothing, a_reload_keeps_the_signer_of_the_environment,
           a_reload_signs_as_the_file_says, a_restart_serves_the_same_cells, two_daemons,
           bad_configuration_is_told_whole, the_manual_names_every_key,
+          check_config_finds_what_a_start_would_find, too_few_descriptors_are_named,
           required_signing_never_falls_back,
           unsigned_evidence_is_warned_of, metrics_and_health,
           slow_http_clients_shut_nobody_out, two_places_are_kept_for_root,

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a start would find: the key, groups, folders, free space, ports. For the verb check-config;
+ * it changes nothing and a daemon may run meanwhile. Prints to standard output and error.
+ */
+#pragma once
+
+#include "host-receiver/config/config.h"
+
+/*
+ * path names the configuration in messages. Root checks with the rights of the user who owns
+ * state_dir: the process keeps them. Returns an exit status: EX_OK after a line "OK: ...", or
+ * EX_CONFIG after a line for each error.
+ */
+int daemon_check(const char *path, const struct config *config);
