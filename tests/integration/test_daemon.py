@@ -394,6 +394,23 @@ def check_config_finds_what_a_start_would_find():
         assert "OK: signed by k1" in check_config(d)
 
 
+def an_install_never_touches_the_configuration():
+    """It brings an example, in which evidence must be signed."""
+    build = pathlib.Path(RECEIVER).parents[1]
+    if not shutil.which("meson"):
+        print("skipped: no meson", flush=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="cellos-install-") as to:
+        subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--destdir", to],
+                       check=True, stdout=subprocess.DEVNULL)
+        found = sorted(pathlib.Path(to).rglob("host-telemetry.conf"))
+        assert len(found) == 1 and found[0].parts[-2] == "examples", found
+        assert not list(pathlib.Path(to).rglob("etc/cellos/*"))
+        run = subprocess.run([RECEIVER, "check-config", "--config", found[0]],
+                             capture_output=True, text=True)
+        assert run.returncode == 78 and "required = yes" in run.stderr, run
+
+
 def start_with_descriptors(d, limit):
     d.process = subprocess.Popen(["prlimit", f"--nofile={limit}:{limit}", RECEIVER, "serve",
                                   "--config", d.file("conf")],
@@ -741,6 +758,7 @@ if __name__ == "__main__":
           a_reload_signs_as_the_file_says, a_restart_serves_the_same_cells, two_daemons,
           bad_configuration_is_told_whole, the_manual_names_every_key,
           check_config_finds_what_a_start_would_find, too_few_descriptors_are_named,
+          an_install_never_touches_the_configuration,
           required_signing_never_falls_back,
           unsigned_evidence_is_warned_of, metrics_and_health,
           slow_http_clients_shut_nobody_out, two_places_are_kept_for_root,
