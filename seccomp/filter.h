@@ -82,20 +82,20 @@ struct filter_options {
 };
 
 /*
- * The program to install. out has room for t->n_program instructions; returns their number.
- * A rule that is taken out becomes a jump to the next instruction, so that the rules after it for
- * the same call still count.
+ * Makes the program to install. out has room for t->n_program instructions; returns their number.
+ * A rule of an open hole becomes a jump to the next instruction, so that later rules for the same
+ * call still count.
  */
 size_t filter_build(const struct filter_table *t, const struct filter_options *o,
 		    struct sock_filter *out);
 
-/* The rules that notify, for the agent, in the order in which they are tried. */
+/* The message for the agent: the rules that notify, in the order in which they are tried. */
 int filter_listener_message(const struct filter_table *t, const struct filter_options *o,
 			    struct listener_message *ret);
 
 /* The index of the hole of that name, or -ENOENT. */
 int filter_find_hole(const struct filter_table *t, const char *name);
 
-/* program, an instruction a line, with the rule's reason where one ends. */
+/* Print one instruction a line, with a rule's reason where the rule ends. */
 void filter_print(const struct filter_table *t, const struct sock_filter *program, size_t n,
 		  FILE *out);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The program: foreign ABIs end first, then a binary search by the call's number, then the rules of
- * that call in the policy's order. A call without rules is decided by its number alone, which the
- * kernel finds out once and remembers (seccomp_cache_prepare): such calls cost nothing.
+ * that call in the policy's order. A call without rules is decided by its number alone. The kernel
+ * remembers such decisions (seccomp_cache_prepare), so these calls cost nothing.
  *
- * Every jump but those of the search is over a few instructions, so none can be too long.
+ * Conditional jumps reach at most 255 instructions. Only those of the search go further, by BPF_JA.
  */
 #include "seccomp/compiler/compile.h"
 
@@ -64,7 +64,7 @@ static void emit_rule(struct builder *b, struct filter_rule *r)
 		if (cond->mask != UINT32_MAX)
 			emit(b, STMT(BPF_ALU | BPF_AND | BPF_K, cond->mask));
 		left -= cond->mask == UINT32_MAX ? 2 : 3;
-		/* Not equal: over what is left of this rule and its return. */
+		/* Not equal: jump over the rest of this rule and its return. */
 		cond->at = (uint16_t)emit(
 			b, JUMP(BPF_JMP | BPF_JEQ | BPF_K, cond->value, 0, (uint8_t)(left + 1)));
 	}
@@ -83,7 +83,7 @@ static void emit_call(struct builder *b, const struct policy *p, unsigned first,
 	emit(b, STMT(BPF_RET | BPF_K, return_value(p->fallback, 0)));
 }
 
-/* rules[first..last], sorted by number: a half of the numbers each way. */
+/* rules[first..last], sorted by number: halves the numbers at each step. */
 static void emit_search(struct builder *b, const struct policy *p, unsigned first, unsigned last)
 {
 	const struct filter_rule *rules = b->c->rules;
@@ -93,7 +93,7 @@ static void emit_search(struct builder *b, const struct policy *p, unsigned firs
 		emit_call(b, p, first, last);
 		return;
 	}
-	/* The first rule of a number, not the lowest. */
+	/* Split before the first rule of a number that is not the lowest. */
 	while (rules[middle].nr == rules[middle - 1].nr && middle - 1 > first)
 		middle--;
 	if (rules[middle].nr == rules[first].nr)
@@ -135,7 +135,7 @@ static void take_rules(const struct policy *p, enum policy_arch arch, enum polic
 				.arg = r->conditions[k].arg,
 				.patch = (uint8_t)r->conditions[k].patch,
 			};
-		/* By number, and among the same number as the policy has them. */
+		/* Sort by number; rules of one number stay in the policy's order. */
 		while (at > 0 && c->rules[at - 1].nr > f.nr) {
 			c->rules[at] = c->rules[at - 1];
 			at--;

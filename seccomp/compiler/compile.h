@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A policy as a BPF program, for one architecture and one mode, and the forms it is written in.
- * For the policy compiler and the tests. The output depends on nothing but the policy.
+ * Compiles a policy into a BPF program for one architecture and one mode, and writes it in several
+ * forms. For the policy compiler and the tests. The output depends on the policy alone.
  */
 #pragma once
 
@@ -21,9 +21,9 @@ int policy_compile(const struct policy *p, enum policy_arch arch, enum policy_mo
 /* A header that defines `prefix`, a const struct filter_table. */
 void policy_emit_header(const struct compiled *c, const char *prefix, FILE *out);
 
-/* The linux.seccomp object of an OCI runtime's config.json. */
+/* The object linux.seccomp of an OCI runtime's config.json. */
 void policy_emit_oci(const struct policy *p, enum policy_arch arch, enum policy_mode mode,
 		     FILE *out);
 
-/* What the documentation shows: a Markdown table a group. */
+/* A Markdown table for each group, for the documentation. */
 void policy_emit_table(const struct policy *p, FILE *out);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The written forms of a policy: see compile.h.
+ * Writes a policy as a C header, as an OCI profile and as a table for people: see compile.h.
  */
 #include <linux/audit.h>
 
 #include "common/util.h"
 #include "seccomp/compiler/compile.h"
 
-/* As C and JSON have it; policies are ASCII. */
+/* A string in quotes, for C and JSON alike. Policies are ASCII. */
 static void emit_string(const char *s, FILE *out)
 {
 	fputc('"', out);
@@ -62,7 +62,8 @@ void policy_emit_header(const struct compiled *c, const char *prefix, FILE *out)
 		prefix, prefix, t->n_holes ? prefix : "NULL", t->n_holes ? "_holes" : "");
 }
 
-/* Rules with the agent's pid are left out: nobody would put it in. Its user has a default. */
+/* Other launchers cannot put in the agent's pid, so rules with it are left out. Its user has a
+ * default. */
 static bool static_rule(const struct policy_rule *r)
 {
 	for (unsigned i = 0; i < r->n_conditions; i++)

@@ -21,7 +21,7 @@ struct parser {
 	unsigned findings;
 };
 
-/* A condition as written: any of its values will do. */
+/* A condition as written in the policy: it holds if one of its values matches. */
 struct choice {
 	uint8_t arg;
 	unsigned n;
@@ -56,7 +56,7 @@ static char *trim(char *s)
 	return s + strspn(s, " \t");
 }
 
-/* The next word, or NULL; cuts it off in *rest. */
+/* Returns the next word of *rest, terminated, or NULL. *rest becomes the text after it. */
 static char *next_word(char **rest)
 {
 	char *word = *rest + strspn(*rest, " \t");
@@ -99,7 +99,7 @@ static int parse_value(const char *s, struct policy_condition *ret)
 	return 0;
 }
 
-/* The values of a list; each gets the mask. With bits set, a value is its own mask. */
+/* Parses the values of a list. Each gets the mask; with bits, each is its own mask. */
 static bool parse_list(struct parser *s, char *list, char *separator, uint32_t mask, bool bits,
 		       struct choice *c)
 {
@@ -177,7 +177,7 @@ static int find_hole(const struct policy *p, const char *name)
 	return -1;
 }
 
-/* The numbers of a call; false: no arch knows it. */
+/* The numbers of a call. Returns false if no arch has it. */
 static bool resolve(const char *name, int nr[_POLICY_ARCH_MAX])
 {
 	static const uint32_t tokens[] = {
@@ -191,7 +191,7 @@ static bool resolve(const char *name, int nr[_POLICY_ARCH_MAX])
 		return true;
 	}
 	for (int a = 0; a < _POLICY_ARCH_MAX; a++) {
-		/* Negative: known, but another arch's. */
+		/* Negative: libseccomp has the name, but this arch has no such call. */
 		int n = seccomp_syscall_resolve_name_arch(tokens[a], name);
 
 		nr[a] = n >= 0 ? n : -1;
@@ -206,7 +206,7 @@ static bool same_condition(const struct policy_condition *a, const struct policy
 	       a->value == b->value;
 }
 
-/* Whether whatever b holds for, a holds for. */
+/* Whether a holds for every value that b holds for. */
 static bool implied(const struct policy_condition *a, const struct policy_condition *b)
 {
 	if (a->patch || b->patch)
@@ -219,7 +219,7 @@ static enum policy_mode mode_of(const struct policy *p, const struct policy_rule
 	return r->group < 0 ? POLICY_ALWAYS : p->groups[r->group].mode;
 }
 
-/* Whether rule a, which comes first, leaves nothing for b, whatever the options are. */
+/* Whether rule a, which comes first, matches every call that b matches, with all options. */
 static bool covers(const struct policy *p, const struct policy_rule *a, const struct policy_rule *b)
 {
 	if (strcmp(a->syscall, b->syscall) ||
@@ -261,7 +261,7 @@ static void add_rule(struct parser *s, const struct policy_rule *rule)
 	p->rules[p->n_rules++] = *rule;
 }
 
-/* A rule for each combination of values. */
+/* Adds a rule for each combination of values. */
 static void add_combinations(struct parser *s, struct policy_rule *rule,
 			     const struct choice *choices, unsigned n)
 {

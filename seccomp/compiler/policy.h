@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A policy as its file says it, parsed, checked and made simple: one rule a system call and
- * combination of values. For the policy compiler and the tests; never in what runs in a guest.
+ * Parses and checks a policy file. The result has one rule for each system call and combination of
+ * values. For the policy compiler and the tests; no part of the programs in a guest.
  * Syntax: workload.policy. Not thread-safe.
  */
 #pragma once
@@ -19,7 +19,7 @@
 #define POLICY_GROUPS_MAX 16u
 #define POLICY_HOLES_MAX  16u
 #define POLICY_VALUES_MAX 16u
-/* A reason that is shorter says nothing. */
+/* A shorter reason says nothing. */
 #define POLICY_REASON_MIN 8u
 
 enum policy_arch { POLICY_X86_64, POLICY_AARCH64, _POLICY_ARCH_MAX };

@@ -2,7 +2,7 @@
 /*
  * The policy compiler, a tool of the build: policy-compiler WHAT ARCH MODE NAME POLICY OUTPUT
  *
- *   WHAT    header (both modes of a policy that has two), bpf, oci, table, lint
+ *   WHAT    header (both modes, if the policy has two), bpf, oci, table, lint
  *   ARCH    x86_64, aarch64
  *   MODE    default, share-pidns
  *   NAME    of the tables in the header
@@ -56,7 +56,7 @@ static int write_header(enum policy_arch arch, const char *name, FILE *out)
 	return 0;
 }
 
-/* What seccomp(2) takes: nobody to ask, no pid known. */
+/* The program for seccomp(2), for launchers that have no agent to ask and do not know its pid. */
 static int write_bpf(enum policy_arch arch, enum policy_mode mode, FILE *out)
 {
 	static struct sock_filter program[FILTER_PROGRAM_MAX];

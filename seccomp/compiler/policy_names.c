@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The names of constants and errors that policies may use. Values that depend on the machine have
- * no place here: the same policy is compiled for all of them.
+ * The names of constants and errors that policies may use. Their values are the same on all
+ * architectures, because one policy is compiled for all of them.
  */
 #include <asm/ioctls.h>
 #include <errno.h>
@@ -26,7 +26,7 @@
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x80
 #endif
-/* net/socket.c: what is left of the type without SOCK_CLOEXEC and SOCK_NONBLOCK */
+/* net/socket.c: the type without SOCK_CLOEXEC and SOCK_NONBLOCK */
 #define SOCK_TYPE_MASK 0xf
 
 struct named {

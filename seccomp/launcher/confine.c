@@ -17,7 +17,7 @@
 #include "seccomp/launcher/launch.h"
 
 enum treatment {
-	READ_ONLY, /* as it is, without writing */
+	READ_ONLY, /* can be read, not written */
 	MASK,	   /* reads as empty */
 };
 
@@ -54,7 +54,7 @@ static const struct {
 	{"/dev/vhost-vsock", MASK, "a way to make vsock peers"},
 };
 
-/* Whole file systems, wherever they are mounted; and whatever is mounted below /sys. */
+/* File systems that are read-only wherever they are mounted, beside all mounts below /sys. */
 static const char *const read_only_types[] = {
 	"sysfs",   "cgroup",   "cgroup2",    "debugfs",	   "tracefs",	  "securityfs",
 	"bpf",	   "configfs", "efivarfs",   "pstore",	   "binfmt_misc", "selinuxfs",
@@ -380,12 +380,12 @@ static int protect_processes(pid_t agent, struct step *step)
 	return mask(path, step);
 }
 
-/* So that no workload answers as the agent, or takes the places of later workloads. */
+/* No workload may answer as the agent, or take the places of later workloads. */
 static int hide_listener(const char *listener, struct step *step)
 {
 	int r = mask(listener, step);
 
-	/* The folder is masked even before the first agent runs: nobody else may fill it. */
+	/* The folder is masked even if no agent has run yet, so that no workload fills it. */
 	(void)mkdir(LISTENER_FOLDER, 0755);
 	return r < 0 ? r : mask(LISTENER_FOLDER, step);
 }
@@ -476,7 +476,7 @@ int confine_privileges(const struct launch_options *o, struct step *step)
 		int r = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
 
 		if (r < 0)
-			break; /* the kernel has no more */
+			break; /* the last capability of this kernel */
 		if (r == 0 || !(drop >> cap & 1))
 			continue;
 		step_set(step, "drop capability %d from the bounding set", cap);

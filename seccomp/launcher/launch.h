@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The parts of cellos-workload-exec. Each returns 0 or a negative errno and names in *step what it
- * was doing; only main() writes to stderr. Single-threaded, uses libc only.
+ * The parts of cellos-workload-exec. Each returns 0 or a negative errno, and *step names the step
+ * that failed; only workload_exec.c writes to stderr. Single-threaded, uses libc only.
  */
 #pragma once
 
@@ -62,7 +62,7 @@ int confine_capability(const char *name);
 const char *confine_capability_name(int capability);
 /* What --cap-keep opens, or NULL if the profile leaves this capability anyway. */
 const char *confine_capability_hole(int capability);
-/* A line for each path: what is done with it. */
+/* Print a line for each path and capability. */
 void confine_print(const struct launch_options *o, FILE *out);
 
 /* The hand-over of the notification descriptor (handover.c, common/handover.h). */

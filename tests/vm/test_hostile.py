@@ -15,7 +15,7 @@ cellos-telemetry --heartbeat {HEARTBEAT_MS} || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say agent $agent
 
-# The device is masked, whatever the call is allowed.
+# The device is masked even where the call is allowed.
 cellos-workload-exec -- sh -c 'exec 3<> /dev/userfaultfd && ls -l /proc/self/fd/3' > /tmp/device
 vm say device $(cat /tmp/device)
 cellos-workload-exec -- hostile freeze 1 > /tmp/denied 2>&1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The capability sources on a real kernel: what a process that gave up root is refused, told by
+"""The capability sources on a real kernel: what a process that gave up root is refused, reported by
 notification and by audit; a listener that comes late; an agent that is stopped or killed while
 callers wait for it."""
 
@@ -229,7 +229,7 @@ class Notify(Case):
         # Far from the five seconds that it was stopped for.
         self.assertLess(stopped, 1_000_000)
         self.assertNotIn("impatient", self.result.marks)
-        # And the call that waited has been refused since, and told.
+        # And the call that waited has been refused since, and reported.
         self.assertNotEqual(self.result.mark("late"), "0")
         mounts = find(self.runs[0], "capability.denied", syscall="mount", exe="/bin/busybox")
         self.assertEqual(len(mounts), 1)

@@ -20,7 +20,7 @@
 
 #include "common/util.h"
 
-static void told(const char *name, long r)
+static void outcome(const char *name, long r)
 {
 	printf("%s %d\n", name, r < 0 ? errno : 0);
 	fflush(stdout);
@@ -64,16 +64,16 @@ int main(int argc, char **argv)
 		perror("denied");
 		return 1;
 	}
-	told("mount", mount("none", "/tmp", "tmpfs", 0, ""));
-	told("mknodat", mknod("/tmp/device", S_IFBLK | 0600, makedev(1, 1)));
-	told("chroot", chroot("/tmp"));
-	told("socket", socket(AF_INET, SOCK_RAW, 1));
+	outcome("mount", mount("none", "/tmp", "tmpfs", 0, ""));
+	outcome("mknodat", mknod("/tmp/device", S_IFBLK | 0600, makedev(1, 1)));
+	outcome("chroot", chroot("/tmp"));
+	outcome("socket", socket(AF_INET, SOCK_RAW, 1));
 	fd = socket(AF_INET, SOCK_STREAM, 0);
-	told("bind", bind(fd, (struct sockaddr *)&low, sizeof(low)));
-	told("init_module", syscall(SYS_init_module, "", 0L, ""));
-	told("reboot", reboot(RB_AUTOBOOT));
-	told("sethostname", sethostname("x", 1));
-	told("setuid", setuid(0));
-	told("openat", open("/root/secret", O_RDONLY));
+	outcome("bind", bind(fd, (struct sockaddr *)&low, sizeof(low)));
+	outcome("init_module", syscall(SYS_init_module, "", 0L, ""));
+	outcome("reboot", reboot(RB_AUTOBOOT));
+	outcome("sethostname", sethostname("x", 1));
+	outcome("setuid", setuid(0));
+	outcome("openat", open("/root/secret", O_RDONLY));
 	return 0;
 }
