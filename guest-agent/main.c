@@ -84,6 +84,7 @@ static int run_agent(struct options *o, int pipe_fd, bool detach)
 	(void)!mkdir(LISTENER_FOLDER, 0755);
 	harden_close_inherited((const int[]){pipe_fd, o->ready_fd}, 2);
 	o->probes.self = getpid();
+	probe_exclude_now(&o->probes);
 	/* A signal to the group of whoever started it must not reach the agent. */
 	if (setsid() < 0)
 		setpgid(0, 0);
@@ -168,7 +169,10 @@ int main(int argc, char **argv)
 	log_set_level(o.log_level);
 	signal(SIGPIPE, SIG_IGN);
 	switch (o.form) {
-	case START_PROBE: o.probes.self = getpid(); return agent_probe(&o);
+	case START_PROBE:
+		o.probes.self = getpid();
+		probe_exclude_now(&o.probes);
+		return agent_probe(&o);
 	case START_FOREGROUND: return run_agent(&o, -1, false);
 	default: return start(&o);
 	}

@@ -27,22 +27,33 @@
 #include "guest-agent/probes/net_hooks.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/process_view.h"
 #include "guest-agent/probes/sources.h"
 
 #define FIRST_PID_NS	   UINT64_C(0xeffffffc) /* PROC_PID_INIT_INO: its inode number */
 #define SELF_TEST_FAILURES 2u			/* in a row, before the source gives up */
 #define NUMBER_TEXT_MAX	   16u
-#define TICK_MS		   50
-#define RING_SHARE	   64u /* records of a ring before the next has its turn */
+#define WAITING_MAX	   512u
+#define TICK_MS		   10
+#define RING_SHARE	   8u /* records of a ring before the next has its turn */
+
+/* An observation without its exe. */
+struct waiting {
+	enum wire_source source;
+	uint64_t until_ns;
+	struct net_record record;
+};
 
 struct cgroup_bpf {
 	struct probe probe; /* its fd: an epoll of the rings, dead_fd and tick_fd */
 	const struct probe_config *config;
 	struct net_hooks hooks;
 	struct bind_watch binds;
-	int dead_fd; /* an eventfd: readable once the source has died */
-	int tick_fd; /* a timer, armed while a bind waits for its outcome */
-	int test_fd; /* the socket of the self-test, or -1 */
+	size_t n_waiting;
+	struct waiting waiting[WAITING_MAX]; /* for their process's program, the oldest first */
+	int dead_fd;			     /* an eventfd: readable once the source has died */
+	int tick_fd;			     /* a timer, armed while something waits */
+	int test_fd;			     /* the socket of the self-test, or -1 */
 	uint64_t lost_told;
 	uint64_t malformed;
 	bool tick_armed;
@@ -93,81 +104,112 @@ static void begin(struct observation *o, enum wire_source source, const struct n
 	observation_init(o, source, (pid_t)r->pid, comm, comm_len, r->at_ns);
 }
 
-static void finish(struct observation *o, struct event_queue *q, const struct net_record *r)
+static void add_address(struct observation *o, const struct net_record *r)
 {
-	char exe[WIRE_DETAIL_TEXT_MAX];
-	int n = proc_read_exe((pid_t)r->pid, exe, sizeof(exe));
-
-	if (n > 0)
-		observation_add_bytes(o, WIRE_KEY_EXE, exe, (size_t)n);
-	event_queue_observe(q, &o->d);
-}
-
-static void report_address(struct event_queue *q, enum wire_source source,
-			   const struct net_record *r)
-{
-	char address[INET6_ADDRSTRLEN], number[NUMBER_TEXT_MAX];
-	struct observation o;
+	char address[INET6_ADDRSTRLEN];
 
 	inet_ntop((int)r->family, r->address, address, sizeof(address));
-	begin(&o, source, r);
-	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
-			     wire_text(r->family == AF_INET6 ? "inet6" : "inet"));
-	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));
-	declaration_add_uint(&o.d, WIRE_KEY_PORT, net_record_port(r));
-	if (source != WIRE_NET_CONNECT_ATTEMPTED)
-		declaration_add_text(
-			&o.d, WIRE_KEY_PROTOCOL,
-			name_or_number(net_protocol_name(r->protocol), r->protocol, number));
-	finish(&o, q, r);
+	observation_add_bytes(o, WIRE_KEY_ADDRESS, address, strlen(address));
+	declaration_add_uint(&o->d, WIRE_KEY_PORT, net_record_port(r));
 }
 
-static void report_socket(struct event_queue *q, const struct net_record *r)
+/* exe: NULL when it is not known for certain. */
+static void report(struct event_queue *q, enum wire_source source, const struct net_record *r,
+		   const char *exe, size_t exe_len)
 {
 	char type[NUMBER_TEXT_MAX], protocol[NUMBER_TEXT_MAX];
 	struct observation o;
 
-	begin(&o, WIRE_NET_SOCKET_CREATED, r);
-	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
-			     wire_text(r->family == AF_INET6 ? "inet6" : "inet"));
-	declaration_add_text(&o.d, WIRE_KEY_TYPE,
-			     name_or_number(net_type_name(r->type), r->type, type));
-	declaration_add_text(&o.d, WIRE_KEY_PROTOCOL,
-			     name_or_number(net_protocol_name(r->protocol), r->protocol, protocol));
-	finish(&o, q, r);
+	begin(&o, source, r);
+	if (source == WIRE_CAPABILITY_DENIED) {
+		declaration_add_text(&o.d, WIRE_KEY_SYSCALL, wire_text("bind"));
+		declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text("EACCES"));
+		declaration_add_text(&o.d, WIRE_KEY_CAPABILITY, wire_text("CAP_NET_BIND_SERVICE"));
+		declaration_add_text(&o.d, WIRE_KEY_VIA, wire_text("derived"));
+	} else {
+		declaration_add_text(&o.d, WIRE_KEY_FAMILY,
+				     wire_text(r->family == AF_INET6 ? "inet6" : "inet"));
+		if (source == WIRE_NET_SOCKET_CREATED)
+			declaration_add_text(&o.d, WIRE_KEY_TYPE,
+					     name_or_number(net_type_name(r->type), r->type, type));
+		else
+			add_address(&o, r);
+		if (source != WIRE_NET_CONNECT_ATTEMPTED)
+			declaration_add_text(&o.d, WIRE_KEY_PROTOCOL,
+					     name_or_number(net_protocol_name(r->protocol),
+							    r->protocol, protocol));
+	}
+	if (exe)
+		observation_add_bytes(&o, WIRE_KEY_EXE, exe, exe_len);
+	event_queue_observe(q, &o.d);
 }
 
-static void report_refused_bind(struct event_queue *q, const struct net_record *r)
+/* True when it is reported. */
+static bool try_report(struct event_queue *q, const struct waiting *w, uint64_t now_ns)
 {
-	struct observation o;
+	const char *exe = NULL;
+	size_t len = 0;
 
-	begin(&o, WIRE_CAPABILITY_DENIED, r);
-	declaration_add_text(&o.d, WIRE_KEY_SYSCALL, wire_text("bind"));
-	declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text("EACCES"));
-	declaration_add_text(&o.d, WIRE_KEY_CAPABILITY, wire_text("CAP_NET_BIND_SERVICE"));
-	declaration_add_text(&o.d, WIRE_KEY_VIA, wire_text("derived"));
-	finish(&o, q, r);
+	if (process_view_exe(q, (pid_t)w->record.pid, w->record.at_ns, &exe, &len) == EXE_WAIT &&
+	    now_ns < w->until_ns)
+		return false;
+	report(q, w->source, &w->record, exe, len);
+	return true;
+}
+
+/* Report what need not wait any longer. */
+static void settle(struct cgroup_bpf *b, struct event_queue *q)
+{
+	const uint64_t now_ns = monotonic_ns();
+	size_t kept = 0;
+
+	if (b->n_waiting == 0)
+		return;
+	process_view_catch_up(q);
+	for (size_t i = 0; i < b->n_waiting; i++)
+		if (!try_report(q, &b->waiting[i], now_ns))
+			b->waiting[kept++] = b->waiting[i];
+	b->n_waiting = kept;
+}
+
+static void wait_for_exe(struct cgroup_bpf *b, struct event_queue *q, enum wire_source source,
+			 const struct net_record *r)
+{
+	if (b->n_waiting == WAITING_MAX)
+		settle(b, q);
+	/* A flood from a program that has only just begun: the oldest goes without its exe. */
+	if (b->n_waiting == WAITING_MAX) {
+		report(q, b->waiting[0].source, &b->waiting[0].record, NULL, 0);
+		b->n_waiting--;
+		memmove(b->waiting, b->waiting + 1, b->n_waiting * sizeof(b->waiting[0]));
+	}
+	b->waiting[b->n_waiting++] = (struct waiting){
+		.source = source, .until_ns = monotonic_ns() + EXE_WAIT_NS, .record = *r};
+}
+
+static void on_bind(struct cgroup_bpf *b, struct event_queue *q, const struct net_record *r)
+{
+	if (net_hook_specs[r->hook].type == BPF_PROG_TYPE_CGROUP_SOCK) {
+		bind_watch_bound(&b->binds, r->cookie);
+		wait_for_exe(b, q, WIRE_NET_BOUND, r);
+	} else if (bind_needs_capability(r) && !bind_watch_add(&b->binds, r)) {
+		event_queue_kernel_lost(q, PROBE_NET, 1);
+	}
 }
 
 static void on_record(struct cgroup_bpf *b, struct event_queue *q, const struct net_record *r)
 {
-	if ((pid_t)r->pid == b->config->self && net_hook_specs[r->hook].ring == NET_RING_CONNECT)
+	const enum net_ring ring = net_hook_specs[r->hook].ring;
+
+	if ((pid_t)r->pid == b->config->self && ring == NET_RING_CONNECT)
 		b->test_seen = true;
 	if (probe_excludes(b->config, (pid_t)r->pid))
 		return;
-	switch (net_hook_specs[r->hook].ring) {
-	case NET_RING_CONNECT: report_address(q, WIRE_NET_CONNECT_ATTEMPTED, r); break;
-	case NET_RING_SENDMSG: report_address(q, WIRE_NET_DATAGRAM_SENT, r); break;
-	case NET_RING_BIND:
-		if (net_hook_specs[r->hook].type == BPF_PROG_TYPE_CGROUP_SOCK) {
-			bind_watch_bound(&b->binds, r->cookie);
-			report_address(q, WIRE_NET_BOUND, r);
-		} else if (bind_needs_capability(r) && !bind_watch_add(&b->binds, r)) {
-			event_queue_kernel_lost(q, PROBE_NET, 1);
-		}
-		break;
-	case NET_RING_SOCKET: report_socket(q, r); break;
-	default: break;
+	switch (ring) {
+	case NET_RING_CONNECT: wait_for_exe(b, q, WIRE_NET_CONNECT_ATTEMPTED, r); break;
+	case NET_RING_SENDMSG: wait_for_exe(b, q, WIRE_NET_DATAGRAM_SENT, r); break;
+	case NET_RING_SOCKET: wait_for_exe(b, q, WIRE_NET_SOCKET_CREATED, r); break;
+	default: on_bind(b, q, r); break;
 	}
 }
 
@@ -181,10 +223,10 @@ static void account_loss(struct cgroup_bpf *b, struct event_queue *q)
 	b->lost_told = lost;
 }
 
-/* The timer runs while a bind waits. */
+/* The timer runs while something waits. */
 static void arm_tick(struct cgroup_bpf *b)
 {
-	const bool wanted = b->binds.n > 0;
+	const bool wanted = b->binds.n > 0 || b->n_waiting > 0;
 	const struct timespec period = {.tv_nsec = wanted ? TICK_MS * (long)NSEC_PER_MSEC : 0};
 	const struct itimerspec spec = {.it_interval = period, .it_value = period};
 
@@ -220,10 +262,21 @@ static int cgroup_bpf_drain(struct probe *probe, struct event_queue *q, unsigned
 		}
 	} while (done > before && done < budget);
 	while (bind_watch_refused(&b->binds, monotonic_ns(), &record))
-		report_refused_bind(q, &record);
+		wait_for_exe(b, q, WIRE_CAPABILITY_DENIED, &record);
+	settle(b, q);
 	account_loss(b, q);
 	arm_tick(b);
 	return done > before;
+}
+
+static void cgroup_bpf_flush(struct probe *probe, struct event_queue *q)
+{
+	struct cgroup_bpf *b = (struct cgroup_bpf *)probe;
+
+	settle(b, q);
+	for (size_t i = 0; i < b->n_waiting; i++)
+		report(q, b->waiting[i].source, &b->waiting[i].record, NULL, 0);
+	b->n_waiting = 0;
 }
 
 static int cgroup_bpf_check(struct probe *probe, struct event_queue *q)
@@ -346,5 +399,6 @@ const struct probe_ops cgroup_bpf_ops = {
 	.open = cgroup_bpf_open,
 	.drain = cgroup_bpf_drain,
 	.check = cgroup_bpf_check,
+	.flush = cgroup_bpf_flush,
 	.close = cgroup_bpf_close,
 };

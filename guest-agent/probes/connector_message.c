@@ -61,6 +61,31 @@ int connector_parse(const struct nlmsghdr *h, struct connector_event *ret)
 		ev.parent_tgid = pe.event_data.exit.parent_tgid;
 		ev.exit_status = pe.event_data.exit.exit_code;
 		break;
+	case PROC_EVENT_UID:
+	case PROC_EVENT_GID:
+		ev.kind = pe.what == PROC_EVENT_UID ? CONNECTOR_UID : CONNECTOR_GID;
+		ev.tid = pe.event_data.id.process_pid;
+		ev.tgid = pe.event_data.id.process_tgid;
+		ev.real = pe.event_data.id.r.ruid;
+		ev.effective = pe.event_data.id.e.euid;
+		break;
+	case PROC_EVENT_SID:
+		ev.kind = CONNECTOR_SID;
+		ev.tid = pe.event_data.sid.process_pid;
+		ev.tgid = pe.event_data.sid.process_tgid;
+		break;
+	case PROC_EVENT_PTRACE:
+		ev.kind = CONNECTOR_TRACE;
+		ev.tid = pe.event_data.ptrace.process_pid;
+		ev.tgid = pe.event_data.ptrace.process_tgid;
+		ev.tracer = pe.event_data.ptrace.tracer_tgid;
+		break;
+	case PROC_EVENT_COREDUMP:
+		ev.kind = CONNECTOR_CORE;
+		ev.tid = pe.event_data.coredump.process_pid;
+		ev.tgid = pe.event_data.coredump.process_tgid;
+		ev.parent_tgid = pe.event_data.coredump.parent_tgid;
+		break;
 	default: ev.kind = CONNECTOR_OTHER; break;
 	}
 	if (ev.kind != CONNECTOR_ACK && ev.kind != CONNECTOR_OTHER && (ev.tid <= 0 || ev.tgid <= 0))

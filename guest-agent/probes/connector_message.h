@@ -17,7 +17,12 @@ enum connector_kind {
 	CONNECTOR_EXEC,
 	CONNECTOR_COMM,
 	CONNECTOR_EXIT,
-	CONNECTOR_OTHER, /* uid, gid, session, ptrace, core dump: counted, not used */
+	CONNECTOR_UID,	 /* real, effective */
+	CONNECTOR_GID,	 /* likewise */
+	CONNECTOR_SID,	 /* setsid(2) */
+	CONNECTOR_TRACE, /* tracer: 0 when it detached */
+	CONNECTOR_CORE,
+	CONNECTOR_OTHER, /* of a later kernel: counted, not used */
 };
 
 struct connector_event {
@@ -30,6 +35,8 @@ struct connector_event {
 	pid_t tgid;
 	pid_t parent_tgid;    /* fork, exit */
 	uint32_t exit_status; /* as wait(2) gives it */
+	uint32_t real, effective;
+	pid_t tracer; /* its thread group */
 	uint32_t ack_error;
 	char comm[16]; /* not terminated if full */
 };

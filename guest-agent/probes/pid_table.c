@@ -14,7 +14,8 @@ _Static_assert((PID_TABLE_SIZE & (PID_TABLE_SIZE - 1)) == 0, "a power of two");
 struct pid_table {
 	size_t count;
 	uint64_t refused;
-	uint16_t free;
+	uint16_t free;	/* a list of entries that were used; NOWHERE: none */
+	uint16_t fresh; /* the first entry that never was: memory beyond it is untouched */
 	uint16_t heads[PID_TABLE_SIZE];
 	struct pid_entry entries[PID_TABLE_SIZE]; /* pid 0: unused */
 };
@@ -34,11 +35,9 @@ struct pid_table *pid_table_new(void)
 
 	if (!t)
 		return NULL;
-	for (size_t i = 0; i < PID_TABLE_SIZE; i++) {
+	for (size_t i = 0; i < PID_TABLE_SIZE; i++)
 		t->heads[i] = NOWHERE;
-		t->entries[i].chain = (uint16_t)(i + 1);
-	}
-	t->entries[PID_TABLE_SIZE - 1].chain = NOWHERE;
+	t->free = NOWHERE;
 	return t;
 }
 
@@ -60,12 +59,15 @@ struct pid_entry *pid_table_add(struct pid_table *t, pid_t pid)
 	uint16_t place = t->free, *head = head_of(t, pid);
 	struct pid_entry *e;
 
-	if (place == NOWHERE) {
+	if (place != NOWHERE) {
+		t->free = t->entries[place].chain;
+	} else if (t->fresh < PID_TABLE_SIZE) {
+		place = t->fresh++;
+	} else {
 		t->refused++;
 		return NULL;
 	}
 	e = &t->entries[place];
-	t->free = e->chain;
 	*e = (struct pid_entry){.pid = pid, .chain = *head};
 	*head = place;
 	t->count++;
@@ -87,7 +89,7 @@ void pid_table_remove(struct pid_table *t, struct pid_entry *e)
 
 struct pid_entry *pid_table_next(struct pid_table *t, size_t *place)
 {
-	while (*place < PID_TABLE_SIZE) {
+	while (*place < t->fresh) {
 		struct pid_entry *e = &t->entries[(*place)++];
 
 		if (e->pid)

@@ -22,8 +22,10 @@ struct pid_entry {
 	pid_t ppid;
 	uint32_t threads;     /* alive, the first one included */
 	uint32_t exit_status; /* the owner's: of the last thread seen to end */
-	uint32_t scan; /* number of the last /proc scan that saw it, or that it was born in */
-	uint8_t flags; /* the owner's */
+	uint32_t scan;	   /* number of the last /proc scan that saw it, or that it was born in */
+	uint16_t image;	   /* the owner's: what it runs */
+	uint64_t image_ns; /* since when, CLOCK_MONOTONIC; 0: since before it was known */
+	uint8_t flags;	   /* the owner's */
 	uint8_t comm_len;
 	uint16_t chain; /* internal */
 	char comm[PID_TABLE_COMM_MAX];

@@ -38,20 +38,23 @@ struct probe_config {
 	const char *inotify_paths[PROBE_INOTIFY_PATHS_MAX];
 	size_t n_inotify_paths;
 	pid_t excluded[PROBE_EXCLUDED_PIDS_MAX];
+	uint64_t
+		excluded_start_ns[PROBE_EXCLUDED_PIDS_MAX]; /* CLOCK_BOOTTIME; 0: no such process */
 	size_t n_excluded;
 	const char *listener_socket;
+	bool no_args; /* do not read the arguments of executed programs */
 	bool lock_audit;
 };
 
-static inline bool probe_excludes(const struct probe_config *config, pid_t pid)
-{
-	if (pid == config->self)
-		return true;
-	for (size_t i = 0; i < config->n_excluded; i++)
-		if (config->excluded[i] == pid)
-			return true;
-	return false;
-}
+/* Learn when the excluded processes started; a number without a process excludes nothing. */
+void probe_exclude_now(struct probe_config *config);
+
+/* Whether it is the agent or an excluded process, and not a later one of that number: asks /proc.
+ */
+bool probe_excludes(const struct probe_config *config, pid_t pid);
+
+/* The same where its start is known (CLOCK_BOOTTIME). */
+bool probe_excludes_start(const struct probe_config *config, pid_t pid, uint64_t start_ns);
 
 struct probe_ops;
 

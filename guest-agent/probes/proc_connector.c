@@ -30,10 +30,12 @@
 
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
+#include "guest-agent/probes/args_reader.h"
 #include "guest-agent/probes/connector_message.h"
 #include "guest-agent/probes/netlink.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/process_tracker.h"
+#include "guest-agent/probes/process_view.h"
 #include "guest-agent/probes/sources.h"
 
 #define RECEIVE_BUFFER	(8 << 20) /* of which the kernel takes double: some 18000 events */
@@ -46,11 +48,13 @@
 #define TICK_MS		10 /* how long an event but an exec may wait under load */
 #define CHECK_TURNS	8u
 #define CHECK_BUDGET	256u
+#define CATCH_UP_BUDGET 256u
 
 struct connector {
 	struct probe probe; /* its fd: an epoll of the following */
 	const struct probe_config *config;
 	struct process_tracker tracker;
+	struct args_reader args;
 	int events_fd; /* every event; wakes unless busy */
 	int bell_fd;   /* execs only, thrown away; -1: none, and events_fd always wakes */
 	int tick_fd;   /* a timer, armed while busy */
@@ -63,6 +67,7 @@ struct connector {
 	uint32_t drops_at; /* its counter, as last read */
 	uint64_t lost;	   /* told to the queue: the larger of the two, never both */
 	uint64_t malformed;
+	uint64_t empty_ns; /* when the socket was last found empty */
 
 	pid_t canary; /* 0: none */
 	bool canary_seen;
@@ -132,7 +137,7 @@ static void account_loss(struct connector *c, struct event_queue *q)
 		return;
 	event_queue_kernel_lost(q, PROBE_PROCESS, lost - c->lost);
 	c->lost = lost;
-	process_tracker_repair(&c->tracker);
+	process_tracker_repair(&c->tracker, q);
 }
 
 static void read_drops(struct connector *c)
@@ -214,6 +219,33 @@ static void set_busy(struct connector *c, bool busy)
 		c->busy = busy;
 }
 
+/* Hand the reader's answer on, and ask it for the next. Events have been read before. */
+static void tend_args(struct connector *c)
+{
+	char data[ARGS_ANSWER_MAX];
+	struct exec_held *h;
+	ssize_t n;
+	pid_t pid;
+	bool skip;
+
+	if (!c->tracker.args)
+		return;
+	n = args_reader_answer(&c->args, &pid, data, monotonic_ns());
+	if (n >= 0) {
+		h = exec_hold_find(c->tracker.holds, pid);
+		if (h && h->args_state == EXEC_ARGS_ASKED)
+			exec_hold_args(h, data, n, monotonic_ns());
+	}
+	while ((h = exec_hold_args_wanted(c->tracker.holds))) {
+		if (args_reader_ask(&c->args, h->pid, monotonic_ns(), &skip))
+			h->args_state = EXEC_ARGS_ASKED;
+		else if (skip)
+			h->args_state = EXEC_ARGS_NONE;
+		else
+			break;
+	}
+}
+
 /* What wakes the agent next, after done events were read. */
 static void pace(struct connector *c, bool rang, unsigned done)
 {
@@ -223,7 +255,8 @@ static void pace(struct connector *c, bool rang, unsigned done)
 		return;
 	if (!c->busy && done > 0)
 		set_busy(c, true);
-	else if (!rang && read(c->tick_fd, &ticks, sizeof(ticks)) > 0 && c->busy && done == 0)
+	else if (!rang && read(c->tick_fd, &ticks, sizeof(ticks)) > 0 && c->busy && done == 0 &&
+		 c->tracker.holds->n == 0)
 		set_busy(c, false);
 }
 
@@ -235,14 +268,17 @@ static int drain_events(struct connector *c, struct event_queue *q, unsigned bud
 	*ret_done = 0;
 	while (done < budget) {
 		const unsigned wanted = MIN(BATCH, budget - done);
+		const uint64_t asked_ns = monotonic_ns();
 		int n;
 
 		prepare_messages(c);
 		n = recvmmsg(c->events_fd, c->msgs, wanted, MSG_DONTWAIT, NULL);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EAGAIN) {
+			c->empty_ns = asked_ns;
 			break;
+		}
 		if (n < 0 && errno == ENOBUFS) {
 			read_drops(c);
 			account_loss(c, q);
@@ -264,9 +300,11 @@ static int drain_events(struct connector *c, struct event_queue *q, unsigned bud
 		}
 		*ret_done = done;
 		account_loss(c, q);
-		/* That was all; only a repair wants to hear it from the socket itself. */
-		if ((unsigned)n < wanted && c->tracker.state == TRACKER_STEADY)
+		/* That was all; only a repair asks the socket itself. */
+		if ((unsigned)n < wanted && c->tracker.state == TRACKER_STEADY) {
+			c->empty_ns = asked_ns;
 			return 0;
+		}
 	}
 	if (done >= budget)
 		return 1;
@@ -280,7 +318,48 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 	unsigned done;
 	int r = drain_events(c, q, budget, &done);
 
+	tend_args(c);
+	process_tracker_settle(&c->tracker, q, monotonic_ns(), c->empty_ns);
 	pace(c, rang, done);
+	return r;
+}
+
+static void connector_flush(struct probe *probe, struct event_queue *q)
+{
+	process_tracker_flush(&((struct connector *)probe)->tracker, q);
+}
+
+/* What the other sources ask: process_view.h. */
+
+static struct connector *current; /* the open one; connector_open() and _close() set it */
+
+void process_view_catch_up(struct event_queue *q)
+{
+	unsigned done;
+
+	if (!current)
+		return;
+	drain_events(current, q, CATCH_UP_BUDGET, &done);
+	tend_args(current);
+	process_tracker_settle(&current->tracker, q, monotonic_ns(), current->empty_ns);
+	/* The timer ends the holds that began here. */
+	if (current->bell_fd >= 0 && !current->busy && current->tracker.holds->n > 0)
+		set_busy(current, true);
+}
+
+enum exe_answer process_view_exe(struct event_queue *q, pid_t pid, uint64_t at_ns,
+				 const char **ret_exe, size_t *ret_len)
+{
+	enum exe_answer r;
+
+	if (!current)
+		return EXE_UNKNOWN;
+	/* Events may be queued that are older than the question. */
+	if (current->empty_ns < at_ns)
+		return EXE_WAIT;
+	r = process_tracker_exe(&current->tracker, q, pid, at_ns, ret_exe, ret_len);
+	if (r == EXE_WAIT && !current->busy && current->tracker.holds->n > 0)
+		set_busy(current, true);
 	return r;
 }
 
@@ -294,6 +373,8 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 	read_drops(c);
 	account_loss(c, q);
 	process_tracker_check(&c->tracker, q);
+	if (c->tracker.args)
+		args_reader_tend(&c->args);
 	empty = poll(&pfd, 1, 0) == 0;
 
 	/* No verdict before it has ended, nor while what may tell of it waits to be read. */
@@ -305,7 +386,7 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 			 * meanwhile has no number, but /proc can still tell the most of it. */
 			c->healthy = false;
 			connector_send(c->events_fd, PROC_CN_MCAST_LISTEN, 0);
-			process_tracker_repair(&c->tracker);
+			process_tracker_repair(&c->tracker, q);
 		}
 		c->canary = 0;
 	}
@@ -408,6 +489,8 @@ static void connector_close(struct probe *probe)
 {
 	struct connector *c = (struct connector *)probe;
 
+	if (current == c)
+		current = NULL;
 	if (c->events_fd >= 0)
 		connector_send(c->events_fd, PROC_CN_MCAST_IGNORE, 0);
 	close_fd(c->events_fd);
@@ -416,6 +499,7 @@ static void connector_close(struct probe *probe)
 	close_fd(c->probe.fd);
 	if (c->canary)
 		canary_reap(c->canary, WNOHANG);
+	args_reader_close(&c->args);
 	process_tracker_done(&c->tracker);
 	free(c);
 }
@@ -469,6 +553,7 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 			  char why[PROBE_WHY_MAX])
 {
 	struct connector *c = calloc(1, sizeof(*c));
+	struct epoll_event ev = {.events = EPOLLIN};
 	const char *step = "memory";
 	int r = -ENOMEM;
 
@@ -477,6 +562,7 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	c->probe.ops = &proc_connector_ops;
 	c->probe.fd = c->events_fd = c->bell_fd = c->tick_fd = -1;
 	c->tracker.dir.fd = -1;
+	c->args.fd = c->args.child_fd = -1;
 	c->config = config;
 	c->healthy = true;
 	c->canary_seen = true;
@@ -498,6 +584,12 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	r = process_tracker_init(&c->tracker, config);
 	if (r < 0)
 		goto fail;
+	/* Without a reader there are no arguments; that is no reason to do without the rest. */
+	if (!config->no_args && args_reader_open(&c->args) == 0)
+		c->tracker.args = true;
+	if (c->args.fd >= 0 && epoll_ctl(c->probe.fd, EPOLL_CTL_ADD, c->args.fd, &ev) < 0)
+		c->tracker.args = false;
+	current = c;
 	*ret = &c->probe;
 	return 0;
 
@@ -518,5 +610,6 @@ const struct probe_ops proc_connector_ops = {
 	.open = connector_open,
 	.drain = connector_drain,
 	.check = connector_check,
+	.flush = connector_flush,
 	.close = connector_close,
 };

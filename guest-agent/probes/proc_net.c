@@ -20,6 +20,7 @@
 #include "guest-agent/event_queue.h"
 #include "guest-agent/observation.h"
 #include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/process_view.h"
 #include "guest-agent/probes/sources.h"
 #include "guest-agent/probes/tcp_row.h"
 
@@ -171,27 +172,27 @@ static void see(struct proc_net *p, struct event_queue *q, const struct tcp_row 
 	p->now->count++;
 }
 
-static void report(struct proc_net *p, struct event_queue *q, const struct fresh *f)
+static void report(struct proc_net *p, struct event_queue *q, const struct fresh *f, uint64_t at_ns)
 {
-	char address[INET6_ADDRSTRLEN], comm[PROC_COMM_MAX], exe[WIRE_DETAIL_TEXT_MAX];
+	char address[INET6_ADDRSTRLEN], comm[PROC_COMM_MAX];
 	int comm_len = f->pid ? proc_read_comm(f->pid, comm) : 0;
+	const char *exe = NULL;
+	size_t exe_len = 0;
 	struct observation o;
-	int n;
 
 	if (f->pid && probe_excludes(p->config, f->pid))
 		return;
 	inet_ntop(f->row.family, f->row.remote, address, sizeof(address));
 	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, f->pid, comm_len > 0 ? comm : NULL,
-			 comm_len > 0 ? (size_t)comm_len : 0, monotonic_ns());
+			 comm_len > 0 ? (size_t)comm_len : 0, at_ns);
 	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
 			     wire_text(f->row.family == AF_INET6 ? "inet6" : "inet"));
 	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));
 	declaration_add_uint(&o.d, WIRE_KEY_PORT, f->row.remote_port);
 	if (f->row.state == TCP_ROW_ESTABLISHED)
 		declaration_add_text(&o.d, WIRE_KEY_RESULT, wire_text("ok"));
-	n = f->pid ? proc_read_exe(f->pid, exe, sizeof(exe)) : 0;
-	if (n > 0)
-		observation_add_bytes(&o, WIRE_KEY_EXE, exe, (size_t)n);
+	if (f->pid && process_view_exe(q, f->pid, at_ns, &exe, &exe_len) == EXE_KNOWN)
+		observation_add_bytes(&o, WIRE_KEY_EXE, exe, exe_len);
 	event_queue_observe(q, &o.d);
 }
 
@@ -295,7 +296,7 @@ static bool join_piece(struct proc_net *p, unsigned limit)
 static int proc_net_drain(struct probe *probe, struct event_queue *q, unsigned budget)
 {
 	struct proc_net *p = (struct proc_net *)probe;
-	uint64_t expirations;
+	uint64_t expirations, now_ns;
 
 	switch (p->state) {
 	case PERIOD_IDLE:
@@ -312,8 +313,10 @@ static int proc_net_drain(struct probe *probe, struct event_queue *q, unsigned b
 		if (!join_piece(p, budget))
 			break;
 		proc_dir_close(&p->fds);
+		now_ns = monotonic_ns();
+		process_view_catch_up(q);
 		for (size_t i = 0; i < p->n_fresh; i++)
-			report(p, q, &p->fresh[i]);
+			report(p, q, &p->fresh[i], now_ns);
 		p->state = PERIOD_IDLE;
 		break;
 	}

@@ -44,7 +44,7 @@ static void observe(const struct proc_walk *w, struct event_queue *q, enum wire_
 	char exe[WIRE_DETAIL_TEXT_MAX];
 	int n;
 
-	if (w->silent || probe_excludes(w->config, e->pid))
+	if (w->silent || probe_excludes_start(w->config, e->pid, e->start_ns))
 		return;
 	observation_init(&o, source, e->pid, e->comm, e->comm_len, monotonic_ns());
 	if (source == WIRE_PROCESS_EXECUTED) {

@@ -2,16 +2,16 @@
 /*
  * The processes that are alive, and what to report of them: see process_tracker.h.
  */
+#include "common/util.h"
+
 #include "guest-agent/probes/process_tracker.h"
 
 #include <sys/wait.h>
 
-#include "common/util.h"
 #include "guest-agent/observation.h"
 
 #define TICK_NS	  (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
 #define SCAN_STEP 64u		       /* pids of /proc a turn */
-#define EXE_MAX	  WIRE_DETAIL_TEXT_MAX
 
 /* Flags of a pid_entry. */
 enum {
@@ -19,8 +19,10 @@ enum {
 	EXEC_UNREPORTED = 2, /* a walk saw another comm; no event has told the exec yet */
 	START_TOLD = 4,	     /* reported because of a walk: a late event says it again */
 	EXEC_TOLD = 8,
-	GUESSED = 16,	  /* threads was read while events were queued */
-	LEADER_GONE = 32, /* the first thread ended before others */
+	GUESSED = 16,	    /* threads was read while events were queued */
+	LEADER_GONE = 32,   /* the first thread ended before others */
+	EXITING = 64,	    /* its end waits for its execution */
+	START_UNKNOWN = 128 /* start_ns is that of its first event */
 };
 
 /* What "now" of the events is on the clock that /proc tells start times by. */
@@ -29,33 +31,20 @@ static uint64_t boottime_offset(void)
 	return clock_ns(CLOCK_BOOTTIME) - monotonic_ns();
 }
 
+static bool excluded(const struct process_tracker *t, const struct pid_entry *e)
+{
+	return probe_excludes_start(t->config, e->pid, e->start_ns);
+}
+
 static void report_spawned(struct process_tracker *t, struct event_queue *q,
 			   const struct pid_entry *e, uint64_t at_ns)
 {
 	struct observation o;
 
-	if (probe_excludes(t->config, e->pid))
+	if (excluded(t, e))
 		return;
 	observation_init(&o, WIRE_PROCESS_SPAWNED, e->pid, e->comm, e->comm_len, at_ns);
 	declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
-	event_queue_observe(q, &o.d);
-}
-
-static void report_executed(struct process_tracker *t, struct event_queue *q,
-			    const struct pid_entry *e, uint64_t at_ns)
-{
-	char exe[EXE_MAX];
-	struct observation o;
-	int n;
-
-	if (probe_excludes(t->config, e->pid))
-		return;
-	n = proc_read_exe(e->pid, exe, sizeof(exe));
-	observation_init(&o, WIRE_PROCESS_EXECUTED, e->pid, e->comm, e->comm_len, at_ns);
-	observation_add_bytes(&o, WIRE_KEY_EXE, exe, n > 0 ? (size_t)n : 0);
-	if (e->ppid)
-		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
-	declaration_add_bool(&o.d, WIRE_KEY_RESOLVED, n > 0);
 	event_queue_observe(q, &o.d);
 }
 
@@ -65,7 +54,7 @@ static void report_exited(struct process_tracker *t, struct event_queue *q,
 {
 	struct observation o;
 
-	if (probe_excludes(t->config, e->pid))
+	if (excluded(t, e))
 		return;
 	observation_init(&o, WIRE_PROCESS_EXITED, e->pid, e->comm, e->comm_len, at_ns);
 	if (status && WIFSIGNALED((int)*status)) {
@@ -97,11 +86,182 @@ static void resolve_comm(struct pid_entry *e)
 		pid_entry_set_comm(e, comm, (size_t)n);
 }
 
+static void set_image(struct process_tracker *t, struct pid_entry *e, image_id image,
+		      uint64_t since_ns)
+{
+	image_unref(t->images, e->image);
+	e->image = image;
+	e->image_ns = since_ns;
+}
+
+/* It has ended; what it ran is remembered for a while. */
+static void forget(struct process_tracker *t, struct pid_entry *e, uint64_t at_ns)
+{
+	past_add(t->past, t->images, e->pid, e->image, e->image_ns, at_ns);
+	pid_table_remove(t->table, e);
+}
+
+/* Held executions. */
+
+static void report_detail(struct process_tracker *t, struct event_queue *q,
+			  const struct connector_event *ev);
+
+/* The execution is reported, then what waited for it, then the end if that came. */
+static void finish(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
+		   enum exec_why why)
+{
+	const struct pid_entry untracked = {.pid = h->pid, .ppid = h->ppid};
+	const pid_t pid = h->pid;
+	const bool ended = h->ended, silent = h->silent;
+	const uint32_t status = h->exit_status;
+	const uint64_t exit_at_ns = h->exit_at_ns;
+	struct connector_event ev;
+	struct pid_entry *e;
+
+	exec_hold_release(t->holds, h, why, t->images, q);
+	while (exec_hold_take(t->holds, pid, &ev))
+		report_detail(t, q, &ev);
+	if (!ended)
+		return;
+	e = pid_table_find(t->table, pid);
+	if (e)
+		report_exited(t, q, e, &status, exit_at_ns);
+	else if (!silent)
+		report_exited(t, q, &untracked, &status, exit_at_ns);
+	if (e)
+		forget(t, e, exit_at_ns);
+}
+
+/* Before its time: something else has to be said of that pid. */
+static void finish_early(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
+			 enum exec_why why)
+{
+	finish(t, q, h, h->ended || h->facts.why != EXEC_RESOLVED ? h->facts.why : why);
+}
+
+static void settle(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
+		   uint64_t now_ns)
+{
+	enum exec_why why;
+
+	if (exec_hold_over(h, now_ns, t->empty_ns, &why))
+		finish(t, q, h, why);
+}
+
+static struct exec_held *hold(struct process_tracker *t, struct event_queue *q, pid_t pid,
+			      uint64_t at_ns)
+{
+	const uint64_t now_ns = monotonic_ns();
+	struct exec_held *h = exec_hold_begin(t->holds, pid, at_ns, now_ns);
+
+	if (h)
+		return h;
+	finish_early(t, q, exec_hold_oldest(t->holds), EXEC_UNSURE);
+	return exec_hold_begin(t->holds, pid, at_ns, now_ns);
+}
+
+/* e executed something at at_ns; tracked: e is in the table. */
+static void begin_execution(struct process_tracker *t, struct event_queue *q, struct pid_entry *e,
+			    uint64_t at_ns, bool tracked)
+{
+	struct exec_held *h = exec_hold_find(t->holds, e->pid);
+
+	if (h)
+		finish_early(t, q, h, EXEC_REPLACED);
+	h = hold(t, q, e->pid, at_ns);
+	exec_read(e->pid, e->flags & START_UNKNOWN ? 0 : e->start_ns, &h->facts);
+	if (h->facts.has_stat) {
+		pid_entry_set_comm(e, h->facts.stat.comm, h->facts.stat.comm_len);
+		if (e->flags & START_UNKNOWN)
+			e->start_ns = h->facts.stat.start_ticks * TICK_NS;
+		if (!e->ppid)
+			e->ppid = h->facts.stat.ppid;
+	}
+	/* Without its start nothing says that the path is this process's. */
+	if (!tracked && h->facts.why == EXEC_RESOLVED)
+		h->facts.why = EXEC_UNSURE;
+	e->flags &= (uint8_t)~START_UNKNOWN;
+	h->silent = excluded(t, e);
+	h->ppid = e->ppid;
+	h->comm_len = e->comm_len;
+	memcpy(h->comm, e->comm, e->comm_len);
+	h->image = image_new(t->images);
+	if (tracked)
+		set_image(t, e, image_ref(t->images, h->image), at_ns);
+	if (t->args && !h->silent && h->facts.why == EXEC_RESOLVED)
+		h->args_state = EXEC_ARGS_WANTED;
+	settle(t, q, h, at_ns);
+}
+
+/* Its end comes after its execution. False when nothing is held of it. */
+static bool hold_end(struct process_tracker *t, struct event_queue *q, pid_t pid, uint32_t status,
+		     uint64_t at_ns)
+{
+	struct exec_held *h = exec_hold_find(t->holds, pid);
+
+	if (!h)
+		return false;
+	h->ended = true;
+	h->exit_status = status;
+	h->exit_at_ns = at_ns;
+	/* Who has ended has no arguments any more. */
+	if (h->args_state == EXEC_ARGS_WANTED)
+		h->args_state = EXEC_ARGS_NONE;
+	settle(t, q, h, at_ns);
+	return true;
+}
+
+/* Events. */
+
+/* The entry of a process; when the table is full, *untracked, and the loss is counted. */
+static struct pid_entry *entry_for(struct process_tracker *t, pid_t pid,
+				   struct pid_entry *untracked)
+{
+	struct pid_entry *e = pid_table_find(t->table, pid);
+
+	if (!e)
+		e = pid_table_add(t->table, pid);
+	if (e)
+		return e;
+	*untracked = (struct pid_entry){.pid = pid};
+	return untracked;
+}
+
+static void account_refused(struct process_tracker *t, struct event_queue *q)
+{
+	const uint64_t refused = pid_table_refused(t->table);
+
+	if (refused == t->refused_told)
+		return;
+	event_queue_kernel_lost(q, PROBE_PROCESS, refused - t->refused_told);
+	t->refused_told = refused;
+}
+
+/* What the kernel forgot to say of the pid's last owner is said before the next one's start. */
+static void end_last_owner(struct process_tracker *t, struct event_queue *q, pid_t pid,
+			   uint64_t at_ns)
+{
+	struct exec_held *h = exec_hold_find(t->holds, pid);
+	struct orphan *o = orphan_find(t->past, pid);
+	struct pid_entry *e;
+
+	if (h)
+		finish_early(t, q, h, EXEC_UNSURE);
+	if (o)
+		o->pid = 0;
+	e = pid_table_find(t->table, pid);
+	if (!e)
+		return;
+	report_late_start(t, q, e, at_ns);
+	report_exited(t, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL, at_ns);
+	forget(t, e, at_ns);
+}
+
 static void on_fork(struct process_tracker *t, struct event_queue *q,
 		    const struct connector_event *ev)
 {
 	struct pid_entry *e = pid_table_find(t->table, ev->tgid);
-	struct pid_entry *parent, untracked = {.pid = ev->tgid};
+	struct pid_entry *parent, untracked;
 	uint64_t start_ns = ev->at_ns + boottime_offset();
 
 	if (ev->tid != ev->tgid) {
@@ -112,22 +272,16 @@ static void on_fork(struct process_tracker *t, struct event_queue *q,
 	/* A canary: a child of the agent that it did not tell anybody about. */
 	if (ev->parent_tgid == t->config->self)
 		return;
-	if (e && pid_same_start(e->start_ns, start_ns)) {
+	if (e && !(e->flags & EXITING) && pid_same_start(e->start_ns, start_ns)) {
 		if ((e->flags & START_TOLD) && ev->at_ns <= t->told_ns) {
 			e->flags &= (uint8_t)~START_TOLD;
 			return;
 		}
-	} else if (e) {
-		/* The pid is used again, so its last owner has ended, and that was lost. */
-		report_late_start(t, q, e, ev->at_ns);
-		report_exited(t, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL, ev->at_ns);
-		pid_table_remove(t->table, e);
-		e = NULL;
+	} else {
+		end_last_owner(t, q, ev->tgid, ev->at_ns);
 	}
-	if (!e)
-		e = pid_table_add(t->table, ev->tgid);
-	if (!e)
-		e = &untracked;
+	e = entry_for(t, ev->tgid, &untracked);
+	account_refused(t, q);
 	if (!(e->flags & UNREPORTED)) {
 		e->threads = 1;
 		e->flags = 0;
@@ -138,6 +292,10 @@ static void on_fork(struct process_tracker *t, struct event_queue *q,
 			pid_entry_set_comm(e, parent->comm, parent->comm_len);
 		else
 			resolve_comm(e);
+		/* And its parent's program. */
+		if (e != &untracked)
+			set_image(t, e, parent ? image_ref(t->images, parent->image) : 0,
+				  ev->at_ns);
 	}
 	e->flags &= (uint8_t)~UNREPORTED;
 	e->ppid = ev->parent_tgid;
@@ -150,14 +308,14 @@ static void on_exec(struct process_tracker *t, struct event_queue *q,
 		    const struct connector_event *ev)
 {
 	struct pid_entry *e = pid_table_find(t->table, ev->tgid);
-	struct pid_entry untracked = {.pid = ev->tgid};
+	struct pid_entry untracked;
 
 	if (!e) {
-		e = pid_table_add(t->table, ev->tgid);
-		if (!e)
-			e = &untracked;
+		e = entry_for(t, ev->tgid, &untracked);
+		account_refused(t, q);
 		/* Its start was lost, and with it the exact time of it. */
 		e->start_ns = ev->at_ns + boottime_offset();
+		e->flags = START_UNKNOWN;
 		e->scan = t->scan;
 	}
 	report_late_start(t, q, e, ev->at_ns);
@@ -166,38 +324,60 @@ static void on_exec(struct process_tracker *t, struct event_queue *q,
 		return;
 	}
 	e->threads = 1;
-	e->flags = 0;
-	resolve_comm(e);
-	report_executed(t, q, e, ev->at_ns);
+	e->flags &= START_UNKNOWN;
+	begin_execution(t, q, e, ev->at_ns, e != &untracked);
 }
 
 /*
  * Whether the thread group has ended, asked of /proc where the count of threads is not certain.
- * The thread that is ending right now may still be in the kernel's own count.
+ * The thread that is ending right now may still be in the kernel's own count. start_ns: 0 when it
+ * is not known.
  */
-static bool group_gone(const struct pid_entry *e)
+static bool group_gone(pid_t pid, uint64_t start_ns)
 {
 	struct proc_stat st;
-	int r = proc_read_stat(e->pid, &st);
+	int r = proc_read_stat(pid, &st);
 
 	if (r == -ENOENT || r == -ESRCH)
 		return true;
 	if (r < 0)
 		return false;
-	return st.threads <= 1 || !pid_same_start(st.start_ticks * TICK_NS, e->start_ns);
+	return st.threads <= 1 || (start_ns && !pid_same_start(st.start_ticks * TICK_NS, start_ns));
+}
+
+/* A process that is not in the table: its end is the last thread's, and only /proc can tell. */
+static void on_orphan_exit(struct process_tracker *t, struct event_queue *q,
+			   const struct connector_event *ev)
+{
+	struct pid_entry untracked = {.pid = ev->tgid, .ppid = ev->parent_tgid};
+	struct orphan *o;
+	bool lost;
+
+	/* A canary, or the reader of arguments. */
+	if (ev->parent_tgid == t->config->self)
+		return;
+	o = orphan_get(t->past, ev->tgid, &lost);
+	if (lost)
+		event_queue_kernel_lost(q, PROBE_PROCESS, 1);
+	o->ppid = ev->parent_tgid;
+	o->exit_status = ev->exit_status;
+	o->at_ns = ev->at_ns;
+	if (o->reported || !group_gone(ev->tgid, 0))
+		return;
+	o->reported = true;
+	if (hold_end(t, q, ev->tgid, ev->exit_status, ev->at_ns))
+		return;
+	resolve_comm(&untracked);
+	report_exited(t, q, &untracked, &ev->exit_status, ev->at_ns);
 }
 
 static void on_exit_event(struct process_tracker *t, struct event_queue *q,
 			  const struct connector_event *ev)
 {
 	struct pid_entry *e = pid_table_find(t->table, ev->tgid);
-	struct pid_entry untracked = {.pid = ev->tgid, .ppid = ev->parent_tgid};
 
 	if (!e) {
-		if (ev->tid != ev->tgid || ev->parent_tgid == t->config->self)
-			return;
-		resolve_comm(&untracked);
-		report_exited(t, q, &untracked, &ev->exit_status, ev->at_ns);
+		on_orphan_exit(t, q, ev);
 		return;
 	}
 	if (e->threads)
@@ -209,13 +389,16 @@ static void on_exit_event(struct process_tracker *t, struct event_queue *q,
 		return;
 	/* Others live on, or one of them executes and takes its pid over. The last thread's end
 	 * tells, or, where the count is wrong, the next check(). */
-	if (e->threads || ((e->flags & GUESSED) && !group_gone(e)))
+	if (e->threads || ((e->flags & GUESSED) && !group_gone(e->pid, e->start_ns)))
 		return;
 	report_late_start(t, q, e, ev->at_ns);
 	if (ev->parent_tgid)
 		e->ppid = ev->parent_tgid;
+	e->flags |= EXITING;
+	if (hold_end(t, q, e->pid, ev->exit_status, ev->at_ns))
+		return;
 	report_exited(t, q, e, &ev->exit_status, ev->at_ns);
-	pid_table_remove(t->table, e);
+	forget(t, e, ev->at_ns);
 }
 
 static void on_comm(struct process_tracker *t, const struct connector_event *ev)
@@ -224,6 +407,70 @@ static void on_comm(struct process_tracker *t, const struct connector_event *ev)
 
 	if (e && ev->tid == ev->tgid)
 		pid_entry_set_comm(e, ev->comm, strnlen(ev->comm, sizeof(ev->comm)));
+}
+
+static void add_exe(struct process_tracker *t, struct observation *o, const struct pid_entry *e)
+{
+	const char *path;
+	size_t len;
+
+	if (image_state(t->images, e->image) != IMAGE_KNOWN)
+		return;
+	path = image_path(t->images, e->image, &len);
+	observation_add_bytes(o, WIRE_KEY_EXE, path, len);
+}
+
+/* What a process did that is neither start, execution nor end. */
+static void report_detail(struct process_tracker *t, struct event_queue *q,
+			  const struct connector_event *ev)
+{
+	static const enum wire_source sources[] = {
+		[CONNECTOR_UID] = WIRE_PROCESS_IDENTITY_CHANGED,
+		[CONNECTOR_GID] = WIRE_PROCESS_IDENTITY_CHANGED,
+		[CONNECTOR_SID] = WIRE_PROCESS_SESSION_STARTED,
+		[CONNECTOR_TRACE] = WIRE_PROCESS_TRACED,
+		[CONNECTOR_CORE] = WIRE_PROCESS_CORE_DUMPED,
+	};
+	struct pid_entry untracked = {.pid = ev->tgid}, *tracer;
+	struct pid_entry *e = pid_table_find(t->table, ev->tgid);
+	struct observation o;
+
+	if (!e) {
+		e = &untracked;
+		resolve_comm(e);
+	}
+	/* No tracer: it has detached. */
+	if (excluded(t, e) || (ev->kind == CONNECTOR_TRACE && ev->tracer == 0))
+		return;
+	observation_init(&o, sources[ev->kind], e->pid, e->comm, e->comm_len, ev->at_ns);
+	if (ev->kind == CONNECTOR_UID || ev->kind == CONNECTOR_GID) {
+		declaration_add_text(&o.d, WIRE_KEY_KIND,
+				     wire_text(ev->kind == CONNECTOR_UID ? "uid" : "gid"));
+		declaration_add_uint(&o.d, WIRE_KEY_REAL, ev->real);
+		declaration_add_uint(&o.d, WIRE_KEY_EFFECTIVE, ev->effective);
+		add_exe(t, &o, e);
+	} else if (ev->kind == CONNECTOR_SID && e->ppid) {
+		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
+	} else if (ev->kind == CONNECTOR_TRACE) {
+		declaration_add_uint(&o.d, WIRE_KEY_TRACER_PID, (uint32_t)ev->tracer);
+		tracer = pid_table_find(t->table, ev->tracer);
+		if (tracer)
+			observation_add_bytes(&o, WIRE_KEY_TRACER_COMM, tracer->comm,
+					      tracer->comm_len);
+	}
+	event_queue_observe(q, &o.d);
+}
+
+static void on_detail(struct process_tracker *t, struct event_queue *q,
+		      const struct connector_event *ev)
+{
+	struct exec_held *h = exec_hold_find(t->holds, ev->tgid);
+
+	if (h && exec_hold_wait(t->holds, ev))
+		return;
+	if (h)
+		finish_early(t, q, h, EXEC_UNSURE);
+	report_detail(t, q, ev);
 }
 
 /* The walk of /proc. */
@@ -291,12 +538,18 @@ static int scan_step(struct process_tracker *t, unsigned limit, bool first)
 static unsigned report_found(struct process_tracker *t, struct event_queue *q, struct pid_entry *e)
 {
 	struct pid_entry *parent;
+	struct exec_held *h;
 	unsigned n = 0;
 
+	if (e->flags & EXITING)
+		return 0;
 	if (e->scan != t->scan) {
+		h = exec_hold_find(t->holds, e->pid);
+		if (h)
+			finish_early(t, q, h, EXEC_UNSURE);
 		report_late_start(t, q, e, t->told_ns);
 		report_exited(t, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL, t->told_ns);
-		pid_table_remove(t->table, e);
+		forget(t, e, t->told_ns);
 		return 1;
 	}
 	if (e->flags & UNREPORTED) {
@@ -310,9 +563,9 @@ static unsigned report_found(struct process_tracker *t, struct event_queue *q, s
 			e->flags |= EXEC_UNREPORTED;
 	}
 	if (e->flags & EXEC_UNREPORTED) {
-		report_executed(t, q, e, t->told_ns);
 		e->flags &= (uint8_t)~EXEC_UNREPORTED;
 		e->flags |= EXEC_TOLD;
+		begin_execution(t, q, e, t->told_ns, true);
 		n++;
 	}
 	return n;
@@ -356,18 +609,91 @@ bool process_tracker_turn(struct process_tracker *t, struct event_queue *q, unsi
 	return t->state != TRACKER_STEADY;
 }
 
+static void check_orphans(struct process_tracker *t, struct event_queue *q)
+{
+	for (size_t i = 0; i < ORPHANS_MAX; i++) {
+		struct orphan *o = &t->past->orphans[i];
+		struct pid_entry untracked = {.pid = o->pid, .ppid = o->ppid};
+
+		if (!o->pid || o->reported || !group_gone(o->pid, 0))
+			continue;
+		o->reported = true;
+		if (!hold_end(t, q, o->pid, o->exit_status, o->at_ns))
+			report_exited(t, q, &untracked, &o->exit_status, o->at_ns);
+	}
+}
+
 void process_tracker_check(struct process_tracker *t, struct event_queue *q)
 {
 	struct pid_entry *e;
 	size_t place = 0;
 
 	while ((e = pid_table_next(t->table, &place))) {
-		if (!(e->flags & LEADER_GONE) || !group_gone(e))
+		if (!(e->flags & LEADER_GONE) || e->flags & EXITING ||
+		    !group_gone(e->pid, e->start_ns))
 			continue;
 		report_late_start(t, q, e, monotonic_ns());
+		e->flags |= EXITING;
+		if (hold_end(t, q, e->pid, e->exit_status, monotonic_ns()))
+			continue;
 		report_exited(t, q, e, &e->exit_status, monotonic_ns());
-		pid_table_remove(t->table, e);
+		forget(t, e, monotonic_ns());
 	}
+	check_orphans(t, q);
+}
+
+void process_tracker_settle(struct process_tracker *t, struct event_queue *q, uint64_t now_ns,
+			    uint64_t empty_ns)
+{
+	t->empty_ns = MAX(t->empty_ns, empty_ns);
+	for (size_t i = 0; t->holds->n && i < EXEC_HOLDS_MAX; i++)
+		if (t->holds->held[i].pid)
+			settle(t, q, &t->holds->held[i], now_ns);
+}
+
+void process_tracker_flush(struct process_tracker *t, struct event_queue *q)
+{
+	while (t->holds->n)
+		finish_early(t, q, exec_hold_oldest(t->holds), EXEC_UNSURE);
+}
+
+/* A process that has executed nothing since it was known: its program is read now, and held. */
+static void learn_image(struct process_tracker *t, struct event_queue *q, struct pid_entry *e)
+{
+	struct exec_held *h;
+
+	if (exec_hold_find(t->holds, e->pid))
+		return;
+	h = hold(t, q, e->pid, monotonic_ns());
+	h->silent = true;
+	exec_read(e->pid, e->start_ns, &h->facts);
+	h->image = image_new(t->images);
+	set_image(t, e, image_ref(t->images, h->image), e->image_ns);
+}
+
+static enum exe_answer answer(struct process_tracker *t, image_id image, const char **ret_exe,
+			      size_t *ret_len)
+{
+	switch (image_state(t->images, image)) {
+	case IMAGE_HELD: return EXE_WAIT;
+	case IMAGE_KNOWN: *ret_exe = image_path(t->images, image, ret_len); return EXE_KNOWN;
+	default: return EXE_UNKNOWN;
+	}
+}
+
+enum exe_answer process_tracker_exe(struct process_tracker *t, struct event_queue *q, pid_t pid,
+				    uint64_t at_ns, const char **ret_exe, size_t *ret_len)
+{
+	struct pid_entry *e = pid_table_find(t->table, pid);
+	const struct past_process *ended;
+
+	if (e && at_ns >= e->image_ns) {
+		if (!e->image)
+			learn_image(t, q, e);
+		return answer(t, e->image, ret_exe, ret_len);
+	}
+	ended = past_find(t->past, pid, at_ns);
+	return ended ? answer(t, ended->image, ret_exe, ret_len) : EXE_UNKNOWN;
 }
 
 void process_tracker_event(struct process_tracker *t, struct event_queue *q,
@@ -378,12 +704,31 @@ void process_tracker_event(struct process_tracker *t, struct event_queue *q,
 	case CONNECTOR_EXEC: on_exec(t, q, ev); break;
 	case CONNECTOR_EXIT: on_exit_event(t, q, ev); break;
 	case CONNECTOR_COMM: on_comm(t, ev); break;
+	case CONNECTOR_UID:
+	case CONNECTOR_GID:
+	case CONNECTOR_SID:
+	case CONNECTOR_TRACE:
+	case CONNECTOR_CORE: on_detail(t, q, ev); break;
 	default: break;
 	}
 }
 
-void process_tracker_repair(struct process_tracker *t)
+/* An execution may be among what was lost, so nobody's program is known any more. */
+static void distrust_images(struct process_tracker *t, struct event_queue *q)
 {
+	const uint64_t now_ns = monotonic_ns();
+	struct pid_entry *e;
+	size_t place = 0;
+
+	process_tracker_flush(t, q);
+	past_forget(t->past, t->images);
+	while ((e = pid_table_next(t->table, &place)))
+		set_image(t, e, 0, now_ns);
+}
+
+void process_tracker_repair(struct process_tracker *t, struct event_queue *q)
+{
+	distrust_images(t, q);
 	if (t->state == TRACKER_STEADY)
 		t->state = TRACKER_SCAN_WANTED;
 	else if (t->state != TRACKER_SCAN_WANTED)
@@ -396,7 +741,10 @@ int process_tracker_init(struct process_tracker *t, const struct probe_config *c
 
 	*t = (struct process_tracker){.config = config, .dir = {.fd = -1}};
 	t->table = pid_table_new();
-	if (!t->table)
+	t->images = image_table_new();
+	t->holds = calloc(1, sizeof(*t->holds));
+	t->past = calloc(1, sizeof(*t->past));
+	if (!t->table || !t->images || !t->holds || !t->past)
 		return -ENOMEM;
 	r = proc_dir_open(&t->dir);
 	if (r < 0)
@@ -412,4 +760,7 @@ void process_tracker_done(struct process_tracker *t)
 {
 	proc_dir_close(&t->dir);
 	pid_table_free(take_ptr(t->table));
+	image_table_free(take_ptr(t->images));
+	free(take_ptr(t->holds));
+	free(take_ptr(t->past));
 }

@@ -12,6 +12,7 @@
 #include <linux/sched.h>
 #include <linux/sockios.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -68,6 +69,10 @@ static const struct named constants[] = {
 	NAMED(PRIO_PROCESS),
 	NAMED(PRIO_USER),
 	NAMED(PROT_EXEC),
+	NAMED(PR_SET_DUMPABLE),
+	NAMED(PR_SET_NO_NEW_PRIVS),
+	NAMED(PR_SET_PDEATHSIG),
+	NAMED(PR_SET_SECCOMP),
 	NAMED(SIOCSPGRP),
 	NAMED(SOCK_RAW),
 	NAMED(SOCK_TYPE_MASK),

@@ -19,7 +19,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct process_tracker t = {.config = &config, .dir = {.fd = -1}};
 
 	t.table = pid_table_new();
-	if (!q || !t.table)
+	t.images = image_table_new();
+	t.holds = calloc(1, sizeof(*t.holds));
+	t.past = calloc(1, sizeof(*t.past));
+	if (!q || !t.table || !t.images || !t.holds || !t.past)
 		abort();
 	for (size_t i = 0; i + 5 <= size; i += 5) {
 		struct connector_event ev = {
@@ -45,6 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 		if (data[i] & 0x40)
 			process_tracker_check(&t, q);
+		if (data[i] & 0x20)
+			process_tracker_settle(&t, q, ev.at_ns, ev.at_ns);
 	}
 	if (pid_table_count(t.table) > 256)
 		abort();

@@ -115,14 +115,52 @@ START_TEST(test_ack_and_others)
 	ck_assert_int_eq(ev.kind, CONNECTOR_ACK);
 	ck_assert_uint_eq(ev.ack, 6);
 	ck_assert_uint_eq(ev.ack_error, EPERM);
-	m = message(PROC_EVENT_SID);
-	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
-	ck_assert_int_eq(ev.kind, CONNECTOR_OTHER);
 	/* One that does not exist yet still has its number. */
 	m = message(0x00400000);
 	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
 	ck_assert_int_eq(ev.kind, CONNECTOR_OTHER);
 	ck_assert_uint_eq(ev.seq, 9);
+}
+END_TEST
+
+START_TEST(test_details)
+{
+	struct message m = message(PROC_EVENT_UID);
+	struct connector_event ev;
+
+	m.ev.event_data.id.process_pid = 8;
+	m.ev.event_data.id.process_tgid = 7;
+	m.ev.event_data.id.r.ruid = 1000;
+	m.ev.event_data.id.e.euid = 0;
+	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
+	ck_assert_int_eq(ev.kind, CONNECTOR_UID);
+	ck_assert_int_eq(ev.tid, 8);
+	ck_assert_int_eq(ev.tgid, 7);
+	ck_assert_uint_eq(ev.real, 1000);
+	ck_assert_uint_eq(ev.effective, 0);
+	m.ev.what = PROC_EVENT_GID;
+	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
+	ck_assert_int_eq(ev.kind, CONNECTOR_GID);
+
+	m = message(PROC_EVENT_SID);
+	m.ev.event_data.sid.process_pid = m.ev.event_data.sid.process_tgid = 7;
+	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
+	ck_assert_int_eq(ev.kind, CONNECTOR_SID);
+
+	m = message(PROC_EVENT_PTRACE);
+	m.ev.event_data.ptrace.process_pid = m.ev.event_data.ptrace.process_tgid = 7;
+	m.ev.event_data.ptrace.tracer_pid = 12;
+	m.ev.event_data.ptrace.tracer_tgid = 11;
+	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
+	ck_assert_int_eq(ev.kind, CONNECTOR_TRACE);
+	ck_assert_int_eq(ev.tracer, 11);
+
+	m = message(PROC_EVENT_COREDUMP);
+	m.ev.event_data.coredump.process_pid = m.ev.event_data.coredump.process_tgid = 7;
+	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
+	ck_assert_int_eq(ev.kind, CONNECTOR_CORE);
+	m.ev.event_data.coredump.process_tgid = 0;
+	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), -EBADMSG);
 }
 END_TEST
 
@@ -191,6 +229,7 @@ int main(void)
 	tcase_add_test(tc, test_exit);
 	tcase_add_test(tc, test_comm);
 	tcase_add_test(tc, test_ack_and_others);
+	tcase_add_test(tc, test_details);
 	tcase_add_test(tc, test_malformed);
 	tcase_add_test(tc, test_walk);
 	return unit_run("connector_message", &tc, 1);

@@ -362,6 +362,7 @@ START_TEST(test_excluded)
 
 	config.n_excluded = 1;
 	config.excluded[0] = pid = child(body_stay);
+	probe_exclude_now(&config);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	drain_all();

@@ -8,7 +8,7 @@ import unittest
 
 from vm import Receiver, Vm, find, main, test_program
 
-COUNT = 10000
+COUNT = 4000
 AUDIT_COUNT = 1000
 STOPPED = 9000
 DATAGRAMS = 2000
@@ -22,7 +22,7 @@ end() {
 """
 
 SCRIPT = COMMON + f"""
-cellos-telemetry --heartbeat 500 --process off || exit 10
+cellos-telemetry --heartbeat 500 || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say bpf $(connects {COUNT} /tmp/bpf)
 vm put /tmp/bpf bpf

@@ -8,7 +8,7 @@ import unittest
 
 from vm import Receiver, Vm, find, main, test_program
 
-COUNT = 20000
+COUNT = 4000
 REUSE = 1500
 STOPPED = 7500
 NAMES = [b"\xff\xfe\x80", b'quo"te', b"new\nline", b"a) S 1 (b", b"\xf0\x9f\x98\x80", b"\xed\xa0\x80"]

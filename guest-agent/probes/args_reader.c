@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The reader of arguments: see args_reader.h.
+ */
+#include "common/util.h"
+
+#include "guest-agent/probes/args_reader.h"
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "guest-agent/probes/proc_file.h"
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "no seccomp architecture"
+#endif
+
+struct request {
+	uint32_t number;
+	pid_t pid;
+};
+
+struct answer {
+	uint32_t number;
+	int32_t len;
+	char data[ARGS_ANSWER_MAX];
+};
+
+/* ---- the child ---- */
+
+#define ALLOW(nr)                                                                                  \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1),                                           \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+
+static int confine(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		ALLOW(__NR_openat),
+		ALLOW(__NR_read),
+		ALLOW(__NR_close),
+		ALLOW(__NR_recvfrom),
+		ALLOW(__NR_sendto),
+		ALLOW(__NR_exit_group),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	};
+	const struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	data[0].permitted &= 1u << CAP_SYS_PTRACE;
+	data[0].effective = data[0].permitted;
+	data[1].permitted = data[1].effective = 0;
+	data[0].inheritable = data[1].inheritable = 0;
+	if (syscall(SYS_capset, &header, data) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The kernel may take it before others when memory is short: it comes again. */
+static void be_expendable(void)
+{
+	int fd;
+
+	/* Its own files in /proc are root's while it is not dumpable. */
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+	fd = openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		(void)!write(fd, "0", 1);
+		close(fd);
+	}
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static int32_t read_args(pid_t pid, char *data)
+{
+	char path[32];
+	int fd;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, data, ARGS_ANSWER_MAX);
+	close(fd);
+	return (int32_t)n;
+}
+
+_Noreturn static void serve(int fd)
+{
+	for (;;) {
+		struct request request;
+		struct answer answer;
+		const ssize_t n = recv(fd, &request, sizeof(request), 0);
+
+		/* The agent has gone. */
+		if (n != sizeof(request))
+			_exit(0);
+		answer.number = request.number;
+		answer.len = read_args(request.pid, answer.data);
+		if (send(fd, &answer, offsetof(struct answer, data) + (size_t)MAX(answer.len, 0),
+			 MSG_NOSIGNAL) < 0)
+			_exit(0);
+	}
+}
+
+_Noreturn static void child(int fd)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	/* Nothing of the agent's stays open: its end would not be noticed on the other sides. */
+	if (fd > 0)
+		syscall(SYS_close_range, 0U, (unsigned)fd - 1, 0U);
+	syscall(SYS_close_range, (unsigned)fd + 1, ~0U, 0U);
+	be_expendable();
+	if (confine() < 0)
+		_exit(1);
+	serve(fd);
+}
+
+/* ---- the agent ---- */
+
+static void reap_dying(struct args_reader *r)
+{
+	for (size_t i = 0; i < ARGS_DYING_MAX; i++)
+		if (r->dying[i] && waitpid(r->dying[i], NULL, __WALL | WNOHANG) != 0)
+			r->dying[i] = 0;
+}
+
+void args_reader_tend(struct args_reader *r)
+{
+	long pid;
+	size_t i = 0;
+
+	reap_dying(r);
+	if (r->state == ARGS_IDLE && waitpid(r->child, NULL, __WALL | WNOHANG) == r->child)
+		r->state = ARGS_ABSENT;
+	if (r->state != ARGS_ABSENT)
+		return;
+	/* A child that cannot be killed is no reason to make ever more of them. */
+	while (i < ARGS_DYING_MAX && r->dying[i])
+		i++;
+	if (i == ARGS_DYING_MAX)
+		return;
+	pid = syscall(SYS_clone, 0, NULL, NULL, NULL, NULL);
+	if (pid == 0)
+		child(r->child_fd);
+	if (pid < 0)
+		return;
+	r->child = (pid_t)pid;
+	r->state = ARGS_IDLE;
+}
+
+static void give_up(struct args_reader *r, uint64_t now_ns)
+{
+	size_t i = 0;
+
+	while (i < ARGS_DYING_MAX - 1 && r->dying[i])
+		i++;
+	kill(r->child, SIGKILL);
+	r->dying[i] = r->child;
+	r->hung++;
+	r->skipped[r->next_skipped].pid = r->asked;
+	r->skipped[r->next_skipped].until_ns = now_ns + ARGS_SKIP_NS;
+	r->next_skipped = (r->next_skipped + 1) % ARGS_SKIPPED_MAX;
+	r->state = ARGS_ABSENT;
+	args_reader_tend(r);
+}
+
+bool args_reader_ask(struct args_reader *r, pid_t pid, uint64_t now_ns, bool *ret_skip)
+{
+	struct request request = {.pid = pid};
+
+	*ret_skip = r->state == ARGS_ABSENT;
+	for (size_t i = 0; i < ARGS_SKIPPED_MAX; i++)
+		*ret_skip |= r->skipped[i].pid == pid && now_ns < r->skipped[i].until_ns;
+	if (*ret_skip || r->state != ARGS_IDLE)
+		return false;
+	request.number = ++r->request;
+	if (send(r->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		*ret_skip = true;
+		return false;
+	}
+	r->asked = pid;
+	r->deadline_ns = now_ns + ARGS_DEADLINE_NS;
+	r->state = ARGS_ASKED;
+	return true;
+}
+
+ssize_t args_reader_answer(struct args_reader *r, pid_t *ret_pid, char ret[static ARGS_ANSWER_MAX],
+			   uint64_t now_ns)
+{
+	struct answer answer;
+	ssize_t n;
+
+	while ((n = recv(r->fd, &answer, sizeof(answer), MSG_DONTWAIT)) >= 0) {
+		const size_t len = (size_t)n - offsetof(struct answer, data);
+
+		/* A late one, of a child that was killed. */
+		if (r->state != ARGS_ASKED || n < (ssize_t)offsetof(struct answer, data) ||
+		    answer.number != r->request)
+			continue;
+		r->state = ARGS_IDLE;
+		*ret_pid = r->asked;
+		memcpy(ret, answer.data, len);
+		return (ssize_t)len;
+	}
+	if (r->state != ARGS_ASKED || now_ns < r->deadline_ns)
+		return -EAGAIN;
+	*ret_pid = r->asked;
+	give_up(r, now_ns);
+	return 0;
+}
+
+int args_reader_open(struct args_reader *r)
+{
+	int fds[2];
+
+	*r = (struct args_reader){.fd = -1, .child_fd = -1};
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	r->fd = fds[0];
+	r->child_fd = fds[1];
+	args_reader_tend(r);
+	return r->state == ARGS_ABSENT ? -EAGAIN : 0;
+}
+
+void args_reader_close(struct args_reader *r)
+{
+	close_fd(take_fd(&r->fd));
+	close_fd(take_fd(&r->child_fd));
+	if (r->state != ARGS_ABSENT) {
+		kill(r->child, SIGKILL);
+		waitpid(r->child, NULL, __WALL);
+	}
+	reap_dying(r);
+	r->state = ARGS_ABSENT;
+}

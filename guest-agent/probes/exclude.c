@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Processes that are not reported: see probe.h. A pid alone would exclude whoever gets that number
+ * next, so each is known by its start time too.
+ */
+#include "common/util.h"
+#include "guest-agent/probes/pid_table.h"
+#include "guest-agent/probes/probe.h"
+#include "guest-agent/probes/proc_file.h"
+
+#define TICK_NS (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
+
+static uint64_t start_of(pid_t pid)
+{
+	struct proc_stat st;
+
+	return proc_read_stat(pid, &st) < 0 ? 0 : st.start_ticks * TICK_NS;
+}
+
+void probe_exclude_now(struct probe_config *config)
+{
+	for (size_t i = 0; i < config->n_excluded; i++)
+		config->excluded_start_ns[i] = start_of(config->excluded[i]);
+}
+
+bool probe_excludes_start(const struct probe_config *config, pid_t pid, uint64_t start_ns)
+{
+	if (pid == config->self)
+		return true;
+	for (size_t i = 0; i < config->n_excluded; i++)
+		if (config->excluded[i] == pid && config->excluded_start_ns[i] &&
+		    pid_same_start(config->excluded_start_ns[i], start_ns))
+			return true;
+	return false;
+}
+
+bool probe_excludes(const struct probe_config *config, pid_t pid)
+{
+	if (pid == config->self)
+		return true;
+	for (size_t i = 0; i < config->n_excluded; i++)
+		if (config->excluded[i] == pid)
+			return probe_excludes_start(config, pid, start_of(pid));
+	return false;
+}

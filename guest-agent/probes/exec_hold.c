@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Held executions: see exec_hold.h.
+ */
+#include "common/util.h"
+
+#include "guest-agent/probes/exec_hold.h"
+
+#include "guest-agent/observation.h"
+#include "guest-agent/probes/pid_table.h"
+
+#define TICK_NS (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
+
+const char *exec_why_name(enum exec_why why)
+{
+	static const char *const names[_EXEC_WHY_MAX] = {
+		[EXEC_GONE] = "gone",
+		[EXEC_REPLACED] = "replaced",
+		[EXEC_TRACED] = "traced",
+		[EXEC_TOO_LONG] = "too_long",
+		[EXEC_UNREADABLE] = "unreadable",
+		[EXEC_UNSURE] = "unsure",
+	};
+
+	return names[why];
+}
+
+static enum exec_why why_of(int error)
+{
+	switch (error) {
+	case -ENOENT:
+	case -ESRCH: return EXEC_GONE;
+	case -ENAMETOOLONG: return EXEC_TOO_LONG;
+	default: return EXEC_UNREADABLE;
+	}
+}
+
+void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
+{
+	/* The path first: each moment makes it more likely to be another's. */
+	int exe = proc_read_exe(pid, ret->exe, sizeof(ret->exe));
+	int cwd = proc_read_cwd(pid, ret->cwd, sizeof(ret->cwd));
+
+	ret->exe_len = exe > 0 ? (size_t)exe : 0;
+	ret->cwd_len = cwd > 0 && (size_t)cwd < sizeof(ret->cwd) ? (size_t)cwd : 0;
+	ret->has_status = proc_read_status(pid, &ret->status) == 0;
+	/* Last, so that all of the above was read of the process that this start belongs to. */
+	ret->has_stat = proc_read_stat(pid, &ret->stat) == 0;
+	if (ret->has_stat && start_ns &&
+	    !pid_same_start(ret->stat.start_ticks * TICK_NS, start_ns)) {
+		ret->has_stat = ret->has_status = false;
+		ret->cwd_len = 0;
+	}
+	if (exe == (int)sizeof(ret->exe))
+		exe = -ENAMETOOLONG;
+	if (!ret->has_stat || !ret->has_status)
+		ret->why = exe == -ENAMETOOLONG ? EXEC_TOO_LONG : EXEC_GONE;
+	else if (exe < 0)
+		ret->why = why_of(exe);
+	else if (ret->status.tracer)
+		ret->why = EXEC_TRACED;
+	else
+		ret->why = EXEC_RESOLVED;
+}
+
+struct exec_held *exec_hold_find(struct exec_holds *x, pid_t pid)
+{
+	for (size_t i = 0, left = x->n; left && i < EXEC_HOLDS_MAX; i++) {
+		if (x->held[i].pid == 0)
+			continue;
+		if (x->held[i].pid == pid)
+			return &x->held[i];
+		left--;
+	}
+	return NULL;
+}
+
+struct exec_held *exec_hold_oldest(struct exec_holds *x)
+{
+	struct exec_held *oldest = NULL;
+
+	for (size_t i = 0; i < EXEC_HOLDS_MAX; i++) {
+		struct exec_held *h = &x->held[i];
+
+		if (h->pid && (!oldest || (int32_t)(h->order - oldest->order) < 0))
+			oldest = h;
+	}
+	return oldest;
+}
+
+struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_ns, uint64_t now_ns)
+{
+	for (size_t i = 0; i < EXEC_HOLDS_MAX; i++) {
+		struct exec_held *h = &x->held[i];
+
+		if (h->pid)
+			continue;
+		h->pid = pid;
+		h->ppid = 0;
+		h->silent = h->ended = h->args_cut = false;
+		h->image = 0;
+		h->at_ns = at_ns;
+		h->hold_until_ns = now_ns + EXEC_HOLD_NS;
+		h->give_up_ns = now_ns + EXEC_GIVE_UP_NS;
+		h->order = x->order++;
+		h->args_state = EXEC_ARGS_NONE;
+		h->args_len = h->comm_len = 0;
+		x->n++;
+		return h;
+	}
+	return NULL;
+}
+
+bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_ns,
+		    enum exec_why *ret)
+{
+	*ret = h->facts.why;
+	/* The reader has a deadline of its own. */
+	if (h->args_state == EXEC_ARGS_ASKED)
+		return false;
+	if (h->ended || h->facts.why != EXEC_RESOLVED || empty_ns >= h->hold_until_ns)
+		return true;
+	*ret = EXEC_UNSURE;
+	return now_ns >= h->give_up_ns;
+}
+
+static void add_facts(struct observation *o, const struct exec_held *h)
+{
+	if (h->facts.has_status) {
+		declaration_add_uint(&o->d, WIRE_KEY_UID, h->facts.status.uid);
+		declaration_add_uint(&o->d, WIRE_KEY_EUID, h->facts.status.euid);
+	}
+	if (h->facts.cwd_len)
+		observation_add_bytes(o, WIRE_KEY_CWD, h->facts.cwd, h->facts.cwd_len);
+	if (h->args_state == EXEC_ARGS_THERE) {
+		observation_add_bytes(o, WIRE_KEY_ARGS, h->args, h->args_len);
+		declaration_add_bool(&o->d, WIRE_KEY_ARGS_CUT, h->args_cut);
+	}
+}
+
+static void report(const struct exec_held *h, enum exec_why why, struct event_queue *q)
+{
+	struct observation o;
+
+	observation_init(&o, WIRE_PROCESS_EXECUTED, h->pid, h->comm, h->comm_len, h->at_ns);
+	observation_add_bytes(&o, WIRE_KEY_EXE, h->facts.exe,
+			      why == EXEC_RESOLVED ? h->facts.exe_len : 0);
+	if (h->ppid)
+		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)h->ppid);
+	declaration_add_bool(&o.d, WIRE_KEY_RESOLVED, why == EXEC_RESOLVED);
+	if (why != EXEC_RESOLVED)
+		declaration_add_text(&o.d, WIRE_KEY_WHY, wire_text(exec_why_name(why)));
+	/* What is another program's, or may be, is left out with it. */
+	if (why != EXEC_REPLACED && why != EXEC_UNSURE && why != EXEC_GONE)
+		add_facts(&o, h);
+	event_queue_observe(q, &o.d);
+}
+
+void exec_hold_release(struct exec_holds *x, struct exec_held *h, enum exec_why why,
+		       struct image_table *images, struct event_queue *q)
+{
+	if (!h->silent)
+		report(h, why, q);
+	image_settle(images, h->image, h->facts.exe, why == EXEC_RESOLVED ? h->facts.exe_len : 0);
+	image_unref(images, h->image);
+	h->pid = 0;
+	x->n--;
+}
+
+bool exec_hold_wait(struct exec_holds *x, const struct connector_event *ev)
+{
+	for (size_t i = 0; i < EXEC_WAITING_MAX; i++) {
+		struct exec_waiting *w = &x->waiting[i];
+
+		if (w->pid)
+			continue;
+		*w = (struct exec_waiting){.pid = ev->tgid, .order = x->order++, .event = *ev};
+		x->n_waiting++;
+		return true;
+	}
+	return false;
+}
+
+bool exec_hold_take(struct exec_holds *x, pid_t pid, struct connector_event *ret)
+{
+	struct exec_waiting *first = NULL;
+
+	for (size_t i = 0, left = x->n_waiting; left && i < EXEC_WAITING_MAX; i++) {
+		struct exec_waiting *w = &x->waiting[i];
+
+		if (w->pid == 0)
+			continue;
+		left--;
+		if (w->pid == pid && (!first || (int32_t)(w->order - first->order) < 0))
+			first = w;
+	}
+	if (!first)
+		return false;
+	*ret = first->event;
+	first->pid = 0;
+	x->n_waiting--;
+	return true;
+}
+
+struct exec_held *exec_hold_args_wanted(struct exec_holds *x)
+{
+	struct exec_held *first = NULL;
+
+	for (size_t i = 0, left = x->n; left && i < EXEC_HOLDS_MAX; i++) {
+		struct exec_held *h = &x->held[i];
+
+		if (h->pid == 0)
+			continue;
+		left--;
+		if (h->args_state == EXEC_ARGS_WANTED &&
+		    (!first || (int32_t)(h->order - first->order) < 0))
+			first = h;
+	}
+	return first;
+}
+
+void exec_hold_args(struct exec_held *h, const char *data, ssize_t len, uint64_t now_ns)
+{
+	size_t n = len > 0 ? (size_t)len : 0;
+
+	h->args_state = EXEC_ARGS_NONE;
+	/* A process that ends has none any more; that is no program without arguments. */
+	if (n == 0)
+		return;
+	h->args_cut = n > sizeof(h->args);
+	n = MIN(n, sizeof(h->args));
+	/* The last one ends with a NUL too, unless it was cut. */
+	while (!h->args_cut && n && data[n - 1] == '\0')
+		n--;
+	for (size_t i = 0; i < n; i++) {
+		const unsigned char c = (unsigned char)data[i];
+
+		h->args[i] = c == '\0' ? ' ' : c < ' ' || c == 0x7f ? '?' : (char)c;
+	}
+	h->args_len = (uint16_t)n;
+	h->args_state = EXEC_ARGS_THERE;
+	/* They were read later than the path, so the hold begins again. */
+	h->hold_until_ns = MAX(h->hold_until_ns, now_ns + EXEC_HOLD_NS);
+	h->give_up_ns = MAX(h->give_up_ns, now_ns + EXEC_GIVE_UP_NS);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Executions that are not reported yet, because it is not certain which program they executed.
+ *
+ * The kernel replaces a process's image before it queues the event, and a process can execute
+ * something else at once. So the path that /proc gives after an event may already be the next
+ * program's. An execution is held until that can be ruled out:
+ *
+ *   ends by                                   verdict
+ *   HOLD_NS passed, then the socket was empty the path is true
+ *   the process ended                         the path is true: it cannot have executed another
+ *   it executed something else                `replaced`
+ *   GIVE_UP_NS passed, events still queued    `unsure`
+ *   /proc did not give the path               `gone`, `traced`, `too_long`, `unreadable`: at once
+ *
+ * Later events of that process wait until the execution is reported. A process that ran before the
+ * agent did has an image to learn too; that hold reports nothing.
+ *
+ * Bounded; allocated once; single-threaded. It reads /proc/PID/{exe,cwd,stat,status} only.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "guest-agent/event_queue.h"
+#include "guest-agent/probes/connector_message.h"
+#include "guest-agent/probes/image_table.h"
+#include "guest-agent/probes/proc_file.h"
+
+#define EXEC_HOLDS_MAX	 64u
+#define EXEC_WAITING_MAX 128u
+#define EXEC_HOLD_NS	 (20 * NSEC_PER_MSEC)
+#define EXEC_GIVE_UP_NS	 (100 * NSEC_PER_MSEC)
+#define EXEC_TEXT_MAX	 WIRE_DETAIL_TEXT_MAX
+
+enum exec_why {
+	EXEC_RESOLVED,
+	EXEC_GONE,
+	EXEC_REPLACED,
+	EXEC_TRACED,
+	EXEC_TOO_LONG,
+	EXEC_UNREADABLE,
+	EXEC_UNSURE,
+	_EXEC_WHY_MAX,
+};
+
+/* Static: as on the wire; NULL for EXEC_RESOLVED. */
+const char *exec_why_name(enum exec_why why);
+
+enum exec_args {
+	EXEC_ARGS_NONE,	  /* cannot be had */
+	EXEC_ARGS_WANTED, /* the reader has not been asked yet */
+	EXEC_ARGS_ASKED,
+	EXEC_ARGS_THERE,
+};
+
+/* What /proc says of a process that has just executed something. */
+struct exec_facts {
+	enum exec_why why;
+	struct proc_stat stat;	   /* with has_stat */
+	struct proc_status status; /* with has_status */
+	bool has_stat, has_status;
+	size_t exe_len, cwd_len;
+	char exe[EXEC_TEXT_MAX + 1], cwd[EXEC_TEXT_MAX + 1];
+};
+
+struct exec_held {
+	pid_t pid; /* 0: free */
+	pid_t ppid;
+	bool silent; /* only the image is wanted */
+	bool ended;  /* exit_* is valid */
+	image_id image;
+	uint64_t at_ns;
+	uint64_t hold_until_ns, give_up_ns;
+	uint32_t order; /* of their beginning */
+	uint32_t exit_status;
+	uint64_t exit_at_ns;
+	enum exec_args args_state;
+	bool args_cut;
+	uint8_t comm_len;
+	uint16_t args_len;
+	char comm[PROC_COMM_MAX];
+	char args[EXEC_TEXT_MAX];
+	struct exec_facts facts;
+};
+
+struct exec_waiting {
+	pid_t pid; /* 0: free */
+	uint32_t order;
+	struct connector_event event;
+};
+
+struct exec_holds {
+	uint32_t order;
+	size_t n, n_waiting;
+	struct exec_held held[EXEC_HOLDS_MAX];
+	struct exec_waiting waiting[EXEC_WAITING_MAX];
+};
+
+/*
+ * Read /proc. start_ns: the process's start on CLOCK_BOOTTIME; 0: not known. What cannot be told
+ * apart is EXEC_RESOLVED here and for the hold to decide.
+ */
+void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret);
+
+/* NULL when nothing is held of pid, or no such. Borrowed until released. */
+struct exec_held *exec_hold_find(struct exec_holds *x, pid_t pid);
+struct exec_held *exec_hold_oldest(struct exec_holds *x);
+
+/* A new one, filled but for its facts; pid must have none. NULL when all are in use. */
+struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_ns, uint64_t now_ns);
+
+/*
+ * Whether it is over, and how: true with the verdict. empty_ns: when the socket was last found
+ * empty.
+ */
+bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_ns,
+		    enum exec_why *ret);
+
+/* Report it (unless it is silent), settle its image, free it. Events that waited stay there. */
+void exec_hold_release(struct exec_holds *x, struct exec_held *h, enum exec_why why,
+		       struct image_table *images, struct event_queue *q);
+
+/* Let an event of a held process wait. False when there is no room. */
+bool exec_hold_wait(struct exec_holds *x, const struct connector_event *ev);
+/* Take the oldest event that waits for pid. */
+bool exec_hold_take(struct exec_holds *x, pid_t pid, struct connector_event *ret);
+
+/* The held execution whose arguments the reader is to read next, or NULL. */
+struct exec_held *exec_hold_args_wanted(struct exec_holds *x);
+/* The reader's answer: raw bytes as the process has them; len < 0: there is none. */
+void exec_hold_args(struct exec_held *h, const char *data, ssize_t len, uint64_t now_ns);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the other sources ask the process source: which program a process was running at a moment.
+ * Only the process connector knows; without it every answer is EXE_UNKNOWN.
+ *
+ * Single-threaded.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct event_queue;
+
+/* An answer comes at the latest so long after the question was asked for the first time. */
+#define EXE_WAIT_NS (150 * NSEC_PER_MSEC)
+
+enum exe_answer {
+	EXE_UNKNOWN, /* and it will not become known */
+	EXE_WAIT,    /* ask again */
+	EXE_KNOWN,
+};
+
+/* Read the events that are queued, so that questions about the past can be answered. */
+void process_view_catch_up(struct event_queue *q);
+
+/*
+ * The program of pid at at_ns (CLOCK_MONOTONIC), which must be before the last catch_up. With
+ * EXE_KNOWN *ret_exe is borrowed until the next call of any source.
+ */
+enum exe_answer process_view_exe(struct event_queue *q, pid_t pid, uint64_t at_ns,
+				 const char **ret_exe, size_t *ret_len);
