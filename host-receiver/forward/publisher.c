@@ -10,9 +10,8 @@
 #include <nats/nats.h>
 
 #include "common/util.h"
+#include "host-receiver/forward/connection.h"
 #include "host-receiver/forward/stream.h"
-
-#define CONNECT_MS 5000
 
 struct slot {
 	bool answered;
@@ -156,136 +155,6 @@ static void on_end(natsConnection *nc, void *closure)
 
 /* ---- connecting ---- */
 
-static const struct {
-	natsStatus status;
-	enum forward_error error;
-} status_errors[] = {
-	{NATS_CONNECTION_AUTH_FAILED, FORWARD_CREDENTIALS},
-	{NATS_NOT_PERMITTED, FORWARD_CREDENTIALS},
-	{NATS_INVALID_ARG, FORWARD_CREDENTIALS},
-	{NATS_SSL_ERROR, FORWARD_TLS},
-	{NATS_SECURE_CONNECTION_WANTED, FORWARD_TLS},
-	{NATS_SECURE_CONNECTION_REQUIRED, FORWARD_TLS},
-	{NATS_TIMEOUT, FORWARD_TIMEOUT},
-};
-
-static enum forward_error error_of(natsStatus status)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(status_errors); i++)
-		if (status_errors[i].status == status)
-			return status_errors[i].error;
-	return FORWARD_CONNECT;
-}
-
-/* The host of URL, which is what its certificate must name. */
-static void host_of(const char *url, char *out, size_t size)
-{
-	const char *begin = strstr(url, "://");
-	const char *at, *end;
-
-	begin = begin ? begin + 3 : url;
-	at = strchr(begin, '@');
-	begin = at ? at + 1 : begin;
-	if (*begin == '[') {
-		begin++;
-		end = strchr(begin, ']');
-	} else {
-		end = strchr(begin, ':');
-	}
-	snprintf(out, size, "%.*s", (int)(end ? (size_t)(end - begin) : strlen(begin)), begin);
-}
-
-static bool wants_tls(const struct forward_settings *s, const char *url)
-{
-	return *s->tls_ca || *s->tls_cert || strncmp(url, "tls://", 6) == 0;
-}
-
-static natsStatus set_tls(natsOptions *opts, const struct forward_settings *s, const char *url)
-{
-	char host[256];
-	natsStatus st = natsOptions_SetSecure(opts, true);
-
-	host_of(url, host, sizeof(host));
-	if (st == NATS_OK && *s->tls_ca)
-		st = natsOptions_LoadCATrustedCertificates(opts, s->tls_ca);
-	if (st == NATS_OK && *s->tls_cert)
-		st = natsOptions_LoadCertificatesChain(opts, s->tls_cert, s->tls_key);
-	if (st == NATS_OK)
-		st = natsOptions_SetExpectedHostname(opts, host);
-	return st;
-}
-
-static natsStatus set_options(natsOptions *opts, const struct forward_settings *s, const char *url,
-			      struct publisher *p)
-{
-	natsStatus st = natsOptions_SetURL(opts, url);
-
-	if (st == NATS_OK)
-		st = natsOptions_SetAllowReconnect(opts, false);
-	if (st == NATS_OK)
-		st = natsOptions_SetTimeout(opts, CONNECT_MS);
-	if (st == NATS_OK)
-		st = natsOptions_SetWriteDeadline(opts, PUBLISHER_TIMEOUT_MS);
-	if (st == NATS_OK)
-		st = natsOptions_SetName(opts, "cellos-host-telemetry");
-	if (st == NATS_OK)
-		st = natsOptions_SetClosedCB(opts, on_end, p);
-	if (st == NATS_OK)
-		st = natsOptions_SetNoEcho(opts, false);
-	if (st == NATS_OK && *s->credentials)
-		st = natsOptions_SetUserCredentialsFromFiles(opts, s->credentials, NULL);
-	if (st == NATS_OK && wants_tls(s, url))
-		st = set_tls(opts, s, url);
-	return st;
-}
-
-/* A file that cannot be read gets a message of its own: libnats does not name it. */
-static enum forward_error check_files(const struct forward_settings *s, char why[PUBLISHER_WHY_MAX])
-{
-	const struct {
-		const char *key, *path;
-		enum forward_error error;
-	} files[] = {
-		{"credentials", s->credentials, FORWARD_CREDENTIALS},
-		{"tls_ca", s->tls_ca, FORWARD_TLS},
-		{"tls_cert", s->tls_cert, FORWARD_TLS},
-		{"tls_key", s->tls_key, FORWARD_TLS},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		if (!*files[i].path || access(files[i].path, R_OK) == 0)
-			continue;
-		snprintf(why, PUBLISHER_WHY_MAX, "%s = %.200s: %s", files[i].key, files[i].path,
-			 strerror(errno));
-		return files[i].error;
-	}
-	return FORWARD_OK;
-}
-
-static enum forward_error connect_to(struct publisher *p, const struct forward_settings *s,
-				     const char *url, char why[PUBLISHER_WHY_MAX])
-{
-	enum forward_error error = check_files(s, why);
-	natsOptions *opts = NULL;
-	const char *text;
-	natsStatus st;
-
-	if (error != FORWARD_OK)
-		return error;
-	st = natsOptions_Create(&opts);
-	if (st == NATS_OK)
-		st = set_options(opts, s, url, p);
-	if (st == NATS_OK)
-		st = natsConnection_Connect(&p->nc, opts);
-	natsOptions_Destroy(opts);
-	if (st == NATS_OK)
-		return FORWARD_OK;
-	text = nats_GetLastError(NULL);
-	snprintf(why, PUBLISHER_WHY_MAX, "%s%s%.250s", natsStatus_GetText(st), text ? ": " : "",
-		 text ? text : "");
-	return error_of(st);
-}
-
 static enum forward_error subscribe(struct publisher *p, char why[PUBLISHER_WHY_MAX])
 {
 	char subject[sizeof(p->inbox) + 2];
@@ -303,7 +172,7 @@ static enum forward_error subscribe(struct publisher *p, char why[PUBLISHER_WHY_
 	if (st == NATS_OK)
 		return FORWARD_OK;
 	snprintf(why, PUBLISHER_WHY_MAX, "%s", natsStatus_GetText(st));
-	return error_of(st);
+	return connection_error(st);
 }
 
 static struct publisher *publisher_new(const struct forward_settings *s)
@@ -335,7 +204,7 @@ enum forward_error publisher_open(const struct forward_settings *settings, const
 		snprintf(why, PUBLISHER_WHY_MAX, "no memory or no file descriptor is left");
 		return FORWARD_CONNECT;
 	}
-	error = connect_to(p, settings, url, why);
+	error = connection_open(settings, url, on_end, p, &p->nc, why);
 	if (error == FORWARD_OK)
 		error = stream_check(p->nc, settings, origin, why, warnings);
 	if (error == FORWARD_OK)

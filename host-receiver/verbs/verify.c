@@ -14,6 +14,9 @@
 #include "host-receiver/judge/crew.h"
 #include "host-receiver/sign/key.h"
 #include "host-receiver/sign/proof.h"
+#ifdef HAVE_NATS
+#include "host-receiver/verbs/from_nats.h"
+#endif
 #include "host-receiver/verbs/verbs.h"
 #include "host-receiver/verbs/verify_report.h"
 
@@ -33,6 +36,9 @@ struct verify {
 	int64_t since_ms, until_ms, retention_ms, now_ms;
 	bool keys, require_signed, allow_unsigned, require_log, live, json, report;
 	int status; /* why a keyring was refused */
+#ifdef HAVE_NATS
+	struct from_nats nats;
+#endif
 };
 
 /* ---- the command line ---- */
@@ -158,6 +164,16 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
+static bool reads_stream(const struct verify *v)
+{
+#ifdef HAVE_NATS
+	return v->nats.url;
+#else
+	(void)v;
+	return false;
+#endif
+}
+
 /* Returns the first path's index, 0 if --help was answered, -EINVAL after a message. */
 static int parse(struct verify *v, int argc, char **argv)
 {
@@ -174,7 +190,14 @@ static int parse(struct verify *v, int argc, char **argv)
 			"unsigned; 3 something missing or rolled back; 4 a stream without a seal; 5 "
 			"no record at all;\n"
 			"64 usage; 66 cannot read the input; 78 bad keyring.\n",
-		.groups = {{NULL, rows, ARRAY_SIZE(rows), v}},
+		.groups =
+			{
+				{NULL, rows, ARRAY_SIZE(rows), v},
+#ifdef HAVE_NATS
+				{"Evidence that was forwarded:", from_nats_rows, FROM_NATS_ROWS,
+				 &v->nats},
+#endif
+			},
 		.operands_max = UINT_MAX,
 	};
 	int at = option_parse(&program, argc, argv, NULL);
@@ -182,7 +205,7 @@ static int parse(struct verify *v, int argc, char **argv)
 	if (at > 0 && v->require_signed && v->allow_unsigned)
 		return option_usage_error(
 			&program, "--require-signed and --allow-unsigned exclude each other");
-	if (at == argc && !v->proof)
+	if (at == argc && !v->proof && !reads_stream(v))
 		return option_usage_error(&program,
 					  "expected a file, a folder of segments or - to read");
 	if (at > 0 && v->proof && argc - at > 1)
@@ -479,6 +502,31 @@ static int verify_proof(const struct verify *v, const char *given)
 	return r < 0 ? say(VERDICT_BAD, v->proof, "%s", phrase) : judge_proof(v, &proof, given);
 }
 
+#ifdef HAVE_NATS
+/* The one that wins: what stopped it (64 and above), then the first of 1, 2, 3, 4, 5. */
+static int worse(int a, int b)
+{
+	if (a >= EX__BASE || b >= EX__BASE)
+		return MAX(a, b);
+	return a == EX_OK || (b != EX_OK && b < a) ? b : a;
+}
+
+static int verify_stream(struct verify *v)
+{
+	int status = from_nats_fetch(&v->nats, v->origin);
+
+	if (status == EX_OK && v->nats.fetch.n_logs == 0) {
+		printf("NOTHING: the stream holds no evidence\n");
+		status = VERDICT_NOTHING;
+	} else if (status == EX_OK) {
+		status = verify_evidence(v, v->nats.paths);
+		status = worse(status, from_nats_report(&v->nats, v->json ? stderr : stdout));
+	}
+	from_nats_done(&v->nats);
+	return status;
+}
+#endif
+
 int cmd_verify(int argc, char **argv)
 {
 	struct verify v = {
@@ -496,6 +544,10 @@ int cmd_verify(int argc, char **argv)
 	}
 	if (at < 0)
 		status = v.status;
+#ifdef HAVE_NATS
+	else if (at > 0 && v.nats.url)
+		status = verify_stream(&v);
+#endif
 	else if (at > 0)
 		status = v.proof ? verify_proof(&v, argv[at]) : verify_evidence(&v, argv + at);
 	keyring_free(v.ring);

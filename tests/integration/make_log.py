@@ -49,8 +49,8 @@ class Tree:
 class Log:
     """A log in a folder: add entries, commit groups, begin segments."""
 
-    def __init__(self, folder, host="host-1", seed=b"\1" * 32, first=1):
-        self.folder, self.number = folder, first - 1
+    def __init__(self, folder, host="host-1", seed=b"\1" * 32, first=1, kid="k1"):
+        self.folder, self.number, self.kid = folder, first - 1, kid
         os.makedirs(folder, exist_ok=True)
         self.key = nacl.signing.SigningKey(seed)
         self.uuid = str(uuid.uuid4())
@@ -61,9 +61,9 @@ class Log:
         self.lines, self.time = [], 0
         self.segment()
 
-    def keyring(self, kid="k1"):
+    def keyring(self):
         public = base64.urlsafe_b64encode(bytes(self.key.verify_key)).rstrip(b"=").decode()
-        return {kid: public}
+        return {self.kid: public}
 
     def path(self):
         return os.path.join(self.folder, f"evidence-{self.number:020}.jsonl")
@@ -106,7 +106,7 @@ class Log:
         signature = base64.b64encode(self.key_id + self.key.sign(body.encode()).signature).decode()
         self.note = f"{body}\n— {self.origin} {signature}\n"
         line = self.event("dev.cellos.events.log_checkpoint.v1",
-                          {"checkpoint": self.note, "origin": self.origin, "signerKid": "k1",
+                          {"checkpoint": self.note, "origin": self.origin, "signerKid": self.kid,
                            "size": self.tree.size},
                           f"urn:cellos:checkpoint:{self.uuid}:{self.tree.size}")
         self.write([*self.group, line])

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/forward/fetch.h"
+
+#include <sys/stat.h>
+
+#include "common/util.h"
+#include "host-receiver/evidence/segment.h"
+#include "host-receiver/forward/connection.h"
+#include "host-receiver/forward/stream.h"
+
+#define NEXT_MS 20000 /* without a message: the server does not answer any more */
+
+/* Both are canonical: their members are sorted, "data" first and "type" last. */
+#define LINE_BEGIN     "{\"data\":{\"checkpoint\":"
+#define CHECKPOINT_END "\"type\":\"dev.cellos.events.log_checkpoint.v1\"}"
+#define SEGMENT_END    "\"type\":\"dev.cellos.events.log_segment.v1\"}"
+#define SKIPPED_END    "\"type\":\"dev.cellos.events.forward.v1.skipped\"}"
+
+/* At the same index lines stand in this order. */
+enum kind {
+	KIND_CHECKPOINT,
+	KIND_SEGMENT,
+	KIND_ENTRY,
+};
+
+struct item {
+	uint64_t index;
+	enum kind kind;
+	size_t len;
+	char *text; /* owned */
+};
+
+/* The lines of one log: written up to the entry before `next`, the others wait in order. */
+struct fetch_state {
+	FILE *file;
+	uint64_t segment; /* the number of its file */
+	bool begun;	  /* a segment line was written */
+	uint64_t next;
+	enum kind last; /* what was written at `next`; KIND_ENTRY: nothing */
+	struct item *items;
+	size_t first, n, room;
+	size_t bytes;
+	uint64_t skipped_first, skipped_end; /* the newest notice */
+};
+
+static void state_free(struct fetch_state *s)
+{
+	if (!s)
+		return;
+	for (size_t i = s->first; i < s->n; i++)
+		free(s->items[i].text);
+	free(s->items);
+	if (s->file)
+		fclose(s->file);
+	free(s);
+}
+
+void fetch_free(struct fetch *fetch)
+{
+	struct fetch_log *next;
+
+	for (struct fetch_log *log = fetch->logs; log; log = next) {
+		next = log->next;
+		state_free(log->state);
+		free(log->dir);
+		free(log);
+	}
+	*fetch = (struct fetch){0};
+}
+
+/* ---- a log's lines ---- */
+
+static bool ends_with(const char *text, size_t len, const char *end)
+{
+	const size_t n = strlen(end);
+
+	return len >= n && memcmp(text + len - n, end, n) == 0;
+}
+
+static enum kind kind_of(const char *text, size_t len)
+{
+	const size_t n = strlen(LINE_BEGIN);
+
+	if (len < n || memcmp(text, LINE_BEGIN, n) != 0)
+		return KIND_ENTRY;
+	if (ends_with(text, len, CHECKPOINT_END))
+		return KIND_CHECKPOINT;
+	return ends_with(text, len, SEGMENT_END) ? KIND_SEGMENT : KIND_ENTRY;
+}
+
+static int begin_segment(struct fetch_log *log)
+{
+	struct fetch_state *s = log->state;
+	char name[SEGMENT_NAME_MAX], path[1024];
+
+	if (s->file && fclose(take_ptr(s->file)) == EOF)
+		return -errno;
+	segment_format_name(++s->segment, name);
+	snprintf(path, sizeof(path), "%s/%s", log->dir, name);
+	s->file = fopen(path, "wxe");
+	if (!s->file)
+		return -errno;
+	s->begun = true;
+	return 0;
+}
+
+static int write_item(struct fetch_log *log, const struct item *item)
+{
+	struct fetch_state *s = log->state;
+	int r;
+
+	if (item->kind == KIND_SEGMENT) {
+		r = begin_segment(log);
+		if (r < 0)
+			return r;
+	}
+	if (fwrite(item->text, 1, item->len, s->file) != item->len || putc('\n', s->file) == EOF)
+		return -EIO;
+	s->last = item->kind;
+	if (item->kind == KIND_ENTRY) {
+		s->next = item->index + 1;
+		log->entries++;
+	}
+	return 0;
+}
+
+/* True for what was written already, or stands for nothing. */
+static bool is_repeat(const struct fetch_state *s, const struct item *item)
+{
+	if (!s->begun)
+		return false;
+	if (item->index != s->next || item->kind == KIND_ENTRY)
+		return item->index < s->next;
+	/* At an index: a checkpoint, then a segment line, then the entry. */
+	return s->last != KIND_ENTRY && item->kind <= s->last;
+}
+
+static bool comes_next(const struct fetch_state *s, const struct item *item)
+{
+	if (!s->begun)
+		return item->kind == KIND_SEGMENT;
+	return item->index == s->next;
+}
+
+static void drop_first(struct fetch_state *s)
+{
+	struct item *item = &s->items[s->first++];
+
+	s->bytes -= item->len;
+	free(take_ptr(item->text));
+	if (s->first == s->n)
+		s->first = s->n = 0;
+}
+
+/* Write what waits, as far as it follows without a hole. */
+static int write_ready(struct fetch_log *log)
+{
+	struct fetch_state *s = log->state;
+	int r;
+
+	while (s->n > s->first) {
+		struct item *item = &s->items[s->first];
+
+		if (is_repeat(s, item)) {
+			log->repeats += item->kind == KIND_ENTRY;
+		} else if (comes_next(s, item)) {
+			if (!s->begun)
+				s->next = item->index;
+			r = write_item(log, item);
+			if (r < 0)
+				return r;
+		} else {
+			return 0;
+		}
+		drop_first(s);
+	}
+	return 0;
+}
+
+static void add_hole(struct fetch_log *log, uint64_t first, uint64_t last)
+{
+	const struct fetch_state *s = log->state;
+	struct fetch_hole *hole = &log->holes[log->n_holes];
+
+	log->missing += last - first + 1;
+	if (log->n_holes == FETCH_HOLES_MAX)
+		return;
+	*hole = (struct fetch_hole){first, last,
+				    s->skipped_first <= first && last < s->skipped_end};
+	log->n_holes++;
+}
+
+/*
+ * Something will not come any more. After a hole nothing can be verified before the next segment
+ * line, which holds the frontier of the tree.
+ */
+static int pass_hole(struct fetch_log *log)
+{
+	struct fetch_state *s = log->state;
+	const struct item *item = &s->items[s->first];
+
+	if (s->begun && item->index > s->next)
+		add_hole(log, s->next, item->index - 1);
+	while (s->n > s->first) {
+		item = &s->items[s->first];
+		if (item->kind == KIND_SEGMENT) {
+			s->next = item->index;
+			s->last = KIND_ENTRY;
+			return write_ready(log);
+		}
+		if (item->kind == KIND_ENTRY) {
+			log->unanchored++;
+			s->next = item->index + 1;
+		}
+		drop_first(s);
+	}
+	s->begun = false;
+	return 0;
+}
+
+/* Sorted by index and kind; it nearly always goes to the end. */
+static int insert(struct fetch_state *s, const struct item *item)
+{
+	size_t at;
+
+	if (s->n == s->room) {
+		const size_t used = s->n - s->first;
+		struct item *items;
+
+		memmove(s->items, s->items + s->first, used * sizeof(*items));
+		s->first = 0;
+		s->n = used;
+		s->room = MAX(2 * used, (size_t)64);
+		items = reallocarray(s->items, s->room, sizeof(*items));
+		if (!items)
+			return -ENOMEM;
+		s->items = items;
+	}
+	for (at = s->n; at > s->first; at--) {
+		const struct item *before = &s->items[at - 1];
+
+		if (before->index < item->index ||
+		    (before->index == item->index && before->kind <= item->kind))
+			break;
+	}
+	memmove(s->items + at + 1, s->items + at, (s->n - at) * sizeof(*item));
+	s->items[at] = *item;
+	s->n++;
+	s->bytes += item->len;
+	return 0;
+}
+
+static int add_line(struct fetch_log *log, const char *text, size_t len, uint64_t index)
+{
+	struct fetch_state *s = log->state;
+	struct item item = {.index = index, .kind = kind_of(text, len), .len = len};
+	int r;
+
+	if (is_repeat(s, &item)) {
+		log->repeats += item.kind == KIND_ENTRY;
+		return 0;
+	}
+	item.text = malloc(len + 1);
+	if (!item.text)
+		return -ENOMEM;
+	memcpy(item.text, text, len);
+	r = insert(s, &item);
+	if (r < 0) {
+		free(item.text);
+		return r;
+	}
+	r = write_ready(log);
+	if (r == 0 && (s->n - s->first > FETCH_WINDOW_ITEMS || s->bytes > FETCH_WINDOW_BYTES))
+		r = pass_hole(log);
+	return r;
+}
+
+/* ---- messages ---- */
+
+static struct fetch_log *find_log(struct fetch *fetch, const struct fetch_options *options,
+				  const char *origin)
+{
+	struct fetch_log *log;
+
+	for (log = fetch->logs; log; log = log->next)
+		if (strcmp(log->origin, origin) == 0)
+			return log;
+	if (fetch->n_logs == FETCH_LOGS_MAX)
+		return NULL;
+	log = calloc(1, sizeof(*log));
+	if (!log)
+		return NULL;
+	log->state = calloc(1, sizeof(*log->state));
+	if (!log->state || asprintf(&log->dir, "%s/%u", options->dir, fetch->n_logs + 1) < 0 ||
+	    mkdir(log->dir, 0700) < 0) {
+		free(log->state);
+		free(log->dir);
+		free(log);
+		return NULL;
+	}
+	log->state->last = KIND_ENTRY;
+	snprintf(log->origin, sizeof(log->origin), "%s", origin);
+	log->next = fetch->logs;
+	fetch->logs = log;
+	fetch->n_logs++;
+	return log;
+}
+
+static bool is_wanted(const struct fetch_options *options, const char *origin)
+{
+	return !options->origin || strncmp(origin, options->origin, strlen(options->origin)) == 0;
+}
+
+/* Both modes: a line, or several that each end with '\n'. */
+static int take_lines(struct fetch_log *log, const char *data, size_t len, uint64_t index)
+{
+	if (ends_with(data, len, SKIPPED_END)) {
+		log->state->skipped_first = index;
+		log->state->skipped_end = index + 1;
+		return 0;
+	}
+	while (len > 0) {
+		const char *newline = memchr(data, '\n', len);
+		const size_t n = newline ? (size_t)(newline - data) : len;
+		int r = add_line(log, data, n, index);
+
+		if (r < 0)
+			return r;
+		index += kind_of(data, n) == KIND_ENTRY;
+		data += n + (newline != NULL);
+		len -= n + (newline != NULL);
+	}
+	return 0;
+}
+
+static int take_message(struct fetch *fetch, const struct fetch_options *options, natsMsg *msg)
+{
+	const char *origin = NULL, *index_text = NULL;
+	struct fetch_log *log;
+	uint64_t index;
+
+	fetch->messages++;
+	if (natsMsgHeader_Get(msg, "Cellos-Log", &origin) != NATS_OK ||
+	    natsMsgHeader_Get(msg, "Cellos-Index", &index_text) != NATS_OK ||
+	    !note_origin_valid(origin, strlen(origin)) ||
+	    parse_u64(index_text, 0, TREE_SIZE_MAX, &index) < 0 ||
+	    natsMsg_GetDataLength(msg) <= 0) {
+		fetch->strange++;
+		return 0;
+	}
+	if (!is_wanted(options, origin))
+		return 0;
+	log = find_log(fetch, options, origin);
+	return log ? take_lines(log, natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg),
+				index)
+		   : -ENOMEM;
+}
+
+/* ---- the stream ---- */
+
+static int last_sequence(jsCtx *js, const char *stream, uint64_t *ret, char why[PUBLISHER_WHY_MAX])
+{
+	jsStreamInfo *info = NULL;
+	jsErrCode code = 0;
+	natsStatus st = js_GetStreamInfo(&info, js, stream, NULL, &code);
+
+	if (st != NATS_OK) {
+		snprintf(why, PUBLISHER_WHY_MAX, "stream %.64s: %s", stream,
+			 natsStatus_GetText(st));
+		return -ENOENT;
+	}
+	*ret = info->State.Msgs > 0 ? info->State.LastSeq : 0;
+	jsStreamInfo_Destroy(info);
+	return 0;
+}
+
+/* The stream's sequence of a message; 0: it has none. */
+static uint64_t sequence_of(natsMsg *msg)
+{
+	jsMsgMetaData *meta = NULL;
+	uint64_t sequence = 0;
+
+	if (natsMsg_GetMetaData(&meta, msg) == NATS_OK)
+		sequence = meta->Sequence.Stream;
+	jsMsgMetaData_Destroy(meta);
+	return sequence;
+}
+
+static int read_all(struct fetch *fetch, const struct fetch_options *options, natsSubscription *sub,
+		    uint64_t last, char why[PUBLISHER_WHY_MAX])
+{
+	uint64_t at = 0;
+	int r = 0;
+
+	while (at < last && r == 0) {
+		natsMsg *msg = NULL;
+		natsStatus st = natsSubscription_NextMsg(&msg, sub, NEXT_MS);
+
+		if (st != NATS_OK) {
+			snprintf(why, PUBLISHER_WHY_MAX,
+				 "reading message %" PRIu64 " of %" PRIu64 ": %s", at + 1, last,
+				 natsStatus_GetText(st));
+			return -EIO;
+		}
+		at = MAX(at, sequence_of(msg));
+		r = take_message(fetch, options, msg);
+		natsMsg_Destroy(msg);
+	}
+	if (r < 0)
+		snprintf(why, PUBLISHER_WHY_MAX, "cannot keep what was read in %.200s: %s",
+			 options->dir, strerror(-r));
+	return r;
+}
+
+static int finish(struct fetch *fetch, char why[PUBLISHER_WHY_MAX])
+{
+	int r = 0;
+
+	for (struct fetch_log *log = fetch->logs; log && r == 0; log = log->next) {
+		while (log->state->n > log->state->first && r == 0)
+			r = pass_hole(log);
+		if (log->state->file && fclose(take_ptr(log->state->file)) == EOF && r == 0)
+			r = -errno;
+	}
+	if (r < 0)
+		snprintf(why, PUBLISHER_WHY_MAX, "cannot write a log: %s", strerror(-r));
+	return r;
+}
+
+static int read_stream(struct fetch *fetch, const struct fetch_options *options, jsCtx *js,
+		       char why[PUBLISHER_WHY_MAX])
+{
+	natsSubscription *sub = NULL;
+	jsSubOptions ordered;
+	uint64_t last;
+	natsStatus st;
+	int r = last_sequence(js, options->settings->stream, &last, why);
+
+	if (r < 0)
+		return r;
+	jsSubOptions_Init(&ordered);
+	ordered.Stream = options->settings->stream;
+	ordered.Ordered = true;
+	st = js_SubscribeSync(&sub, js, ">", NULL, &ordered, NULL);
+	if (st != NATS_OK) {
+		snprintf(why, PUBLISHER_WHY_MAX, "cannot read stream %.64s: %s",
+			 options->settings->stream, natsStatus_GetText(st));
+		return -EIO;
+	}
+	r = read_all(fetch, options, sub, last, why);
+	natsSubscription_Destroy(sub);
+	return r < 0 ? r : finish(fetch, why);
+}
+
+int fetch_run(const struct fetch_options *options, struct fetch *ret, char why[PUBLISHER_WHY_MAX])
+{
+	natsConnection *nc = NULL;
+	jsCtx *js = NULL;
+	int r = -EIO;
+
+	*ret = (struct fetch){0};
+	if (connection_open(options->settings, options->settings->url, NULL, NULL, &nc, why) !=
+	    FORWARD_OK)
+		return -ECONNREFUSED;
+	if (natsConnection_JetStream(&js, nc, NULL) == NATS_OK)
+		r = read_stream(ret, options, js, why);
+	else
+		snprintf(why, PUBLISHER_WHY_MAX, "no memory");
+	jsCtx_Destroy(js);
+	natsConnection_Destroy(nc);
+	return r;
+}
