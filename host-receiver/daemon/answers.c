@@ -83,7 +83,7 @@ static json_t *describe_unserved(const struct unserved_cell *cell)
 {
 	const uint64_t now_ns = monotonic_ns();
 
-	return json_pack("{s:s,s:s,s:I,s:I}", "cellId", cell->id, "unserved", cell->why,
+	return json_pack("{s:s,s:s,s:I,s:I}", "cellId", cell->shown, "unserved", cell->why,
 			 "unservedForMs", (json_int_t)((now_ns - cell->since_ns) / NSEC_PER_MSEC),
 			 "nextTryMs",
 			 cell->next_try_ns > now_ns
@@ -125,23 +125,29 @@ static json_t *describe_log(struct daemon *d)
 	const struct pipeline_stats *stats = pipeline_stats(d->pipeline);
 	const int error = stats->sink_error, background = evidence_log_background_error(d->log);
 
-	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:b}", "dir", d->config.evidence_dir,
-			 "segments", (json_int_t)evidence_log_segments(d->log), "bytes",
-			 (json_int_t)evidence_log_bytes(d->log), "segmentsDeleted",
-			 (json_int_t)evidence_log_deleted(d->log), "linesWritten",
-			 (json_int_t)stats->lines, "inflightBytes",
-			 (json_int_t)stats->inflight_bytes, "oldestInflightMs",
-			 (json_int_t)daemon_oldest_inflight_ms(d), "error",
-			 error || background ? json_string(strerror(-(error ? error : background)))
-					     : json_null(),
-			 "readsPaused", d->host.paused);
+	return json_pack(
+		"{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:b,s:s,s:I}", "dir", d->config.evidence_dir,
+		"segments", (json_int_t)evidence_log_segments(d->log), "bytes",
+		(json_int_t)evidence_log_bytes(d->log), "segmentsDeleted",
+		(json_int_t)evidence_log_deleted(d->log), "segmentsLost",
+		(json_int_t)evidence_log_lost(d->log), "linesWritten", (json_int_t)stats->lines,
+		"inflightBytes", (json_int_t)stats->inflight_bytes, "oldestInflightMs",
+		(json_int_t)daemon_oldest_inflight_ms(d), "error",
+		error || background ? json_string(strerror(-(error ? error : background)))
+				    : json_null(),
+		"readsPaused", d->host.paused, "origin", log_stream_origin(d->log_stream), "size",
+		(json_int_t)evidence_log_size(d->log));
 }
 
 static json_t *describe_signing(const struct daemon *d)
 {
-	return json_pack("{s:s,s:s,s:b}", "algorithm",
+	char fingerprint[DAEMON_FINGERPRINT_MAX];
+
+	daemon_key_fingerprint(d->signer, fingerprint);
+	return json_pack("{s:s,s:s,s:s,s:b}", "algorithm",
 			 sign_algorithm_name(signer_algorithm(d->signer)), "kid",
-			 signer_kid(d->signer), "required", (int)d->config.sign_required);
+			 signer_kid(d->signer), "fingerprint", fingerprint, "required",
+			 (int)d->config.sign_required);
 }
 
 static json_t *answer_status(struct daemon *d, const json_t *request)
@@ -163,6 +169,8 @@ static json_t *answer_status(struct daemon *d, const json_t *request)
 		json_object_set_new(status, "cells", all_cells(d));
 		json_object_set_new(status, "unserved", all_unserved(d));
 		json_object_set_new(status, "signing", describe_signing(d));
+		json_object_set_new(status, "alarm",
+				    *d->alarm ? json_string(d->alarm) : json_null());
 		json_object_set_new(status, "forward", forwarding_describe(&d->forwarding));
 	}
 	return status;

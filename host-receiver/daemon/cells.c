@@ -152,7 +152,8 @@ static const char *why_log(const struct daemon *d)
 
 void daemon_cell_unserved(struct daemon *d, const char *id, const char *why)
 {
-	char shown_id[NAME_MAX + 3], shown[2 * CELL_WHY_MAX];
+	char shown_id[2 * NAME_MAX], shown[2 * CELL_WHY_MAX];
+	const struct unserved_cell *cell;
 	int r = unserved_put(&d->unserved, id, why, monotonic_ns());
 
 	if (r == 0)
@@ -161,12 +162,17 @@ void daemon_cell_unserved(struct daemon *d, const char *id, const char *why)
 		"msg=\"a cell of the last run cannot be served; it is tried again\" cell=%s why=%s",
 		log_escape(shown_id, sizeof(shown_id), id, strlen(id)),
 		log_escape(shown, sizeof(shown), why, strlen(why)));
+	cell = unserved_find(&d->unserved, id);
+	if (cell)
+		log_stream_cell_unserved(d->log_stream, cell->shown, cell->why);
 }
 
 static void cell_served(struct daemon *d, const char *id)
 {
-	if (unserved_remove(&d->unserved, id))
-		log_notice("msg=\"a cell of the last run is served again\" cell=%s", id);
+	if (!unserved_remove(&d->unserved, id))
+		return;
+	log_notice("msg=\"a cell of the last run is served again\" cell=%s", id);
+	log_stream_cell_served(d->log_stream, id);
 }
 
 /* ---- add ----------------------------------------------------------------------------------------

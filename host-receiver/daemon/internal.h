@@ -80,6 +80,9 @@ int daemon_open_signer(const struct config *config, struct signer **ret, char wh
 int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
 			    struct signer **ret, char why[SIGN_WHY_MAX]);
 void daemon_warn_if_unsigned(const struct signer *signer);
+#define DAEMON_FINGERPRINT_MAX 64u
+/* Of the public key, as ssh-keygen(1) writes them: SHA256:<base64>; "": there is none. */
+void daemon_key_fingerprint(const struct signer *signer, char ret[static DAEMON_FINGERPRINT_MAX]);
 
 /* ---- log_opening.c ---- */
 

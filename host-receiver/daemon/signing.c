@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The daemon's signer, at the start and at a reload. Loop thread. */
+#include <sodium.h>
+
 #include "common/log.h"
 #include "host-receiver/daemon/internal.h"
+#include "host-receiver/sign/key.h"
 
 static int open_signer(const char *algorithm, const char *kid, const char *key_file,
 		       struct signer **ret, char why[SIGN_WHY_MAX])
@@ -39,6 +42,27 @@ int daemon_open_signer(const struct config *c, struct signer **ret, char why[SIG
 	else
 		*ret = signer;
 	return r;
+}
+
+void daemon_key_fingerprint(const struct signer *signer, char ret[static DAEMON_FINGERPRINT_MAX])
+{
+	static const char prefix[] = "SHA256:";
+	const enum sign_algorithm algorithm = signer_algorithm(signer);
+	uint8_t hash[crypto_hash_sha256_BYTES];
+
+	_Static_assert(
+		sizeof(prefix) - 1 +
+				sodium_base64_ENCODED_LEN(
+					sizeof(hash), sodium_base64_VARIANT_ORIGINAL_NO_PADDING) <=
+			DAEMON_FINGERPRINT_MAX,
+		"it fits");
+	*ret = '\0';
+	if (algorithm == SIGN_OFF || algorithm == SIGN_HMAC_SHA256)
+		return;
+	crypto_hash_sha256(hash, signer_public_key(signer), KEY_ED25519_SIZE);
+	strcpy(ret, prefix);
+	sodium_bin2base64(ret + sizeof(prefix) - 1, DAEMON_FINGERPRINT_MAX - (sizeof(prefix) - 1),
+			  hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
 }
 
 void daemon_warn_if_unsigned(const struct signer *signer)

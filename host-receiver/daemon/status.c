@@ -80,7 +80,7 @@ static void add_unserved(const struct unserved *u, struct metrics_health *health
 	for (const struct unserved_cell *cell = u->first; cell && named < NAMED_MAX;
 	     cell = cell->next, named++)
 		add_reason(health, " %s",
-			   log_escape(shown, sizeof(shown), cell->id, strlen(cell->id)));
+			   log_escape(shown, sizeof(shown), cell->shown, strlen(cell->shown)));
 	if (u->n > named)
 		add_reason(health, " and %u more", u->n - named);
 	add_reason(health, "\n");
@@ -96,18 +96,29 @@ uint64_t daemon_oldest_inflight_ms(const struct daemon *d)
 /* Collects the reasons why /readyz must fail. */
 static void judge_health(const struct daemon *d, struct metrics_health *ret)
 {
+	char why[256];
+
 	*ret = (struct metrics_health){
 		.cells_unserved = d->unserved.n,
 		.oldest_inflight_ms = daemon_oldest_inflight_ms(d),
 	};
 	snprintf(ret->algorithm, sizeof(ret->algorithm), "%s",
 		 sign_algorithm_name(signer_algorithm(d->signer)));
+	daemon_key_fingerprint(d->signer, ret->fingerprint);
 	snprintf(ret->kid, sizeof(ret->kid), "%s", signer_kid(d->signer));
 	/* A disk that hangs gives no error. */
 	if (ret->oldest_inflight_ms > READY_INFLIGHT_MS)
 		add_reason(ret, "the oldest event in flight is %" PRIu64 ".%" PRIu64 " s old\n",
 			   ret->oldest_inflight_ms / MSEC_PER_SEC,
 			   ret->oldest_inflight_ms % MSEC_PER_SEC / 100);
+	if (evidence_log_lost(d->log) > 0)
+		add_reason(ret, "%" PRIu64 " segments of the evidence log were lost\n",
+			   evidence_log_lost(d->log));
+	ret->alarm = *d->alarm;
+	if (*d->alarm && d->config.sign_required)
+		add_reason(ret, "an alarm stands: %s\n", d->alarm);
+	if (!forwarding_is_ready(&d->forwarding, why))
+		add_reason(ret, "%s\n", why);
 	if (d->unserved.n > 0)
 		add_unserved(&d->unserved, ret);
 }

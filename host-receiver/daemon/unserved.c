@@ -18,6 +18,15 @@ static bool is_at(struct unserved_cell *const *at, const char *id)
 	return *at && strcmp((*at)->id, id) == 0;
 }
 
+static void make_showable(char *out, size_t size, const char *text)
+{
+	size_t len = 0;
+
+	for (; *text && len + 1 < size; text++)
+		out[len++] = *text >= ' ' && *text < 0x7f ? *text : '?';
+	out[len] = '\0';
+}
+
 static void delay(struct unserved_cell *cell, uint64_t now_ns)
 {
 	cell->delay_ms = cell->delay_ms ? MIN(cell->delay_ms * 2, UNSERVED_RETRY_MAX_MS)
@@ -30,20 +39,24 @@ int unserved_put(struct unserved *u, const char *id, const char *why, uint64_t n
 	struct unserved_cell **at = place_of(u, id), *cell = *at;
 
 	if (is_at(at, id)) {
-		if (strcmp(cell->why, why) == 0)
+		char shown[CELL_WHY_MAX];
+
+		make_showable(shown, sizeof(shown), why);
+		if (strcmp(cell->why, shown) == 0)
 			return 0;
 	} else {
 		cell = calloc(1, sizeof(*cell));
 		if (!cell)
 			return -ENOMEM;
 		snprintf(cell->id, sizeof(cell->id), "%s", id);
+		make_showable(cell->shown, sizeof(cell->shown), id);
 		cell->since_ns = now_ns;
 		delay(cell, now_ns);
 		cell->next = *at;
 		*at = cell;
 		u->n++;
 	}
-	snprintf(cell->why, sizeof(cell->why), "%s", why);
+	make_showable(cell->why, sizeof(cell->why), why);
 	return 1;
 }
 

@@ -18,7 +18,8 @@
 struct unserved_cell {
 	struct unserved_cell *next;
 	char id[NAME_MAX + 1]; /* as the state file's name says, whatever is in it */
-	char why[CELL_WHY_MAX];
+	/* For people and evidence: UTF-8 without control characters, whatever a file's name is. */
+	char shown[NAME_MAX + 1], why[CELL_WHY_MAX];
 	uint64_t since_ns, next_try_ns;
 	unsigned delay_ms;
 };

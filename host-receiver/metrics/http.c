@@ -143,12 +143,16 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	    evidence_log_segments(m->log));
 	put(f, "log_segments_deleted_total", "counter", "Segments that retention deleted.",
 	    evidence_log_deleted(m->log));
+	put(f, "log_segments_lost_total", "counter",
+	    "Segments that somebody removed, replaced or changed.", evidence_log_lost(m->log));
+	put(f, "log_size", "gauge", "Entries in the log's signed tree.", evidence_log_size(m->log));
 	put_histogram(f, "commit_seconds", "From a frame read to its evidence on disk, by batch.",
 		      &m->stats->commit);
 	put_histogram(f, "sign_seconds", "Writing and signing a batch.", &m->stats->sign);
 	head(f, "signing_info", "gauge", "How evidence is signed.");
-	fprintf(f, PREFIX "signing_info{algorithm=\"%s\",kid=\"%s\"} 1\n", health->algorithm,
-		health->kid);
+	fprintf(f, PREFIX "signing_info{algorithm=\"%s\",kid=\"%s\",fingerprint=\"%s\"} 1\n",
+		health->algorithm, health->kid, health->fingerprint);
+	put(f, "alarm", "gauge", "An alarm of the evidence log stands.", health->alarm);
 	head(f, "build_info", "gauge", "The version that runs.");
 	fputs(PREFIX "build_info{version=\"" CELLOS_VERSION "\"} 1\n", f);
 }

@@ -21,7 +21,8 @@
 struct metrics_health {
 	unsigned cells_unserved;
 	uint64_t oldest_inflight_ms;
-	char algorithm[32], kid[SIGN_KID_MAX + 1];
+	char algorithm[32], kid[SIGN_KID_MAX + 1], fingerprint[64];
+	bool alarm; /* it stands until it is acknowledged */
 	/* Why /readyz must fail, a line each; "": it need not. */
 	char reasons[METRICS_REASONS_MAX];
 };

@@ -222,9 +222,11 @@ static void print_status(const json_t *answer)
 	printf("log        %s: %lld segments, %lld bytes; %s%s\n", text(log, "dir"),
 	       number(log, "segments"), number(log, "bytes"),
 	       *text(log, "error") ? "CANNOT WRITE: " : "written", text(log, "error"));
-	printf("signing    %s %s\n",
+	printf("signing    %s %s %s\n",
 	       strcmp(text(signing, "algorithm"), "off") == 0 ? "OFF" : text(signing, "algorithm"),
-	       text(signing, "kid"));
+	       text(signing, "kid"), text(signing, "fingerprint"));
+	if (*text(answer, "alarm"))
+		printf("ALARM      %s\n", text(answer, "alarm"));
 	printf("in flight  %lld bytes, the oldest for %s%s\n", number(log, "inflightBytes"),
 	       age(log, "oldestInflightMs", oldest),
 	       json_is_true(json_object_get(log, "readsPaused")) ? ", READING PAUSED" : "");

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The real daemon: cells come and go, the log survives, and who asks is answered."""
 
+import base64
 import concurrent.futures
+import hashlib
 import http.client
 import json
 import os
@@ -494,6 +496,11 @@ def metrics_and_health():
             assert f"cellos_host_telemetry_{line}" in text, line
         assert d.http("/healthz") == (200, "ok\n") and d.http("/readyz") == (200, "ok\n")
         assert d.http("/x")[0] == 404
+        key = base64.urlsafe_b64decode(d.keys["k1"] + "=")
+        fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+        signing = d.ask({"verb": "status"})["signing"]
+        assert (signing["kid"], signing["fingerprint"]) == ("k1", fingerprint), signing
+        assert f'kid="k1",fingerprint="{fingerprint}"' in text and fingerprint in d.run("status")
         promtool = shutil.which("promtool")
         if promtool:
             run = subprocess.run([promtool, "check", "metrics"], input=text, text=True,

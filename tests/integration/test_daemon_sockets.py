@@ -100,13 +100,6 @@ def unserved(d):
     return {c["cellId"]: c["unserved"] for c in d.ask({"verb": "list"})["unserved"]}
 
 
-def wait_for(what, timeout=60):
-    until = time.monotonic() + timeout
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def what_cannot_be_served_is_listed_and_tried_again():
     with Daemon() as d:
         os.mkdir(d.file("vm"))
@@ -155,12 +148,19 @@ def what_cannot_be_served_is_listed_and_tried_again():
             os.rename(states[cell] + ".t", states[cell])
         d.run("cell", "remove", "removed")
         assert not os.path.exists(states["removed"])
-        wait_for(lambda: not unserved(d))
+        until(lambda: not unserved(d))
         assert {c["cellId"] for c in d.ask({"verb": "list"})["cells"]} == {
             "gone", "fifo", "folder", "long", "name", "fine"}
         connect(path).sendall(spawned(1))
         d.wait_for("guest.v1.process_spawned")
-        wait_for(lambda: d.http("/readyz")[0] == 200)
+        until(lambda: d.http("/readyz")[0] == 200)
+        # The log's own stream says both.
+        def of_log(kind):
+            return {e["data"]["cellId"]: e["data"].get("why")
+                    for e in named(d.log_events(), f"log.v1.cell_{kind}")}
+
+        until(lambda: set(of_log("served")) == {"gone", "fifo", "folder", "long", "name"})
+        assert of_log("unserved") == why
         # And after one more restart as well.
         d.kill()
         d.start()
