@@ -253,6 +253,7 @@ struct wire_refusal {
 	size_t offset;		  /* byte in the body */
 	uint16_t content_version; /* with WIRE_UNSUPPORTED_VERSION */
 	struct wire_text source;  /* with WIRE_UNKNOWN_SOURCE: borrowed from the body */
+	uint64_t seq;		  /* with WIRE_UNKNOWN_SOURCE: the frame's number; 0: none */
 };
 
 /* Static, never NULL for values in range. */

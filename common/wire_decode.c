@@ -703,6 +703,7 @@ static enum wire_error read_fields(const uint8_t *body, size_t len, const struct
 		refuse(refusal, WIRE_UNKNOWN_SOURCE, "probe_source",
 		       value[FIELD_PROBE_SOURCE].offset);
 		refusal->source = source;
+		refusal->seq = d->seq;
 		return WIRE_UNKNOWN_SOURCE;
 	}
 	if (!wire_source_is_numbered(d->source))

@@ -7,23 +7,29 @@
  *   CELL_ALONE       | no connection                     | accept                 -> CONNECTED
  *   CELL_CONNECTED   | one is active                     | it ends                -> ALONE
  *                    |                                   | accept of a newcomer   -> ASKING,
- *                    |                                   |   or, while paused     -> ASK_LATER
+ *                    |                                   |   or, if it may not be
+ *                    |                                   |   read now             -> ASK_LATER
+ *                    |                                   | a frame is refused     -> SETTLING
  *   CELL_ASKING      | the active one was asked whether  | it ends                -> CONNECTED (n)
  *                    | it lives; a newcomer waits        | it is dead             -> SUCCEEDING
  *                    |                                   | CELL_CONTEST_MS pass   -> CONNECTED
- *   CELL_ASK_LATER   | as ASKING, but nothing is read    | it ends                -> CONNECTED (n)
- *                    | now, so it cannot be asked        | reading goes on        -> ASKING
- *   CELL_SUCCEEDING  | the active one is dead; the rest  | it ends, its rest was  -> CONNECTED (n)
- *                    | of it is read; a newcomer waits   |   read, CONTEST_MS pass
- *                    |                                   | the time is over while paused
- *                    |                                   |                        -> ASK_LATER
+ *   CELL_ASK_LATER   | as ASKING, but its answer could   | it ends                -> CONNECTED (n)
+ *                    | not be read now                   | it may be read         -> ASKING
+ *   CELL_SUCCEEDING  | the active one is dead; the rest  | its rest was read      -> CONNECTED (n)
+ *                    | of it is read; a newcomer waits   |
+ *   CELL_SETTLING    | the active one will be closed and | all that was read is   -> ALONE, or
+ *                    | is read no more; its agent waits  |   durable and          -> CONNECTED (n)
+ *                    | for an acknowledgement            |   acknowledged
  *
- * (n): the newcomer is the active one then. Only ALONE and CONNECTED have no newcomer. A cell that
- * is removed ends in ALONE, whatever its state was.
+ * (n): the newcomer is the active one then. A newcomer waits in ASKING, ASK_LATER and SUCCEEDING,
+ * and perhaps in SETTLING. A cell that is removed ends in ALONE, whatever its state was.
  *
- * An entry point is a function that libuv, the host view or a verb calls. Each ends with
- * cell_update(), which derives from the state what is polled and when the timer is due. Nothing
- * else starts or stops a poll or the timer.
+ * An entry point is a function that libuv, the pipeline, the host view or a verb calls. Each ends
+ * with cell_update(), which derives from the state what is polled, whether the cell may be read,
+ * and when the timer is due. Nothing else starts or stops a poll or the timer.
+ *
+ * Reading: a poll only puts the cell into the host's queue. on_serve() reads the cells in that
+ * queue, in fair turns and before the loop sleeps again.
  */
 #include "host-receiver/cell/cell.h"
 
@@ -43,7 +49,7 @@ static void sooner(uint64_t *next, uint64_t at_ns)
 /* When the guest counts as silent; 0: never. */
 static uint64_t silence_due(const struct cell *cell)
 {
-	if (cell->silent)
+	if (cell->silent || cell->unread_since_ns != 0)
 		return 0;
 	if (!cell->connected_ever)
 		return cell->options.connect_within_ms
@@ -60,8 +66,10 @@ static uint64_t next_due(const struct cell *cell)
 	uint64_t next = cell->checkpoint_at_ns;
 
 	sooner(&next, silence_due(cell));
-	sooner(&next, cell->throttled_until_ns);
-	if (cell->state == CELL_ASKING || cell->state == CELL_SUCCEEDING)
+	sooner(&next, ceilings_due(&cell->ceilings));
+	sooner(&next, cell->accept_again_ns);
+	sooner(&next, cell->ack_due_ns);
+	if (cell->state == CELL_ASKING)
 		sooner(&next, cell->answer_until_ns);
 	for (int kind = 0; kind < _LIMITED_MAX; kind++)
 		if (cell->limited[kind].count > 0)
@@ -69,37 +77,106 @@ static uint64_t next_due(const struct cell *cell)
 	return next;
 }
 
+/* Everything that was made for the cell since the last call, whoever caused it. */
+static void charge(struct cell *cell, uint64_t now_ns)
+{
+	const uint64_t events = cell->stream.sequence + cell->eventless;
+	const uint64_t bytes = cell->stream.account->bytes;
+
+	if (events == cell->charged_events)
+		return;
+	ceilings_charge(&cell->ceilings, events - cell->charged_events, bytes - cell->charged_bytes,
+			now_ns);
+	cell->charged_events = events;
+	cell->charged_bytes = bytes;
+}
+
+static bool may_read(struct cell *cell, uint64_t now_ns)
+{
+	const struct pipeline_account *account = cell->stream.account;
+	const enum ceiling before = cell->ceilings.paused_by;
+	enum ceiling by;
+	bool allowed;
+
+	if (!cell->active || cell->state == CELL_SETTLING) {
+		ceilings_stop(&cell->ceilings, now_ns);
+		return false;
+	}
+	allowed = ceilings_allow(&cell->ceilings,
+				 account->inflight >= pipeline_share_max(cell->host->pipeline),
+				 now_ns);
+	by = cell->ceilings.paused_by;
+	if (by != before && by != _CEILING_MAX)
+		cell->host->stats.limit_hits[by]++;
+	return allowed && !cell->host->paused;
+}
+
+/* While the host does not read the cell, the watch for its silence stands still. */
+static void watch_reading(struct cell *cell, bool reading, uint64_t now_ns)
+{
+	if (!cell->active || reading) {
+		if (cell->unread_since_ns != 0 && cell->watch_since_ns != 0)
+			cell->watch_since_ns = MAX(cell->watch_since_ns, cell->last_frame_ns) +
+					       (now_ns - cell->unread_since_ns);
+		cell->unread_since_ns = 0;
+	} else if (cell->unread_since_ns == 0) {
+		cell->unread_since_ns = now_ns;
+	}
+}
+
+static void question_active(struct cell *cell, uint64_t now_ns);
+static void serve_soon(struct cell_host *host);
 static void on_timer(uv_timer_t *timer);
 static void on_listen(uv_poll_t *handle, int status, int events);
 
-/*
- * Poll what the state wants, and set the timer. A timer that is due too early stays: it finds
- * nothing and is set again then. So a frame, which moves the silence, costs no timer.
- *
- * Too much in flight does not speak against accepting: what nobody reads only says that it is
- * there. But while the rest of a dead connection is read, those after its successor wait.
- */
-static void cell_update(struct cell *cell)
+static void poll_listener(struct cell *cell, bool listen)
 {
-	const bool throttled = cell->throttled_until_ns != 0, paused = cell->host->paused;
-	const bool listen = !throttled && !(cell->state == CELL_SUCCEEDING && !paused);
-	uint64_t next;
-
-	if (cell->removed || cell->quiet)
-		return;
-	if (cell->active)
-		connection_poll(cell->active, !throttled && !paused);
 	if (listen && !cell->listening)
 		uv_poll_start(&cell->listen_poll, UV_READABLE, on_listen);
 	else if (!listen && cell->listening)
 		uv_poll_stop(&cell->listen_poll);
 	cell->listening = listen;
+}
+
+/*
+ * Poll what the state wants, and set the timer. A timer that is due too early stays: it finds
+ * nothing and is set again then. So a frame, which moves the silence, costs no timer.
+ *
+ * A cell that may not be read is accepted from all the same: a full backlog would freeze its VM.
+ * But while the rest of a dead connection is read, those after its successor wait.
+ */
+static void cell_update(struct cell *cell)
+{
+	const uint64_t now_ns = monotonic_ns();
+	bool waits;
+	uint64_t next;
+
+	if (cell->removed || cell->quiet)
+		return;
+	charge(cell, now_ns);
+	cell->may_read = may_read(cell, now_ns);
+	if (cell->may_read && cell->state == CELL_ASK_LATER)
+		question_active(cell, now_ns);
+	if (!cell->may_read) {
+		fair_remove(&cell->host->queue, &cell->flow);
+	} else if (cell->state == CELL_SUCCEEDING) {
+		/* A dead connection may have no end to read, and so nothing to poll for. */
+		fair_add(&cell->host->queue, &cell->flow, true);
+		serve_soon(cell->host);
+	}
+	/* What waits for its turn needs no poll to say so. */
+	waits = cell->host->window_closed && fair_queued(&cell->flow);
+	watch_reading(cell, cell->may_read && !waits, now_ns);
+	if (cell->active)
+		connection_poll(cell->active, cell->may_read && !waits, cell->active->ack_left > 0);
+	poll_listener(cell, cell->accept_again_ns == 0 &&
+				    !(cell->state == CELL_SUCCEEDING && cell->may_read));
 	next = next_due(cell);
 	if (cell->timer_at_ns != 0 && cell->timer_at_ns <= next)
 		return;
 	cell->timer_at_ns = next;
 	/* One more millisecond, so that it is never early. */
-	uv_timer_start(&cell->timer, on_timer, age_ms(monotonic_ns(), next) + 1, 0);
+	uv_timer_start(&cell->timer, on_timer, age_ms(now_ns, next) + 1, 0);
 }
 
 /* ---- reports ---- */
@@ -111,10 +188,8 @@ static struct report_totals totals(const struct cell *cell)
 		.frames_rejected = cell->frames_rejected,
 		.bytes = cell->bytes,
 		.gaps = cell->gaps,
-		.guest_observed = cell->guest_observed,
-		.guest_sent = cell->guest_sent,
-		.guest_dropped = cell->guest_dropped,
-		.guest_kernel_lost = cell->guest_kernel_lost,
+		.repeated = cell->repeated,
+		.guest = cell->guest.grown,
 		.heartbeat_ns = cell->heartbeat_ns,
 	};
 
@@ -141,9 +216,11 @@ static void report_limited(struct cell *cell, enum limited_event kind, uint64_t 
 	switch (kind) {
 	case LIMITED_VERSION: report_version_rejected(s, cell->refused_version, count); break;
 	case LIMITED_SOURCE:
-		report_unknown_source(s, wire_text(cell->refused_source), count);
+		report_unknown_source(s,
+				      (struct wire_text){.data = cell->refused_source,
+							 .len = cell->refused_source_len},
+				      count);
 		break;
-	case LIMITED_RATE: report_rate_limited(s, cell->options.rate, count); break;
 	case LIMITED_SECOND_CONNECTION:
 		report_contested(s, "second_connection", &cell->contested_peer, count);
 		break;
@@ -173,12 +250,20 @@ static void flush_limited(struct cell *cell, uint64_t now_ns, bool force)
 		if (count > 0)
 			report_limited(cell, (enum limited_event)kind, count);
 	}
+	for (enum ceiling i = 0; i < _CEILING_MAX; i++) {
+		const uint64_t amount = ceilings_report(&cell->ceilings, i, now_ns, force);
+
+		if (amount > 0)
+			report_rate_limited(&cell->stream, i, amount);
+	}
 }
 
 static void set_silent(struct cell *cell, uint64_t now_ns)
 {
 	const struct report_silenced silence = {
-		.reason = cell->connected_ever ? "no_frames" : "never_connected",
+		.reason = !cell->connected_ever ? "never_connected"
+			  : cell->said_bye	? "after_bye"
+						: "no_frames",
 		.window_ms = cell->connected_ever ? cell->options.keepalive_ms
 						  : cell->options.connect_within_ms,
 		.last_frame_ns = cell->last_frame_ns,
@@ -192,6 +277,45 @@ static void set_silent(struct cell *cell, uint64_t now_ns)
 		    cell->options.cell_id, cell->stream.sequence);
 }
 
+/* ---- acknowledgements ---- */
+
+/* Acknowledge what is settled of the session, if that is enough, due, or in a hurry. */
+static void acknowledge(struct cell *cell, uint64_t now_ns)
+{
+	const struct session *s = cell->numbering.session;
+	struct connection *c = cell->active;
+
+	if (!c || !s || !cell->acks || s->settled <= c->acked) {
+		cell->ack_due_ns = 0;
+		return;
+	}
+	if (!cell->hurry && s->settled - c->acked < cell->ack_step) {
+		if (cell->ack_due_ns == 0)
+			cell->ack_due_ns = now_ns + CELL_ACK_MS * NSEC_PER_MSEC;
+		if (now_ns < cell->ack_due_ns)
+			return;
+	}
+	cell->ack_due_ns = 0;
+	/* If it would block, on_writable() comes back here. */
+	connection_ack(c, s->settled);
+}
+
+/* Everything up to here is settled once all that was submitted is durable. */
+static void mark_numbers(struct cell *cell)
+{
+	const struct session *s = cell->numbering.session;
+
+	if (s)
+		pipeline_mark(cell->stream.pipeline, cell->stream.account,
+			      (struct pipeline_mark){.session = s->id, .seq = s->next - 1});
+}
+
+/* Nothing of the cell is in flight, or never will be written. */
+static bool is_settled(const struct cell *cell)
+{
+	return cell->stream.account->inflight == 0 || pipeline_dead(cell->stream.pipeline);
+}
+
 /* ---- connections ---- */
 
 static void activate(struct cell *cell, struct connection *c)
@@ -201,6 +325,10 @@ static void activate(struct cell *cell, struct connection *c)
 	c->number = ++cell->n_connections;
 	cell->connected_ever = true;
 	cell->watch_since_ns = monotonic_ns();
+	cell->unread_since_ns = 0;
+	cell->numbering = (struct numbering){0};
+	cell->acks = cell->hurry = cell->lie_noted = false;
+	cell->ack_due_ns = 0;
 	cell->host->stats.connections++;
 	cell->host->stats.active++;
 	report_connected(&cell->stream, c->number, &c->peer);
@@ -215,16 +343,34 @@ static void disconnect(struct cell *cell, const char *reason)
 		.frames = c->frames,
 		.bytes = c->bytes,
 		.reason = reason,
+		.numbers = {.session = cell->numbering.session,
+			    .unread_bytes = connection_unread(c)},
 	};
 
 	report_disconnected(&cell->stream, &end);
+	cell->unread_bytes = end.numbers.unread_bytes;
 	cell->host->stats.active--;
+	fair_remove(&cell->host->queue, &cell->flow);
 	connection_close(c);
 	cell->state = CELL_ALONE;
+	cell->numbering.session = NULL;
 	if (newcomer)
 		activate(cell, newcomer);
 	if (cell->on_connection_ended && !cell->removed)
 		cell->on_connection_ended(cell->ctx);
+}
+
+/* The agent learns what is durable before the connection ends. */
+static void settle_then_disconnect(struct cell *cell, const char *reason)
+{
+	cell->hurry = true;
+	if (cell->acks && cell->numbering.session && !is_settled(cell)) {
+		cell->state = CELL_SETTLING;
+		cell->settling_reason = reason;
+		return;
+	}
+	acknowledge(cell, monotonic_ns());
+	disconnect(cell, reason);
 }
 
 static void contest(struct cell *cell, enum limited_event kind, struct connection *c)
@@ -239,85 +385,58 @@ static void contest(struct cell *cell, enum limited_event kind, struct connectio
 static void refuse_newcomer(struct cell *cell)
 {
 	contest(cell, LIMITED_SECOND_CONNECTION, take_ptr(cell->newcomer));
-	cell->state = CELL_CONNECTED;
+	if (cell->state != CELL_SETTLING)
+		cell->state = CELL_CONNECTED;
 }
 
-/*
- * As connection_read(), until `most` bytes were read or one read more.
- *
- * Re-entry: each read may end the connection from within, and then disconnect() has run already:
- * the active connection is another one or none, and with --once the whole cell may be removed. So
- * after every return, and after each read, cell->state and cell->active are looked at afresh; -1
- * says that the connection which was active before is gone.
- */
-static ssize_t drain(struct cell *cell, size_t most)
-{
-	size_t total = 0;
-	ssize_t n = 1;
-
-	while (n > 0 && total < most && (!cell->host->paused || cell->removed)) {
-		n = connection_read(cell->active);
-		total += (size_t)MAX(n, 0);
-	}
-	return n;
-}
-
-/*
- * A newcomer waits for the place of the active connection. What that one still said is read first,
- * a turn's share of it at once; its end may be among it. While reading is paused it is asked later.
- */
+/* A newcomer waits for the place of the active connection: does that one live? */
 static void question_active(struct cell *cell, uint64_t now_ns)
 {
-	ssize_t n = 1;
-
-	if (cell->host->paused) {
+	if (!cell->may_read) {
 		cell->state = CELL_ASK_LATER;
 		return;
 	}
 	cell->state = CELL_ASKING;
 	cell->answer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
-	if (cell->removed)
-		n = drain(cell, CONNECTION_DRAIN_MAX);
-	else if (cell->throttled_until_ns == 0)
-		n = drain(cell, CONNECTION_READ_SIZE);
-	if (cell->state != CELL_ASKING || connection_ask(cell->active))
-		return;
-	cell->state = CELL_SUCCEEDING;
-	if (n == 0 || cell->removed)
-		disconnect(cell, "superseded");
+	/* What it still sent is read like everything else, and its end comes after that. */
+	if (!connection_ask(cell->active))
+		cell->state = CELL_SUCCEEDING;
 }
 
-/* The active connection has had its time to show whether it is dead. */
-static void judge_newcomer(struct cell *cell)
-{
-	if (cell->state == CELL_SUCCEEDING && drain(cell, CONNECTION_DRAIN_MAX) < 0)
-		return;
-	if (cell->host->paused)
-		cell->state = CELL_ASK_LATER;
-	else if (cell->state == CELL_SUCCEEDING)
-		disconnect(cell, "superseded");
-	else
-		refuse_newcomer(cell);
-}
-
-/* Returns whether the active connection was asked, and so perhaps read. */
-static bool take_connection(struct cell *cell, struct connection *c)
+static void take_connection(struct cell *cell, struct connection *c)
 {
 	if (cell->options.check_peer_uid && c->peer.uid != cell->options.peer_uid) {
 		contest(cell, LIMITED_PEER, c);
-		return false;
-	}
-	if (!cell->active) {
+	} else if (!cell->active) {
 		activate(cell, c);
-		return false;
-	}
-	if (cell->newcomer) {
+		/* Several may be accepted at once, and the next one asks whether this one lives. */
+		cell->may_read = !cell->host->paused;
+	} else if (cell->newcomer) {
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
-		return false;
+	} else {
+		cell->newcomer = c;
+		if (cell->state != CELL_SETTLING)
+			question_active(cell, monotonic_ns());
 	}
-	cell->newcomer = c;
-	question_active(cell, monotonic_ns());
-	return true;
+}
+
+/*
+ * Read the active connection once, at most so many bytes. Returns what connection_read() returns.
+ *
+ * Re-entry: a read may end the connection from within. Then disconnect() has run already: the
+ * active connection is another one or none, and with --once the whole cell may be removed and
+ * sealed. So after this function cell->state, cell->active and cell->removed are looked at afresh.
+ */
+static ssize_t read_active(struct cell *cell, size_t size)
+{
+	struct connection *c = cell->active;
+	ssize_t n = connection_read(c, size);
+
+	if (n == 0 && cell->state == CELL_SUCCEEDING && cell->active == c) {
+		disconnect(cell, "superseded");
+		return -1;
+	}
+	return n;
 }
 
 /* ---- frames ---- */
@@ -335,89 +454,212 @@ static void note_frame(struct cell *cell, uint64_t now_ns)
 		cell->host->stats.silent--;
 	}
 	cell->last_frame_ns = now_ns;
+	cell->said_bye = false;
 	if (cell->watch_since_ns == 0)
 		cell->watch_since_ns = now_ns;
+}
+
+/* Something that no agent does, but that needs no end of the connection. */
+static void note_violation(struct cell *cell, const char *reason, const char *field)
+{
+	report_violation(&cell->stream, cell->active->number,
+			 &(struct report_violation){.reason = reason, .field = field});
 }
 
 static void count_violation(struct cell *cell, const struct connection *c,
 			    const struct wire_refusal *refusal)
 {
-	report_violation(&cell->stream, c->number, refusal);
+	report_violation(&cell->stream, c->number,
+			 &(struct report_violation){
+				 .reason = wire_error_name(refusal->error),
+				 .field = refusal->field,
+				 .offset = refusal->offset,
+				 .offset_known = true,
+			 });
 	cell->frames_rejected++;
 	cell->host->stats.rejected[refusal->error]++;
-}
-
-/* Returns whether the connection may stay. */
-static bool refuse_frame(struct cell *cell, struct connection *c,
-			 const struct wire_refusal *refusal, uint64_t now_ns)
-{
-	size_t len;
-
-	if (!wire_error_keeps_connection(refusal->error)) {
-		count_violation(cell, c, refusal);
-		return false;
-	}
-	cell->frames_rejected++;
-	cell->host->stats.rejected[refusal->error]++;
-	if (refusal->error == WIRE_UNSUPPORTED_VERSION) {
-		cell->refused_version = refusal->content_version;
-		count_limited(cell, LIMITED_VERSION, 1, now_ns);
-	} else {
-		len = strnlen(refusal->source.data,
-			      MIN(refusal->source.len, (size_t)WIRE_SOURCE_MAX));
-		memcpy(cell->refused_source, refusal->source.data, len);
-		cell->refused_source[len] = '\0';
-		count_limited(cell, LIMITED_SOURCE, 1, now_ns);
-	}
-	return true;
-}
-
-static uint64_t detail_uint(const struct declaration *d, enum wire_key key, uint64_t otherwise)
-{
-	for (size_t i = 0; i < d->n_details; i++)
-		if (d->details[i].key == key)
-			return d->details[i].uint;
-	return otherwise;
-}
-
-/* The guest's totals feed checkpoints and metrics; they are its own word. */
-static void note_totals(struct cell *cell, const struct declaration *d)
-{
-	struct cell_host_stats *stats = &cell->host->stats;
-	const uint64_t dropped = detail_uint(d, WIRE_KEY_DROPPED, cell->guest_dropped);
-	const uint64_t lost = detail_uint(d, WIRE_KEY_KERNEL_LOST, cell->guest_kernel_lost);
-
-	cell->guest_observed = detail_uint(d, WIRE_KEY_OBSERVED, cell->guest_observed);
-	cell->guest_sent = detail_uint(d, WIRE_KEY_SENT, cell->guest_sent);
-	if (dropped > cell->guest_dropped)
-		stats->guest_dropped += dropped - cell->guest_dropped;
-	if (lost > cell->guest_kernel_lost)
-		stats->guest_kernel_lost += lost - cell->guest_kernel_lost;
-	cell->guest_dropped = dropped;
-	cell->guest_kernel_lost = lost;
-}
-
-/*
- * One more frame or connection. Above the cell's rate it is counted and refused, and for a while
- * nothing is read.
- */
-static bool within_rate(struct cell *cell, uint64_t now_ns)
-{
-	if (token_bucket_take(&cell->bucket, cell->options.rate, now_ns))
-		return true;
-	cell->frames_rejected++;
-	cell->host->stats.rate_limited++;
-	count_limited(cell, LIMITED_RATE, 1, now_ns);
-	if (cell->throttled_until_ns == 0)
-		cell->throttled_until_ns = now_ns + CELL_THROTTLE_MS * NSEC_PER_MSEC;
-	return false;
 }
 
 static void note_gap(struct cell *cell, const struct gap *gap)
 {
+	if (gap->last == 0)
+		return;
 	cell->gaps++;
 	cell->host->stats.gaps++;
-	report_gap(&cell->stream, cell->gap.session, gap);
+	report_gap(&cell->stream, cell->numbering.session, gap);
+	mark_numbers(cell);
+}
+
+/* Returns whether the frame with this number is evidence; seq 0: it has none. */
+static bool take_number(struct cell *cell, uint64_t seq)
+{
+	enum number_verdict verdict;
+	struct gap gap;
+
+	if (seq == 0)
+		return true;
+	verdict = numbering_frame(&cell->numbering, seq, &gap);
+	note_gap(cell, &gap);
+	if (verdict == NUMBER_REPEAT) {
+		cell->repeated++;
+		cell->host->stats.repeated++;
+		return false;
+	}
+	if (verdict == NUMBER_BACKWARDS)
+		note_violation(cell, "sequence", NULL);
+	else if (verdict == NUMBER_NO_HELLO)
+		note_violation(cell, "no_hello", NULL);
+	return true;
+}
+
+/* A frame that is refused alone: its number is settled like any other. */
+static void refuse_alone(struct cell *cell, const struct wire_refusal *refusal, uint64_t now_ns)
+{
+	cell->frames_rejected++;
+	cell->eventless++;
+	cell->host->stats.rejected[refusal->error]++;
+	if (refusal->error == WIRE_UNSUPPORTED_VERSION) {
+		cell->refused_version = refusal->content_version;
+		count_limited(cell, LIMITED_VERSION, 1, now_ns);
+		return;
+	}
+	cell->refused_source_len = MIN(refusal->source.len, sizeof(cell->refused_source));
+	memcpy(cell->refused_source, refusal->source.data, cell->refused_source_len);
+	if (take_number(cell, refusal->seq)) {
+		count_limited(cell, LIMITED_SOURCE, 1, now_ns);
+		if (refusal->seq > 0)
+			mark_numbers(cell);
+	}
+}
+
+/* A whole frame that ends the connection: its number is a gap, so that it is not sent for ever. */
+static void refuse_with_connection(struct cell *cell, struct connection *c,
+				   const struct wire_refusal *refusal)
+{
+	struct gap gap;
+
+	numbering_refused(&cell->numbering, &gap);
+	note_gap(cell, &gap);
+	count_violation(cell, c, refusal);
+}
+
+static const struct wire_detail *find_detail(const struct declaration *d, enum wire_key key)
+{
+	for (size_t i = 0; i < d->n_details; i++)
+		if (d->details[i].key == key)
+			return &d->details[i];
+	return NULL;
+}
+
+static uint64_t detail_uint(const struct declaration *d, enum wire_key key)
+{
+	const struct wire_detail *detail = find_detail(d, key);
+
+	return detail ? detail->uint : 0;
+}
+
+/* Keep the boot that the hello names. Returns whether another cell's hello named it before. */
+static bool note_boot(struct cell *cell, const struct declaration *d)
+{
+	const struct wire_detail *boot = find_detail(d, WIRE_KEY_BOOT_ID);
+	const size_t len = boot ? boot->text.len : 0;
+
+	memset(cell->boot_id, 0, sizeof(cell->boot_id));
+	if (len == 0 || len >= sizeof(cell->boot_id))
+		return false;
+	memcpy(cell->boot_id, boot->text.data, len);
+	for (const struct cell *other = cell->host->cells; other; other = other->next)
+		if (other != cell &&
+		    memcmp(other->boot_id, cell->boot_id, sizeof(cell->boot_id)) == 0)
+			return true;
+	return false;
+}
+
+/* Returns whether the connection may stay. */
+static bool take_hello(struct cell *cell, struct connection *c, const struct declaration *d)
+{
+	const struct wire_detail *session = find_detail(d, WIRE_KEY_SESSION);
+	const struct wire_detail *acks = find_detail(d, WIRE_KEY_ACKS);
+	const bool first = !cell->numbering.session;
+	const uint64_t last_id = cell->sessions.last_id;
+	struct hello_numbers hello = {
+		.next_seq = detail_uint(d, WIRE_KEY_NEXT_SEQ),
+		.assigned = detail_uint(d, WIRE_KEY_ASSIGNED),
+		.boot_elsewhere = note_boot(cell, d),
+	};
+	struct gap gap;
+
+	if (!session)
+		return true;
+	hello.session = session->text;
+	if (numbering_hello(&cell->numbering, &cell->sessions, &hello, &gap) ==
+	    NUMBER_SECOND_SESSION) {
+		cell->frames_rejected++;
+		note_violation(cell, "second_session", NULL);
+		return false;
+	}
+	note_gap(cell, &gap);
+	if (cell->sessions.last_id != last_id)
+		cell->guest.fresh = true;
+	if (!first)
+		return true;
+	cell->acks = acks && acks->boolean;
+	cell->ack_step =
+		MAX(detail_uint(d, WIRE_KEY_QUEUE_CAPACITY) / CELL_ACK_FRACTION, UINT64_C(1));
+	if (cell->acks)
+		connection_ack(c, cell->numbering.session->settled);
+	return true;
+}
+
+static void add_saturated(uint64_t *to, uint64_t more)
+{
+	if (__builtin_add_overflow(*to, more, to))
+		*to = UINT64_MAX;
+}
+
+/* A heartbeat or a bye. The guest's totals feed checkpoints and metrics; they are its own word. */
+static void take_totals(struct cell *cell, const struct declaration *d)
+{
+	struct cell_host_stats *stats = &cell->host->stats;
+	const uint64_t dropped = cell->guest.grown[GUEST_DROPPED];
+	const uint64_t lost = cell->guest.grown[GUEST_KERNEL_LOST];
+	const char *lie = guest_totals_note(&cell->guest, d);
+	struct gap gap;
+
+	add_saturated(&stats->guest_dropped, cell->guest.grown[GUEST_DROPPED] - dropped);
+	add_saturated(&stats->guest_kernel_lost, cell->guest.grown[GUEST_KERNEL_LOST] - lost);
+	if (lie && !cell->lie_noted) {
+		cell->lie_noted = true;
+		note_violation(cell, wire_error_name(WIRE_OUT_OF_RANGE), lie);
+	}
+	numbering_reach(&cell->numbering, detail_uint(d, WIRE_KEY_NEXT_SEQ), &gap);
+	note_gap(cell, &gap);
+}
+
+/* Returns whether the connection may stay. */
+static bool take_declaration(struct cell *cell, struct connection *c, const struct declaration *d,
+			     uint64_t now_ns)
+{
+	if (d->source == WIRE_TELEMETRY_HEARTBEAT || d->source == WIRE_TELEMETRY_BYE)
+		take_totals(cell, d);
+	if (d->source == WIRE_TELEMETRY_HEARTBEAT) {
+		cell->heartbeat_ns = now_ns;
+		cell->eventless++;
+		return true;
+	}
+	if (d->source == WIRE_TELEMETRY_BYE)
+		cell->said_bye = cell->hurry = true;
+	if (d->source == WIRE_TELEMETRY_HELLO && !take_hello(cell, c, d))
+		return false;
+	if (!take_number(cell, d->seq)) {
+		cell->eventless++;
+		return true;
+	}
+	report_declaration(&cell->stream, c->number, d);
+	if (d->seq > 0)
+		mark_numbers(cell);
+	host_view_declared(cell->view, d, now_ns);
+	return true;
 }
 
 /* Returns whether the connection may stay. */
@@ -426,31 +668,19 @@ static bool take_frame(struct cell *cell, struct connection *c, const uint8_t *b
 	const uint64_t now_ns = monotonic_ns();
 	struct wire_refusal refusal;
 	struct declaration d;
-	struct gap gap;
 
 	c->frames++;
 	cell->frames++;
 	cell->host->stats.frames++;
 	note_frame(cell, now_ns);
-	if (!within_rate(cell, now_ns))
-		return true;
-	if (wire_decode(body, len, &d, &refusal) != WIRE_OK)
-		return refuse_frame(cell, c, &refusal, now_ns);
-	if (gap_tracker_frame(&cell->gap, &d, &gap))
-		note_gap(cell, &gap);
-	if (d.source == WIRE_TELEMETRY_HEARTBEAT) {
-		cell->heartbeat_ns = now_ns;
-		note_totals(cell, &d);
+	if (wire_decode(body, len, &d, &refusal) == WIRE_OK)
+		return take_declaration(cell, c, &d, now_ns);
+	if (wire_error_keeps_connection(refusal.error)) {
+		refuse_alone(cell, &refusal, now_ns);
 		return true;
 	}
-	if (d.source == WIRE_TELEMETRY_BYE) {
-		/* After a bye silence is expected. */
-		cell->watch_since_ns = 0;
-		note_totals(cell, &d);
-	}
-	report_declaration(&cell->stream, c->number, &d);
-	host_view_declared(cell->view, &d, now_ns);
-	return true;
+	refuse_with_connection(cell, c, &refusal);
+	return false;
 }
 
 static void free_cell(struct cell *cell)
@@ -470,8 +700,22 @@ static void handle_closed(struct cell *cell)
 static void on_readable(void *ctx, struct connection *c)
 {
 	struct cell *cell = ctx;
+	const bool quiet = cell->stream.account->inflight < CELL_QUIET_BYTES &&
+			   cell->flow.deficit > -(int64_t)FAIR_QUANTUM;
 
-	connection_read(c);
+	(void)c;
+	fair_add(&cell->host->queue, &cell->flow, quiet);
+	serve_soon(cell->host);
+	if (cell->host->window_closed && !quiet)
+		cell_update(cell);
+}
+
+static void on_writable(void *ctx, struct connection *c)
+{
+	struct cell *cell = ctx;
+
+	if (connection_flush(c))
+		acknowledge(cell, monotonic_ns());
 	cell_update(cell);
 }
 
@@ -482,11 +726,7 @@ static bool on_frame(void *ctx, struct connection *c, const uint8_t *body, size_
 
 static void on_violation(void *ctx, struct connection *c, const struct wire_refusal *refusal)
 {
-	struct cell *cell = ctx;
-
-	count_violation(cell, c, refusal);
-	/* It costs what a frame costs. If the bucket is empty, the next connection is refused. */
-	token_bucket_take(&cell->bucket, cell->options.rate, monotonic_ns());
+	count_violation(ctx, c, refusal);
 }
 
 static void on_bytes(void *ctx, size_t n)
@@ -499,8 +739,10 @@ static void on_bytes(void *ctx, size_t n)
 
 static void on_ended(void *ctx, struct connection *c, const char *reason)
 {
-	(void)c;
-	disconnect(ctx, reason);
+	if (c->at_end)
+		disconnect(ctx, reason);
+	else
+		settle_then_disconnect(ctx, reason);
 }
 
 static void on_connection_closed(void *ctx)
@@ -510,6 +752,7 @@ static void on_connection_closed(void *ctx)
 
 static const struct connection_ops connection_ops = {
 	.readable = on_readable,
+	.writable = on_writable,
 	.frame = on_frame,
 	.violation = on_violation,
 	.bytes = on_bytes,
@@ -517,10 +760,23 @@ static const struct connection_ops connection_ops = {
 	.closed = on_connection_closed,
 };
 
+/* Whether the cell may have one more connection; counts and reports those above its rate. */
+static bool may_connect(struct cell *cell, uint64_t now_ns)
+{
+	uint64_t count;
+
+	if (ceilings_connect(&cell->ceilings, now_ns, &count))
+		return true;
+	cell->host->stats.limit_hits[CEILING_CONNECTIONS]++;
+	cell->accept_again_ns = now_ns + CELL_ACCEPT_PAUSE_MS * NSEC_PER_MSEC;
+	if (count > 0)
+		report_rate_limited(&cell->stream, CEILING_CONNECTIONS, count);
+	return false;
+}
+
 /*
- * A full backlog blocks the whole VM, so connections are accepted whatever becomes of them. But in
- * a turn of the loop no more of the cell is read than its share, unless all must be taken now.
- * Returns whether none waits any more.
+ * A full backlog blocks the whole VM, so connections are accepted whatever becomes of them, a
+ * turn's share at once or all. Returns whether none waits any more.
  */
 static bool accept_some(struct cell *cell, bool all)
 {
@@ -534,7 +790,7 @@ static bool accept_some(struct cell *cell, bool all)
 			return true;
 		cell->n_accepted++;
 		cell->host->stats.no_descriptor += fd < 0;
-		if (!within_rate(cell, monotonic_ns()) || fd < 0) {
+		if (!may_connect(cell, monotonic_ns()) || fd < 0) {
 			close_fd(fd);
 			continue;
 		}
@@ -543,7 +799,8 @@ static bool accept_some(struct cell *cell, bool all)
 		if (!c)
 			continue;
 		cell->open_handles++;
-		if (take_connection(cell, c) && !all)
+		take_connection(cell, c);
+		if (cell->state == CELL_SUCCEEDING && !all)
 			break;
 	}
 	return false;
@@ -565,25 +822,113 @@ static void on_timer(uv_timer_t *timer)
 	const uint64_t now_ns = monotonic_ns(), due = silence_due(cell);
 
 	cell->timer_at_ns = 0;
-	if (now_ns >= cell->throttled_until_ns)
-		cell->throttled_until_ns = 0;
-	if (due != 0 && now_ns >= due) {
-		/* While reading is paused no frame of the guest can arrive: that is no silence. */
-		if (cell->host->paused && cell->active)
-			cell->watch_since_ns = now_ns;
+	if (now_ns >= cell->accept_again_ns)
+		cell->accept_again_ns = 0;
+	if (due != 0 && now_ns >= due)
+		set_silent(cell, now_ns);
+	if (cell->state == CELL_ASKING && now_ns >= cell->answer_until_ns) {
+		if (cell->may_read)
+			refuse_newcomer(cell);
 		else
-			set_silent(cell, now_ns);
+			cell->state = CELL_ASK_LATER;
 	}
-	if ((cell->state == CELL_ASKING || cell->state == CELL_SUCCEEDING) &&
-	    now_ns >= cell->answer_until_ns)
-		judge_newcomer(cell);
-	/* With --once the end of a connection is the end of the cell. */
-	if (cell->removed)
-		return;
+	acknowledge(cell, now_ns);
 	flush_limited(cell, now_ns, false);
 	if (now_ns >= cell->checkpoint_at_ns)
 		checkpoint(cell, now_ns);
 	cell_update(cell);
+}
+
+/* ---- who is read next ---- */
+
+static struct cell *cell_of(struct fair_flow *f)
+{
+	return (struct cell *)(void *)((char *)f - offsetof(struct cell, flow));
+}
+
+static void serve_cell(struct cell_host *host, struct cell *cell, size_t size)
+{
+	const struct pipeline_account *account = cell->stream.account;
+	const uint64_t bytes = account->bytes, frames = cell->frames;
+	const struct connection *c = cell->active;
+	const ssize_t n = read_active(cell, size);
+	size_t cost;
+
+	if (cell->removed || cell->quiet) {
+		fair_remove(&host->queue, &cell->flow);
+		return;
+	}
+	cost = CELL_READ_COST + (size_t)(account->bytes - bytes) +
+	       (size_t)(cell->frames - frames) * CELL_FRAME_COST;
+	fair_served(&host->queue, &cell->flow, cost, n == (ssize_t)size && cell->active == c);
+	cell_update(cell);
+}
+
+/* They only keep the loop from sleeping, or wake it: on_serve() does the work. */
+static void on_spin(uv_idle_t *idle)
+{
+	(void)idle;
+}
+
+static void on_window_timer(uv_timer_t *timer)
+{
+	(void)timer;
+}
+
+/* What comes next: another turn at once, a commit that opens the window, or nothing. */
+static void plan_serving(struct cell_host *host)
+{
+	const bool quiet = fair_quiet(&host->queue) != NULL;
+
+	if (!quiet && !host->queue.backlog.first) {
+		uv_prepare_stop(&host->serve);
+		uv_idle_stop(&host->spin);
+		uv_timer_stop(&host->window_timer);
+		host->serving = host->window_closed = false;
+		return;
+	}
+	if (quiet || pipeline_window_open(host->pipeline)) {
+		uv_idle_start(&host->spin, on_spin);
+		return;
+	}
+	uv_idle_stop(&host->spin);
+	if (host->window_closed)
+		return;
+	host->window_closed = true;
+	/* If no commit comes, the stall opens the window. */
+	uv_timer_start(&host->window_timer, on_window_timer, PIPELINE_STALL_MS, PIPELINE_STALL_MS);
+	for (struct fair_flow *f = host->queue.backlog.first, *next; f; f = next) {
+		next = f->next;
+		cell_update(cell_of(f));
+	}
+}
+
+/*
+ * One turn of reading, before the loop sleeps: first the quiet cells, a little each, then those
+ * with a backlog, as long as not too much of theirs is on its way to the disk.
+ */
+static void on_serve(uv_prepare_t *prepare)
+{
+	struct cell_host *host = prepare->data;
+	struct fair_flow *f;
+	unsigned reads = 0;
+
+	for (; reads < CELL_READS_PER_TURN && (f = fair_quiet(&host->queue)); reads++)
+		serve_cell(host, cell_of(f), CELL_QUIET_READ);
+	if (pipeline_window_open(host->pipeline))
+		host->window_closed = false;
+	while (reads++ < CELL_READS_PER_TURN && pipeline_window_open(host->pipeline) &&
+	       (f = fair_turn(&host->queue)))
+		serve_cell(host, cell_of(f), CONNECTION_READ_SIZE);
+	plan_serving(host);
+}
+
+static void serve_soon(struct cell_host *host)
+{
+	if (host->serving)
+		return;
+	host->serving = true;
+	uv_prepare_start(&host->serve, on_serve);
 }
 
 /* ---- cells and their host ---- */
@@ -607,6 +952,14 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
 	spare_fd_open(&host->spare);
+	uv_prepare_init(loop, &host->serve);
+	uv_idle_init(loop, &host->spin);
+	uv_timer_init(loop, &host->window_timer);
+	host->serve.data = host;
+	/* They do not keep the loop alive: cells do. */
+	uv_unref((uv_handle_t *)&host->serve);
+	uv_unref((uv_handle_t *)&host->spin);
+	uv_unref((uv_handle_t *)&host->window_timer);
 	if (!host->read_buffer || probe_scheduler_new(loop, &host->probes) < 0)
 		return -ENOMEM;
 	if (gethostname(host->hostname, sizeof(host->hostname) - 1) < 0 ||
@@ -618,6 +971,11 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 
 void cell_host_close(struct cell_host *host)
 {
+	if (host->loop) {
+		uv_close((uv_handle_t *)&host->serve, NULL);
+		uv_close((uv_handle_t *)&host->spin, NULL);
+		uv_close((uv_handle_t *)&host->window_timer, NULL);
+	}
 	probe_scheduler_free(take_ptr(host->probes));
 }
 
@@ -644,12 +1002,26 @@ void cell_host_progress(struct cell_host *host)
 	if (!host->paused || pipeline_full(host->pipeline))
 		return;
 	host->paused = false;
-	for (struct cell *cell = host->cells, *next; cell; cell = next) {
-		next = cell->next;
-		if (cell->state == CELL_ASK_LATER)
-			question_active(cell, monotonic_ns());
+	for (struct cell *cell = host->cells; cell; cell = cell->next)
 		cell_update(cell);
+}
+
+static void finish_removal(struct cell *cell);
+
+void cell_host_durable(struct pipeline_account *account)
+{
+	struct cell *cell = account->owner;
+	struct session *s = sessions_find_id(&cell->sessions, account->durable.session);
+
+	if (s)
+		s->settled = MAX(s->settled, account->durable.seq);
+	acknowledge(cell, monotonic_ns());
+	if (cell->state == CELL_SETTLING && is_settled(cell)) {
+		settle_then_disconnect(cell, cell->settling_reason);
+		if (cell->removed)
+			finish_removal(cell);
 	}
+	cell_update(cell);
 }
 
 void cell_stream_id(uint8_t ret[static UUID_SIZE])
@@ -673,7 +1045,7 @@ static bool on_accept_waiting(void *owner, uint64_t *ret)
 	bool none_waits = true;
 
 	if (!cell->removed) {
-		none_waits = (cell->state != CELL_SUCCEEDING || cell->host->paused) &&
+		none_waits = (cell->state != CELL_SUCCEEDING || !cell->may_read) &&
 			     accept_some(cell, true);
 		cell_update(cell);
 	}
@@ -708,9 +1080,13 @@ static void end_cell(void *owner)
 	void *ctx = cell->sealed_ctx;
 	const uint64_t now_ns = monotonic_ns();
 	const struct report_totals t = totals(cell);
+	const struct report_numbers numbers = {
+		.session = sessions_newest(&cell->sessions),
+		.unread_bytes = cell->unread_bytes,
+	};
 
 	flush_limited(cell, now_ns, true);
-	report_sealed(&cell->stream, cell->end_reason, &t, now_ns);
+	report_sealed(&cell->stream, cell->end_reason, &t, &numbers, now_ns);
 	stream_close(&cell->stream);
 	host_view_free(take_ptr(cell->view));
 	host->ending--;
@@ -738,8 +1114,8 @@ static int build_cell(struct cell *cell, const struct cell_options *o, bool repl
 	cell->options = *o;
 	cell->uds_base = strdup(o->uds_base);
 	if (!cell->uds_base ||
-	    stream_open(&cell->stream, cell->host->pipeline, cell->host->stats.events, o->cell_id,
-			o->run_id, o->spec_hash, stream_id) < 0)
+	    stream_open(&cell->stream, cell->host->pipeline, cell->host->stats.events, cell,
+			o->cell_id, o->run_id, o->spec_hash, stream_id) < 0)
 		return -ENOMEM;
 	r = cell_socket_bind(&cell->socket, o, replace_socket, why);
 	if (r < 0)
@@ -805,6 +1181,8 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	host->cells = cell;
 	host->stats.cells++;
 	cell->added_ns = monotonic_ns();
+	ceilings_init(&cell->ceilings, options->rate, options->rate_bytes,
+		      options->rate_connections, cell->added_ns);
 	cell->checkpoint_at_ns = cell->added_ns + host->checkpoint_ms * NSEC_PER_MSEC;
 	report_opened(&cell->stream, &opened);
 	begin_view(cell, previous != NULL);
@@ -813,30 +1191,55 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 	return 0;
 }
 
+static bool may_drain(const struct cell *cell)
+{
+	/* An agent that waits for acknowledgements sends what is not read once more. */
+	return !cell->acks || strcmp(cell->end_reason, "shutdown") != 0;
+}
+
 /* Read what the active connection, and then its successor, sent so far. */
 static void drain_all(struct cell *cell)
 {
-	const struct connection *read = NULL;
+	const struct connection *c = NULL;
+	size_t left = 0;
 
-	while (cell->active && cell->active != read) {
-		read = cell->active;
-		drain(cell, CONNECTION_DRAIN_MAX);
+	while (cell->active && cell->state != CELL_SETTLING && may_drain(cell)) {
+		ssize_t n;
+
+		if (cell->active != c)
+			left = CONNECTION_DRAIN_MAX;
+		c = cell->active;
+		n = read_active(cell, left);
+		if (n == 0 || (n > 0 && (left -= (size_t)n) == 0))
+			break;
 	}
 }
 
 void cell_quiesce(struct cell *cell)
 {
-	cell->quiet = true;
+	cell->quiet = cell->hurry = true;
+	fair_remove(&cell->host->queue, &cell->flow);
 	uv_poll_stop(&cell->listen_poll);
 	uv_timer_stop(&cell->timer);
 	cell_socket_close(&cell->socket);
 	if (cell->active)
-		connection_poll(cell->active, false);
+		connection_poll(cell->active, false, false);
 	if (cell->newcomer) {
 		/* It contested nothing: it only came too late. */
 		connection_close(take_ptr(cell->newcomer));
-		cell->state = CELL_CONNECTED;
+		if (cell->state != CELL_SETTLING)
+			cell->state = CELL_CONNECTED;
 	}
+	acknowledge(cell, monotonic_ns());
+}
+
+/* No connection is left: the last readings, and the seal. */
+static void finish_removal(struct cell *cell)
+{
+	if (cell->view)
+		host_view_finish(cell->view);
+	else
+		end_cell(cell);
 }
 
 void cell_remove(struct cell *cell, const char *reason)
@@ -844,17 +1247,11 @@ void cell_remove(struct cell *cell, const char *reason)
 	struct cell_host *host = cell->host;
 
 	cell->removed = true;
-	if (cell->active)
-		connection_poll(cell->active, false);
-	/* Those that have connected already are read, and the successor of a dead connection. */
-	if (!cell->quiet) {
+	cell->end_reason = reason;
+	fair_remove(&host->queue, &cell->flow);
+	/* Those that have connected already are accepted, and take the place of dead ones. */
+	if (!cell->quiet)
 		accept_some(cell, true);
-		drain_all(cell);
-	}
-	if (cell->newcomer)
-		refuse_newcomer(cell);
-	if (cell->active)
-		disconnect(cell, "shutdown");
 	uv_close((uv_handle_t *)&cell->listen_poll, on_handle_closed);
 	uv_close((uv_handle_t *)&cell->timer, on_handle_closed);
 	cell_socket_close(&cell->socket);
@@ -865,10 +1262,16 @@ void cell_remove(struct cell *cell, const char *reason)
 	host->stats.silent -= cell->silent;
 	/* It lives until it is sealed and until its handles are closed. */
 	cell->open_handles++;
-	cell->end_reason = reason;
 	host->ending++;
-	if (cell->view)
-		host_view_finish(cell->view);
-	else
-		end_cell(cell);
+	if (!cell->quiet)
+		drain_all(cell);
+	if (cell->newcomer)
+		refuse_newcomer(cell);
+	if (cell->active) {
+		connection_poll(cell->active, false, false);
+		if (cell->state != CELL_SETTLING)
+			settle_then_disconnect(cell, "shutdown");
+	}
+	if (!cell->active)
+		finish_removal(cell);
 }

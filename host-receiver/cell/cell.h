@@ -10,6 +10,7 @@
 
 #include "common/spare_fd.h"
 #include "host-receiver/cell/connection.h"
+#include "host-receiver/cell/fair.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/host_view.h"
 #include "host-receiver/cell/limiter.h"
@@ -20,17 +21,25 @@
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
 #define CELL_ACCEPTS_PER_TURN	   64u
-/*
- * A cell above its rate of frames and connections is read, and accepted from, once in this time.
- * That bounds what it costs the others.
- */
-#define CELL_THROTTLE_MS 2u
+/* A cell above its rate of connections is accepted from once in this time. */
+#define CELL_ACCEPT_PAUSE_MS 2u
+#define CELL_READS_PER_TURN  64u /* of all cells, before the loop looks at other things */
+/* With less than this in flight a cell is quiet, and its next bytes wait for no backlog. */
+#define CELL_QUIET_BYTES (16u * 1024u)
+#define CELL_QUIET_READ	 (4u * 1024u)
+/* A frame and a read cost time even if they make no evidence; charged for the turns. */
+#define CELL_FRAME_COST 256u
+#define CELL_READ_COST	1024u
+/* An acknowledgement is sent at latest so long after it became true. */
+#define CELL_ACK_MS	  100u
+#define CELL_ACK_FRACTION 8u /* or for this part of the agent's queue */
 
 /* Totals of all cells; plain numbers of the loop thread. */
 struct cell_host_stats {
 	uint64_t frames, bytes, connections, contested, gaps, reads_paused;
 	uint64_t no_descriptor; /* connections closed because no descriptor was left */
-	uint64_t rejected[_WIRE_ERROR_MAX], rate_limited;
+	uint64_t rejected[_WIRE_ERROR_MAX], repeated;
+	uint64_t limit_hits[_CEILING_MAX]; /* pauses; connections that were closed */
 	uint64_t guest_dropped, guest_kernel_lost;
 	uint64_t events[_EVENT_TYPE_MAX];
 	uint64_t probe_readings[_PROBE_KIND_MAX], probe_failures[_PROBE_KIND_MAX];
@@ -48,6 +57,13 @@ struct cell_host {
 	struct cell *cells; /* list */
 	unsigned ending;    /* removed, and not sealed yet */
 	bool paused;	    /* nothing is read: too much is in flight */
+	/* Who is read next, in a prepare handle that runs while the queue is not empty. */
+	struct fair_queue queue;
+	bool serving;	    /* the prepare handle is started */
+	bool window_closed; /* backlogs wait: enough is on its way */
+	uv_prepare_t serve;
+	uv_idle_t spin;		 /* started: the loop does not sleep */
+	uv_timer_t window_timer; /* while the window is closed */
 	struct cell_host_stats stats;
 	struct spare_fd spare;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
@@ -60,6 +76,7 @@ enum cell_link {
 	CELL_ASKING,
 	CELL_ASK_LATER,
 	CELL_SUCCEEDING,
+	CELL_SETTLING,
 	_CELL_LINK_MAX,
 };
 
@@ -67,7 +84,6 @@ enum cell_link {
 enum limited_event {
 	LIMITED_VERSION,
 	LIMITED_SOURCE,
-	LIMITED_RATE,
 	LIMITED_SECOND_CONNECTION,
 	LIMITED_PEER,
 	LIMITED_VMM_COUNTS,
@@ -92,32 +108,47 @@ struct cell {
 
 	enum cell_link state;
 	struct connection *active, *newcomer; /* as the state says; else NULL */
-	uint64_t answer_until_ns;	      /* in CELL_ASKING and CELL_SUCCEEDING */
+	uint64_t answer_until_ns;	      /* in CELL_ASKING */
+	const char *settling_reason;	      /* in CELL_SETTLING: why the connection ends */
 	uint64_t n_connections, n_accepted;   /* that became active; all */
 	struct host_view *view;		      /* NULL: no probes */
 	const char *end_reason;
+	uint64_t unread_bytes;	      /* of the last connection, when it ended */
 	void (*on_sealed)(void *ctx); /* optional */
 	void *sealed_ctx;
 
 	uint64_t checkpoint_sequence, checkpoint_at_ns;
-	uint64_t frames, frames_rejected, bytes, gaps;
+	uint64_t frames, frames_rejected, bytes, gaps, repeated;
 
-	/* Silence: watched from the first connect (or connect_within) to a bye. */
+	/* Silence: watched from the first connect, or from connect_within on. */
 	uint64_t added_ns, last_frame_ns, heartbeat_ns; /* 0: none yet */
 	uint64_t watch_since_ns;			/* 0: not watched */
-	bool connected_ever, silent;
+	uint64_t unread_since_ns; /* the host does not read: the watch stands still; 0: it reads */
+	bool connected_ever, silent, said_bye;
 
-	struct gap_tracker gap;
-	struct token_bucket bucket;
-	uint64_t throttled_until_ns; /* not read and not accepted before; 0: now */
+	/* Numbers and acknowledgements (delivery.md sections 1 and 2). */
+	struct sessions sessions;
+	struct numbering numbering;    /* of the active connection */
+	bool acks, hurry;	       /* it wants acknowledgements; at once */
+	uint64_t ack_step, ack_due_ns; /* how many at least; or when (0: nothing is due) */
+	char boot_id[64];	       /* of the last hello */
+	bool lie_noted;		       /* of the active connection */
+	struct guest_totals guest;
+
+	/* What it may cost (section 5). */
+	struct ceilings ceilings;
+	struct fair_flow flow;
+	bool may_read;
+	uint64_t charged_events, charged_bytes;
+	uint64_t eventless;	  /* frames that made no event */
+	uint64_t accept_again_ns; /* no connection is accepted before; 0: now */
+
 	struct once_a_second limited[_LIMITED_MAX];
 	/* What the next report of a kind says beside its count. */
 	uint16_t refused_version;
-	char refused_source[WIRE_SOURCE_MAX + 1];
+	char refused_source[WIRE_SOURCE_MAX];
+	size_t refused_source_len;
 	struct ucred contested_peer;
-
-	/* The guest's own totals, from its last heartbeat. */
-	uint64_t guest_observed, guest_sent, guest_dropped, guest_kernel_lost;
 };
 
 /* 0 or -ENOMEM. */
@@ -134,6 +165,8 @@ void cell_host_done(struct cell_host *host);
  */
 void cell_host_full(struct cell_host *host);
 void cell_host_progress(struct cell_host *host);
+/* For the pipeline's on_durable(): acknowledges what is durable, and ends what waited for it. */
+void cell_host_durable(struct pipeline_account *account);
 
 /*
  * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options and
@@ -155,9 +188,13 @@ void cell_stream_id(uint8_t ret[static UUID_SIZE]);
 void cell_quiesce(struct cell *cell);
 
 /*
- * Read what has arrived, unless the cell is quiet, end the connection, unlink the socket, seal the
- * stream with this reason (static: "removed", "shutdown", "once") and free the cell later. With
- * probes the seal comes after their last readings, at most POOL_GIVE_UP_MS later; until then
- * host->ending counts the cell. on_sealed may be called from within.
+ * Unlink the socket, end the connection, seal the stream with this reason (static: "removed",
+ * "shutdown", "once") and free the cell later.
+ *
+ * What has arrived is still read, unless the cell is quiet, or this is a shutdown and the agent
+ * waits for acknowledgements: it sends that again. Before its connection ends, what was read is
+ * committed and acknowledged. With probes the seal comes after their last readings, at most
+ * POOL_GIVE_UP_MS later. Until the seal host->ending counts the cell. on_sealed may be called from
+ * within.
  */
 void cell_remove(struct cell *cell, const char *reason);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/cell/connection.h"
 
+#include <sys/ioctl.h>
+
 #include "common/util.h"
 
 struct connection *connection_new(uv_loop_t *loop, int fd, uint8_t *buffer,
@@ -23,23 +25,29 @@ struct connection *connection_new(uv_loop_t *loop, int fd, uint8_t *buffer,
 	return c;
 }
 
-static void on_readable(uv_poll_t *handle, int status, int events)
+static void on_event(uv_poll_t *handle, int status, int events)
 {
 	struct connection *c = handle->data;
 
 	/* An error shows in the read as well. */
-	(void)status;
-	(void)events;
-	c->ops->readable(c->ctx, c);
+	if (status < 0)
+		events = c->polled;
+	if (events & UV_WRITABLE)
+		c->ops->writable(c->ctx, c);
+	/* The owner may have closed it, and has stopped the poll then. */
+	if (events & c->polled & UV_READABLE)
+		c->ops->readable(c->ctx, c);
 }
 
-void connection_poll(struct connection *c, bool on)
+void connection_poll(struct connection *c, bool readable, bool writable)
 {
-	if (on == c->polling)
+	const int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0);
+
+	if (events == c->polled)
 		return;
-	c->polling = on;
-	if (on)
-		uv_poll_start(&c->poll, UV_READABLE, on_readable);
+	c->polled = events;
+	if (events)
+		uv_poll_start(&c->poll, events, on_event);
 	else
 		uv_poll_stop(&c->poll);
 }
@@ -118,9 +126,9 @@ static bool feed(struct connection *c, const uint8_t *data, size_t len)
 	return true;
 }
 
-ssize_t connection_read(struct connection *c)
+ssize_t connection_read(struct connection *c, size_t size)
 {
-	ssize_t n = recv(c->fd, c->buffer, CONNECTION_READ_SIZE, MSG_DONTWAIT);
+	ssize_t n = recv(c->fd, c->buffer, MIN(size, (size_t)CONNECTION_READ_SIZE), MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
@@ -132,6 +140,7 @@ ssize_t connection_read(struct connection *c)
 		c->ops->ended(c->ctx, c, "wire_error");
 		return -1;
 	}
+	c->at_end = true;
 	if (c->have > 0) {
 		/* The stream ended inside a frame. */
 		c->ops->violation(c->ctx, c,
@@ -148,12 +157,51 @@ ssize_t connection_read(struct connection *c)
 	return -1;
 }
 
+/* ---- bytes to the guest ---- */
+
+bool connection_flush(struct connection *c)
+{
+	const uint8_t *at = c->ack + WIRE_ACK_SIZE - c->ack_left;
+	ssize_t n;
+
+	if (c->ack_left == 0)
+		return true;
+	n = send(c->fd, at, c->ack_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n > 0)
+		c->ack_left -= (size_t)n;
+	else if (n < 0 && errno != EAGAIN && errno != EINTR)
+		/* Dead: the next read says so. */
+		c->ack_left = 0;
+	return c->ack_left == 0;
+}
+
+bool connection_ack(struct connection *c, uint64_t settled)
+{
+	if (!connection_flush(c))
+		return false;
+	wire_ack_encode(c->ack, settled);
+	c->ack_left = WIRE_ACK_SIZE;
+	c->acked = settled;
+	connection_flush(c);
+	return true;
+}
+
 bool connection_ask(struct connection *c)
 {
 	static const uint8_t byte = WIRE_LIVENESS_BYTE;
 
-	/* A full buffer answers nothing: then it counts as alive. */
+	/* A full buffer gives no answer: then it counts as alive. No byte inside an
+	 * acknowledgement. */
+	if (!connection_flush(c))
+		return true;
 	return send(c->fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 || errno == EAGAIN;
+}
+
+uint64_t connection_unread(const struct connection *c)
+{
+	int n = 0;
+
+	return ioctl(c->fd, FIONREAD, &n) == 0 && n > 0 ? (uint64_t)n : 0;
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -169,7 +217,7 @@ static void on_closed(uv_handle_t *handle)
 
 void connection_close(struct connection *c)
 {
-	connection_poll(c, false);
+	connection_poll(c, false, false);
 	uv_close((uv_handle_t *)&c->poll, on_closed);
 	close_fd(take_fd(&c->fd));
 }

@@ -1,60 +1,131 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/cell/gap.h"
 
-#include "common/utf8.h"
 #include "common/util.h"
 
-static const struct wire_detail *find(const struct declaration *d, enum wire_key key)
+const char *gap_reason_name(enum gap_reason reason)
 {
-	for (size_t i = 0; i < d->n_details; i++)
-		if (d->details[i].key == key)
-			return &d->details[i];
-	return NULL;
+	static const char *const names[] = {
+		[GAP_JUMP] = "jump",
+		[GAP_SESSION_START] = "session_start",
+		[GAP_REFUSED] = "refused",
+		[GAP_INHERITED] = "inherited",
+		[GAP_HOST_AHEAD] = "host_ahead",
+	};
+	_Static_assert(ARRAY_SIZE(names) == _GAP_REASON_MAX, "a name for each reason");
+
+	return names[reason];
 }
 
-/* A session that is not the last one begins with its own numbers. */
-static void enter_session(struct gap_tracker *t, struct wire_text session)
+/* Everything below next has been numbered: what did not come is missing. */
+static void reach(struct session *s, uint64_t next, struct gap *ret)
 {
-	/* What a hostile guest calls its session is kept as far as it is text. */
-	const size_t len = strnlen(session.data, utf8_cut(session.data, session.len, SESSION_MAX));
-
-	if (strlen(t->session) == len && memcmp(t->session, session.data, len) == 0)
+	if (next <= s->next)
 		return;
-	memcpy(t->session, session.data, len);
-	t->session[len] = '\0';
-	t->expected = 0;
+	*ret = (struct gap){.first = s->next, .last = next - 1, .reason = GAP_JUMP};
+	s->next = next;
 }
 
-/* Everything below next has been numbered. */
-static bool reach(struct gap_tracker *t, uint64_t next, struct gap *ret)
+static void begin_session(struct numbering *n, struct sessions *memory,
+			  const struct hello_numbers *hello, struct gap *ret)
 {
-	const uint64_t expected = t->expected;
+	const uint64_t next = MAX(hello->next_seq, UINT64_C(1));
 
-	if (next <= expected)
+	n->session = sessions_add(memory, hello->session, next);
+	if (next > 1)
+		*ret = (struct gap){
+			.first = 1,
+			.last = next - 1,
+			.reason = hello->boot_elsewhere ? GAP_INHERITED : GAP_SESSION_START,
+		};
+}
+
+enum number_verdict numbering_hello(struct numbering *n, struct sessions *memory,
+				    const struct hello_numbers *hello, struct gap *ret)
+{
+	struct session *s = sessions_find(memory, hello->session);
+
+	*ret = (struct gap){0};
+	if (n->session)
+		/* Another hello of the same session says that a source changed. */
+		return s == n->session ? NUMBER_FINE : NUMBER_SECOND_SESSION;
+	if (!s) {
+		begin_session(n, memory, hello, ret);
+		return NUMBER_FINE;
+	}
+	n->session = s;
+	if (hello->next_seq == 0)
+		return NUMBER_FINE;
+	if (hello->assigned != 0 && s->next > hello->assigned) {
+		/* What it sends now is new, whatever its numbers are: there are no repeats. */
+		*ret = (struct gap){
+			.first = hello->assigned,
+			.last = s->next - 1,
+			.reason = GAP_HOST_AHEAD,
+		};
+		s->next = hello->next_seq;
+		return NUMBER_FINE;
+	}
+	n->repeat_next = hello->next_seq;
+	n->repeat_end = s->next;
+	reach(s, hello->next_seq, ret);
+	return NUMBER_FINE;
+}
+
+/* Whether the number is the next of the repeats, or a later one of them. */
+static bool is_repeat(struct numbering *n, uint64_t seq)
+{
+	if (seq < n->repeat_next || seq >= n->repeat_end)
 		return false;
-	t->expected = next;
-	if (expected == 0)
-		return false;
-	*ret = (struct gap){.first = expected, .last = next - 1};
+	n->repeat_next = seq + 1;
 	return true;
 }
 
-bool gap_tracker_frame(struct gap_tracker *t, const struct declaration *d, struct gap *ret)
+enum number_verdict numbering_frame(struct numbering *n, uint64_t seq, struct gap *ret)
 {
-	const struct wire_detail *next, *session;
-	bool missing;
+	bool noted;
 
-	if (wire_source_is_numbered(d->source)) {
-		if (d->seq == 0)
-			return false;
-		missing = reach(t, d->seq, ret);
-		if (d->seq == t->expected && d->seq < UINT64_MAX)
-			t->expected++;
-		return missing;
+	*ret = (struct gap){0};
+	if (!n->session) {
+		noted = n->no_hello_noted;
+		n->no_hello_noted = true;
+		return noted ? NUMBER_FINE : NUMBER_NO_HELLO;
 	}
-	session = d->source == WIRE_TELEMETRY_HELLO ? find(d, WIRE_KEY_SESSION) : NULL;
-	if (session)
-		enter_session(t, session->text);
-	next = find(d, WIRE_KEY_NEXT_SEQ);
-	return next ? reach(t, next->uint, ret) : false;
+	if (seq >= n->session->next) {
+		reach(n->session, seq, ret);
+		n->session->next = seq + 1;
+		return NUMBER_FINE;
+	}
+	if (is_repeat(n, seq))
+		return NUMBER_REPEAT;
+	noted = n->backwards_noted;
+	n->backwards_noted = true;
+	return noted ? NUMBER_FINE : NUMBER_BACKWARDS;
+}
+
+void numbering_reach(struct numbering *n, uint64_t next_seq, struct gap *ret)
+{
+	*ret = (struct gap){0};
+	if (n->session)
+		reach(n->session, next_seq, ret);
+}
+
+void numbering_refused(struct numbering *n, struct gap *ret)
+{
+	*ret = (struct gap){0};
+	if (!n->session)
+		return;
+	if (n->repeat_next < n->repeat_end) {
+		/* It was refused before, and is accounted for. */
+		n->repeat_next++;
+		return;
+	}
+	if (n->session->next > WIRE_SEQ_MAX)
+		return;
+	*ret = (struct gap){
+		.first = n->session->next,
+		.last = n->session->next,
+		.reason = GAP_REFUSED,
+	};
+	n->session->next++;
 }

@@ -46,11 +46,12 @@ static void add_totals(const struct stream *s, struct event *e, const struct rep
 	event_add_uint(e, EVENT_KEY_FRAMES, t->frames);
 	event_add_uint(e, EVENT_KEY_FRAMES_REJECTED, t->frames_rejected);
 	event_add_uint(e, EVENT_KEY_BYTES, t->bytes);
-	event_add_uint(e, EVENT_KEY_GUEST_OBSERVED, t->guest_observed);
-	event_add_uint(e, EVENT_KEY_GUEST_SENT, t->guest_sent);
-	event_add_uint(e, EVENT_KEY_GUEST_DROPPED, t->guest_dropped);
-	event_add_uint(e, EVENT_KEY_GUEST_KERNEL_LOST, t->guest_kernel_lost);
+	event_add_uint(e, EVENT_KEY_GUEST_OBSERVED, t->guest[GUEST_OBSERVED]);
+	event_add_uint(e, EVENT_KEY_GUEST_SENT, t->guest[GUEST_SENT]);
+	event_add_uint(e, EVENT_KEY_GUEST_DROPPED, t->guest[GUEST_DROPPED]);
+	event_add_uint(e, EVENT_KEY_GUEST_KERNEL_LOST, t->guest[GUEST_KERNEL_LOST]);
 	event_add_uint(e, EVENT_KEY_GAPS, t->gaps);
+	event_add_uint(e, EVENT_KEY_REPEATED, t->repeated);
 	add_age(e, EVENT_KEY_LAST_HEARTBEAT_AGE_MS, t->heartbeat_ns, now_ns);
 	if (t->reads_vmm)
 		event_add_uint(e, EVENT_KEY_VMM_BYTES, t->vmm_bytes);
@@ -64,12 +65,27 @@ void report_checkpoint(struct stream *s, const struct report_totals *totals, uin
 	stream_submit(s, e);
 }
 
+static void add_session(struct stream *s, struct event *e, const struct session *session)
+{
+	event_add_text(e, EVENT_KEY_SESSION, stream_copy(s, wire_text(session->name)));
+}
+
+static void add_numbers(struct stream *s, struct event *e, const struct report_numbers *n)
+{
+	if (n->session) {
+		add_session(s, e, n->session);
+		event_add_uint(e, EVENT_KEY_NEXT_SEQ, n->session->next);
+	}
+	event_add_uint(e, EVENT_KEY_UNREAD_BYTES, n->unread_bytes);
+}
+
 void report_sealed(struct stream *s, const char *reason, const struct report_totals *totals,
-		   uint64_t now_ns)
+		   const struct report_numbers *numbers, uint64_t now_ns)
 {
 	struct event *e = stream_begin(s, EVENT_STREAM_SEALED);
 
 	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
+	add_numbers(s, e, numbers);
 	add_totals(s, e, totals, now_ns);
 	stream_submit(s, e);
 }
@@ -93,6 +109,7 @@ void report_disconnected(struct stream *s, const struct report_disconnected *end
 	event_add_text(e, EVENT_KEY_REASON, wire_text(end->reason));
 	event_add_uint(e, EVENT_KEY_FRAMES, end->frames);
 	event_add_uint(e, EVENT_KEY_BYTES, end->bytes);
+	add_numbers(s, e, &end->numbers);
 	stream_submit(s, e);
 }
 
@@ -129,23 +146,25 @@ void report_resumed(struct stream *s, uint64_t silent_ms)
 
 /* ---- frames ---- */
 
-void report_violation(struct stream *s, uint64_t connection, const struct wire_refusal *refusal)
+void report_violation(struct stream *s, uint64_t connection, const struct report_violation *v)
 {
 	struct event *e = stream_begin(s, EVENT_CHANNEL_VIOLATION);
 
 	event_add_uint(e, EVENT_KEY_CONNECTION, connection);
-	event_add_text(e, EVENT_KEY_REASON, wire_text(wire_error_name(refusal->error)));
-	if (refusal->field)
-		event_add_text(e, EVENT_KEY_FIELD, wire_text(refusal->field));
-	event_add_uint(e, EVENT_KEY_OFFSET, refusal->offset);
+	event_add_text(e, EVENT_KEY_REASON, wire_text(v->reason));
+	if (v->field)
+		event_add_text(e, EVENT_KEY_FIELD, wire_text(v->field));
+	if (v->offset_known)
+		event_add_uint(e, EVENT_KEY_OFFSET, v->offset);
 	stream_submit(s, e);
 }
 
-void report_gap(struct stream *s, const char *session, const struct gap *gap)
+void report_gap(struct stream *s, const struct session *session, const struct gap *gap)
 {
 	struct event *e = stream_begin(s, EVENT_TELEMETRY_GAP);
 
-	event_add_text(e, EVENT_KEY_SESSION, stream_copy(s, wire_text(session)));
+	add_session(s, e, session);
+	event_add_text(e, EVENT_KEY_REASON, wire_text(gap_reason_name(gap->reason)));
 	event_add_uint(e, EVENT_KEY_FIRST_MISSING, gap->first);
 	event_add_uint(e, EVENT_KEY_LAST_MISSING, gap->last);
 	stream_submit(s, e);
@@ -187,12 +206,13 @@ void report_unknown_source(struct stream *s, struct wire_text source, uint64_t c
 	stream_submit(s, e);
 }
 
-void report_rate_limited(struct stream *s, uint64_t limit, uint64_t count)
+void report_rate_limited(struct stream *s, enum ceiling limit, uint64_t amount)
 {
 	struct event *e = stream_begin(s, EVENT_RATE_LIMITED);
 
-	event_add_uint(e, EVENT_KEY_LIMIT, limit);
-	event_add_uint(e, EVENT_KEY_COUNT, count);
+	event_add_text(e, EVENT_KEY_LIMIT, wire_text(ceiling_name(limit)));
+	event_add_uint(e, limit == CEILING_CONNECTIONS ? EVENT_KEY_COUNT : EVENT_KEY_PAUSED_MS,
+		       amount);
 	stream_submit(s, e);
 }
 

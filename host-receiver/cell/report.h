@@ -9,6 +9,8 @@
 
 #include "common/util.h"
 #include "host-receiver/cell/gap.h"
+#include "host-receiver/cell/guest_totals.h"
+#include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/stream.h"
 #include "host-receiver/cell/witness.h"
 
@@ -27,23 +29,29 @@ void report_opened(struct stream *s, const struct report_opened *opened);
 
 /* What checkpoints and seals repeat: totals since the stream was opened. */
 struct report_totals {
-	uint64_t frames, frames_rejected, bytes, gaps;
-	/* The guest's own, from its last heartbeat. */
-	uint64_t guest_observed, guest_sent, guest_dropped, guest_kernel_lost;
+	uint64_t frames, frames_rejected, bytes, gaps, repeated;
+	const uint64_t *guest; /* by enum guest_total: the guest's own words */
 	uint64_t heartbeat_ns; /* 0: none yet */
 	bool reads_vmm;
 	uint64_t vmm_bytes; /* with reads_vmm */
 };
 void report_checkpoint(struct stream *s, const struct report_totals *totals, uint64_t now_ns);
+
+/* How far the numbers of an agent's session came. */
+struct report_numbers {
+	const struct session *session; /* NULL: none */
+	uint64_t unread_bytes;	       /* what the socket still held */
+};
 /* reason is static. */
 void report_sealed(struct stream *s, const char *reason, const struct report_totals *totals,
-		   uint64_t now_ns);
+		   const struct report_numbers *numbers, uint64_t now_ns);
 
 /* connection: the number of the active connection, from 1. reason is static. */
 void report_connected(struct stream *s, uint64_t connection, const struct ucred *peer);
 struct report_disconnected {
 	uint64_t connection, frames, bytes;
 	const char *reason;
+	struct report_numbers numbers;
 };
 void report_disconnected(struct stream *s, const struct report_disconnected *end);
 
@@ -56,8 +64,14 @@ struct report_silenced {
 void report_silenced(struct stream *s, const struct report_silenced *silence, uint64_t now_ns);
 void report_resumed(struct stream *s, uint64_t silent_ms);
 
-void report_violation(struct stream *s, uint64_t connection, const struct wire_refusal *refusal);
-void report_gap(struct stream *s, const char *session, const struct gap *gap);
+/* reason is static. With offset_known also the byte in the body; field may be NULL. */
+struct report_violation {
+	const char *reason, *field;
+	size_t offset;
+	bool offset_known;
+};
+void report_violation(struct stream *s, uint64_t connection, const struct report_violation *v);
+void report_gap(struct stream *s, const struct session *session, const struct gap *gap);
 void report_declaration(struct stream *s, uint64_t connection, const struct declaration *d);
 
 /* Each of its parts is an event. */
@@ -67,7 +81,8 @@ void report_unwitnessed(struct stream *s, const struct witness_verdict *verdict,
 /* Things that a guest can cause as often as it likes: reported at most once a second, counted. */
 void report_version_rejected(struct stream *s, uint16_t content_version, uint64_t count);
 void report_unknown_source(struct stream *s, struct wire_text source, uint64_t count);
-void report_rate_limited(struct stream *s, uint64_t limit, uint64_t count);
+/* amount: connections of CEILING_CONNECTIONS; of the others the milliseconds of the pause. */
+void report_rate_limited(struct stream *s, enum ceiling limit, uint64_t amount);
 /* peer may be NULL. */
 void report_contested(struct stream *s, const char *reason, const struct ucred *peer,
 		      uint64_t count);

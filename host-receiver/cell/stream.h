@@ -10,15 +10,21 @@
 struct stream {
 	struct pipeline *pipeline;	  /* borrowed */
 	struct stream_identity *identity; /* owned; see stream_close() */
+	struct pipeline_account *account; /* owned, with the identity */
 	uint64_t *counts;		  /* borrowed; the events of all streams, by type */
 	uint64_t sequence;		  /* of the last event */
 };
 
-/* The texts and the id are copied. counts has _EVENT_TYPE_MAX entries. 0 or -ENOMEM. */
-int stream_open(struct stream *s, struct pipeline *pipeline, uint64_t *counts, const char *cell_id,
-		const char *run_id, const char *spec_hash, const uint8_t id[static UUID_SIZE]);
+/*
+ * The texts and the id are copied. counts has _EVENT_TYPE_MAX entries. owner: of the account, for
+ * the pipeline's on_durable(). 0 or -ENOMEM.
+ */
+int stream_open(struct stream *s, struct pipeline *pipeline, uint64_t *counts, void *owner,
+		const char *cell_id, const char *run_id, const char *spec_hash,
+		const uint8_t id[static UUID_SIZE]);
 
-/* The identity is freed once every event of the stream is committed. */
+/* Nothing is reported to the owner any more. Memory is freed once every event of the stream is
+ * committed. */
 void stream_close(struct stream *s);
 
 /* The next event: fill it, then submit it before the next one begins. Never NULL. */

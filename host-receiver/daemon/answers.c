@@ -42,6 +42,27 @@ static json_t *describe_probes(const struct cell *cell, uint64_t now_ns)
 	return probes;
 }
 
+/* How often each ceiling was hit; only those that were. */
+static json_t *describe_hits(const uint64_t hits[_CEILING_MAX])
+{
+	json_t *object = json_object();
+
+	for (enum ceiling i = 0; i < _CEILING_MAX; i++)
+		if (hits[i] > 0)
+			json_object_set_new(object, ceiling_name(i),
+					    json_integer((json_int_t)hits[i]));
+	return object;
+}
+
+static json_int_t hits_in_all(const uint64_t hits[_CEILING_MAX])
+{
+	json_int_t sum = 0;
+
+	for (enum ceiling i = 0; i < _CEILING_MAX; i++)
+		sum += (json_int_t)hits[i];
+	return sum;
+}
+
 static json_t *describe(const struct cell *cell)
 {
 	const uint64_t now_ns = monotonic_ns();
@@ -49,7 +70,7 @@ static json_t *describe(const struct cell *cell)
 
 	uuid_format(cell->stream.identity->stream_id, stream);
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:o}",
+		"{s:s,s:s,s:s,s:s,s:o,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:I,s:o,s:o}",
 		"cellId", cell->options.cell_id, "runId", cell->options.run_id, "specSignatureHash",
 		cell->options.spec_hash, "streamId", stream, "socket",
 		json_sprintf("%s_%u", cell->uds_base, WIRE_VSOCK_PORT), "connected",
@@ -57,13 +78,15 @@ static json_t *describe(const struct cell *cell)
 		(json_int_t)cell->n_connections, "sequence", (json_int_t)cell->stream.sequence,
 		"frames", (json_int_t)cell->frames, "framesRejected",
 		(json_int_t)cell->frames_rejected, "bytes", (json_int_t)cell->bytes, "gaps",
-		(json_int_t)cell->gaps, "guestDropped", (json_int_t)cell->guest_dropped,
-		"guestKernelLost", (json_int_t)cell->guest_kernel_lost, "lastFrameAgeMs",
+		(json_int_t)cell->gaps, "guestDropped",
+		(json_int_t)cell->guest.grown[GUEST_DROPPED], "guestKernelLost",
+		(json_int_t)cell->guest.grown[GUEST_KERNEL_LOST], "lastFrameAgeMs",
 		age_of(cell->last_frame_ns, now_ns), "heartbeatAgeMs",
 		age_of(cell->heartbeat_ns, now_ns), "keepaliveMs",
 		(json_int_t)cell->options.keepalive_ms, "rate", (json_int_t)cell->options.rate,
-		"addedAgoMs", (json_int_t)((now_ns - cell->added_ns) / NSEC_PER_MSEC), "probes",
-		describe_probes(cell, now_ns));
+		"addedAgoMs", (json_int_t)((now_ns - cell->added_ns) / NSEC_PER_MSEC), "repeated",
+		(json_int_t)cell->repeated, "rateLimited", describe_hits(cell->ceilings.hits),
+		"probes", describe_probes(cell, now_ns));
 }
 
 static void append_cell(const struct cell *cell, void *array)
@@ -159,7 +182,7 @@ static json_t *answer_status(struct daemon *d, const json_t *request)
 			  (json_int_t)((monotonic_ns() - d->started_ns) / NSEC_PER_MSEC), "log",
 			  describe_log(d), "cellCount", (json_int_t)s->cells, "connected",
 			  (json_int_t)s->active, "silent", (json_int_t)s->silent, "frames",
-			  (json_int_t)s->frames, "rateLimited", (json_int_t)s->rate_limited, "gaps",
+			  (json_int_t)s->frames, "rateLimited", hits_in_all(s->limit_hits), "gaps",
 			  (json_int_t)s->gaps, "guestDropped", (json_int_t)s->guest_dropped,
 			  "guestKernelLost", (json_int_t)s->guest_kernel_lost, "contested",
 			  (json_int_t)s->contested);

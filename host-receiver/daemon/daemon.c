@@ -168,6 +168,12 @@ static void on_progress(void *ctx, int error, bool fatal)
 	forwarding_progress(&d->forwarding);
 }
 
+static void on_durable(void *ctx, struct pipeline_account *account)
+{
+	(void)ctx;
+	cell_host_durable(account);
+}
+
 static void on_full(void *ctx)
 {
 	struct daemon *d = ctx;
@@ -242,6 +248,7 @@ static int start_pipeline(struct daemon *d)
 		.max_inflight = d->config.max_inflight,
 		.on_progress = on_progress,
 		.on_full = on_full,
+		.on_durable = on_durable,
 		.ctx = d,
 	};
 	char why[SIGN_WHY_MAX] = "no memory";

@@ -116,9 +116,11 @@ static const char *const keys[] = {
 	[EVENT_KEY_LAST_INDEX] = "lastIndex",
 	[EVENT_KEY_LAST_MISSING] = "lastMissing",
 	[EVENT_KEY_LIMIT] = "limit",
+	[EVENT_KEY_NEXT_SEQ] = "nextSeq",
 	[EVENT_KEY_OFFSET] = "offset",
 	[EVENT_KEY_ORIGIN] = "origin",
 	[EVENT_KEY_OUTPUT] = "output",
+	[EVENT_KEY_PAUSED_MS] = "pausedMs",
 	[EVENT_KEY_PEER_GID] = "peerGid",
 	[EVENT_KEY_PEER_PID] = "peerPid",
 	[EVENT_KEY_PEER_UID] = "peerUid",
@@ -131,6 +133,7 @@ static const char *const keys[] = {
 	[EVENT_KEY_PUBLIC_KEY] = "publicKey",
 	[EVENT_KEY_REASON] = "reason",
 	[EVENT_KEY_RECEIVER_VERSION] = "receiverVersion",
+	[EVENT_KEY_REPEATED] = "repeated",
 	[EVENT_KEY_RUN_ID] = "runId",
 	[EVENT_KEY_SEGMENT] = "segment",
 	[EVENT_KEY_SEGMENTS] = "segments",
@@ -145,6 +148,7 @@ static const char *const keys[] = {
 	[EVENT_KEY_STREAM_ID] = "streamId",
 	[EVENT_KEY_TO] = "to",
 	[EVENT_KEY_UNCLEAN] = "unclean",
+	[EVENT_KEY_UNREAD_BYTES] = "unreadBytes",
 	[EVENT_KEY_VMM_BYTES] = "vmmBytes",
 	[EVENT_KEY_WHAT] = "what",
 	[EVENT_KEY_WHY] = "why",
@@ -374,4 +378,13 @@ int event_write(const struct event *e, struct event_clock *clock, char *buf, siz
 	json_put_kv_string(&w, "type", types[e->type].name);
 	json_put_end_object(&w);
 	return json_writer_done(&w, ret_len);
+}
+
+size_t event_size(const struct event *e, struct event_clock *clock)
+{
+	struct event_head head;
+	size_t len = 0;
+
+	event_write(e, clock, NULL, SIZE_MAX, &len, &head);
+	return len;
 }

@@ -98,9 +98,11 @@ enum event_key {
 	EVENT_KEY_LAST_INDEX,
 	EVENT_KEY_LAST_MISSING,
 	EVENT_KEY_LIMIT,
+	EVENT_KEY_NEXT_SEQ,
 	EVENT_KEY_OFFSET,
 	EVENT_KEY_ORIGIN,
 	EVENT_KEY_OUTPUT,
+	EVENT_KEY_PAUSED_MS,
 	EVENT_KEY_PEER_GID,
 	EVENT_KEY_PEER_PID,
 	EVENT_KEY_PEER_UID,
@@ -113,6 +115,7 @@ enum event_key {
 	EVENT_KEY_PUBLIC_KEY,
 	EVENT_KEY_REASON,
 	EVENT_KEY_RECEIVER_VERSION,
+	EVENT_KEY_REPEATED,
 	EVENT_KEY_RUN_ID,
 	EVENT_KEY_SEGMENT,
 	EVENT_KEY_SEGMENTS,
@@ -127,6 +130,7 @@ enum event_key {
 	EVENT_KEY_STREAM_ID,
 	EVENT_KEY_TO,
 	EVENT_KEY_UNCLEAN,
+	EVENT_KEY_UNREAD_BYTES,
 	EVENT_KEY_VMM_BYTES,
 	EVENT_KEY_WHAT,
 	EVENT_KEY_WHY,
@@ -164,7 +168,7 @@ struct stream_identity {
 	uint8_t stream_id[UUID_SIZE];
 };
 
-#define EVENT_FIELDS_MAX 16u
+#define EVENT_FIELDS_MAX 20u
 
 struct event {
 	enum event_type type;
@@ -216,3 +220,6 @@ struct event_head {
  */
 int event_write(const struct event *e, struct event_clock *clock, char *buf, size_t size,
 		size_t *ret_len, struct event_head *ret_head);
+
+/* The number of bytes that event_write() will write. */
+size_t event_size(const struct event *e, struct event_clock *clock);

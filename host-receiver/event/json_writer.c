@@ -8,10 +8,10 @@ void json_writer_init(struct json_writer *w, char *buf, size_t size)
 	*w = (struct json_writer){.buf = buf, .size = size};
 }
 
-/* Where n bytes go, or NULL; the overflow stays. */
+/* Where n bytes go, or NULL: they do not fit (the overflow stays), or are only counted. */
 static inline char *take(struct json_writer *w, size_t n)
 {
-	char *at = w->buf + w->len;
+	char *at = w->buf ? w->buf + w->len : NULL;
 
 	if (n > w->size - w->len || w->overflow) {
 		w->overflow = true;

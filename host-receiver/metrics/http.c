@@ -83,8 +83,6 @@ static void put_by_kind(FILE *f, const struct cell_host_stats *s)
 	for (int i = WIRE_OK + 1; i < _WIRE_ERROR_MAX; i++)
 		fprintf(f, PREFIX "frames_rejected_total{reason=\"%s\"} %" PRIu64 "\n",
 			wire_error_name((enum wire_error)i), s->rejected[i]);
-	fprintf(f, PREFIX "frames_rejected_total{reason=\"rate_limited\"} %" PRIu64 "\n",
-		s->rate_limited);
 	head(f, "events_total", "counter", "Events of the evidence.");
 	for (int i = 0; i < _EVENT_TYPE_MAX; i++)
 		/* A heartbeat is no event. */
@@ -103,12 +101,25 @@ static void put_by_probe(FILE *f, const char *name, const char *help,
 			counts[i]);
 }
 
+static void put_by_ceiling(FILE *f, const uint64_t hits[_CEILING_MAX])
+{
+	head(f, "rate_limited_total", "counter",
+	     "Times that a cell's ceiling paused its reading; connections above the rate.");
+	for (enum ceiling i = 0; i < _CEILING_MAX; i++)
+		fprintf(f, PREFIX "rate_limited_total{limit=\"%s\"} %" PRIu64 "\n", ceiling_name(i),
+			hits[i]);
+}
+
 static void put_all(FILE *f, const struct metrics_server *m, const struct cell_host_stats *s,
 		    const struct metrics_health *health)
 {
 	put(f, "frames_received_total", "counter", "Frames read from guests.", s->frames);
 	put(f, "bytes_received_total", "counter", "Bytes read from guests.", s->bytes);
 	put_by_kind(f, s);
+	put(f, "frames_repeated_total", "counter",
+	    "Frames that came again after a reconnect and were in the evidence already.",
+	    s->repeated);
+	put_by_ceiling(f, s->limit_hits);
 	put(f, "connections_active", "gauge", "Cells whose agent is connected.", s->active);
 	put(f, "connections_total", "counter", "Connections that became active.", s->connections);
 	put(f, "connections_contested_total", "counter",
@@ -452,8 +463,8 @@ static struct cell_numbers *copy_cells(const struct cell_host *host, size_t *ret
 		to->frames_rejected = cell->frames_rejected;
 		to->bytes = cell->bytes;
 		to->gaps = cell->gaps;
-		to->guest_dropped = cell->guest_dropped;
-		to->guest_kernel_lost = cell->guest_kernel_lost;
+		to->guest_dropped = cell->guest.grown[GUEST_DROPPED];
+		to->guest_kernel_lost = cell->guest.grown[GUEST_KERNEL_LOST];
 	}
 	*ret_n = n;
 	return cells;

@@ -4,7 +4,7 @@
 #include "common/util.h"
 
 /* A batch whose lines needed more than this gives the memory back. */
-#define OUT_KEEP_MAX (1024u * 1024u)
+#define OUT_KEEP_MAX BATCH_LINES_MAX
 
 struct batch *batch_new(void)
 {
@@ -46,17 +46,16 @@ void batch_reset(struct batch *b)
 		free(take_ptr(b->out));
 		b->out_size = 0;
 	}
-	b->n_events = b->cost = b->out_len = 0;
+	b->n_events = b->n_shares = b->lines_size = b->cost = b->out_len = 0;
 	b->n_lines = 0;
+	b->durable = false;
 	b->deferred = NULL;
 	b->error = 0;
 }
 
 size_t batch_footprint(const struct batch *b)
 {
-	const size_t expected = b->out_len > 0 ? 0 : b->n_events * BATCH_LINE_COST;
-
-	return sizeof(*b) + b->blocks_size + MAX(b->out_size, expected);
+	return sizeof(*b) + b->blocks_size + MAX(b->out_size, b->lines_size);
 }
 
 void *batch_alloc(struct batch *b, size_t size)
@@ -99,12 +98,11 @@ struct wire_text batch_copy(struct batch *b, struct wire_text text, bool *ok)
 
 static int reserve(struct batch *b, size_t more)
 {
-	size_t size = MAX(b->out_size, (size_t)BATCH_BLOCK_SIZE);
+	const size_t size = MAX(b->lines_size + SIGN_ENVELOPE_MAX, b->out_len + more);
 	char *out;
 
-	while (size - b->out_len < more)
-		size *= 2;
-	if (size == b->out_size)
+	/* The size of all lines is known: memory is asked for once. */
+	if (b->out_size - b->out_len >= more)
 		return 0;
 	out = realloc(b->out, size);
 	if (!out)

@@ -6,13 +6,12 @@
  */
 #pragma once
 
-#include "host-receiver/event/event.h"
 #include "host-receiver/evidence/tree.h"
-#include "host-receiver/sign/signer.h"
+#include "host-receiver/pipeline/pipeline.h"
 
 #define BATCH_EVENTS_MAX 256u
-/* What the line of an event is expected to take, as long as it is not written. */
-#define BATCH_LINE_COST	 2048u
+/* A batch whose lines will be so long is closed, so that a cell's long lines delay no other's. */
+#define BATCH_LINES_MAX	 (512u * 1024u)
 #define BATCH_BLOCK_SIZE (64u * 1024u)
 
 struct batch_block {
@@ -28,12 +27,22 @@ struct batch_deferred {
 	void *arg;
 };
 
+/* What an account has in a batch. */
+struct batch_share {
+	struct pipeline_account *account; /* borrowed */
+	size_t bytes;			  /* of its lines */
+	struct pipeline_mark mark;	  /* true once the batch is durable */
+};
+
 struct batch {
 	struct batch *next;	   /* in whatever queue it is */
 	struct batch *younger;	   /* among those that are not back yet; the loop thread's */
 	uint64_t number;	   /* batches are committed in this order, from 0 without holes */
 	struct signer_ref *signer; /* a reference: signs the whole batch */
 	size_t n_events;
+	size_t n_shares;
+	size_t lines_size;		 /* what its lines take at most, known at each submit */
+	bool durable;			 /* set when it was committed */
 	size_t cost;			 /* the memory that it is accounted for */
 	uint64_t oldest_ns;		 /* CLOCK_MONOTONIC of the first event */
 	struct batch_block *blocks;	 /* the first is kept for the next use */
@@ -43,6 +52,7 @@ struct batch {
 	size_t out_len, out_size;
 	uint64_t n_lines;
 	int error; /* of writing the lines; fatal */
+	struct batch_share shares[BATCH_EVENTS_MAX];
 	struct event events[BATCH_EVENTS_MAX];
 	struct tree_hash leaves[BATCH_EVENTS_MAX]; /* of the lines, in modes with a tree */
 };

@@ -29,15 +29,22 @@ struct pipeline {
 	uv_async_t progress;
 	struct batch *open;
 	bool overdue; /* the open batch, which waits for those before it */
+	struct event_clock clock;
+	size_t line_overhead;  /* what signing adds to an event */
+	size_t lines_inflight; /* bytes of all lines that are not committed */
+	uint64_t progress_ns;  /* of the last commit, or when the first batch after it was closed */
+	struct pipeline_account *durable; /* list: accounts to report */
 	struct batch_queue free_batches;
 	size_t n_free;
 	uint64_t next_number, n_outstanding;
 	struct batch *oldest, **youngest; /* the outstanding ones, in order */
 	struct signer_ref *signer;
 	struct uuid_source uuids;
+	bool dead; /* fatal, as the loop thread knows it */
 	size_t max_inflight;
 	void (*on_progress)(void *ctx, int error, bool fatal);
 	void (*on_full)(void *ctx);
+	void (*on_durable)(void *ctx, struct pipeline_account *account);
 	void *ctx;
 	unsigned closing_handles;
 
@@ -274,8 +281,10 @@ static void committer_main(void *arg)
 		uv_mutex_unlock(&p->lock);
 		ok = commit_group(p, group, n);
 		uv_mutex_lock(&p->lock);
-		for (size_t i = 0; i < n; i++)
+		for (size_t i = 0; i < n; i++) {
+			group[i]->durable = ok;
 			queue_put(&p->committed, group[i]);
+		}
 		uv_async_send(&p->progress);
 		if (!ok)
 			break;
@@ -312,6 +321,36 @@ static void run_deferred(struct batch *b)
 	b->deferred = NULL;
 }
 
+/* What the accounts had in the batch is no longer in flight. */
+static void settle_shares(struct pipeline *p, const struct batch *b)
+{
+	for (size_t i = 0; i < b->n_shares; i++) {
+		struct pipeline_account *a = b->shares[i].account;
+
+		a->inflight -= b->shares[i].bytes;
+		if (b->durable && b->shares[i].mark.session != 0)
+			a->durable = b->shares[i].mark;
+		if (a->listed)
+			continue;
+		a->listed = true;
+		a->next = p->durable;
+		p->durable = a;
+	}
+	p->lines_inflight -= b->lines_size;
+}
+
+static void report_durable(struct pipeline *p)
+{
+	struct pipeline_account *a;
+
+	while ((a = p->durable)) {
+		p->durable = a->next;
+		a->listed = false;
+		if (p->on_durable && a->owner)
+			p->on_durable(p->ctx, a);
+	}
+}
+
 static void recycle(struct pipeline *p, struct batch *b)
 {
 	run_deferred(b);
@@ -346,6 +385,13 @@ static void on_progress(uv_async_t *handle)
 	queue_init(&p->committed);
 	fatal = p->fatal;
 	uv_mutex_unlock(&p->lock);
+	p->dead = fatal;
+	if (committed.first)
+		p->progress_ns = monotonic_ns();
+	/* Before anything is freed: what is deferred may free an account. */
+	for (b = committed.first; b; b = b->next)
+		settle_shares(p, b);
+	report_durable(p);
 	while ((b = committed.first)) {
 		committed.first = b->next;
 		recycle(p, b);
@@ -367,7 +413,8 @@ void pipeline_flush(struct pipeline *p)
 	b->younger = NULL;
 	*p->youngest = b;
 	p->youngest = &b->younger;
-	p->n_outstanding++;
+	if (p->n_outstanding++ == 0)
+		p->progress_ns = monotonic_ns();
 	uv_mutex_lock(&p->lock);
 	queue_put(&p->to_sign, b);
 	uv_cond_signal(&p->work);
@@ -450,16 +497,53 @@ const struct wire_detail *pipeline_copy_details(struct pipeline *p,
 	return copy;
 }
 
-void pipeline_submit(struct pipeline *p, struct event *e)
+/* The account's share of the open batch. */
+static struct batch_share *open_share(struct pipeline *p, struct pipeline_account *a)
 {
-	assert(p->open && e == &p->open->events[p->open->n_events]);
+	struct batch *b = open_batch(p);
+
+	if (a->share < b->n_shares && b->shares[a->share].account == a)
+		return &b->shares[a->share];
+	a->share = (unsigned)b->n_shares++;
+	b->shares[a->share] = (struct batch_share){.account = a};
+	return &b->shares[a->share];
+}
+
+size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_account *a)
+{
+	struct batch *b = p->open;
+	size_t size;
+
+	assert(b && e == &b->events[b->n_events]);
 	atomic_fetch_add_explicit(&p->stats.events, 1, memory_order_relaxed);
-	p->open->n_events++;
-	account(p, p->open);
-	if (p->open->n_events == BATCH_EVENTS_MAX)
+	size = event_size(e, &p->clock) + p->line_overhead;
+	b->n_events++;
+	b->lines_size += size;
+	p->lines_inflight += size;
+	if (a) {
+		open_share(p, a)->bytes += size;
+		a->inflight += size;
+		a->bytes += size;
+	}
+	account(p, b);
+	if (b->n_events == BATCH_EVENTS_MAX || b->n_shares == BATCH_EVENTS_MAX ||
+	    b->lines_size >= BATCH_LINES_MAX)
 		pipeline_flush(p);
 	if (p->on_full && pipeline_full(p))
 		p->on_full(p->ctx);
+	return size;
+}
+
+void pipeline_submit(struct pipeline *p, struct event *e)
+{
+	pipeline_submit_for(p, e, NULL);
+}
+
+void pipeline_mark(struct pipeline *p, struct pipeline_account *a, struct pipeline_mark mark)
+{
+	open_share(p, a)->mark = mark;
+	if (p->open->n_shares == BATCH_EVENTS_MAX)
+		pipeline_flush(p);
 }
 
 void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg)
@@ -487,9 +571,35 @@ uint64_t pipeline_oldest_ns(const struct pipeline *p)
 	return p->open && p->open->n_events > 0 ? p->open->oldest_ns : 0;
 }
 
+bool pipeline_window_open(const struct pipeline *p)
+{
+	if (p->lines_inflight < PIPELINE_WINDOW)
+		return true;
+	return p->n_outstanding > 0 &&
+	       monotonic_ns() >= p->progress_ns + PIPELINE_STALL_MS * NSEC_PER_MSEC;
+}
+
+size_t pipeline_share_max(const struct pipeline *p)
+{
+	const size_t used = atomic_load(&p->stats.inflight_bytes);
+
+	return used < p->max_inflight ? (p->max_inflight - used) / 8 : 0;
+}
+
+bool pipeline_dead(const struct pipeline *p)
+{
+	return p->dead;
+}
+
 bool pipeline_idle(const struct pipeline *p)
 {
 	return !p->open && p->n_outstanding == 0;
+}
+
+/* What the line has beside the event: '\n', and the envelope, which is this long at most. */
+static size_t line_overhead(const struct signer *signer)
+{
+	return signer_tree(signer) || signer_algorithm(signer) == SIGN_OFF ? 1 : 408 + strlen(signer_kid(signer));
 }
 
 int pipeline_set_signer(struct pipeline *p, struct signer *signer)
@@ -501,6 +611,7 @@ int pipeline_set_signer(struct pipeline *p, struct signer *signer)
 	pipeline_flush(p);
 	signer_unref(p->signer);
 	p->signer = ref;
+	p->line_overhead = line_overhead(signer);
 	return 0;
 }
 
@@ -539,6 +650,8 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	p->max_inflight = o->max_inflight ? o->max_inflight : PIPELINE_INFLIGHT_DEFAULT;
 	p->on_progress = o->on_progress;
 	p->on_full = o->on_full;
+	p->on_durable = o->on_durable;
+	p->line_overhead = line_overhead(o->signer);
 	p->ctx = o->ctx;
 	p->youngest = &p->oldest;
 	queue_init(&p->free_batches);

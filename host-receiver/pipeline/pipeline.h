@@ -11,11 +11,13 @@
  * or a whole group waits for it already, it would not be committed any sooner for that, and so is
  * filled until they are.
  *
- * What is in flight is counted as the memory it takes; at max_inflight pipeline_full() turns true
- * and the loop must stop reading until on_progress() finds it false again. What comes on top of
- * max_inflight: up to PIPELINE_FREE_MAX emptied batches for reuse, and for the moment until a
- * worker has written them, lines that are longer than expected. Nothing that was submitted is ever
- * dropped: when the sink fails its group is given to it again each second.
+ * What is in flight is counted as the memory it takes, at each submit with the real length of the
+ * line; at max_inflight pipeline_full() turns true and the loop must stop reading until
+ * on_progress() finds it false again. What comes on top of max_inflight: up to PIPELINE_FREE_MAX
+ * emptied batches for reuse. Nothing that was submitted is ever dropped: when the sink fails its
+ * group is given to it again each second.
+ *
+ * An account says of one stream how much of it is in flight, and what of it is durable.
  *
  * All functions are for the loop thread.
  */
@@ -33,8 +35,15 @@
 #define PIPELINE_RETRY_MS	  1000u
 #define PIPELINE_INFLIGHT_DEFAULT (64u * 1024u * 1024u)
 #define PIPELINE_GROUP_MAX	  64u /* batches of one commit */
-#define PIPELINE_FREE_MAX	  32u /* batches kept for reuse */
-#define PIPELINE_BUCKETS	  16u /* of the histograms */
+#define PIPELINE_FREE_MAX	  16u /* batches kept for reuse */
+/*
+ * Of evidence that is not committed yet, as much as keeps the workers and the disk busy. What comes
+ * later stands behind it, so those who have a backlog submit no more than this together.
+ */
+#define PIPELINE_WINDOW (2u * 1024u * 1024u)
+/* Without a commit for so long the sink hangs: then waiting helps nobody, and more is taken. */
+#define PIPELINE_STALL_MS 50u
+#define PIPELINE_BUCKETS  16u /* of the histograms */
 
 struct pipeline;
 
@@ -55,6 +64,26 @@ struct pipeline_stats {
 	struct pipeline_histogram sign;	  /* a batch's canonical bytes and signatures */
 };
 
+/* Something that becomes true with a commit: this number of this session is durable. */
+struct pipeline_mark {
+	uint64_t session, seq;
+};
+
+/*
+ * One stream's account. Zero it before its first use; it must live until everything that was
+ * submitted for it is committed (pipeline_defer()).
+ */
+struct pipeline_account {
+	void *owner;		      /* for on_durable(); NULL: nobody wants to know any more */
+	size_t inflight;	      /* bytes of lines that are not committed */
+	uint64_t bytes;		      /* of lines, submitted since it began */
+	struct pipeline_mark durable; /* the newest mark that became true */
+	/* The pipeline's own: its share of the open batch, and its place in a list. */
+	unsigned share;
+	bool listed;
+	struct pipeline_account *next;
+};
+
 struct pipeline_options {
 	struct signer *signer;	    /* taken */
 	struct evidence_sink *sink; /* taken */
@@ -65,6 +94,11 @@ struct pipeline_options {
 	 * a negative errno of the last commit; fatal: it will never go on.
 	 */
 	void (*on_progress)(void *ctx, int error, bool fatal);
+	/*
+	 * Before on_progress(), once for each account whose events or marks were committed; it may
+	 * submit. Optional.
+	 */
+	void (*on_durable)(void *ctx, struct pipeline_account *account);
 	/*
 	 * In pipeline_submit(), as often as pipeline_full() is true after it. It may not submit.
 	 * Optional.
@@ -87,6 +121,10 @@ struct wire_text pipeline_copy(struct pipeline *p, struct wire_text text);
 const struct wire_detail *pipeline_copy_details(struct pipeline *p,
 						const struct wire_detail *details, size_t n);
 void pipeline_submit(struct pipeline *p, struct event *e);
+/* The same, on an account. Returns the bytes of its line. */
+size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_account *account);
+/* The mark becomes true once everything submitted so far is committed. */
+void pipeline_mark(struct pipeline *p, struct pipeline_account *account, struct pipeline_mark mark);
 
 /*
  * Call fn(arg) on the loop thread once everything submitted so far is committed (or, at the latest,
@@ -97,11 +135,20 @@ void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg);
 /* True while the loop must not read any more. */
 bool pipeline_full(const struct pipeline *p);
 
+/* More may be submitted for a stream that has a backlog: see PIPELINE_WINDOW. */
+bool pipeline_window_open(const struct pipeline *p);
+/* One eighth of what is free of max_inflight: the bytes that one account may have in flight. */
+size_t pipeline_share_max(const struct pipeline *p);
+
 /* The next event on is signed by this one. Taken. Returns 0 or -ENOMEM (then it is freed). */
 int pipeline_set_signer(struct pipeline *p, struct signer *signer);
 
 /* When the oldest event that is not committed was stamped (CLOCK_MONOTONIC); 0: none is left. */
 uint64_t pipeline_oldest_ns(const struct pipeline *p);
+
+/* The sink will never take anything any more: what is in flight stays so. */
+bool pipeline_dead(const struct pipeline *p);
+
 /* Everything that was submitted before is committed. */
 bool pipeline_idle(const struct pipeline *p);
 /* Close the open batch now. */

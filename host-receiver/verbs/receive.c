@@ -153,6 +153,12 @@ static void on_progress(void *ctx, int error, bool fatal)
 	cell_host_progress(&r->host);
 }
 
+static void on_durable(void *ctx, struct pipeline_account *account)
+{
+	(void)ctx;
+	cell_host_durable(account);
+}
+
 static void on_full(void *ctx)
 {
 	struct receive *r = ctx;
@@ -237,6 +243,7 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		.sink = stdout_sink_new(STDOUT_FILENO),
 		.on_progress = on_progress,
 		.on_full = on_full,
+		.on_durable = on_durable,
 		.ctx = r,
 	};
 

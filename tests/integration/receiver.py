@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the tests of the receiver share: the real `receive` over a real socket, and frames."""
 
+import array
+import fcntl
 import json
 import os
 import resource
@@ -11,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 import cbor2
@@ -63,7 +66,9 @@ class Receiver:
         self.evidence_path = os.path.join(self.dir.name, "evidence.jsonl")
         self.keys = None
         args = [RECEIVER, "receive", "--uds", self.base, "--cell-id", "cell-1", "--run-id",
-                "run-1", "--spec-hash", HASH]
+                "run-1", "--spec-hash", HASH,
+                # Tests connect more often than agents; those that do not say so themselves.
+                "--rate-connections", "1000000"]
         if sign:
             subprocess.run([RECEIVER, "keygen", "--kid", "k1", "--out", self.dir.name],
                            check=True, stdout=subprocess.DEVNULL)
@@ -198,3 +203,12 @@ def closed_by_host(sock, timeout=PATIENCE):
         except ConnectionResetError:
             return True
     return False
+
+
+def wait_until_read(sock):
+    """The peer has taken everything that was sent: unix(7), SIOCOUTQ."""
+    left = array.array("i", [1])
+    until = time.monotonic() + 60
+    while left[0] > 0:
+        assert time.monotonic() < until, "the receiver does not read"
+        fcntl.ioctl(sock, termios.TIOCOUTQ, left)

@@ -1,42 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What a cell is made of, without sockets: its options, its limits, its gaps, its state. */
+/* What a cell is made of, without sockets: its options, its reports once a second, its state. */
 #include <fcntl.h>
-
-#include "host-receiver/cell/gap.h"
-#include "host-receiver/cell/limiter.h"
 #include <sys/stat.h>
 
+#include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/state.h"
 #include "tests/unit/unit.h"
 
 #define SECOND NSEC_PER_SEC
-
-START_TEST(a_bucket_gives_its_rate_and_twice_that_at_once)
-{
-	for (unsigned rate = 1; rate <= 100000; rate *= 10) {
-		struct token_bucket b = {0};
-		uint64_t now = 5 * SECOND, taken = 0;
-
-		while (token_bucket_take(&b, rate, now))
-			taken++;
-		ck_assert_uint_eq(taken, 2 * rate);
-		ck_assert(!token_bucket_take(&b, rate, now + SECOND / rate - 1));
-		ck_assert(token_bucket_take(&b, rate, now + SECOND / rate));
-		/* A hundred seconds, asked more often than it gives. */
-		b = (struct token_bucket){0};
-		taken = 0;
-		for (uint64_t t = 0; t < 100 * 3 * rate; t++)
-			taken += token_bucket_take(&b, rate, now + t * SECOND / (3 * rate));
-		ck_assert_uint_ge(taken, 101 * rate);
-		ck_assert_uint_le(taken, 102 * rate + 1);
-		/* However long it slept, no more than twice. */
-		now += 100000 * SECOND;
-		for (taken = 0; token_bucket_take(&b, rate, now); taken++)
-			;
-		ck_assert_uint_eq(taken, 2 * rate);
-	}
-}
-END_TEST
 
 START_TEST(once_a_second_counts_what_it_does_not_tell)
 {
@@ -51,69 +22,6 @@ START_TEST(once_a_second_counts_what_it_does_not_tell)
 	ck_assert_uint_eq(once_a_second_take(&o, now + 9 * SECOND, false), 0);
 	ck_assert_uint_eq(once_a_second_add(&o, 1, now + SECOND + 1), 0);
 	ck_assert_uint_eq(once_a_second_take(&o, now + SECOND + 1, true), 1);
-}
-END_TEST
-
-static struct declaration observation(uint64_t seq)
-{
-	return (struct declaration){.source = WIRE_PROCESS_SPAWNED, .seq = seq};
-}
-
-static struct declaration session(const char *name, uint64_t next)
-{
-	struct declaration d = {.source = WIRE_TELEMETRY_HELLO};
-
-	declaration_add_text(&d, WIRE_KEY_SESSION, wire_text(name));
-	declaration_add_uint(&d, WIRE_KEY_NEXT_SEQ, next);
-	return d;
-}
-
-static void misses(struct gap_tracker *t, struct declaration d, uint64_t first, uint64_t last)
-{
-	struct gap gap = {0};
-
-	ck_assert_int_eq(gap_tracker_frame(t, &d, &gap), first != 0);
-	ck_assert_uint_eq(gap.first, first);
-	ck_assert_uint_eq(gap.last, last);
-}
-
-START_TEST(gaps_are_what_was_numbered_and_did_not_come)
-{
-	struct gap_tracker t = {0};
-	struct declaration heartbeat = {.source = WIRE_TELEMETRY_HEARTBEAT};
-
-	misses(&t, observation(5), 0, 0); /* where it begins is not known */
-	misses(&t, observation(6), 0, 0);
-	misses(&t, observation(9), 7, 8);
-	misses(&t, observation(8), 0, 0); /* late: told already */
-	misses(&t, observation(0), 0, 0); /* without a number */
-	misses(&t, observation(10), 0, 0);
-	declaration_add_uint(&heartbeat, WIRE_KEY_NEXT_SEQ, 14);
-	misses(&t, heartbeat, 11, 13);
-	misses(&t, heartbeat, 0, 0);
-	misses(&t, session("a", 1), 0, 0); /* its own numbers */
-	misses(&t, observation(1), 0, 0);
-	misses(&t, session("a", 4), 2, 3); /* it connected again */
-	misses(&t, observation(4), 0, 0);
-	misses(&t, session("b", 100), 0, 0);
-	misses(&t, observation(101), 100, 100);
-	misses(&t, observation(UINT64_MAX), 102, UINT64_MAX - 1);
-	misses(&t, observation(UINT64_MAX), 0, 0);
-	misses(&t, observation(1), 0, 0);
-}
-END_TEST
-
-START_TEST(a_sessions_name_is_cut_and_text)
-{
-	struct gap_tracker t = {0};
-	char name[128];
-
-	memset(name, 'x', sizeof(name) - 1);
-	name[sizeof(name) - 1] = '\0';
-	misses(&t, session(name, 1), 0, 0);
-	ck_assert_uint_eq(strlen(t.session), SESSION_MAX);
-	misses(&t, session(name, 3), 1, 2); /* the same one, as far as it is known */
-	misses(&t, session("", 1), 0, 0);
 }
 END_TEST
 
@@ -433,10 +341,7 @@ int main(void)
 {
 	TCase *tc = tcase_create("cell");
 
-	tcase_add_test(tc, a_bucket_gives_its_rate_and_twice_that_at_once);
 	tcase_add_test(tc, once_a_second_counts_what_it_does_not_tell);
-	tcase_add_test(tc, gaps_are_what_was_numbered_and_did_not_come);
-	tcase_add_test(tc, a_sessions_name_is_cut_and_text);
 	tcase_add_test(tc, options_are_checked);
 	tcase_add_test(tc, what_is_missing_is_named);
 	tcase_add_test(tc, states_are_staged_published_and_removed);

@@ -99,7 +99,8 @@ static struct signer *no_signing(void)
 	return signer;
 }
 
-static void begin(struct setup *s, size_t max_inflight)
+static void begin_with(struct setup *s, size_t max_inflight,
+		       void (*on_durable)(void *ctx, struct pipeline_account *account))
 {
 	static char cell_id[] = "c", run_id[] = "r", spec_hash[] = "h";
 
@@ -113,11 +114,17 @@ static void begin(struct setup *s, size_t max_inflight)
 		.workers = 3,
 		.max_inflight = max_inflight,
 		.on_progress = on_progress,
+		.on_durable = on_durable,
 		.ctx = s,
 	};
 
 	ck_assert_int_eq(uv_loop_init(&s->loop), 0);
 	ck_assert_int_eq(pipeline_new(&s->loop, &options, &s->pipeline), 0);
+}
+
+static void begin(struct setup *s, size_t max_inflight)
+{
+	begin_with(s, max_inflight, NULL);
 }
 
 static void submit(struct setup *s, unsigned n)
@@ -236,8 +243,8 @@ START_TEST(a_batch_costs_the_memory_it_takes)
 	/* Given to the sink, so its lines are written. */
 	while (s.sink.commits < 1)
 		turn_for(&s, 1);
-	ck_assert_uint_ge(inflight(&s), empty + BATCH_BLOCK_SIZE);
-	ck_assert_uint_le(inflight(&s), empty + 2 * BATCH_BLOCK_SIZE);
+	ck_assert_uint_ge(inflight(&s), empty + 400);
+	ck_assert_uint_le(inflight(&s), empty + 4096);
 	s.sink.answer = 0;
 	turn_until_idle(&s);
 	ck_assert_uint_eq(inflight(&s), 0);
@@ -298,7 +305,6 @@ START_TEST(what_waits_behind_a_slow_sink_fills_batches)
 		submit(&s, 1);
 		turn_for(&s, 2 * PIPELINE_BATCH_MS);
 	}
-	/* Lines that were not written yet count as what is expected of them. */
 	ck_assert_uint_lt(inflight(&s), before + PIPELINE_GROUP_MAX * BATCH_BLOCK_SIZE);
 	s.sink.hold = false;
 	turn_until_idle(&s);
@@ -336,10 +342,136 @@ START_TEST(what_is_in_flight_is_bounded)
 		submit(&s, 1);
 	ck_assert_uint_ge(pipeline_stats(s.pipeline)->inflight_bytes, bound);
 	ck_assert_uint_le(pipeline_stats(s.pipeline)->inflight_bytes,
-			  bound + sizeof(struct batch) + BATCH_EVENTS_MAX * 2 * BATCH_LINE_COST);
+			  bound + sizeof(struct batch) + BATCH_BLOCK_SIZE + 4096);
 	s.sink.answer = 0;
 	turn_until_idle(&s);
 	ck_assert(!pipeline_full(s.pipeline));
+	end(&s);
+}
+END_TEST
+
+/* A text that JSON escapes makes the line six times as long: that is known at once. */
+START_TEST(a_line_counts_with_its_real_length)
+{
+	struct pipeline_account account = {0};
+	static char hostile[1000];
+	struct setup s;
+
+	memset(hostile, 1, sizeof(hostile));
+	begin(&s, 0);
+	s.sink.answer = -EIO;
+	for (unsigned i = 1; i <= BATCH_EVENTS_MAX; i++) {
+		struct event *e =
+			pipeline_event(s.pipeline, EVENT_UNKNOWN_SOURCE, &s.stream, ++s.sequence);
+		size_t size;
+
+		event_add_text(e, EVENT_KEY_SOURCE,
+			       pipeline_copy(s.pipeline, (struct wire_text){hostile, i}));
+		size = pipeline_submit_for(s.pipeline, e, &account);
+		ck_assert_uint_ge(size, 400 + 6 * i);
+		ck_assert_uint_le(size, 600 + 6 * i);
+	}
+	ck_assert_uint_eq(account.inflight, account.bytes);
+	s.sink.answer = 0;
+	turn_until_idle(&s);
+	/* Not signed: the account and the sink agree to the byte. */
+	ck_assert_uint_eq(account.bytes, pipeline_stats(s.pipeline)->bytes);
+	ck_assert_uint_eq(account.inflight, 0);
+	end(&s);
+}
+END_TEST
+
+static unsigned durable_calls;
+
+static void on_durable(void *ctx, struct pipeline_account *account)
+{
+	struct setup *s = ctx;
+
+	durable_calls++;
+	/* Only what the sink took is durable: the mark is the number of the event. */
+	ck_assert_uint_le(account->durable.seq, s->sink.lines);
+	ck_assert_ptr_eq(account->owner, s);
+}
+
+static void submit_marked(struct setup *s, struct pipeline_account *account)
+{
+	struct event *e =
+		pipeline_event(s->pipeline, EVENT_AGENT_RESUMED, &s->stream, ++s->sequence);
+
+	event_add_uint(e, EVENT_KEY_SILENT_MS, 1);
+	pipeline_submit_for(s->pipeline, e, account);
+	pipeline_mark(s->pipeline, account,
+		      (struct pipeline_mark){.session = 7, .seq = s->sequence});
+}
+
+START_TEST(a_mark_is_durable_with_the_commit_and_not_before)
+{
+	struct pipeline_account one, two;
+	struct setup s;
+
+	begin_with(&s, 0, on_durable);
+	one = two = (struct pipeline_account){.owner = &s};
+	durable_calls = 0;
+	s.sink.answer = -EIO;
+	for (unsigned i = 0; i < 3 * BATCH_EVENTS_MAX; i++) {
+		submit_marked(&s, &one);
+		submit_marked(&s, &two);
+	}
+	while (s.sink.commits < 2)
+		turn_for(&s, 1);
+	ck_assert_uint_eq(durable_calls, 0);
+	ck_assert_uint_eq(one.durable.seq, 0);
+	ck_assert_uint_gt(one.inflight, 0);
+	s.sink.answer = 0;
+	turn_until_idle(&s);
+	ck_assert_uint_eq(one.durable.seq, s.sequence - 1);
+	ck_assert_uint_eq(two.durable.seq, s.sequence);
+	ck_assert_uint_eq(two.durable.session, 7);
+	ck_assert_uint_eq(one.inflight + two.inflight, 0);
+	/* Also without an event, after all that was submitted. */
+	submit(&s, 10);
+	pipeline_mark(s.pipeline, &one, (struct pipeline_mark){.session = 8, .seq = s.sequence});
+	ck_assert_uint_eq(one.durable.session, 7);
+	turn_until_idle(&s);
+	ck_assert_uint_eq(one.durable.session, 8);
+	ck_assert_uint_eq(one.durable.seq, s.sequence);
+	end(&s);
+}
+END_TEST
+
+START_TEST(a_given_up_group_makes_nothing_durable)
+{
+	struct pipeline_account account;
+	struct setup s;
+
+	begin_with(&s, 0, on_durable);
+	account = (struct pipeline_account){.owner = &s};
+	s.sink.answer = -EPIPE;
+	submit_marked(&s, &account);
+	for (int i = 0; i < 20000 && !s.fatal; i++)
+		turn_for(&s, 1);
+	ck_assert(pipeline_dead(s.pipeline));
+	ck_assert_uint_eq(account.durable.seq, 0);
+	end(&s);
+}
+END_TEST
+
+START_TEST(the_window_closes_and_a_stall_opens_it)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	s.sink.hold = true;
+	ck_assert(pipeline_window_open(s.pipeline));
+	while (pipeline_window_open(s.pipeline))
+		submit(&s, 100);
+	ck_assert_uint_lt(pipeline_share_max(s.pipeline), PIPELINE_INFLIGHT_DEFAULT / 8);
+	turn_for(&s, 2 * PIPELINE_STALL_MS); /* nothing is committed in this time */
+	ck_assert(pipeline_window_open(s.pipeline));
+	s.sink.hold = false;
+	turn_until_idle(&s);
+	ck_assert(pipeline_window_open(s.pipeline));
+	ck_assert_uint_eq(pipeline_share_max(s.pipeline), PIPELINE_INFLIGHT_DEFAULT / 8);
 	end(&s);
 }
 END_TEST
@@ -447,6 +579,10 @@ int main(void)
 	tcase_add_test(tc, what_waits_behind_a_slow_sink_fills_batches);
 	tcase_add_test(tc, nobody_reads_any_more);
 	tcase_add_test(tc, what_is_in_flight_is_bounded);
+	tcase_add_test(tc, a_line_counts_with_its_real_length);
+	tcase_add_test(tc, a_mark_is_durable_with_the_commit_and_not_before);
+	tcase_add_test(tc, a_given_up_group_makes_nothing_durable);
+	tcase_add_test(tc, the_window_closes_and_a_stall_opens_it);
 	tcase_add_test(tc, deferred_comes_after_the_commit);
 	tcase_add_test(tc, a_new_signer_signs_from_the_next_event_on);
 	tcase_add_test(tc, a_batch_gives_memory_and_gives_it_back);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/cell/fair.h"
+
+#include "common/util.h"
+
+static void append(struct fair_list *l, struct fair_flow *f)
+{
+	f->list = l;
+	f->next = NULL;
+	f->prev = l->last;
+	if (l->last)
+		l->last->next = f;
+	else
+		l->first = f;
+	l->last = f;
+}
+
+static void take_out(struct fair_flow *f)
+{
+	struct fair_list *l = f->list;
+
+	if (f->prev)
+		f->prev->next = f->next;
+	else
+		l->first = f->next;
+	if (f->next)
+		f->next->prev = f->prev;
+	else
+		l->last = f->prev;
+	f->next = f->prev = NULL;
+	f->list = NULL;
+}
+
+void fair_add(struct fair_queue *q, struct fair_flow *f, bool quiet)
+{
+	if (!f->list)
+		append(quiet ? &q->quiet : &q->backlog, f);
+}
+
+void fair_remove(struct fair_queue *q, struct fair_flow *f)
+{
+	(void)q;
+	if (f->list)
+		take_out(f);
+	/* A debt stays, or a cell could shed it by pausing. */
+	f->deficit = MIN(f->deficit, INT64_C(0));
+}
+
+struct fair_flow *fair_turn(struct fair_queue *q)
+{
+	struct fair_flow *f;
+
+	while ((f = q->backlog.first) && f->deficit <= 0) {
+		f->deficit += FAIR_QUANTUM;
+		if (f->deficit > 0)
+			break;
+		/* It pays off its debt: this turn is not its own. */
+		take_out(f);
+		append(&q->backlog, f);
+	}
+	return f;
+}
+
+void fair_served(struct fair_queue *q, struct fair_flow *f, size_t bytes, bool more)
+{
+	const bool was_quiet = f->list == &q->quiet;
+
+	f->deficit -= (int64_t)bytes;
+	if (!more) {
+		fair_remove(q, f);
+		return;
+	}
+	if (f->list && (was_quiet || f->deficit <= 0)) {
+		take_out(f);
+		append(&q->backlog, f);
+	}
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the receiver remembers of an agent's numbering (delivery.md section 2): for the newest two
+ * sessions of a cell, which number comes next, and up to which number everything is durable. It
+ * outlives connections, and can be loaded from the log after a restart. Pure.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "common/wire.h"
+
+#define SESSIONS_KEPT 2u
+
+struct session {
+	char name[WIRE_SESSION_SIZE + 1]; /* hex digits */
+	uint64_t id;			  /* of this process, from 1; 0: the place is empty */
+	uint64_t next;			  /* the number that is expected, from 1 */
+	uint64_t settled;		  /* every number up to it is durable; below next */
+};
+
+struct sessions {
+	struct session kept[SESSIONS_KEPT];
+	uint64_t last_id;
+};
+
+/* By its exact name. NULL: not known. */
+struct session *sessions_find(struct sessions *s, struct wire_text name);
+struct session *sessions_find_id(struct sessions *s, uint64_t id);
+/* The newest; NULL: none. */
+const struct session *sessions_newest(const struct sessions *s);
+
+/*
+ * A new session, which is not known yet. It takes the place of the oldest, whose pointer is the new
+ * one's then. name has WIRE_SESSION_SIZE bytes (wire_decode() checked them).
+ */
+struct session *sessions_add(struct sessions *s, struct wire_text name, uint64_t next);
+
+/* From the log: all below next is durable. A known session only ever moves forward. */
+void sessions_load(struct sessions *s, struct wire_text name, uint64_t next);
