@@ -599,7 +599,11 @@ bool pipeline_idle(const struct pipeline *p)
 /* What the line has beside the event: '\n', and the envelope, which is this long at most. */
 static size_t line_overhead(const struct signer *signer)
 {
-	return signer_tree(signer) || signer_algorithm(signer) == SIGN_OFF ? 1 : 408 + strlen(signer_kid(signer));
+	const enum sign_algorithm algorithm = signer_algorithm(signer);
+
+	if (algorithm == SIGN_OFF || sign_algorithm_has_tree(algorithm))
+		return 1;
+	return 408 + strlen(signer_kid(signer));
 }
 
 int pipeline_set_signer(struct pipeline *p, struct signer *signer)
