@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""What the agent's loop asks of the kernel while a workload attacks it: no other process's memory,
+none of the files of /proc that take a process's locks, and no system call beside its own list."""
+
+import os
+import re
+import unittest
+
+from vm import Receiver, Vm, main, test_program
+
+POLICY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "seccomp",
+                      "agent.policy")
+
+# fs/proc: these take neither mmap_lock nor cred_guard_mutex, and read no memory of the process.
+PROC_FILES = re.compile(r"""
+    /proc(/(\d+|self|thread-self))?
+    | /proc/(\d+|self)(/task/\d+)?/(stat|status|comm|exe|cwd|cgroup|ns/pid|ns/net|fd|fd/\d+)
+    | /proc/(self/)?net/(tcp|tcp6|udp|udp6)
+    | /proc/(stat|uptime|loadavg)
+    | /proc/sys/.*
+""", re.VERBOSE)
+# They name a file of /proc by a path.
+BY_PATH = re.compile(r'(open|openat|openat2|readlink|readlinkat|stat|lstat|newfstatat|access)\(')
+
+SCRIPT = """
+mkdir /tmp/watched
+cellos-telemetry --heartbeat 300 --inotify /tmp/watched || exit 10
+agent=$(cat /run/cellos-telemetry/agent.pid)
+strace -o /tmp/trace -s 256 -p $agent 2> /tmp/attached &
+tracer=$!
+until grep -q attached /tmp/attached; do sleep 0.1; done
+cellos-workload-exec --init -- attack default $agent > /dev/null
+for i in 1 2 3 4 5; do touch /tmp/watched/$i; sh -c 'exec /bin/true'; nc 127.0.0.1 42$i < /dev/null; done
+cellos-workload-exec --share-pidns -- sh -c 'chroot /; hostname x' 2> /dev/null
+sleep 1
+kill -INT $tracer
+wait $tracer
+kill -TERM $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
+vm put /tmp/trace
+"""
+
+
+class LoopCalls(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        with Receiver("--keepalive", "0") as receiver:
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=[
+                "/usr/bin/strace", test_program("attack")]).run(300).check()
+            receiver.finish()
+        cls.lines = cls.result.files["/tmp/trace"].decode(errors="replace").splitlines()
+
+    def test_it_was_watched(self):
+        calls = {line.split("(")[0] for line in self.lines}
+        self.assertGreater(len(self.lines), 1000)
+        for call in ("epoll_pwait", "ioctl", "readlink", "open", "read"):
+            self.assertIn(call, calls)
+
+    def test_system_calls_are_of_its_list(self):
+        with open(POLICY, encoding="utf-8") as f:
+            allowed = {call for line in f if line.startswith("allow ")
+                       for call in line.split()[1].split(",")}
+        self.assertNotIn("process_vm_readv", allowed)
+        self.assertNotIn("ptrace", allowed)
+        made = {m.group(1) for m in (re.match(r"(\w+)\(", line) for line in self.lines) if m}
+        print("system calls:", " ".join(sorted(made)), flush=True)
+        self.assertEqual(made - allowed, set())
+
+    def test_files_of_proc_take_no_locks(self):
+        paths = {path for line in self.lines if BY_PATH.match(line)
+                 for path in re.findall(r'"(/proc[^"]*)"', line)[:1]}
+        # Relative to a descriptor of /proc.
+        paths |= {"/proc/" + path for line in self.lines if BY_PATH.match(line)
+                  for path in re.findall(r'\(\d+, "(\d+[^"]*)"', line)[:1]}
+        kinds = {re.sub(r"\d+", "N", path) for path in paths}
+        print("files:", " ".join(sorted(kinds)), flush=True)
+        self.assertEqual({path for path in paths if not PROC_FILES.fullmatch(path)}, set())
+        for wanted in ("/proc/N/status", "/proc/N/comm", "/proc/N/exe"):
+            self.assertIn(wanted, kinds)
+
+
+if __name__ == "__main__":
+    main()
