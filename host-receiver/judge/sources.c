@@ -7,6 +7,7 @@
 
 #include "common/util.h"
 #include "host-receiver/evidence/segment.h"
+#include "host-receiver/judge/walker.h"
 
 static int fail(char *why, int r, const char *fmt, ...) _printf_(3, 4);
 
@@ -129,69 +130,9 @@ uint64_t sources_bytes(const struct sources *sources)
 
 /* ---- first lines ---- */
 
-/* Reads lines one after the other, without threads. */
-struct walker {
-	struct keyring *ring; /* empty: nothing is verified here */
-	struct facts_reader *reader;
-	struct input *input;
-	struct facts_arena arena;
-	char memory[FACTS_LINE_MAX + FACTS_ARENA_SPARE];
-};
-
-static void walker_free(struct walker *walker)
-{
-	if (!walker)
-		return;
-	input_close(walker->input);
-	facts_reader_free(walker->reader);
-	keyring_free(walker->ring);
-	free(walker);
-}
-
-static struct walker *walker_new(void)
-{
-	struct walker *walker = malloc(sizeof(*walker));
-
-	if (!walker)
-		return NULL;
-	*walker = (struct walker){.ring = keyring_new()};
-	if (walker->ring)
-		walker->reader = facts_reader_new(walker->ring);
-	if (!walker->reader) {
-		walker_free(walker);
-		return NULL;
-	}
-	return walker;
-}
-
-static int walker_open(struct walker *walker, const char *path, char *why)
-{
-	char reason[INPUT_WHY_MAX];
-	int r;
-
-	input_close(walker->input);
-	walker->input = NULL;
-	r = input_open(path, &walker->input, reason);
-	return r < 0 ? fail(why, r, "%s: %s", path, reason) : 0;
-}
-
-/* Returns 1 and the next line's facts, 0 at the end. */
-static int walker_next(struct walker *walker, const char *path, struct line_facts *ret, char *why)
-{
-	char reason[INPUT_WHY_MAX];
-	struct input_line line;
-	int r = input_next(walker->input, &line, reason);
-
-	if (r <= 0)
-		return r < 0 ? fail(why, r, "%s: %s", path, reason) : 0;
-	walker->arena =
-		(struct facts_arena){.data = walker->memory, .size = sizeof(walker->memory)};
-	r = facts_read(walker->reader, line.data, line.len, &walker->arena, ret);
-	return r < 0 ? no_memory(why) : 1;
-}
-
 static int look_at(struct walker *walker, struct source *source, char *why)
 {
+	struct input_line line;
 	struct line_facts facts;
 	int r;
 
@@ -199,7 +140,7 @@ static int look_at(struct walker *walker, struct source *source, char *why)
 		return 0;
 	r = walker_open(walker, source->path, why);
 	if (r == 0)
-		r = walker_next(walker, source->path, &facts, why);
+		r = walker_next(walker, &line, &facts, why);
 	if (r <= 0)
 		return r;
 	if (facts.class == CLASS_SEGMENT && facts.note.origin.len > 0) {
@@ -224,7 +165,7 @@ static int compare(const void *a, const void *b)
 
 int sources_order(struct sources *sources, char why[SOURCES_WHY_MAX])
 {
-	struct walker *walker = walker_new();
+	struct walker *walker = walker_new(NULL);
 	size_t previous = 0;
 	int r = walker ? 0 : no_memory(why);
 
@@ -282,11 +223,12 @@ static size_t find_source(const struct earlier *e, const char *origin, uint64_t 
 static int next_of_source(struct earlier *e, struct tree_hash *ret)
 {
 	char why[SOURCES_WHY_MAX];
+	struct input_line line;
 	struct line_facts facts;
 	int r;
 
 	for (;;) {
-		r = walker_next(e->walker, e->sources->list[e->source].path, &facts, why);
+		r = walker_next(e->walker, &line, &facts, why);
 		if (r <= 0)
 			return r;
 		if (facts.class == CLASS_SEGMENT || facts.class == CLASS_CHECKPOINT)
@@ -300,10 +242,11 @@ static int next_of_source(struct earlier *e, struct tree_hash *ret)
 static int open_source(struct earlier *e, size_t source, struct line_facts *ret)
 {
 	char why[SOURCES_WHY_MAX];
+	struct input_line line;
 	int r = walker_open(e->walker, e->sources->list[source].path, why);
 
 	if (r == 0)
-		r = walker_next(e->walker, e->sources->list[source].path, ret, why);
+		r = walker_next(e->walker, &line, ret, why);
 	e->source = source;
 	e->index = e->sources->list[source].first_index;
 	return r;
@@ -360,7 +303,7 @@ struct tree_earlier *sources_earlier_new(const struct sources *sources)
 	if (!e)
 		return NULL;
 	e->sources = sources;
-	e->walker = walker_new();
+	e->walker = walker_new(NULL);
 	e->hasher = tree_hasher_new();
 	e->face = (struct tree_earlier){.data = e, .seek = earlier_seek, .next = earlier_next};
 	if (!e->walker || !e->hasher) {

@@ -7,6 +7,8 @@
 
 int cmd_receive(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_checkpoint(int argc, char **argv);
+int cmd_prove(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_cell(int argc, char **argv);
 int cmd_status(int argc, char **argv);
