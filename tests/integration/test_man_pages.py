@@ -16,7 +16,8 @@ LAUNCHER = os.environ.get("CELLOS_WORKLOAD_EXEC")
 # describe a cell are in RECEIVE.
 SECTIONS = {"receive": "RECEIVE", "serve": "SERVE", "cell": "CELL, STATUS",
             "status": "CELL, STATUS", "tail": "TAIL", "check-config": "CHECK-CONFIG, DUMP-CONFIG",
-            "dump-config": "CHECK-CONFIG, DUMP-CONFIG"}
+            "dump-config": "CHECK-CONFIG, DUMP-CONFIG",
+            "checkpoint": "CHECKPOINT, PROVE", "prove": "CHECKPOINT, PROVE"}
 
 
 def options_of_help(*command):
