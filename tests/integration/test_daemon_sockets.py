@@ -15,7 +15,7 @@ import time
 from daemon import Daemon
 from oracle import named
 from receiver import HASH, closed_by_host, cpu_seconds, no_more_descriptors, spawned
-from runner import PATIENCE, main
+from runner import PATIENCE, main, until
 
 
 def add(d, cell, base, *options, want=0):
