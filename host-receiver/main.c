@@ -18,6 +18,7 @@ static const struct verb {
 	{"serve", cmd_serve, "the daemon: many cells, one evidence log"},
 	{"cell", cmd_cell, "add, remove, list or show the daemon's cells"},
 	{"status", cmd_status, "what the daemon does, and each of its cells"},
+	{"log", cmd_log, "acknowledge an alarm of the evidence log, plan a new log"},
 	{"tail", cmd_tail, "print the evidence log for people, live"},
 	{"check-config", cmd_check_config,
 	 "check the daemon's configuration; all errors, file:line"},

@@ -40,6 +40,7 @@ struct client {
 	uv_write_t write;
 	uv_shutdown_t shutdown;
 	unsigned open_handles;
+	uid_t uid;
 	bool closing, answered, written, ended;
 	struct control_reply *reply; /* of an answer that comes later */
 	char *answer;		     /* owned */
@@ -264,6 +265,11 @@ static bool has_place(const struct control_server *server, const struct ucred *p
 	return server->n_clients < CONTROL_CLIENTS_MAX - (peer->uid == 0 ? 0 : CONTROL_FOR_ROOT);
 }
 
+uid_t control_peer_uid(const struct control_server *server)
+{
+	return server->asking->uid;
+}
+
 /* Takes fd. */
 static void accept_client(struct control_server *server, int fd)
 {
@@ -277,6 +283,7 @@ static void accept_client(struct control_server *server, int fd)
 		return;
 	}
 	c->server = server;
+	c->uid = peer.uid;
 	uv_pipe_init(server->loop, &c->pipe, 0);
 	uv_timer_init(server->loop, &c->stall);
 	c->open_handles = 2;

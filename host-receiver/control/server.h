@@ -44,6 +44,8 @@ int control_server_new(uv_loop_t *loop, const struct control_server_options *opt
  * NULL: no memory. Good until it is answered, whatever becomes of the client or the server.
  */
 struct control_reply *control_defer(struct control_server *server);
+/* Within handle(): the client's uid, from the kernel. */
+uid_t control_peer_uid(const struct control_server *server);
 /* Takes both. answer NULL: no memory. */
 void control_answer(struct control_reply *reply, json_t *answer);
 

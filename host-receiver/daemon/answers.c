@@ -215,15 +215,31 @@ static json_t *answer_forward_rewind(struct daemon *d, const json_t *request)
 	return json_pack("{s:b}", "ok", 1);
 }
 
+static json_t *answer_acknowledge(struct daemon *d, const json_t *request)
+{
+	int r = daemon_acknowledge_alarm(d, control_peer_uid(d->control));
+
+	(void)request;
+	if (r == -ENOENT)
+		return control_refusal(EXIT_FAILURE, "no alarm stands");
+	if (r < 0)
+		return control_refusal(EXIT_FAILURE, "cannot remove the alarm: %s", strerror(-r));
+	return json_pack("{s:b}", "ok", 1);
+}
+
 json_t *daemon_answer(void *ctx, const json_t *request)
 {
 	static const struct {
 		const char *verb;
 		json_t *(*answer)(struct daemon *d, const json_t *request);
 	} verbs[] = {
-		{"add", daemon_add_cell},  {"remove", daemon_remove_cell},
-		{"list", answer_list},	   {"show", answer_show},
-		{"status", answer_status}, {"forward_rewind", answer_forward_rewind},
+		{"add", daemon_add_cell},
+		{"remove", daemon_remove_cell},
+		{"list", answer_list},
+		{"show", answer_show},
+		{"status", answer_status},
+		{"forward_rewind", answer_forward_rewind},
+		{"acknowledge", answer_acknowledge},
 	};
 	const char *verb = json_string_value(json_object_get(request, "verb"));
 
@@ -231,5 +247,6 @@ json_t *daemon_answer(void *ctx, const json_t *request)
 		if (strcmp(verbs[i].verb, verb) == 0)
 			return verbs[i].answer(ctx, request);
 	return control_refusal(EX_USAGE,
-			       "verb: expected add, remove, list, show, status or forward_rewind");
+			       "verb: expected add, remove, list, show, status, acknowledge or "
+			       "forward_rewind");
 }

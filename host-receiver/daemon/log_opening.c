@@ -33,8 +33,11 @@ static void raise_alarm(struct daemon *d, const char *text)
 {
 	int r;
 
-	snprintf(d->alarm, sizeof(d->alarm), "%s", text);
-	r = durable_write(d->state_dir_fd, ALARM_FILE, text, strlen(text), 0600);
+	const size_t used = strlen(d->alarm);
+
+	/* A second one does not hide the first. */
+	snprintf(d->alarm + used, sizeof(d->alarm) - used, "%s%s", used ? "; " : "", text);
+	r = durable_write(d->state_dir_fd, ALARM_FILE, d->alarm, strlen(d->alarm), 0600);
 	if (r < 0)
 		log_error("msg=\"cannot keep the alarm over a restart\" why=\"%s\"", strerror(-r));
 }
@@ -112,15 +115,32 @@ static void report_begun(struct daemon *d)
 	raise_alarm(d, text);
 }
 
+/* What `log new` has left: the next log is a new one, and nobody needs to be alarmed. */
+static bool take_plan(struct daemon *d)
+{
+	char reason[DAEMON_ALARM_MAX];
+	_cleanup_close_ int fd = openat(d->state_dir_fd, DAEMON_PLAN_FILE,
+					O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, reason, sizeof(reason) - 1);
+
+	if (n < 0)
+		return false;
+	reason[n] = '\0';
+	log_notice("msg=\"a new log was asked for\" why=\"%s\"", reason);
+	return durable_remove(d->state_dir_fd, DAEMON_PLAN_FILE) == 0;
+}
+
 static int decide(struct daemon *d, struct signer *signer, struct recover_point *points)
 {
 	const enum evidence_sync sync = (enum evidence_sync)d->config.sync;
 	char prefix[LOG_PREFIX_MAX + 1], hostname[256] = "localhost", why[EVIDENCE_WHY_MAX];
+	bool planned;
 	int r;
 
 	gethostname(hostname, sizeof(hostname) - 1);
 	log_origin_prefix(d->config.evidence_origin, hostname, prefix);
-	r = log_start_decide(d->log, signer, prefix, sync, points, false, &d->log_start, why);
+	planned = take_plan(d);
+	r = log_start_decide(d->log, signer, prefix, sync, points, planned, &d->log_start, why);
 	if (r < 0) {
 		log_error("msg=\"cannot begin the evidence log\" dir=%s why=\"%s\"",
 			  d->config.evidence_dir, why);
@@ -153,6 +173,18 @@ int daemon_open_log(struct daemon *d, struct signer *signer)
 	return decide(d, signer, points);
 }
 
+static void on_lost(void *ctx, uint64_t segment, const char *reason)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "segment %" PRIu64 " was %s while it was written", segment,
+		 reason);
+	log_error("msg=\"evidence was changed by somebody else; it goes on in a new segment\" "
+		  "segment=%" PRIu64 " reason=%s",
+		  segment, reason);
+	raise_alarm(ctx, text);
+}
+
 int daemon_start_log_stream(struct daemon *d)
 {
 	const struct log_stream_options options = {
@@ -160,6 +192,8 @@ int daemon_start_log_stream(struct daemon *d)
 		.log = d->log,
 		.hostname = d->host.hostname,
 		.boot_id = d->host.boot_id,
+		.on_lost = on_lost,
+		.ctx = d,
 	};
 
 	d->log_stream = log_stream_new(&options, &d->log_start);

@@ -11,6 +11,8 @@ struct log_stream {
 	struct pipeline *pipeline;
 	struct evidence_log *log;
 	const char *hostname, *boot_id;
+	void (*on_lost)(void *ctx, uint64_t segment, const char *reason);
+	void *ctx;
 	struct stream_identity *identity; /* owned */
 	char origin[NOTE_ORIGIN_MAX + 1];
 	uint64_t sequence;
@@ -191,6 +193,8 @@ static void write_lost(struct log_stream *s, const struct evidence_notice *notic
 	event_add_uint(e, EVENT_KEY_SEGMENT, notice->segment);
 	event_add_text(e, EVENT_KEY_REASON, wire_text(notice->reason));
 	log_stream_submit(s, e);
+	if (s->on_lost)
+		s->on_lost(s->ctx, notice->segment, notice->reason);
 }
 
 void log_stream_progress(struct log_stream *s)
@@ -291,6 +295,8 @@ struct log_stream *log_stream_new(const struct log_stream_options *o, const stru
 	s->log = o->log;
 	s->hostname = o->hostname;
 	s->boot_id = o->boot_id;
+	s->on_lost = o->on_lost;
+	s->ctx = o->ctx;
 	s->sequence = start->sequence;
 	memcpy(s->origin, start->origin, sizeof(s->origin));
 	if (start->reason == LOG_RESUMED)

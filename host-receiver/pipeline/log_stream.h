@@ -17,6 +17,9 @@ struct log_stream_options {
 	struct pipeline *pipeline;	/* borrowed until log_stream_free() */
 	struct evidence_log *log;	/* borrowed; NULL: `receive` has none */
 	const char *hostname, *boot_id; /* borrowed */
+	/* Optional: somebody else has changed a segment. reason is static. */
+	void (*on_lost)(void *ctx, uint64_t segment, const char *reason);
+	void *ctx;
 };
 
 /* Writes `opened` or `resumed`, as start says. NULL: no memory. */

@@ -12,6 +12,7 @@ int cmd_prove(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_cell(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_log(int argc, char **argv);
 int cmd_tail(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
 int cmd_dump_config(int argc, char **argv);

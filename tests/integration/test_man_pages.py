@@ -15,7 +15,7 @@ LAUNCHER = os.environ.get("CELLOS_WORKLOAD_EXEC")
 # In the receiver's page each verb has its options in the section of this name; the options that
 # describe a cell are in RECEIVE.
 SECTIONS = {"receive": "RECEIVE", "serve": "SERVE", "cell": "CELL, STATUS",
-            "status": "CELL, STATUS", "tail": "TAIL", "check-config": "CHECK-CONFIG, DUMP-CONFIG",
+            "status": "CELL, STATUS", "tail": "TAIL", "log": "LOG", "check-config": "CHECK-CONFIG, DUMP-CONFIG",
             "dump-config": "CHECK-CONFIG, DUMP-CONFIG",
             "checkpoint": "CHECKPOINT, PROVE", "prove": "CHECKPOINT, PROVE"}
 

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * log: what an operator says about the evidence log. acknowledge asks the daemon; new leaves a word
+ * for its next start.
+ */
+#include <fcntl.h>
+#include <sysexits.h>
+
+#include "common/options.h"
+#include "common/util.h"
+#include "host-receiver/config/config.h"
+#include "host-receiver/control/client.h"
+#include "host-receiver/daemon/daemon.h"
+#include "host-receiver/evidence/durable.h"
+#include "host-receiver/verbs/verbs.h"
+
+#define REASON_MAX 200u
+
+struct log_options {
+	const char *socket_path, *config_path, *reason;
+};
+
+static const char before[] =
+	"Usage: cellos-host-telemetry log acknowledge [--config FILE]\n"
+	"       cellos-host-telemetry log new --reason TEXT [--config FILE]\n"
+	"acknowledge: the alarm of the evidence log was seen; a signed entry says by whom.\n"
+	"new: the daemon's next start begins a new log without an alarm, for moves and restores.\n";
+static const char after[] =
+	"Exit status: 0; 1 failed, or no alarm stands; 64 usage; 69 the daemon is not reachable;\n"
+	"77 not permitted; 78 configuration.\n";
+
+static const struct option_row rows[] = {
+	{"reason", "TEXT", "new: why, at most 200 bytes",
+	 OPTION_SETS_TEXT(struct log_options, reason)},
+	{"config", "FILE", "of the daemon (default " CONFIG_FILE_DEFAULT ")",
+	 OPTION_SETS_TEXT(struct log_options, config_path)},
+	{"control", "SOCKET", "the daemon's socket, whatever a configuration says",
+	 OPTION_SETS_TEXT(struct log_options, socket_path)},
+	OPTION_ROW_HELP,
+};
+
+static int read_config(const struct log_options *o, struct config *config)
+{
+	struct config_errors errors;
+	const int r = config_read(o->config_path, config, &errors);
+
+	if (r < 0)
+		fputs(errors.text ? errors.text : "no memory\n", stderr);
+	config_errors_free(&errors);
+	return r < 0 ? EX_CONFIG : EX_OK;
+}
+
+static int acknowledge(const struct log_options *o, const struct config *config)
+{
+	json_t *request = json_pack("{s:s}", "verb", "acknowledge"), *answer = NULL;
+	int status = control_ask("log", o->socket_path ? o->socket_path : config->control_socket,
+				 request, &answer);
+
+	json_decref(answer);
+	json_decref(request);
+	return status;
+}
+
+static int plan_new(const struct log_options *o, const struct config *config)
+{
+	_cleanup_close_ int fd = open(config->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? -errno : 0;
+
+	if (r == 0)
+		r = durable_write(fd, DAEMON_PLAN_FILE, o->reason, strlen(o->reason), 0600);
+	if (r < 0) {
+		fprintf(stderr, "log: %s/" DAEMON_PLAN_FILE ": %s\n", config->state_dir,
+			strerror(-r));
+		return r == -EACCES || r == -EPERM ? EX_NOPERM : EXIT_FAILURE;
+	}
+	puts("The daemon's next start begins a new log.");
+	return EX_OK;
+}
+
+int cmd_log(int argc, char **argv)
+{
+	struct log_options o = {.config_path = CONFIG_FILE_DEFAULT};
+	const struct option_program program = {
+		.name = "log",
+		.before = before,
+		.after = after,
+		.groups = {{NULL, rows, ARRAY_SIZE(rows), &o}},
+	};
+	struct config config = {0};
+	const char *what = argc > 1 ? argv[1] : "";
+	const bool is_new = strcmp(what, "new") == 0;
+	int at = 1, status = EX_OK;
+
+	if (*what && *what != '-') {
+		argc--;
+		argv++;
+	}
+	at = option_parse(&program, argc, argv, NULL);
+	if (at <= 0)
+		return at < 0 ? EX_USAGE : EX_OK;
+	if (!is_new && strcmp(what, "acknowledge") != 0) {
+		option_usage_error(&program, "expected acknowledge or new");
+		return EX_USAGE;
+	}
+	if (is_new && (!o.reason || !*o.reason || strlen(o.reason) > REASON_MAX)) {
+		option_usage_error(&program, "new: expected --reason TEXT of 1..200 bytes");
+		return EX_USAGE;
+	}
+	if (is_new || !o.socket_path)
+		status = read_config(&o, &config);
+	if (status == EX_OK)
+		status = is_new ? plan_new(&o, &config) : acknowledge(&o, &config);
+	config_free(&config);
+	return status;
+}

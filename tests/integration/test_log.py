@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: MIT
+"""The evidence log as an operator meets it: crashes in each mode, files that somebody else changes,
+retention, logs that were cut back. The oracle recomputes every tree by itself."""
+
+import base64
+import glob
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import oracle
+from daemon import Daemon
+from oracle import named
+from receiver import RECEIVER, spawned, hello
+from runner import main, until
+
+
+class LogDaemon(Daemon):
+    """A daemon that signs in one of the modes."""
+
+    def __init__(self, algorithm="ed25519-log", config="", **more):
+        super().__init__(config, start=False, **more)
+        self.base_config = self.base_config.replace("algorithm = ed25519", f"algorithm = {algorithm}")
+        if algorithm == "hmac-sha256":
+            with open(self.file("k1.hmac"), "w", opener=lambda p, f: os.open(p, f, 0o600)) as f:
+                f.write(base64.urlsafe_b64encode(b"h" * 32).decode())
+            self.base_config = self.base_config.replace("k1.seed", "k1.hmac")
+        if algorithm == "off":
+            self.base_config = self.base_config.split("[signing]")[0] + "[signing]\nalgorithm = off\n"
+        self.algorithm, self.has_tree = algorithm, algorithm.startswith("ed25519")
+        if not self.has_tree:
+            self.keys = None
+        self.configure(config)
+        self.start()
+
+    def verdict(self, *want):
+        args = ["--keys", self.file("keyring.json")] if self.keys else ["--allow-unsigned"]
+        if self.algorithm == "hmac-sha256":
+            with open(self.file("hmac.json"), "w", opener=lambda p, f: os.open(p, f, 0o600)) as f:
+                json.dump({"k1": base64.urlsafe_b64encode(b"h" * 32).decode()}, f)
+            args = ["--hmac-keys", self.file("hmac.json")]
+        run = subprocess.run([RECEIVER, "verify", *args, self.evidence], capture_output=True, text=True)
+        assert run.returncode in want, (run.returncode, run.stdout + run.stderr, self.log()[-2000:])
+        return run.stdout
+
+    def send(self, cell, numbers):
+        """Events of a cell; returns once they are on disk."""
+        with self.connect(cell) as sock:
+            sock.sendall(hello(next_seq=numbers[0]) + b"".join(map(spawned, numbers)))
+            until(lambda: self.count(cell, numbers[-1]), f"number {numbers[-1]} of {cell}")
+
+    def count(self, cell, number):
+        return sum(1 for line in self.entries()
+                   if f'"cellId":"{cell}"'.encode() in line and f'"seq":{number},'.encode() in line)
+
+
+def the_tree_is_what_the_oracle_says():
+    for algorithm in ("ed25519-log", "ed25519"):
+        with LogDaemon(algorithm, "[evidence]\nrotate_size = 64K\norigin = example.org/a\n") as d:
+            d.add("a")
+            d.add("b")
+            for first in (1, 101, 201):
+                d.send("a", range(first, first + 100))
+            d.stop()
+            (log,) = d.logs().values()
+            assert log.origin.startswith("example.org/a/") and not log.tail
+            assert log.size == len(d.entries()) and len(d.segments()) > 1
+            events = d.log_events()
+            assert [e["data"]["sequence"] for e in events] == list(range(1, len(events) + 1))
+            assert events[0]["data"]["streamId"] == log.origin.rsplit("/", 1)[1]
+            assert events[-1]["type"].endswith("log.v1.closed")
+            for stream in d.streams().values():
+                assert stream[0]["data"]["origin"] == log.origin
+            d.verdict(0)
+            # It goes on after a restart, in the same log and the same stream of its own.
+            d.start()
+            d.stop()
+            (again,) = d.logs().values()
+            assert again.size > log.size
+            resumed = d.log_events()[len(events)]
+            assert resumed["type"].endswith("log.v1.resumed")
+            assert resumed["data"]["unclean"] is False and resumed["data"]["abandoned"] is None
+            assert resumed["data"]["lastIndex"] == log.size - 1
+            d.verdict(0)
+
+
+def sender(d, cell, stop):
+    seq = 1
+    while not stop.is_set():
+        try:
+            with d.connect(cell) as sock:
+                while not stop.is_set():
+                    sock.sendall(b"".join(spawned(seq + i) for i in range(16)))
+                    seq += 16
+                    time.sleep(0.005)
+        except OSError:
+            time.sleep(0.01)
+
+
+def killed_in_each_mode():
+    """kill -9 under load: evidence verifies or is open, and nothing that a checkpoint covered is
+    gone."""
+    kills = 6
+    for algorithm, sync in (("ed25519-log", "batch"), ("ed25519", "batch"), ("hmac-sha256", "batch"),
+                            ("off", "batch"), ("ed25519-log", "interval"), ("ed25519-log", "off")):
+        stop = threading.Event()
+        with LogDaemon(algorithm, f"[evidence]\nrotate_size = 256K\nsync = {sync}\n") as d:
+            for i in range(8):
+                d.add(f"c{i}")
+            senders = [threading.Thread(target=sender, args=(d, f"c{i}", stop)) for i in range(8)]
+            for thread in senders:
+                thread.start()
+            covered = set()
+            try:
+                for i in range(kills):
+                    time.sleep(random.uniform(0.02, 0.3))
+                    d.kill()
+                    if d.has_tree:
+                        logs = d.logs()
+                        assert len(logs) == 1, list(logs)
+                        for log in logs.values():
+                            covered |= set(log.entries)
+                    d.start()
+            finally:
+                stop.set()
+                for thread in senders:
+                    thread.join()
+            d.stop()
+            d.verdict(0, 4)
+            if d.has_tree:
+                (log,) = d.logs().values()
+                assert covered <= set(log.entries), "what a checkpoint covered is gone"
+                assert not log.tail
+                resumed = named(d.log_events(), "log.v1.resumed")
+                assert len(resumed) == kills and all(e["data"]["unclean"] for e in resumed)
+            assert "alarm" not in d.log(), d.log()
+            print(f"{algorithm}, sync {sync}: {len(d.entries())} entries, "
+                  f"{len(glob.glob(d.evidence + '/*.torn'))} torn ends")
+
+
+def what_no_checkpoint_covers_is_moved_aside():
+    with LogDaemon() as d:
+        d.add("a")
+        d.send("a", range(1, 10))
+        d.kill()
+        last = d.segments()[-1]
+        size = os.path.getsize(last)
+        lines = d.entries()
+        with open(last, "ab") as f:
+            f.write(lines[0] + lines[1] + b'{"torn')
+        d.start()
+        d.stop()
+        (torn,) = glob.glob(d.evidence + "/*.torn")
+        assert torn.endswith(f".{size}.torn")
+        with open(torn, "rb") as f:
+            assert f.read() == lines[0] + lines[1] + b'{"torn'
+        (resumed,) = named(d.log_events(), "log.v1.resumed")
+        assert resumed["data"]["unclean"] is True and resumed["data"]["cutLines"] == 3
+        assert resumed["data"]["cutBytes"] == os.path.getsize(torn)
+        d.logs()
+        d.verdict(0, 4)
+
+
+def a_signature_that_was_never_written_is_abandoned():
+    with LogDaemon() as d:
+        d.add("a")
+        d.kill()
+        # As if it had been killed between the signature and the write.
+        lines = d.raw_lines()
+        assert b"log_checkpoint" in lines[-1]
+        keep = max(i for i, line in enumerate(lines[:-1]) if b"log_checkpoint.v1" in line) + 1
+        with open(d.segments()[-1], "rb+") as f:
+            f.truncate(sum(map(len, lines[:keep])))
+        cut = json.loads(lines[-1])["data"]
+        d.start()
+        d.stop()
+        (resumed,) = named(d.log_events(), "log.v1.resumed")
+        assert resumed["data"]["abandoned"]["size"] == cut["size"]
+        assert resumed["data"]["abandoned"]["root"] == cut["checkpoint"].split("\n")[2]
+        assert len(d.logs()) == 1 and "alarm" not in d.log()
+
+
+def a_log_that_was_set_back_is_a_new_log():
+    """Rolled back, emptied, changed, or without the signer's state: a new log, an alarm."""
+    def roll_back(d, copy):
+        shutil.rmtree(d.evidence)
+        shutil.copytree(copy, d.evidence)
+
+    def empty(d, copy):
+        for path in d.segments():
+            os.unlink(path)
+
+    def change(d, copy):
+        with open(d.segments()[-1], "r+b") as f:
+            at = f.read().rfind(b'"guestPid":7')
+            f.seek(at + 11)
+            f.write(b"8")
+
+    def forget(d, copy):
+        shutil.rmtree(d.file("state/signer"))
+
+    for attack, reason in ((roll_back, "log_shorter_than_signed"), (empty, "log_shorter_than_signed"),
+                           (change, "damaged"), (forget, "state_lost")):
+        with LogDaemon() as d:
+            d.add("a")
+            d.stop()
+            copy = d.file("copy")
+            shutil.copytree(d.evidence, copy)
+            d.start()
+            d.send("a", range(1, 30))
+            d.kill()
+            old = None if attack is change else list(d.logs().values())[-1]
+            attack(d, copy)
+            before = len(d.segments())
+            d.start()
+            assert 'msg="a new log begins"' in d.log() and reason in d.log(), d.log()
+            opened = until(lambda: [e for e in d.log_events() if e["data"].get("reason") == reason],
+                           "the new log's first entry")[0]
+            assert opened["type"].endswith("log.v1.opened"), opened
+            if old:
+                assert opened["data"]["previousOrigin"] == old.origin
+                assert opened["data"]["previousSize"] == old.size
+            # The alarm stands over a restart, until somebody says that he has seen it.
+            d.stop()
+            d.start()
+            assert d.log().count("an alarm stands") == 1
+            assert reason in d.ask({"verb": "status"})["alarm"]
+            d.run("log", "acknowledge")
+            assert d.ask({"verb": "status"})["alarm"] is None
+            d.stop()
+            (acknowledged,) = named(d.log_events(), "log.v1.acknowledged")
+            assert reason in acknowledged["data"]["what"]
+            assert acknowledged["data"]["byUid"] == os.getuid()
+            d.start()
+            d.stop()
+            assert d.log().count("an alarm stands") == 1
+            assert len(d.segments()) > before
+
+
+def files_that_somebody_changes():
+    """Under the running daemon: noticed at the next commit, and evidence goes on in a new
+    segment."""
+    def unlink(path):
+        os.unlink(path)
+        return "unlinked"
+
+    def truncate(path):
+        os.truncate(path, 100)
+        return "truncated"
+
+    def copytruncate(path):
+        shutil.copyfile(path, path + ".copy")
+        os.truncate(path, 0)
+        return "truncated"
+
+    def replace(path):
+        shutil.copyfile(path, path + ".new")
+        os.rename(path + ".new", path)
+        return ("unlinked", "replaced")
+
+    def rename(path):
+        os.rename(path, path + ".old")
+        return "renamed"
+
+    def grow(path):
+        with open(path, "rb") as f:
+            line = f.readlines()[1]
+        with open(path, "ab") as f:
+            f.write(line)
+        return "grown"
+
+    for change in (unlink, truncate, copytruncate, replace, rename, grow):
+        with LogDaemon() as d:
+            d.add("a")
+            d.send("a", range(1, 5))
+            path = d.segments()[-1]
+            want = change(path)
+            d.send("a", range(5, 9))
+            until(lambda: named(d.log_events(), "log.v1.segment_lost"), "the lost segment's entry")
+            (lost,) = named(d.log_events(), "log.v1.segment_lost")
+            assert lost["data"]["reason"] in want, (lost, want)
+            assert f"{lost['data']['segment']:020}" in path
+            d.stop()
+            # What was written later verifies by itself.
+            logs = oracle.tree_oracle.check(
+                [line for p in d.segments() if p > path for line in open(p, "rb")], d.keys)
+            (log,) = logs.values()
+            assert log.size > 0 and not log.tail
+    # A hard link is somebody's backup, no loss.
+    with LogDaemon() as d:
+        d.add("a")
+        os.link(d.segments()[-1], d.file("backup"))
+        os.chmod(d.segments()[-1], 0o600)
+        d.send("a", range(1, 5))
+        d.stop()
+        assert not named(d.log_events(), "log.v1.segment_lost")
+        d.verdict(0)
+
+
+def retention_says_what_it_deletes():
+    with LogDaemon(config="[evidence]\nrotate_size = 64K\nretain_size = 256K\n") as d:
+        d.add("a")
+        for first in range(1, 1601, 100):
+            d.send("a", range(first, first + 100))
+        d.stop()
+        (log,) = d.logs().values()
+        assert log.first > 0
+        pruned = named(d.log_events(), "log.v1.pruned")
+        assert pruned and log.first in [e["data"]["firstIndex"] for e in pruned]
+        assert all(e["data"]["origin"] == log.origin for e in pruned)
+        assert sum(map(os.path.getsize, d.segments())) < 512 << 10
+        d.verdict(0)
+
+
+def a_mode_that_changes():
+    """Between modes with a tree the log goes on; without a tree it is closed and a new one
+    begins."""
+    with LogDaemon("ed25519") as d:
+        d.add("a")
+        d.send("a", range(1, 5))
+        for algorithm, logs in (("ed25519-log", 1), ("off", 1), ("ed25519-log", 2)):
+            before = d.log().count("configuration applied")
+            signing = "algorithm = off\n" if algorithm == "off" else \
+                f"algorithm = {algorithm}\nkid = k1\nkey_file = {d.file('k1.seed')}\n"
+            d.base_config = d.base_config.split("[signing]\n")[0] + "[signing]\n" + signing
+            d.configure("")
+            d.process.send_signal(signal.SIGHUP)
+            d.wait_log("configuration applied", before + 1)
+            cell = f"{algorithm}-{logs}"
+            d.add(cell)
+        d.stop()
+        assert "alarm" not in d.log()
+        events = [json.loads(line) for line in d.raw_lines()]
+        events = [e["data"].get("event", e) if e["type"] == oracle.ENVELOPE else e for e in events]
+        changed = [(e["data"]["from"], e["data"]["to"]) for e in named(events, "log.v1.signing_changed")]
+        assert changed == [("ed25519", "ed25519-log"), ("ed25519-log", "off"), ("off", "ed25519-log")]
+        opened = named(events, "log.v1.opened")
+        assert [e["data"]["reason"] for e in opened] == ["new", "signing_changed", "signing_changed"]
+        assert len(named(events, "log.v1.closed")) == 3
+
+
+if __name__ == "__main__":
+    main([the_tree_is_what_the_oracle_says, killed_in_each_mode,
+          what_no_checkpoint_covers_is_moved_aside,
+          a_signature_that_was_never_written_is_abandoned, files_that_somebody_changes,
+          retention_says_what_it_deletes, a_mode_that_changes,
+          a_log_that_was_set_back_is_a_new_log])
