@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -141,9 +142,8 @@ static void send_message(int fd, const void *data, size_t len, int pass)
 }
 
 /* What a launcher does; exits the child at the first thing that goes wrong. */
-static void confine_with(unsigned long flags)
+static void confine_with_table(struct listener_message m, unsigned long flags)
 {
-	struct listener_message m = table();
 	int fd = connect_agent(), listener;
 
 	if (fd < 0 || read_reply(fd) != 0)
@@ -156,6 +156,11 @@ static void confine_with(unsigned long flags)
 		_exit(103);
 	close(listener);
 	close(fd);
+}
+
+static void confine_with(unsigned long flags)
+{
+	confine_with_table(table(), flags);
 }
 
 static void confine_self(void)
@@ -457,41 +462,168 @@ START_TEST(test_pending_places)
 }
 END_TEST
 
+/* Workloads that hold their places until they are released. */
+struct workloads {
+	unsigned n;
+	int hold[2], ready[2];
+	pid_t pids[LISTENER_MAX];
+};
+
+static void workloads_begin(struct workloads *w)
+{
+	w->n = 0;
+	ck_assert(pipe2(w->hold, O_CLOEXEC) == 0 && pipe2(w->ready, O_CLOEXEC) == 0);
+}
+
+static void workloads_add(struct workloads *w, const struct listener_message *m)
+{
+	struct pollfd pfd = {.fd = w->ready[0], .events = POLLIN};
+	const pid_t pid = fork();
+	char byte;
+
+	if (pid == 0) {
+		close(w->hold[1]);
+		confine_with_table(*m, 0);
+		(void)!write(w->ready[1], "", 1);
+		(void)!read(w->hold[0], &byte, 1);
+		_exit(0);
+	}
+	w->pids[w->n++] = pid;
+	while (poll(&pfd, 1, 1) == 0)
+		seccomp_notify_ops.drain(probe, queue, 64);
+	ck_assert_int_eq(read(w->ready[0], &byte, 1), 1);
+}
+
+/* From the first-th on: the others are gone already. */
+static void workloads_end(struct workloads *w, unsigned first)
+{
+	close(w->hold[1]);
+	for (unsigned i = first; i < w->n; i++)
+		ck_assert_int_eq(waitpid(w->pids[i], NULL, 0), w->pids[i]);
+	close(w->hold[0]);
+	close(w->ready[0]);
+	close(w->ready[1]);
+}
+
 /* LISTENER_MAX workloads are served; the next launcher has no place until one of them ends. */
 START_TEST(test_listeners)
 {
-	pid_t pids[LISTENER_MAX];
-	int hold[2], ready[2];
-	char byte;
+	const struct listener_message m = table();
+	struct workloads w;
+	int fd;
 
-	ck_assert(pipe(hold) == 0 && pipe(ready) == 0);
-	for (unsigned i = 0; i < LISTENER_MAX; i++) {
-		pids[i] = fork();
-		if (pids[i] == 0) {
-			close(hold[1]);
-			confine_self();
-			(void)!write(ready[1], "", 1);
-			(void)!read(hold[0], &byte, 1);
-			_exit(0);
-		}
-		for (struct pollfd pfd = {.fd = ready[0], .events = POLLIN}; poll(&pfd, 1, 1) == 0;)
-			seccomp_notify_ops.drain(probe, queue, 64);
-		ck_assert_int_eq(read(ready[0], &byte, 1), 1);
-	}
-	int fd = open_place();
+	workloads_begin(&w);
+	for (unsigned i = 0; i < LISTENER_MAX; i++)
+		workloads_add(&w, &m);
+	fd = open_place();
 	ck_assert_int_eq(read_reply(fd), -EMFILE);
 	close(fd);
-	kill(pids[0], SIGKILL);
-	ck_assert_int_eq(serve_until_exit(pids[0]), 1000 + SIGKILL);
+	kill(w.pids[0], SIGKILL);
+	ck_assert_int_eq(serve_until_exit(w.pids[0]), 1000 + SIGKILL);
 	fd = open_place();
 	ck_assert_int_eq(read_reply(fd), 0);
 	close(fd);
-	close(hold[1]);
-	for (unsigned i = 1; i < LISTENER_MAX; i++)
-		ck_assert_int_eq(waitpid(pids[i], NULL, 0), pids[i]);
-	close(hold[0]);
-	close(ready[0]);
+	workloads_end(&w, 1);
+}
+END_TEST
+
+/* Workloads with the same table share it; one table more than there is room for is refused. */
+START_TEST(test_tables)
+{
+	struct listener_message m = table();
+	struct workloads w;
+	pid_t pid;
+
+	workloads_begin(&w);
+	for (unsigned i = 0; i < LISTENER_TABLES_MAX; i++) {
+		m.rules[0].error = 1 + i;
+		workloads_add(&w, &m);
+		if (i < 2)
+			workloads_add(&w, &m);
+	}
+	m.rules[0].error = 1000;
+	pid = fork();
+	if (pid == 0) {
+		int fd = connect_agent();
+
+		if (fd < 0 || read_reply(fd) != 0)
+			_exit(1);
+		send_message(fd, &m, LISTENER_MESSAGE_SIZE(m.n_rules), install_filter(0));
+		_exit(read_reply(fd) == -ENOSPC ? 0 : 2);
+	}
+	ck_assert_int_eq(serve_until_exit(pid), 0);
+	workloads_end(&w, 0);
+}
+END_TEST
+
+/* What is left of `cellos-workload-exec --share-pidns` under an earlier agent. */
+static pid_t start_stale_workload(bool with_mount, bool with_filter)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = {.len = 1, .filter = &allow};
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	ck_assert_int_eq(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (unshare(CLONE_NEWNS) < 0 ||
+		    (with_mount && mount(PROFILE_MOUNT_SOURCE, "/mnt", "tmpfs", 0, NULL) < 0))
+			_exit(1);
+		syscall(SYS_capget, &header, data);
+		data[0].effective = data[0].permitted &= ~(1u << CAP_SYS_PTRACE);
+		if (syscall(SYS_capset, &header, data) < 0 ||
+		    (with_filter &&
+		     (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)))
+			_exit(2);
+		(void)!write(ready[1], "", 1);
+		pause();
+	}
 	close(ready[1]);
+	ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+static const char *announced_by_the_next_agent(void)
+{
+	char why[PROBE_WHY_MAX] = "";
+
+	seccomp_notify_ops.close(probe);
+	ck_assert_msg(seccomp_notify_ops.open(&config, &probe, why) == 0, "%s", why);
+	return seccomp_notify_ops.announce(probe);
+}
+
+START_TEST(test_workloads_of_an_earlier_agent)
+{
+	pid_t pids[2];
+
+	/* Both signs are needed: others have filters, or lack the capability. */
+	pids[0] = start_stale_workload(false, true);
+	pids[1] = start_stale_workload(true, false);
+	ck_assert_str_eq(announced_by_the_next_agent(), "none");
+	for (unsigned i = 0; i < 2; i++)
+		kill(pids[i], SIGKILL);
+	for (unsigned i = 0; i < 2; i++)
+		waitpid(pids[i], NULL, 0);
+
+	for (unsigned i = 0; i < 2; i++)
+		pids[i] = start_stale_workload(true, true);
+	ck_assert_str_eq(announced_by_the_next_agent(), "seccomp-notify-stale");
+	for (unsigned i = 0; i < 2; i++) {
+		seccomp_notify_ops.check(probe, queue);
+		ck_assert_str_eq(seccomp_notify_ops.announce(probe), "seccomp-notify-stale");
+		kill(pids[i], SIGKILL);
+		waitpid(pids[i], NULL, 0);
+	}
+	/* A search of all processes takes several checks. */
+	for (unsigned i = 0; i < 3; i++)
+		seccomp_notify_ops.check(probe, queue);
+	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
 }
 END_TEST
 
@@ -620,6 +752,8 @@ int main(void)
 {
 	TCase *tc = tcase_create("seccomp_notify");
 	struct seccomp_notif_sizes sizes;
+	int status;
+	pid_t pid;
 
 	if (geteuid() != 0) {
 		puts("SKIP: needs root");
@@ -629,6 +763,18 @@ int main(void)
 		puts("SKIP: no seccomp(2) here (an emulator of user programs?)");
 		return 77;
 	}
+	/* Workloads of other tests on this machine are not seen from here. */
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0) {
+		puts("SKIP: no namespaces here");
+		return 77;
+	}
+	pid = fork();
+	if (pid != 0)
+		return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
+									    : 1;
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("proc", "/proc", "proc", 0, NULL) < 0)
+		return 1;
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, test_refused);
@@ -641,6 +787,8 @@ int main(void)
 	tcase_add_test(tc, test_announced_and_forgotten);
 	tcase_add_test(tc, test_pending_places);
 	tcase_add_test(tc, test_listeners);
+	tcase_add_test(tc, test_tables);
+	tcase_add_test(tc, test_workloads_of_an_earlier_agent);
 	tcase_add_test(tc, test_no_descriptor_left);
 	tcase_add_test(tc, test_bad_messages);
 	tcase_add_test(tc, test_strangers);
