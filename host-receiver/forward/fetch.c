@@ -41,6 +41,8 @@ struct fetch_state {
 	size_t first, n, room;
 	size_t bytes;
 	uint64_t skipped_first, skipped_end; /* the newest notice */
+	off_t covered;			     /* of the file: after the last checkpoint line */
+	uint64_t uncovered;		     /* entries after it */
 };
 
 static void state_free(struct fetch_state *s)
@@ -101,6 +103,8 @@ static int begin_segment(struct fetch_log *log)
 	if (!s->file)
 		return -errno;
 	s->begun = true;
+	s->covered = 0;
+	s->uncovered = 0;
 	return 0;
 }
 
@@ -119,7 +123,11 @@ static int write_item(struct fetch_log *log, const struct item *item)
 	s->last = item->kind;
 	if (item->kind == KIND_ENTRY) {
 		s->next = item->index + 1;
+		s->uncovered++;
 		log->entries++;
+	} else {
+		s->covered = ftello(s->file);
+		s->uncovered = 0;
 	}
 	return 0;
 }
@@ -190,6 +198,21 @@ static void add_hole(struct fetch_log *log, uint64_t first, uint64_t last)
 	log->n_holes++;
 }
 
+/* The checkpoint of these entries covers the hole too: without it they cannot be verified. */
+static int cut_uncovered(struct fetch_log *log)
+{
+	struct fetch_state *s = log->state;
+
+	if (s->uncovered == 0)
+		return 0;
+	log->unanchored += s->uncovered;
+	log->entries -= s->uncovered;
+	s->uncovered = 0;
+	if (fflush(s->file) == EOF || ftruncate(fileno(s->file), s->covered) < 0)
+		return -errno;
+	return fseeko(s->file, s->covered, SEEK_SET) < 0 ? -errno : 0;
+}
+
 /*
  * Something will not come any more. After a hole nothing can be verified before the next segment
  * line, which holds the frontier of the tree.
@@ -199,8 +222,13 @@ static int pass_hole(struct fetch_log *log)
 	struct fetch_state *s = log->state;
 	const struct item *item = &s->items[s->first];
 
-	if (s->begun && item->index > s->next)
+	if (s->begun && item->index > s->next) {
+		int r = cut_uncovered(log);
+
+		if (r < 0)
+			return r;
 		add_hole(log, s->next, item->index - 1);
+	}
 	while (s->n > s->first) {
 		item = &s->items[s->first];
 		if (item->kind == KIND_SEGMENT) {

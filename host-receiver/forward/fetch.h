@@ -25,8 +25,7 @@ struct fetch_log {
 	char origin[NOTE_ORIGIN_MAX + 1];
 	char *dir; /* owned */
 	uint64_t entries, repeats, missing;
-	uint64_t unanchored; /* entries that no segment line stands before: they cannot be verified
-			      */
+	uint64_t unanchored; /* left out: unprovable after a hole, or without a beginning */
 	struct fetch_hole holes[FETCH_HOLES_MAX];
 	unsigned n_holes;
 	struct fetch_state *state; /* while it is read */

@@ -114,8 +114,7 @@ int from_nats_report(const struct from_nats *n, FILE *f)
 				log->origin, log->repeats);
 		if (log->unanchored > 0)
 			fprintf(f,
-				"not verifiable: %s %" PRIu64
-				" entries that no segment line stands before\n",
+				"not verifiable: %s %" PRIu64 " entries beside what is missing\n",
 				log->origin, log->unanchored);
 		if (log->missing > 0)
 			status = VERDICT_MISSING;

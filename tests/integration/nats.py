@@ -89,7 +89,7 @@ class Client:
         self.port, self.options = port, connect
         self.sock = socket.create_connection(("127.0.0.1", port), 60)
         self.file = self.sock.makefile("rb")
-        self.n = 0
+        self.n, self.others = 0, []
         assert self.file.readline().startswith(b"INFO ")
         self.send("CONNECT " + json.dumps({"verbose": False, "headers": True,
                                            "no_responders": True, **connect}))
@@ -133,7 +133,9 @@ class Client:
         self.subscribe(inbox)
         data = json.dumps(payload).encode() if payload is not None else b""
         self.send(f"PUB {subject} {inbox} {len(data)}", data)
-        answer = json.loads(self.read()[3] or "{}")
+        while (message := self.read())[0] != inbox:
+            self.others.append(message)
+        answer = json.loads(message[3] or "{}")
         self.send(f"UNSUB {self.n}")
         return answer
 
@@ -164,11 +166,12 @@ class Client:
         self.api(f"CONSUMER.CREATE.{name}", {
             "stream_name": name, "config": {"deliver_subject": inbox, "deliver_policy": "all",
                                             "ack_policy": "none", "replay_policy": "instant"}})
-        found = []
+        # What came before the answer, then what comes. A reply names the delivery: the subject of
+        # an ordinary delivery is the message's own.
+        found = self.others
         while left > len(found):
-            subject, _, headers, data = self.read()
-            found.append((subject, headers, data))
-        return found
+            found.append(self.read())
+        return [(subject, headers, data) for subject, _, headers, data in found]
 
     def close(self):
         self.file.close()
