@@ -86,12 +86,18 @@ static int find_segments(struct evidence_reader *reader, uint64_t min, uint64_t 
 static int open_segment(struct evidence_reader *reader, uint64_t number, uint64_t offset)
 {
 	char name[SEGMENT_NAME_MAX];
+	struct stat st;
 	int fd;
 
 	segment_format_name(number, name);
-	fd = openat(reader->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	/* Non-blocking: a FIFO in a segment's place would hold us up. */
+	fd = openat(reader->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close_fd(fd);
+		return -EINVAL;
+	}
 	close_fd(reader->fd);
 	reader->fd = fd;
 	reader->at = (struct evidence_position){.segment = number, .offset = offset};
@@ -127,7 +133,7 @@ static uint64_t allowed(const struct evidence_reader *reader, uint64_t offset)
 	return reader->end.offset > offset ? reader->end.offset - offset : 0;
 }
 
-/* More bytes behind those in the buffer. Returns how many. */
+/* More bytes after those in the buffer. Returns how many. */
 static ssize_t fill(struct evidence_reader *reader)
 {
 	const uint64_t offset = reader->at.offset + reader->len;

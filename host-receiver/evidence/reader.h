@@ -3,9 +3,9 @@
  * Reads the lines of an evidence log in their order, from one segment to the next, while it is
  * being written: tail and the forwarders. It never changes the log. One thread a reader.
  *
- * It gives lines as soon as they are whole in the file, which is a moment before they are on disk:
- * right for people. Who passes lines on to another machine must not pass on what a crash could
- * still take back, and so sets the end with evidence_reader_set_end() to evidence_log_end().
+ * It gives lines as soon as they are whole in the file, which is a moment before they are on disk.
+ * That is right for people. A forwarder must not pass on what a crash could still take back: it
+ * sets the end with evidence_reader_set_end() to evidence_log_end().
  */
 #pragma once
 

@@ -537,6 +537,62 @@ START_TEST(a_reader_passes_lines_that_are_too_long)
 }
 END_TEST
 
+/* Many lines of all lengths, so that some of them lie across the end of the reader's buffer. */
+START_TEST(a_reader_joins_lines_across_its_buffer)
+{
+	const size_t size = 9 * EVIDENCE_LINE_MAX;
+	char *data = malloc(size + EVIDENCE_LINE_MAX), *at;
+
+	for (size_t step = 1; step < 60000; step = step * 5 + 1) {
+		struct evidence_reader *reader;
+		size_t used = 0, len;
+		const char *line;
+		unsigned n = 0, read = 0;
+
+		make_folder();
+		while (used < size) {
+			const size_t length = 20 + (n * step) % (EVIDENCE_LINE_MAX - 40);
+
+			memset(data + used, 'a' + n % 26, length);
+			used += length;
+			data[used++] = '\n';
+			n++;
+		}
+		put_file(segment(1), data, used);
+		ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+		at = data;
+		while (evidence_reader_next(reader, &line, &len) == 1) {
+			ck_assert_msg(memcmp(line, at, len + 1) == 0, "line %u, step %zu", read,
+				      step);
+			at += len + 1;
+			read++;
+		}
+		ck_assert_uint_eq(read, n);
+		ck_assert_uint_eq((size_t)(at - data), used);
+		evidence_reader_close(reader);
+		remove_folder();
+	}
+	free(data);
+}
+END_TEST
+
+/* A FIFO or a folder with a segment's name is refused; it never holds the reader up. */
+START_TEST(a_reader_refuses_what_is_no_file)
+{
+	struct evidence_reader *reader;
+	const char *line;
+	size_t len;
+
+	make_folder();
+	ck_assert_int_eq(mkfifo(segment(1), 0600), 0);
+	ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+	ck_assert_int_eq(evidence_reader_next(reader, &line, &len), -EINVAL);
+	ck_assert_int_eq(evidence_reader_seek_end(reader), -EINVAL);
+	evidence_reader_close(reader);
+	remove_folder();
+}
+END_TEST
+
 START_TEST(a_reader_tells_of_segments_that_are_gone)
 {
 	const struct evidence_position at = {.segment = 3, .offset = 2};
@@ -633,6 +689,8 @@ int main(void)
 	tcase_add_test(tc, the_slowest_cursor_is_the_floor);
 	tcase_add_test(tc, a_reader_takes_whole_lines_only);
 	tcase_add_test(tc, a_reader_passes_lines_that_are_too_long);
+	tcase_add_test(tc, a_reader_joins_lines_across_its_buffer);
+	tcase_add_test(tc, a_reader_refuses_what_is_no_file);
 	tcase_add_test(tc, a_reader_tells_of_segments_that_are_gone);
 	tcase_add_test(tc, a_cursor_is_whole_or_refused);
 	return unit_run("evidence", &tc, 1);

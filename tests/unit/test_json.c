@@ -118,6 +118,20 @@ static const struct {
 	{"\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\""},
 	/* By UTF-16 code units: a surrogate pair sorts before U+FB33. */
 	{"{\"\\ufb33\":1,\"\\ud83d\\ude00\":2}", "{\"\xf0\x9f\x98\x80\":2,\"\xef\xac\xb3\":1}"},
+	{"\"a b  c \"", "\"a b  c \""},
+	{"[\"\", \" \"]", "[\"\",\" \"]"},
+	{"{\"a b\":\" \"}", "{\"a b\":\" \"}"},
+	/* The whole order around U+E000..U+FFFF and the characters beyond: D7FF, 10000, 10FFFF,
+	 * E000, FFFD; also where only a later character decides. */
+	{"{\"\\ufffd\":5,\"\\ue000\":4,\"\\udbff\\udfff\":3,\"\\ud800\\udc00\":2,"
+	 "\"\\ud7ff\":1}",
+	 "{\"\xed\x9f\xbf\":1,\"\xf0\x90\x80\x80\":2,\"\xf4\x8f\xbf\xbf\":3,"
+	 "\"\xee\x80\x80\":4,\"\xef\xbf\xbd\":5}"},
+	{"{\"a\\uff01z\":2,\"a\\ud83d\\ude00a\":1,\"a\":0}", "{\"a\":0,\"a\xf0\x9f\x98\x80"
+							     "a\":1,\"a\xef\xbc\x81z\":2}"},
+	{"{\"\xf0\x9f\x98\x81\":2,\"\xf0\x9f\x98\x80\":1}",
+	 "{\"\xf0\x9f\x98\x80\":1,\"\xf0\x9f\x98\x81\":2}"},
+	{"\"\\u00aF\\u00Af\"", "\"\xc2\xaf\xc2\xaf\""},
 	{"123456789012345678901234567890", "123456789012345678901234567890"},
 	{"-5", "-5"},
 	{"{\"a\":1,\"\\u0061\":2}", NULL},
@@ -128,6 +142,17 @@ static const struct {
 	{"-0", NULL},
 	{"+1", NULL},
 	{"\"\\ud800\"", NULL},
+	{"\"\\ud800x\"", NULL},
+	{"\"\\ud800\\u0041\"", NULL},
+	{"\"\\u00G0\"", NULL},
+	{"\"\\u00g0\"", NULL},
+	{"\"\\u00/0\"", NULL},
+	{"\"\\u00:0\"", NULL},
+	{"\"\\u00@0\"", NULL},
+	{"\"\\u00`0\"", NULL},
+	{"\"\\u 041\"", NULL},
+	{"\"\\u004\"", NULL},
+	{"\"\\u00", NULL},
 	{"\"\\ude00\\ud83d\"", NULL},
 	{"\"\xff\"", NULL},
 	{"\"\xc0\x80\"", NULL},
