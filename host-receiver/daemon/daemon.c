@@ -285,6 +285,12 @@ static int start_pipeline(struct daemon *d)
 static int start_forwarding(struct daemon *d)
 {
 	forwarding_init(&d->forwarding, &d->life.loop, d->log, d->config_path);
+	if (*d->config.nats_url && !*signer_origin(d->signer)) {
+		log_error("msg=\"evidence without a signed tree is not forwarded\" config=%s "
+			  "why=\"[nats] url needs [signing] algorithm = ed25519-log or ed25519\"",
+			  d->config_path);
+		return EX_CONFIG;
+	}
 	forwarding_configure(&d->forwarding, &d->config, false);
 	return EX_OK;
 }

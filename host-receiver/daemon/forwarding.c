@@ -143,6 +143,7 @@ void forwarding_progress(struct forwarding *f)
 	if (f->fd < 0 || !f->log)
 		return;
 	order.at = evidence_log_end(f->log);
+	order.index = evidence_log_size(f->log);
 	if (order.at.segment == f->end.at.segment && order.at.offset == f->end.at.offset)
 		return;
 	/* A full socket: forwarding_update() says it a second later. */

@@ -117,6 +117,9 @@ static void judge_health(const struct daemon *d, struct metrics_health *ret)
 	ret->alarm = *d->alarm;
 	if (*d->alarm && d->config.sign_required)
 		add_reason(ret, "an alarm stands: %s\n", d->alarm);
+	ret->forwards = d->forwarding.wanted;
+	ret->forward = d->forwarding.status;
+	ret->forward_restarts = d->forwarding.restarts;
 	if (!forwarding_is_ready(&d->forwarding, why))
 		add_reason(ret, "%s\n", why);
 	if (d->unserved.n > 0)

@@ -418,7 +418,8 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 	f->status_ns = now_ns;
 	s->index = f->cursor_known ? f->cursor.index : 0;
 	s->lag_events = f->end.index > s->index ? f->end.index - s->index : 0;
-	s->unacked_ms = waits ? (now_ns - oldest->sent_ns) / NSEC_PER_MSEC : 0;
+	s->unacked_ms =
+		waits && now_ns > oldest->sent_ns ? (now_ns - oldest->sent_ns) / NSEC_PER_MSEC : 0;
 	if (waits && oldest->time_ms > 0 && realtime_ms() > oldest->time_ms)
 		s->lag_ms = realtime_ms() - oldest->time_ms;
 	else if (s->state == FORWARD_CONNECTED && f->caught_up && !waits)

@@ -16,6 +16,29 @@ const char *forward_state_name(enum forward_state state)
 	return state_names[state];
 }
 
+static const char *const error_names[] = {
+	[FORWARD_OK] = "ok",
+	[FORWARD_CONNECT] = "connect",
+	[FORWARD_CREDENTIALS] = "credentials",
+	[FORWARD_TLS] = "tls",
+	[FORWARD_DISCONNECTED] = "disconnected",
+	[FORWARD_TIMEOUT] = "timeout",
+	[FORWARD_NO_JETSTREAM] = "no_jetstream",
+	[FORWARD_NO_STREAM] = "no_stream",
+	[FORWARD_WRONG_STREAM] = "wrong_stream",
+	[FORWARD_STREAM] = "stream",
+	[FORWARD_FULL] = "full",
+	[FORWARD_TOO_LARGE] = "too_large",
+	[FORWARD_REFUSED] = "refused",
+	[FORWARD_READ] = "read",
+};
+_Static_assert(ARRAY_SIZE(error_names) == _FORWARD_ERROR_MAX, "a name for each");
+
+const char *forward_error_name(enum forward_error error)
+{
+	return error_names[error];
+}
+
 /* Returns 1; 0: nothing is there; -EPIPE: the end; -EBADMSG: a packet of another size. */
 static int take(int fd, void *data, size_t size)
 {

@@ -110,6 +110,44 @@ static void put_by_ceiling(FILE *f, const uint64_t hits[_CEILING_MAX])
 			hits[i]);
 }
 
+static void put_seconds(FILE *f, const char *name, const char *help, uint64_t ms)
+{
+	head(f, name, "gauge", help);
+	fprintf(f, PREFIX "%s %.3f\n", name, (double)ms / (double)MSEC_PER_SEC);
+}
+
+static void put_forward(FILE *f, const struct metrics_health *health)
+{
+	const struct forward_status *s = &health->forward;
+
+	if (!health->forwards)
+		return;
+	put(f, "forward_connected", "gauge", "The forwarder has its server and stream.",
+	    s->state == FORWARD_CONNECTED);
+	put(f, "forward_read_total", "counter", "Entries that the forwarder read.", s->read);
+	put(f, "forward_published_total", "counter", "Messages sent.", s->published);
+	put(f, "forwarded_total", "counter", "Messages acknowledged.", s->acked);
+	put(f, "forward_duplicates_total", "counter", "Messages that the stream held already.",
+	    s->duplicates);
+	put(f, "forward_retries_total", "counter", "Messages that were sent again.", s->retries);
+	put(f, "forward_skipped_total", "counter", "Entries that the server never takes.",
+	    s->skipped);
+	put(f, "forward_cursor_lost_total", "counter",
+	    "Times that the forwarder had to begin at the oldest segment.", s->cursor_lost);
+	put(f, "forward_restarts_total", "counter", "Times that the forwarder's process ended.",
+	    health->forward_restarts);
+	head(f, "forward_errors_total", "counter", "What stopped the forwarding.");
+	for (int i = FORWARD_OK + 1; i < _FORWARD_ERROR_MAX; i++)
+		fprintf(f, PREFIX "forward_errors_total{reason=\"%s\"} %" PRIu64 "\n",
+			forward_error_name((enum forward_error)i), s->errors[i]);
+	put(f, "forward_lag_events", "gauge", "Durable entries that are not acknowledged.",
+	    s->lag_events);
+	put_seconds(f, "forward_lag_seconds", "Age of the oldest entry not acknowledged.",
+		    s->lag_ms);
+	put_seconds(f, "forward_oldest_unacked_seconds",
+		    "How long the oldest message waits for its acknowledgement.", s->unacked_ms);
+}
+
 static void put_all(FILE *f, const struct metrics_server *m, const struct cell_host_stats *s,
 		    const struct metrics_health *health)
 {
@@ -164,6 +202,7 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_h
 	fprintf(f, PREFIX "signing_info{algorithm=\"%s\",kid=\"%s\",fingerprint=\"%s\"} 1\n",
 		health->algorithm, health->kid, health->fingerprint);
 	put(f, "alarm", "gauge", "An alarm of the evidence log stands.", health->alarm);
+	put_forward(f, health);
 	head(f, "build_info", "gauge", "The version that runs.");
 	fputs(PREFIX "build_info{version=\"" CELLOS_VERSION "\"} 1\n", f);
 }

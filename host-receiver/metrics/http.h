@@ -8,6 +8,7 @@
 
 #include "host-receiver/cell/cell.h"
 #include "host-receiver/evidence/log.h"
+#include "host-receiver/forward/link.h"
 
 #define METRICS_CLIENTS_MAX   256u
 #define METRICS_PER_ADDRESS   4u    /* connections of one address; a Unix socket has none */
@@ -23,6 +24,9 @@ struct metrics_health {
 	uint64_t oldest_inflight_ms;
 	char algorithm[32], kid[SIGN_KID_MAX + 1], fingerprint[64];
 	bool alarm; /* it stands until it is acknowledged */
+	bool forwards;
+	struct forward_status forward;
+	uint64_t forward_restarts;
 	/* Why /readyz must fail, a line each; "": it need not. */
 	char reasons[METRICS_REASONS_MAX];
 };

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""The daemon and its forwarder, with a real nats-server: what guests declare on three hosts is
+verified from one stream, whatever ended on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import nats
+import runner
+from daemon import Daemon
+from receiver import RECEIVER, frame
+
+
+def daemon(server, algorithm="ed25519-log", more=""):
+    d = Daemon(f"[nats]\nurl = {server.url}\ncreate_stream = yes\n{more}", start=False)
+    d.base_config = d.base_config.replace("algorithm = ed25519\n", f"algorithm = {algorithm}\n")
+    d.configure(f"[nats]\nurl = {server.url}\ncreate_stream = yes\n{more}")
+    return d
+
+
+def forward_status(d):
+    return json.loads(d.run("forward", "status", "--json"))
+
+
+def wait_forwarded(d, timeout=240):
+    until = time.monotonic() + timeout
+    while True:
+        status = d.ask({"verb": "status"}, 60)
+        forward = status["forward"]
+        if forward["state"] == "connected" and forward["index"] == status["log"]["size"]:
+            return forward
+        assert time.monotonic() < until, (status["log"], forward, d.log())
+        time.sleep(0.1)
+
+
+def wait_metric(d, line):
+    until = time.monotonic() + 120
+    while line not in d.http("/metrics")[1]:
+        assert time.monotonic() < until, d.http("/metrics")[1]
+        time.sleep(0.1)
+
+
+def forwarder_pid(d):
+    until = time.monotonic() + 120
+    while True:
+        out = subprocess.run(["pgrep", "-P", str(d.process.pid), "-f", "forward run"],
+                             capture_output=True, text=True).stdout.split()
+        if out:
+            return int(out[0])
+        assert time.monotonic() < until, d.log()
+        time.sleep(0.05)
+
+
+def declare(d, cell, n):
+    with d.connect(cell) as sock:
+        for i in range(n):
+            sock.sendall(frame("process.spawned", pid=i + 1))
+
+
+def keyring(daemons, path):
+    ring = {}
+    for i, d in enumerate(daemons):
+        ring |= {f"k{i + 1}": d.keys["k1"]}
+    with open(path, "w") as f:
+        json.dump(ring, f)
+    return path
+
+
+def verify(server, ring, want=0):
+    run = subprocess.run([RECEIVER, "verify", "--keys", ring, "--nats", server.url],
+                         capture_output=True, text=True)
+    assert run.returncode == want, (run.stdout, run.stderr)
+    return run.stdout
+
+
+def test_evidence_leaves_the_host():
+    for algorithm in ["ed25519-log", "ed25519"]:
+        with nats.Server() as server, daemon(server, algorithm) as d:
+            d.start()
+            d.add("web-7")
+            declare(d, "web-7", 50)
+            d.wait_for_totals(frames=50)
+            forward = wait_forwarded(d)
+            assert forward["acked"] >= 50 and forward["skipped"] == 0, forward
+            assert "connected nats://127.0.0.1" in d.run("forward", "status")
+            wait_metric(d, "cellos_host_telemetry_forward_lag_events 0\n")
+            d.run("forward", "rewind", "--index", "0")
+            before = forward["published"]
+            until = time.monotonic() + 120
+            while forward_status(d)["duplicates"] < 50:
+                assert time.monotonic() < until, (before, forward_status(d))
+                time.sleep(0.1)
+            d.stop()
+            d.start()
+            wait_forwarded(d)
+            d.stop()
+            # The end of the last run comes with the next one.
+            d.start()
+            wait_forwarded(d)
+            d.kill()
+            text = verify(server, d.file("keyring.json"), want=4)
+            assert "missing in the stream" not in text, text
+
+
+def test_ends_of_daemon_and_forwarder():
+    with nats.Server() as server, daemon(server) as d:
+        d.start()
+        d.add("web-7")
+        for i in range(6):
+            declare(d, "web-7", 200)
+            pid = forwarder_pid(d)
+            time.sleep(0.03 * i)
+            if i % 2:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                d.kill()
+                d.start()
+        wait_forwarded(d)
+        d.kill()
+        text = verify(server, d.file("keyring.json"), want=4)
+        assert "missing in the stream" not in text and "0 bad" in text, text
+
+
+def test_a_server_that_is_away_is_named():
+    with nats.Server() as server, daemon(server, more="lag_ready = 1s\n") as d:
+        d.start()
+        d.add("web-7")
+        wait_forwarded(d)
+        assert d.http("/readyz")[0] == 200
+        server.kill()
+        declare(d, "web-7", 10)
+        until = time.monotonic() + 120
+        while (answer := d.http("/readyz"))[0] == 200:
+            assert time.monotonic() < until, forward_status(d)
+            time.sleep(0.1)
+        assert "has not left this host" in answer[1], answer
+        server.start()
+        wait_forwarded(d)
+        until = time.monotonic() + 120
+        while d.http("/readyz")[0] != 200:
+            assert time.monotonic() < until, d.http("/readyz")
+            time.sleep(0.1)
+
+
+def test_without_a_tree_nothing_is_forwarded():
+    with Daemon("[nats]\nurl = nats://127.0.0.1:1\n", sign=False, start=False) as d:
+        d.start(wait=False)
+        assert d.process.wait(60) == 78, d.log()
+        assert "ed25519-log" in d.log()
+
+
+def test_a_reload_changes_the_server():
+    with nats.Server() as one, nats.Server() as other, daemon(one) as d:
+        d.start()
+        d.add("web-7")
+        wait_forwarded(d)
+        d.configure(f"[nats]\nurl = {other.url}\ncreate_stream = yes\n")
+        d.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 120
+        while forward_status(d)["server"] != other.url:
+            assert time.monotonic() < until, forward_status(d)
+            time.sleep(0.1)
+        declare(d, "web-7", 10)
+        d.wait_for_totals(frames=10)
+        wait_forwarded(d)
+        with other.client() as client:
+            assert client.count() > 10
+        d.configure("")
+        d.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 120
+        while d.ask({"verb": "status"}, 60)["forward"] is not None:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert "forwards nothing" in d.run("forward", "status", want=1)
+
+
+if __name__ == "__main__":
+    nats.need_server()
+    runner.main([v for k, v in list(globals().items()) if k.startswith("test_")])
