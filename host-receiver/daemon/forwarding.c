@@ -39,8 +39,11 @@ static void on_forwarder_exit(uv_process_t *process, int64_t status, int signal_
 {
 	struct forwarding *f = process->data;
 
+	/* end_process() has closed the link: this end was wanted. */
+	const bool unexpected = f->fd >= 0;
+
 	close_fd(take_fd(&f->fd));
-	if (f->log && f->wanted) {
+	if (f->log && f->wanted && unexpected) {
 		f->restarts++;
 		log_error("msg=\"the forwarder has ended; it is started again\" status=%" PRId64
 			  " signal=%d after_ms=%u",
