@@ -74,6 +74,8 @@ static const struct key keys[] = {
 	 .zero = true},
 	{"evidence", "retain_size", KEY_SIZE, AT(retain_size), "0", 64 * KIB,
 	 UINT64_C(1024) * 1024 * 1024 * MIB, .zero = true},
+	{"evidence", "retain_size_hard", KEY_SIZE, AT(retain_size_hard), "0", 64 * KIB,
+	 UINT64_C(1024) * 1024 * 1024 * MIB, .zero = true},
 	{"evidence", "sync", KEY_SYNC, AT(sync), "batch", .restart = true},
 	{"signing", "algorithm", KEY_ALGORITHM, AT(sign_algorithm), ""},
 	{"signing", "kid", KEY_KID, AT(sign_kid), ""},
@@ -524,6 +526,11 @@ static void check_whole(struct reading *r)
 	const struct config *c = r->config;
 	const bool off = strcmp(c->sign_algorithm, "off") == 0;
 
+	if (c->retain_size_hard > 0 &&
+	    (c->retain_size == 0 || c->retain_size_hard < c->retain_size))
+		complain(
+			r, line_of(r, AT(retain_size_hard)),
+			"[evidence] retain_size_hard: expected a retain_size, and at least as much");
 	if (c->retain_size > 0 && c->retain_size < c->rotate_size)
 		complain(r, line_of(r, AT(retain_size)),
 			 "[evidence] retain_size: expected at least rotate_size");
@@ -646,6 +653,7 @@ void config_limits(const struct config *config, struct evidence_limits *ret)
 		.rotate_size = config->rotate_size,
 		.rotate_age_ms = config->rotate_age_ms,
 		.retain_size = config->retain_size,
+		.retain_size_hard = config->retain_size_hard,
 		.sync = (enum evidence_sync)config->sync,
 	};
 }

@@ -302,7 +302,21 @@ static void unlink_pruned(struct evidence_log *log)
 	log->retain_due = true;
 }
 
-/* Whole segments, the oldest first, of one origin, and none that a reader still needs. */
+/* total: the bytes of this segment and all after it. */
+static bool may_go(const struct evidence_log *log, const struct folder_segment *segment,
+		   uint64_t total)
+{
+	const struct evidence_limits *limits = &log->limits;
+
+	if (limits->retain_size_hard > 0 && total > limits->retain_size_hard)
+		return true;
+	return total > limits->retain_size && segment->number < log->floor;
+}
+
+/*
+ * Whole segments, the oldest first, of one origin. A segment that a reader still needs stays,
+ * unless the log is larger than retain_size_hard.
+ */
 static void want_prune(struct evidence_log *log)
 {
 	const struct folder_segment *s = log->folder.segments;
@@ -310,8 +324,9 @@ static void want_prune(struct evidence_log *log)
 	uint64_t total = folder_bytes(&log->folder);
 	size_t n = 0;
 
-	while (n + 1 < log->folder.n && total > log->limits.retain_size &&
-	       s[n].number < log->floor && strcmp(s[n].origin, s[0].origin) == 0) {
+	while (n + 1 < log->folder.n && may_go(log, &s[n], total) &&
+	       strcmp(s[n].origin, s[0].origin) == 0) {
+		notice.hard |= s[n].number >= log->floor;
 		total -= s[n].size;
 		notice.bytes += s[n].size;
 		notice.segment = s[n++].number;
@@ -670,6 +685,7 @@ void evidence_log_set_limits(struct evidence_log *log, const struct evidence_lim
 	log->next_limits.rotate_size = limits->rotate_size;
 	log->next_limits.rotate_age_ms = limits->rotate_age_ms;
 	log->next_limits.retain_size = limits->retain_size;
+	log->next_limits.retain_size_hard = limits->retain_size_hard;
 	pthread_mutex_unlock(&log->lock);
 }
 

@@ -36,6 +36,8 @@ struct evidence_limits {
 	uint64_t rotate_size;	/* bytes; a group of lines is never split */
 	uint64_t rotate_age_ms; /* 0: never by age */
 	uint64_t retain_size;	/* bytes of all segments; 0: all are kept */
+	/* Above this size segments go although a reader still needs them; 0: never. */
+	uint64_t retain_size_hard;
 	enum evidence_sync sync;
 };
 
@@ -58,6 +60,7 @@ struct evidence_notice {
 	char origin[NOTE_ORIGIN_MAX + 1]; /* "": no tree */
 	uint64_t first_index;		  /* that is left of it */
 	uint64_t segments, bytes;
+	bool hard; /* a reader still needed one of them */
 };
 
 struct evidence_log;

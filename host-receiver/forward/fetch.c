@@ -4,17 +4,15 @@
 #include <sys/stat.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/lines.h"
 #include "host-receiver/evidence/segment.h"
 #include "host-receiver/forward/connection.h"
 #include "host-receiver/forward/stream.h"
 
 #define NEXT_MS 20000 /* without a message: the server does not answer any more */
 
-/* Both are canonical: their members are sorted, "data" first and "type" last. */
-#define LINE_BEGIN     "{\"data\":{\"checkpoint\":"
-#define CHECKPOINT_END "\"type\":\"dev.cellos.events.log_checkpoint.v1\"}"
-#define SEGMENT_END    "\"type\":\"dev.cellos.events.log_segment.v1\"}"
-#define SKIPPED_END    "\"type\":\"dev.cellos.events.forward.v1.skipped\"}"
+/* The end of a notice of the forwarder, whose members are sorted. */
+#define SKIPPED_END "\"type\":\"dev.cellos.events.forward.v1.skipped\"}"
 
 /* At the same index lines stand in this order. */
 enum kind {
@@ -81,13 +79,13 @@ static bool ends_with(const char *text, size_t len, const char *end)
 
 static enum kind kind_of(const char *text, size_t len)
 {
-	const size_t n = strlen(LINE_BEGIN);
+	static const enum kind kinds[] = {
+		[LINE_ENTRY] = KIND_ENTRY,
+		[LINE_SEGMENT] = KIND_SEGMENT,
+		[LINE_CHECKPOINT] = KIND_CHECKPOINT,
+	};
 
-	if (len < n || memcmp(text, LINE_BEGIN, n) != 0)
-		return KIND_ENTRY;
-	if (ends_with(text, len, CHECKPOINT_END))
-		return KIND_CHECKPOINT;
-	return ends_with(text, len, SEGMENT_END) ? KIND_SEGMENT : KIND_ENTRY;
+	return kinds[line_kind_of_canonical(text, len)];
 }
 
 static int begin_segment(struct fetch_log *log)

@@ -2,10 +2,7 @@
 #include "host-receiver/forward/walk.h"
 
 #include "common/util.h"
-#include "host-receiver/event/json_document.h"
-
-#define SEGMENT_TYPE	"dev.cellos.events.log_segment.v1"
-#define CHECKPOINT_TYPE "dev.cellos.events.log_checkpoint.v1"
+#include "host-receiver/evidence/lines.h"
 
 struct walk {
 	char *dir; /* owned */
@@ -89,11 +86,6 @@ void walk_set_end(struct walk *walk, const struct evidence_position *end)
 	evidence_reader_set_end(walk->reader, end);
 }
 
-static bool text_is(struct wire_text text, const char *s)
-{
-	return text.len == strlen(s) && memcmp(text.data, s, text.len) == 0;
-}
-
 static int read_segment(struct walk *walk, const struct json_node *data, struct walk_line *line)
 {
 	struct wire_text origin;
@@ -126,6 +118,7 @@ static void read_entry(struct walk *walk, const struct json_node *root,
 static int classify(struct walk *walk, struct walk_line *line)
 {
 	const struct json_node *root, *data;
+	enum line_kind kind;
 	const char *why;
 	size_t offset;
 
@@ -137,11 +130,12 @@ static int classify(struct walk *walk, struct walk_line *line)
 	    !json_member_string(walk->doc, root, "id", &line->id))
 		return -EBADMSG;
 	json_member_string(walk->doc, root, "time", &line->time);
-	if (text_is(line->type, SEGMENT_TYPE))
+	kind = line_kind_of(walk->doc, root);
+	if (kind == LINE_SEGMENT)
 		return read_segment(walk, data, line);
 	if (!walk->index_known)
 		return -EBADMSG;
-	if (text_is(line->type, CHECKPOINT_TYPE)) {
+	if (kind == LINE_CHECKPOINT) {
 		line->kind = WALK_CHECKPOINT;
 		line->index = walk->index;
 		return 0;

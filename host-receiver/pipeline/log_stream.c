@@ -181,7 +181,8 @@ static void write_pruned(struct log_stream *s, const struct evidence_notice *not
 	event_add_uint(e, EVENT_KEY_FIRST_INDEX, notice->first_index);
 	event_add_uint(e, EVENT_KEY_SEGMENTS, notice->segments);
 	event_add_uint(e, EVENT_KEY_BYTES, notice->bytes);
-	event_add_text(e, EVENT_KEY_POLICY, wire_text("retain_size"));
+	event_add_text(e, EVENT_KEY_POLICY,
+		       wire_text(notice->hard ? "retain_size_hard" : "retain_size"));
 	log_stream_submit(s, e);
 	pipeline_defer(s->pipeline, on_pruned_durable, p);
 }

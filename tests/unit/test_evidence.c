@@ -312,6 +312,30 @@ START_TEST(keeps_what_a_reader_needs)
 }
 END_TEST
 
+START_TEST(gives_up_what_a_reader_needs_above_the_hard_size)
+{
+	struct evidence_limits limits = {
+		.rotate_size = 4, .retain_size = 8, .retain_size_hard = 16};
+	struct evidence_notice notice;
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&limits, 0);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert(!evidence_log_take_notice(log, &notice));
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert(evidence_log_take_notice(log, &notice));
+	ck_assert(notice.kind == EVIDENCE_PRUNE && notice.hard && notice.segment == 1);
+	evidence_log_prune(log, notice.segment);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert_int_ne(access(segment(1), F_OK), 0);
+	ck_assert_int_eq(access(segment(2), F_OK), 0);
+	close_log(log);
+	remove_folder();
+}
+END_TEST
+
 /* A write that the kernel cuts short: as much as fits is written, then it fails. */
 START_TEST(a_short_write_leaves_nothing)
 {
@@ -682,6 +706,7 @@ int main(void)
 	tcase_add_test(tc, rotates_by_size_at_the_limit);
 	tcase_add_test(tc, rotates_by_age);
 	tcase_add_test(tc, keeps_what_a_reader_needs);
+	tcase_add_test(tc, gives_up_what_a_reader_needs_above_the_hard_size);
 	tcase_add_test(tc, a_short_write_leaves_nothing);
 	tcase_add_test(tc, a_reader_follows_the_writer);
 	tcase_add_test(tc, a_forwarder_sees_only_what_is_on_disk);
