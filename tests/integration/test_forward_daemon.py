@@ -178,6 +178,14 @@ def test_a_reload_changes_the_server():
         assert "forwards nothing" in d.run("forward", "status", want=1)
 
 
+def test_the_example_of_three_hosts():
+    run = subprocess.run([os.path.join(os.environ["CELLOS_SOURCE"], "docs/examples/three-hosts")],
+                         env={**os.environ, "NATS_PORT": str(nats.free_port()),
+                              "PATH": os.environ["PATH"] + ":" + os.path.dirname(nats.SERVER)},
+                         capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0 and "OK: every record is verified" in run.stdout, run
+
+
 if __name__ == "__main__":
     nats.need_server()
     runner.main([v for k, v in list(globals().items()) if k.startswith("test_")])
