@@ -80,6 +80,7 @@ static const struct key keys[] = {
 	{"signing", "algorithm", KEY_ALGORITHM, AT(sign_algorithm), ""},
 	{"signing", "kid", KEY_KID, AT(sign_kid), ""},
 	{"signing", "key_file", KEY_PATH, AT(sign_key_file), ""},
+	{"signing", "allow_unlocked", KEY_BOOLEAN, AT(sign_allow_unlocked), "no", .restart = true},
 	{"signing", "required", KEY_BOOLEAN, AT(sign_required), "no"},
 	{"metrics", "listen", KEY_LISTEN, AT(metrics_listen), "127.0.0.1:9464"},
 	{"metrics", "per_cell", KEY_BOOLEAN, AT(metrics_per_cell), "no"},

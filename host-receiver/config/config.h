@@ -26,7 +26,7 @@ struct config {
 	uint64_t rotate_size, rotate_age_ms, retain_size, retain_size_hard,
 		sync; /* enum evidence_sync */
 	char *sign_algorithm, *sign_kid, *sign_key_file;
-	uint64_t sign_required; /* 0 or 1 */
+	uint64_t sign_required, sign_allow_unlocked; /* 0 or 1 */
 	char *metrics_listen;
 	uint64_t metrics_per_cell; /* 0 or 1 */
 	char *nats_url, *nats_stream, *nats_subject;

@@ -197,21 +197,23 @@ static void check_limits(struct check *c)
 /* Prints the line that begins with OK if this was the last error that could be found. */
 static void check_signing(struct check *c)
 {
-	struct signer *signer;
+	struct signing_key *key;
+	enum sign_algorithm algorithm;
 	char why[SIGN_WHY_MAX] = "no memory";
 
-	if (daemon_open_signer(c->config, &signer, why) < 0) {
+	if (daemon_check_key(c->config, &key, why) < 0) {
 		complain(c, "[signing]", "%s", why);
 		return;
 	}
-	if (signer_algorithm(signer) == SIGN_OFF)
+	algorithm = signing_key_algorithm(key);
+	if (algorithm == SIGN_OFF)
 		warn(c, "[signing]", "evidence would not be signed");
-	if (c->errors == 0 && signer_algorithm(signer) == SIGN_OFF)
+	if (c->errors == 0 && algorithm == SIGN_OFF)
 		puts("OK: not signed");
 	else if (c->errors == 0)
-		printf("OK: signed by %s (%s)\n", signer_kid(signer),
-		       sign_algorithm_name(signer_algorithm(signer)));
-	signer_free(signer);
+		printf("OK: signed by %s (%s)\n", signing_key_kid(key),
+		       sign_algorithm_name(algorithm));
+	signing_key_free(key);
 }
 
 int daemon_check(const char *path, const struct config *config)

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "host-receiver/control/notify.h"
 #include "host-receiver/daemon/internal.h"
+#include "host-receiver/sign/keeper.h"
 
 /* ---- the end ------------------------------------------------------------------------------------
  *
@@ -252,9 +253,9 @@ static int start_pipeline(struct daemon *d)
 		.ctx = d,
 	};
 	char why[SIGN_WHY_MAX] = "no memory";
-	int status, r;
+	int status;
 
-	if (daemon_open_signer(&d->config, &options.signer, why) < 0) {
+	if (daemon_open_signer(d, &options.signer, why) < 0) {
 		log_error("msg=\"signing is not configured\" config=%s why=\"%s\"", d->config_path,
 			  why);
 		return EX_CONFIG;
@@ -272,13 +273,10 @@ static int start_pipeline(struct daemon *d)
 	retention_start(&d->retention, d->log, d->retention.cursors_fd, d->config.state_dir);
 	options.sink = evidence_log_sink(d->log);
 	d->signer = options.signer;
-	r = pipeline_new(&d->life.loop, &options, &d->pipeline);
-	if (r == 0)
-		r = cell_host_init(&d->host, &d->life.loop, d->pipeline,
-				   (unsigned)d->config.checkpoint_ms);
-	if (r < 0) {
-		log_error("msg=\"cannot start the threads that sign and write\" why=\"%s\"",
-			  strerror(-r));
+	if (pipeline_new(&d->life.loop, &options, &d->pipeline) < 0 ||
+	    cell_host_init(&d->host, &d->life.loop, d->pipeline,
+			   (unsigned)d->config.checkpoint_ms) < 0) {
+		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
 	d->host.spare.report = lifecycle_report_shortage;
@@ -415,7 +413,7 @@ static void run(struct daemon *d)
 	cell_host_done(&d->host);
 	close_fd(d->state_fd);
 	close_fd(d->state_dir_fd);
-	sign_core_unref(d->core);
+	sign_client_free(d->client);
 	retention_done(&d->retention);
 	unserved_free(&d->unserved);
 }
@@ -429,15 +427,25 @@ int daemon_run(const char *config_path)
 			   .retention.cursors_fd = -1,
 			   .forwarding.fd = -1};
 	struct config_errors errors;
-	int r;
+	int r, keeper_fd;
+	pid_t keeper_pid;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* Before everything else: what follows never holds a key. */
+	r = keeper_start(&keeper_fd, &keeper_pid);
+	if (r < 0) {
+		log_error("msg=\"cannot start the signer's parent\" why=\"%s\"", strerror(-r));
+		return EX_OSERR;
+	}
 	r = config_read(config_path, &d.config, &errors);
 	if (r < 0)
 		daemon_log_config_errors(&errors);
 	config_errors_free(&errors);
 	if (r < 0) {
 		d.exit_status = EX_CONFIG;
+		close_fd(keeper_fd);
+	} else if ((d.exit_status = daemon_start_client(&d, keeper_fd, keeper_pid)) != EX_OK) {
+		;
 	} else if ((r = lifecycle_init(&d.life, &life_ops, signals, ARRAY_SIZE(signals), &d)) < 0) {
 		log_error("msg=\"cannot start the event loop\" why=\"%s\"", strerror(-r));
 		d.exit_status = EX_OSERR;

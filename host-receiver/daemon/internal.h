@@ -35,7 +35,7 @@ struct daemon {
 	struct evidence_log *log; /* the pipeline's sink: freed with it */
 	struct pipeline *pipeline;
 	const struct signer *signer; /* the pipeline's, for the next event */
-	struct sign_core *core;	     /* owned; NULL until a mode with a tree */
+	struct sign_client *client;  /* owned; the signer process */
 	struct log_start log_start;
 	struct log_stream *log_stream; /* owned */
 	unsigned stopped_cells;
@@ -72,7 +72,11 @@ uint64_t daemon_descriptor_limit(void);
 
 /* Texts that are empty are taken from the environment, which is wiped then. Returns 0 or a negative
  * errno with a sentence in why. */
-int daemon_open_signer(const struct config *config, struct signer **ret, char why[SIGN_WHY_MAX]);
+int daemon_open_signer(const struct daemon *d, struct signer **ret, char why[SIGN_WHY_MAX]);
+/* The key as the signer would get it, for a check only: not in a process that serves. */
+int daemon_check_key(const struct config *config, struct signing_key **ret, char why[SIGN_WHY_MAX]);
+/* The signer process of this configuration; takes the parent's socket. Returns an exit status. */
+int daemon_start_client(struct daemon *d, int keeper_fd, pid_t keeper_pid);
 /*
  * The signer for a new configuration; NULL: the running one stays, because its key came with the
  * environment and is nowhere any more. A reload never falls back to unsigned evidence by omission.
@@ -91,8 +95,6 @@ void daemon_key_fingerprint(const struct signer *signer, char ret[static DAEMON_
 int daemon_open_log(struct daemon *d, struct signer *signer);
 /* With the pipeline: the log's own stream begins. */
 int daemon_start_log_stream(struct daemon *d);
-/* The memory of the trees, for a signer that needs it. */
-int daemon_give_core(struct daemon *d, struct signer *signer, char why[SIGN_WHY_MAX]);
 /* What stands in the alarm is acknowledged by this uid. 0, -ENOENT: there is none, or an errno. */
 int daemon_acknowledge_alarm(struct daemon *d, uint64_t uid);
 

@@ -11,8 +11,7 @@
 #include "host-receiver/daemon/internal.h"
 #include "host-receiver/evidence/durable.h"
 
-#define SIGNER_FOLDER "signer"
-#define ALARM_FILE    "alarm"
+#define ALARM_FILE "alarm"
 
 /* ---- the alarm ---- */
 
@@ -58,31 +57,6 @@ int daemon_acknowledge_alarm(struct daemon *d, uint64_t uid)
 }
 
 /* ---- the log ---- */
-
-int daemon_give_core(struct daemon *d, struct signer *signer, char why[SIGN_WHY_MAX])
-{
-	_cleanup_close_ int fd = -1;
-	int r;
-
-	if (!signer_tree(signer) || signer_core(signer))
-		return 0;
-	if (!d->core) {
-		if (mkdirat(d->state_dir_fd, SIGNER_FOLDER, 0700) < 0 && errno != EEXIST)
-			r = -errno;
-		else if ((fd = openat(d->state_dir_fd, SIGNER_FOLDER,
-				      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
-			r = -errno;
-		else
-			r = sign_core_new(fd, &d->core);
-		if (r < 0) {
-			snprintf(why, SIGN_WHY_MAX, "%.300s/" SIGNER_FOLDER ": %s",
-				 d->config.state_dir, strerror(-r));
-			return r;
-		}
-	}
-	signer_set_core(signer, d->core);
-	return 0;
-}
 
 static void report_continued(const struct daemon *d)
 {
@@ -160,8 +134,8 @@ int daemon_open_log(struct daemon *d, struct signer *signer)
 	char why[EVIDENCE_WHY_MAX];
 
 	load_alarm(d);
-	if (daemon_give_core(d, signer, why) < 0 || log_start_points(signer, points) < 0) {
-		log_error("msg=\"cannot open the signer's state\" why=\"%s\"", why);
+	if (log_start_points(signer, points) < 0) {
+		log_error("msg=\"the signer does not answer\"");
 		return EX_CANTCREAT;
 	}
 	config_limits(&d->config, &limits);

@@ -82,16 +82,11 @@ static bool prepare(struct daemon *d, const struct config *wanted, struct signer
 /* Takes the signer. */
 static bool set_signer(struct daemon *d, struct signer *signer)
 {
-	char prefix[LOG_PREFIX_MAX + 1], why[SIGN_WHY_MAX];
+	char prefix[LOG_PREFIX_MAX + 1];
 
 	if (!signer)
 		return true;
 	daemon_warn_if_unsigned(signer);
-	if (daemon_give_core(d, signer, why) < 0) {
-		refuse(why);
-		signer_free(signer);
-		return false;
-	}
 	log_origin_prefix(d->config.evidence_origin, d->host.hostname, prefix);
 	log_stream_change_signer(d->log_stream, signer, d->signer, prefix, d->host.stats.cells);
 	if (pipeline_set_signer(d->pipeline, signer) < 0) {

@@ -1,27 +1,66 @@
 /* SPDX-License-Identifier: MIT */
 /* The daemon's signer, at the start and at a reload. Loop thread. */
+#include <sysexits.h>
+
 #include <sodium.h>
 
 #include "common/log.h"
 #include "host-receiver/daemon/internal.h"
 #include "host-receiver/sign/key.h"
 
-static int open_signer(const char *algorithm, const char *kid, const char *key_file,
-		       struct signer **ret, char why[SIGN_WHY_MAX])
+#define SIGNER_FOLDER "signer"
+
+/* On the thread that needed a signature. The evidence so far is on disk, and agents send again. */
+static void on_signer_lost(const char *why)
 {
-	const struct signing_options options = {
+	log_line(LOG_CRIT, "msg=\"nothing can be signed any more\" why=\"%s\"", why);
+	_exit(EX_OSERR);
+}
+
+int daemon_start_client(struct daemon *d, int keeper_fd, pid_t keeper_pid)
+{
+	_cleanup_free_ char *state = NULL;
+	const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	struct sign_client_options options = {
+		.keeper_fd = keeper_fd,
+		.keeper_pid = keeper_pid,
+		.channels = 1 + (unsigned)MAX(processors, 1L),
+		.allow_unlocked = d->config.sign_allow_unlocked,
+		.on_lost = on_signer_lost,
+	};
+
+	if (asprintf(&state, "%s/" SIGNER_FOLDER, d->config.state_dir) < 0)
+		state = NULL;
+	options.state = state;
+	if (state && sign_client_new(&options, &d->client) == 0)
+		return EX_OK;
+	log_error("msg=\"no memory\"");
+	return EX_OSERR;
+}
+
+/* Texts that are empty are taken from the environment. */
+static struct signing_options options_of(const char *algorithm, const char *kid,
+					 const char *key_file)
+{
+	return (struct signing_options){
 		.algorithm = *algorithm ? algorithm : NULL,
 		.kid = *kid ? kid : NULL,
 		.key_file = *key_file ? key_file : NULL,
 	};
-
-	return signer_open(&options, ret, why);
 }
 
-static int check_required(const struct config *c, const struct signer *signer,
+static int open_signer(const struct daemon *d, const char *algorithm, const char *kid,
+		       const char *key_file, struct signer **ret, char why[SIGN_WHY_MAX])
+{
+	const struct signing_options options = options_of(algorithm, kid, key_file);
+
+	return signer_open(d->client, &options, ret, why);
+}
+
+static int check_required(const struct config *c, enum sign_algorithm algorithm,
 			  char why[SIGN_WHY_MAX])
 {
-	if (!c->sign_required || signer_algorithm(signer) != SIGN_OFF)
+	if (!c->sign_required || algorithm != SIGN_OFF)
 		return 0;
 	snprintf(why, SIGN_WHY_MAX,
 		 "[signing] required = yes, but neither the file nor the environment names an "
@@ -29,14 +68,29 @@ static int check_required(const struct config *c, const struct signer *signer,
 	return -EINVAL;
 }
 
-int daemon_open_signer(const struct config *c, struct signer **ret, char why[SIGN_WHY_MAX])
+int daemon_check_key(const struct config *c, struct signing_key **ret, char why[SIGN_WHY_MAX])
 {
-	struct signer *signer;
-	int r = open_signer(c->sign_algorithm, c->sign_kid, c->sign_key_file, &signer, why);
+	const struct signing_options options =
+		options_of(c->sign_algorithm, c->sign_kid, c->sign_key_file);
+	int r = signing_key_open(&options, ret, why);
 
 	if (r < 0)
 		return r;
-	r = check_required(c, signer, why);
+	r = check_required(c, signing_key_algorithm(*ret), why);
+	if (r < 0)
+		signing_key_free(take_ptr(*ret));
+	return r;
+}
+
+int daemon_open_signer(const struct daemon *d, struct signer **ret, char why[SIGN_WHY_MAX])
+{
+	const struct config *c = &d->config;
+	struct signer *signer;
+	int r = open_signer(d, c->sign_algorithm, c->sign_kid, c->sign_key_file, &signer, why);
+
+	if (r < 0)
+		return r;
+	r = check_required(c, signer_algorithm(signer), why);
 	if (r < 0)
 		signer_free(signer);
 	else
@@ -107,9 +161,9 @@ int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
 			 "not signed, or restart");
 		return -EINVAL;
 	}
-	r = open_signer(algorithm, kid, wanted->sign_key_file, ret, why);
+	r = open_signer(d, algorithm, kid, wanted->sign_key_file, ret, why);
 	if (r == 0) {
-		r = check_required(wanted, *ret, why);
+		r = check_required(wanted, signer_algorithm(*ret), why);
 		if (r == 0)
 			r = check_kid(d->signer, *ret, why);
 		if (r < 0)

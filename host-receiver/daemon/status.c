@@ -68,6 +68,7 @@ static _printf_(2, 3) void add_reason(struct metrics_health *health, const char 
 }
 
 #define READY_INFLIGHT_MS 5000u
+#define READY_SIGNER_MS	  2000u
 #define NAMED_MAX	  8u  /* unserved cells that /readyz names */
 #define SHOWN_MAX	  80u /* bytes of each name */
 
@@ -96,6 +97,8 @@ uint64_t daemon_oldest_inflight_ms(const struct daemon *d)
 /* Collects the reasons why /readyz must fail. */
 static void judge_health(const struct daemon *d, struct metrics_health *ret)
 {
+	const uint64_t waiting_ns = sign_client_waiting_ns(d->client);
+
 	char why[256];
 
 	*ret = (struct metrics_health){
@@ -122,6 +125,10 @@ static void judge_health(const struct daemon *d, struct metrics_health *ret)
 	ret->forward_restarts = d->forwarding.restarts;
 	if (!forwarding_is_ready(&d->forwarding, why))
 		add_reason(ret, "%s\n", why);
+	if (waiting_ns && monotonic_ns() - waiting_ns > READY_SIGNER_MS * NSEC_PER_MSEC)
+		add_reason(ret, "the signer (pid %d) has not answered for %" PRIu64 " s\n",
+			   sign_client_pid(d->client),
+			   (monotonic_ns() - waiting_ns) / NSEC_PER_SEC);
 	if (d->unserved.n > 0)
 		add_unserved(&d->unserved, ret);
 }

@@ -15,7 +15,7 @@
 /* The longest line of a log, '\n' included. */
 #define RECOVER_LINE_MAX (64u * 1024u)
 /* So many leaves after a point are kept; a signer that is further back has lost its state. */
-#define RECOVER_LEAVES_MAX (4u * 1024u * 1024u)
+#define RECOVER_LEAVES_MAX (512u * 1024u - 128u)
 
 /* A tree that was signed. origin "": none. */
 struct recover_point {

@@ -112,25 +112,19 @@ static int reserve(struct batch *b, size_t more)
 	return 0;
 }
 
-static int write_event(struct batch *b, const struct event *e, const struct signer *signer,
-		       struct event_clock *clock)
+/* An entry is the line without its newline. */
+static int add_line(struct batch *b, struct signer *signer, struct batch_writer *writer,
+		    const struct signer_event *event, const uint8_t *signature, size_t size)
 {
-	char json[EVENT_LINE_MAX];
-	struct event_head head;
-	struct signer_event event = {.json = json};
 	size_t len;
-	int r;
+	int r = reserve(b, event->json_len + SIGN_ENVELOPE_MAX);
 
-	r = event_write(e, clock, json, sizeof(json) - SIGN_ENVELOPE_MAX, &event.json_len, &head);
-	if (r < 0)
-		return r;
-	event.id = head.id_text;
-	event.source = head.source_text;
-	event.time = head.time_text;
-	r = reserve(b, event.json_len + SIGN_ENVELOPE_MAX);
-	if (r < 0)
-		return r;
-	r = signer_write_line(signer, &event, b->out + b->out_len, b->out_size - b->out_len, &len);
+	if (r == 0)
+		r = signer_write_line(signer, event, signature, size, b->out + b->out_len,
+				      b->out_size - b->out_len, &len);
+	if (r == 0 && signer_tree(signer))
+		r = tree_hash_leaf(writer->hasher, b->out + b->out_len, len - 1,
+				   &b->leaves[b->n_lines]);
 	if (r < 0)
 		return r;
 	b->out_len += len;
@@ -138,21 +132,91 @@ static int write_event(struct batch *b, const struct event *e, const struct sign
 	return 0;
 }
 
-int batch_write(struct batch *b, struct signer *signer, struct event_clock *clock,
-		struct tree_hasher *hasher)
+static struct signer_event event_of(const char *json, size_t len, const struct event_head *head)
 {
-	const bool tree = signer_tree(signer) != NULL;
+	return (struct signer_event){
+		.json = json,
+		.json_len = len,
+		.id = head->id_text,
+		.source = head->source_text,
+		.time = head->time_text,
+	};
+}
+
+static int write_bare(struct batch *b, struct signer *signer, struct batch_writer *writer)
+{
+	char json[EVENT_LINE_MAX];
 
 	for (size_t i = 0; i < b->n_events; i++) {
-		const size_t begin = b->out_len;
-		int r = write_event(b, &b->events[i], signer, clock);
+		struct signer_event event;
+		size_t len;
+		int r = event_write(&b->events[i], &writer->clock, json,
+				    sizeof(json) - SIGN_ENVELOPE_MAX, &len, &writer->heads[i]);
 
-		/* An entry is the line without its newline. */
-		if (r == 0 && tree)
-			r = tree_hash_leaf(hasher, b->out + begin, b->out_len - begin - 1,
-					   &b->leaves[i]);
+		if (r < 0)
+			return r;
+		event = event_of(json, len, &writer->heads[i]);
+		r = add_line(b, signer, writer, &event, NULL, 0);
 		if (r < 0)
 			return r;
 	}
 	return 0;
+}
+
+/* The events from first to end - 1, which stand side by side in json. */
+static int sign_and_add(struct batch *b, struct signer *signer, struct batch_writer *writer,
+			const char *json, size_t first, size_t end)
+{
+	const int size = signer_sign(signer, writer->channel, writer->lengths + first,
+				     (unsigned)(end - first), writer->signatures);
+
+	if (size < 0)
+		return size;
+	for (size_t i = first; i < end; json += writer->lengths[i++]) {
+		const struct signer_event event =
+			event_of(json, writer->lengths[i], &writer->heads[i]);
+		int r = add_line(b, signer, writer, &event, writer->signatures[i - first],
+				 (size_t)size);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int write_enveloped(struct batch *b, struct signer *signer, struct batch_writer *writer)
+{
+	char *json = sign_client_entries(signer_client(signer), writer->channel);
+	size_t first = 0, used = 0;
+	int r = 0;
+
+	if (!json)
+		return -ENOMEM;
+	for (size_t i = 0; r == 0 && i < b->n_events; i++) {
+		size_t len;
+
+		if (SIGN_SHARED_SIZE - used < EVENT_LINE_MAX) {
+			r = sign_and_add(b, signer, writer, json, first, i);
+			first = i;
+			used = 0;
+		}
+		if (r == 0)
+			r = event_write(&b->events[i], &writer->clock, json + used,
+					EVENT_LINE_MAX - SIGN_ENVELOPE_MAX, &len,
+					&writer->heads[i]);
+		if (r == 0) {
+			writer->lengths[i] = (uint32_t)len;
+			used += len;
+		}
+	}
+	if (r == 0 && first < b->n_events)
+		r = sign_and_add(b, signer, writer, json, first, b->n_events);
+	return r;
+}
+
+int batch_write(struct batch *b, struct signer *signer, struct batch_writer *writer)
+{
+	return sign_algorithm_has_envelope(signer_algorithm(signer))
+		       ? write_enveloped(b, signer, writer)
+		       : write_bare(b, signer, writer);
 }

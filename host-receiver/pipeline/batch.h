@@ -57,6 +57,17 @@ struct batch {
 	struct tree_hash leaves[BATCH_EVENTS_MAX]; /* of the lines, in modes with a tree */
 };
 
+/* What a worker needs to write batches; one a thread. */
+struct batch_writer {
+	struct event_clock clock;
+	struct tree_hasher *hasher;
+	unsigned channel; /* to the signer */
+	struct event_head heads[BATCH_EVENTS_MAX];
+	uint32_t lengths[BATCH_EVENTS_MAX];
+	uint8_t signatures[BATCH_EVENTS_MAX][SIGN_SIGNATURE_MAX];
+};
+_Static_assert(BATCH_EVENTS_MAX <= SIGN_BATCH_MAX, "a batch is signed at once");
+
 /* NULL when there is no memory. */
 struct batch *batch_new(void);
 void batch_free(struct batch *b);
@@ -75,5 +86,4 @@ struct wire_text batch_copy(struct batch *b, struct wire_text text, bool *ok);
  * Write and sign all events as lines into out. On a worker. Returns 0, -ENOMEM, or -ENOBUFS when a
  * line would exceed EVENT_LINE_MAX, or -EIO: libcrypto failed.
  */
-int batch_write(struct batch *b, struct signer *signer, struct event_clock *clock,
-		struct tree_hasher *hasher);
+int batch_write(struct batch *b, struct signer *signer, struct batch_writer *writer);

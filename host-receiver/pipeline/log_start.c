@@ -65,15 +65,6 @@ static void begin(struct log_start *start, struct signer *signer, const char *pr
 int log_start_alone(struct signer *signer, const char *prefix, struct log_start *ret)
 {
 	*ret = (struct log_start){0};
-	if (signer_tree(signer)) {
-		struct sign_core *core;
-		int r = sign_core_new(-1, &core);
-
-		if (r < 0)
-			return r;
-		signer_set_core(signer, core);
-		sign_core_unref(core);
-	}
 	begin(ret, signer, prefix, LOG_NEW);
 	return 0;
 }
@@ -105,19 +96,20 @@ static int point_of(const struct sign_point *p, struct recover_point *ret)
 	return root_of(&p->frontier, &ret->root);
 }
 
-int log_start_points(const struct signer *signer, struct recover_point ret[static 2])
+int log_start_points(struct signer *signer, struct recover_point ret[static 2])
 {
 	struct sign_memory *memory;
 	int r;
 
 	memset(ret, 0, 2 * sizeof(*ret));
-	if (!signer_core(signer))
+	if (!signer_tree(signer))
 		return 0;
 	memory = malloc(sizeof(*memory));
 	if (!memory)
 		return -ENOMEM;
-	sign_core_memory(signer_core(signer), memory);
-	r = point_of(&memory->last, &ret[0]);
+	r = sign_client_memory(signer_client(signer), memory);
+	if (r == 0)
+		r = point_of(&memory->last, &ret[0]);
 	if (r == 0)
 		r = point_of(&memory->before, &ret[1]);
 	free(memory);
@@ -195,8 +187,8 @@ static int extend(struct decision *d)
 
 	if (!note_is_ours(d))
 		return begin_new(d, LOG_STATE_LOST);
-	r = sign_core_extend(signer_core(d->signer), found->leaves, found->n_leaves, found->note,
-			     found->note_len);
+	r = sign_client_extend(signer_client(d->signer), found->leaves, found->n_leaves,
+			       found->note, found->note_len);
 	if (r == -ESTALE)
 		return begin_new(d, LOG_STATE_LOST);
 	return r < 0 ? r : resume(d);
@@ -205,8 +197,8 @@ static int extend(struct decision *d)
 /* The last signature was never written: what it covered was never acknowledged. */
 static int abandon(struct decision *d)
 {
-	int r = sign_core_retreat(signer_core(d->signer), d->found->origin,
-				  d->found->frontier.size);
+	int r = sign_client_retreat(signer_client(d->signer), d->found->origin,
+				    d->found->frontier.size);
 
 	if (r < 0)
 		return r;
@@ -254,9 +246,15 @@ static int decide(struct decision *d, bool planned)
 /* A kid is one key for ever. */
 static int check_key(struct decision *d)
 {
-	if (!signer_core(d->signer))
+	int r;
+
+	if (!signer_tree(d->signer))
 		return 0;
-	sign_core_memory(signer_core(d->signer), &d->memory);
+	r = sign_client_memory(signer_client(d->signer), &d->memory);
+	if (r < 0) {
+		snprintf(d->why, EVIDENCE_WHY_MAX, "the signer does not answer: %s", strerror(-r));
+		return r;
+	}
 	d->ret->key_changed = *d->memory.kid && strcmp(d->memory.kid, signer_kid(d->signer)) != 0;
 	if (!*d->memory.kid || d->ret->key_changed ||
 	    memcmp(d->memory.public_key, signer_public_key(d->signer), 32) == 0)

@@ -57,7 +57,7 @@ int log_start_follow(struct signer *signer, const char *prefix, const char *prev
 		     uint64_t previous_size, struct log_start *ret);
 
 /* What evidence_log_open() has to look for. */
-int log_start_points(const struct signer *signer, struct recover_point ret[static 2]);
+int log_start_points(struct signer *signer, struct recover_point ret[static 2]);
 
 /*
  * Decide, and have signer and log agree on it: evidence_log_continue() or evidence_log_begin() is

@@ -225,8 +225,6 @@ int log_stream_change_signer(struct log_stream *s, struct signer *next, const st
 	s->changing = true;
 	s->new_log = tree != had_tree;
 	*s->kid = '\0';
-	if (signer_core(last))
-		signer_set_core(next, signer_core(last));
 	if (tree && had_tree && strcmp(signer_kid(next), signer_kid(last)) != 0) {
 		signer_set_previous(next, last);
 		write_key(s, EVENT_LOG_KEY_ADDED, signer_kid(next), signer_public_key(next));

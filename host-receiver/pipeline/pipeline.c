@@ -60,7 +60,7 @@ struct pipeline {
 	struct pipeline_stats stats;
 	struct evidence_sink *sink; /* the committer's */
 	struct tree_hash *leaves;   /* the committer's: of a group; owned */
-	bool has_committer;
+	_Atomic unsigned next_channel;
 	unsigned n_workers;
 	uv_thread_t committer, workers[];
 };
@@ -135,11 +135,11 @@ static void put_signed(struct pipeline *p, struct batch *b)
 static void worker_main(void *arg)
 {
 	struct pipeline *p = arg;
-	struct event_clock clock = {0};
-	struct tree_hasher *hasher = tree_hasher_new();
+	struct batch_writer *writer = calloc(1, sizeof(*writer));
 
-	if (!hasher)
+	if (!writer || !(writer->hasher = tree_hasher_new()))
 		die("no memory", -ENOMEM);
+	writer->channel = 1 + atomic_fetch_add(&p->next_channel, 1);
 	uv_mutex_lock(&p->lock);
 	for (;;) {
 		struct batch *b = queue_take(&p->to_sign);
@@ -153,14 +153,15 @@ static void worker_main(void *arg)
 		}
 		uv_mutex_unlock(&p->lock);
 		began = monotonic_ns();
-		b->error = batch_write(b, b->signer->signer, &clock, hasher);
+		b->error = batch_write(b, b->signer->signer, writer);
 		measure(&p->stats.sign, monotonic_ns() - began);
 		account(p, b);
 		uv_mutex_lock(&p->lock);
 		put_signed(p, b);
 	}
 	uv_mutex_unlock(&p->lock);
-	tree_hasher_free(hasher);
+	tree_hasher_free(writer->hasher);
+	free(writer);
 }
 
 /* ---- committer ---- */
@@ -632,19 +633,18 @@ static unsigned processors(void)
 	return n < 1 ? 1 : (unsigned)MIN(n, 64L);
 }
 
-/* One worker is enough. */
-static bool start_threads(struct pipeline *p, unsigned n)
+/* Each worker has a channel to the signer of its own. */
+static unsigned usable_workers(const struct pipeline_options *o)
 {
-	p->has_committer = uv_thread_create(&p->committer, committer_main, p) == 0;
-	while (p->has_committer && p->n_workers < n &&
-	       uv_thread_create(&p->workers[p->n_workers], worker_main, p) == 0)
-		p->n_workers++;
-	return p->n_workers > 0;
+	const struct sign_client *client = signer_client(o->signer);
+	const unsigned n = o->workers ? o->workers : processors();
+
+	return client ? MIN(n, sign_client_channels(client) - 1) : n;
 }
 
 int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipeline **ret)
 {
-	const unsigned n = o->workers ? o->workers : processors();
+	const unsigned n = usable_workers(o);
 	struct signer_ref *signer = signer_ref_new(o->signer);
 	struct pipeline *p = calloc(1, sizeof(*p) + n * sizeof(p->workers[0]));
 
@@ -679,10 +679,13 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	uv_timer_init(loop, &p->batch_timer);
 	uv_async_init(loop, &p->progress, on_progress);
 	p->batch_timer.data = p->progress.data = p;
-	if (!start_threads(p, n)) {
-		pipeline_free(p);
-		return -EAGAIN;
-	}
+	if (uv_thread_create(&p->committer, committer_main, p) < 0)
+		die("cannot start a thread", -EAGAIN);
+	for (; p->n_workers < n; p->n_workers++)
+		if (uv_thread_create(&p->workers[p->n_workers], worker_main, p) < 0)
+			break;
+	if (p->n_workers == 0)
+		die("cannot start a thread", -EAGAIN);
 	*ret = p;
 	return 0;
 }
@@ -727,8 +730,7 @@ int pipeline_free(struct pipeline *p)
 	uv_mutex_unlock(&p->lock);
 	for (unsigned i = 0; i < p->n_workers; i++)
 		uv_thread_join(&p->workers[i]);
-	if (p->has_committer)
-		uv_thread_join(&p->committer);
+	uv_thread_join(&p->committer);
 	discard(p->open);
 	free_queue(&p->free_batches);
 	free_queue(&p->to_sign);

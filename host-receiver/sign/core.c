@@ -8,6 +8,7 @@
 struct sign_core {
 	pthread_mutex_t lock;
 	unsigned refs;
+	_Atomic uint64_t synced; /* generation */
 	struct sign_state state;
 };
 
@@ -133,6 +134,24 @@ int sign_core_append(struct sign_core *core, const struct signing_key *key,
 		r = (int)core->state.last.note_len;
 	}
 	pthread_mutex_unlock(&core->lock);
+	return r;
+}
+
+int sign_core_sync(struct sign_core *core)
+{
+	int fd, r = 0;
+	uint64_t generation;
+
+	pthread_mutex_lock(&core->lock);
+	fd = core->state.fd;
+	generation = core->state.generation;
+	pthread_mutex_unlock(&core->lock);
+	/* Without the lock: signatures do not wait for the disk. The file stays open. */
+	if (fd < 0 || generation == core->synced)
+		return 0;
+	r = fdatasync(fd) < 0 ? -errno : 0;
+	if (r == 0)
+		core->synced = generation;
 	return r;
 }
 

@@ -35,6 +35,9 @@ int sign_core_append(struct sign_core *core, const struct signing_key *key,
 		     const struct signing_key *previous, const char *origin, uint64_t first,
 		     const struct tree_hash *leaves, size_t n, char ret[static LINE_NOTE_MAX]);
 
+/* The state's file reaches the disk, if it has changed. */
+int sign_core_sync(struct sign_core *core);
+
 /* See sign_state_retreat() and sign_state_extend(). */
 int sign_core_retreat(struct sign_core *core, const char *origin, uint64_t size);
 int sign_core_extend(struct sign_core *core, const struct tree_hash *leaves, size_t n,

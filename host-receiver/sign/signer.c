@@ -10,24 +10,46 @@ _Static_assert(SIGN_KID_MAX == LINE_KID_MAX, "one limit for kids");
 
 struct signer {
 	struct tree_signer tree; /* first */
-	struct signing_key *key;
-	struct sign_core *core;
+	struct sign_key_info key;
+	struct sign_client *client;
 	/* The key before this one, until the tree is under this. The committer's, once it signs. */
-	struct signing_key *previous;
+	uint32_t previous;
 };
 
 static int append(struct tree_signer *tree, uint64_t first, const struct tree_hash *leaves,
 		  size_t n, char ret[static LINE_NOTE_MAX])
 {
 	struct signer *s = (struct signer *)tree;
-	int r = sign_core_append(s->core, s->key, s->previous, tree->origin, first, leaves, n, ret);
+	int r = sign_client_append(s->client, s->key.number, s->previous, tree->origin, first,
+				   leaves, n, ret);
 
 	if (r > 0)
-		signing_key_free(take_ptr(s->previous));
+		s->previous = SIGN_NO_KEY;
 	return r;
 }
 
-int signer_open(const struct signing_options *options, struct signer **ret, char why[SIGN_WHY_MAX])
+/* Without a signer process only the mode off is possible. */
+static int open_unsigned(const struct signing_options *options, struct sign_key_info *ret,
+			 char why[SIGN_WHY_MAX])
+{
+	struct signing_key *key;
+	int r = signing_key_open(options, &key, why);
+
+	if (r < 0)
+		return r;
+	*ret = (struct sign_key_info){
+		.number = SIGN_NO_KEY,
+		.algorithm = signing_key_algorithm(key),
+	};
+	signing_key_free(key);
+	if (ret->algorithm == SIGN_OFF)
+		return 0;
+	snprintf(why, SIGN_WHY_MAX, "there is no signer process");
+	return -ENOTCONN;
+}
+
+int signer_open(struct sign_client *client, const struct signing_options *options,
+		struct signer **ret, char why[SIGN_WHY_MAX])
 {
 	static const struct tree_signer_ops ops = {.append = append};
 	struct signer *s = calloc(1, sizeof(*s));
@@ -38,54 +60,47 @@ int signer_open(const struct signing_options *options, struct signer **ret, char
 		return -ENOMEM;
 	}
 	s->tree.ops = &ops;
-	r = signing_key_open(options, &s->key, why);
+	s->client = client;
+	s->previous = SIGN_NO_KEY;
+	r = client ? sign_client_open_key(client, options, &s->key, why)
+		   : open_unsigned(options, &s->key, why);
 	if (r < 0) {
 		free(s);
 		return r;
 	}
-	snprintf(s->tree.kid, sizeof(s->tree.kid), "%s", signing_key_kid(s->key));
+	memcpy(s->tree.kid, s->key.kid, sizeof(s->tree.kid));
 	*ret = s;
 	return 0;
 }
 
 void signer_free(struct signer *signer)
 {
-	if (!signer)
-		return;
-	sign_core_unref(signer->core);
-	signing_key_free(signer->previous);
-	signing_key_free(signer->key);
 	free(signer);
 }
 
 enum sign_algorithm signer_algorithm(const struct signer *signer)
 {
-	return signing_key_algorithm(signer->key);
+	return signer->key.algorithm;
 }
 
 const char *signer_kid(const struct signer *signer)
 {
-	return signing_key_kid(signer->key);
+	return signer->key.kid;
 }
 
 const uint8_t *signer_public_key(const struct signer *signer)
 {
-	return signing_key_public(signer->key);
+	return signer->key.public_key;
 }
 
-void signer_set_core(struct signer *signer, struct sign_core *core)
+struct sign_client *signer_client(const struct signer *signer)
 {
-	signer->core = sign_core_ref(core);
-}
-
-struct sign_core *signer_core(const struct signer *signer)
-{
-	return signer->core;
+	return signer->client;
 }
 
 void signer_set_previous(struct signer *signer, const struct signer *previous)
 {
-	signer->previous = signing_key_ref(previous->key);
+	signer->previous = previous->key.number;
 }
 
 void signer_set_origin(struct signer *signer, const char *origin)
@@ -113,22 +128,20 @@ static int end_line(struct json_writer *w, size_t *ret_len)
 	return 0;
 }
 
-int signer_write_line(const struct signer *s, const struct signer_event *event, char *out,
-		      size_t size, size_t *ret_len)
+int signer_write_line(const struct signer *s, const struct signer_event *event,
+		      const uint8_t *bytes, size_t bytes_size, char *out, size_t size,
+		      size_t *ret_len)
 {
 	char signature[sodium_base64_ENCODED_LEN(SIGN_SIGNATURE_MAX,
 						 sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
-	uint8_t bytes[SIGN_SIGNATURE_MAX];
 	struct json_writer w;
-	size_t n;
 
 	json_writer_init(&w, out, size);
 	if (!sign_algorithm_has_envelope(signer_algorithm(s))) {
 		json_put_raw(&w, event->json, event->json_len);
 		return end_line(&w, ret_len);
 	}
-	n = signing_key_sign(s->key, event->json, event->json_len, bytes);
-	sodium_bin2base64(signature, sizeof(signature), bytes, n,
+	sodium_bin2base64(signature, sizeof(signature), bytes, bytes_size,
 			  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 	json_put_begin_object(&w);
 	json_put_key(&w, "data");
@@ -147,4 +160,10 @@ int signer_write_line(const struct signer *s, const struct signer_event *event, 
 	json_put_kv_string(&w, "type", SIGN_ENVELOPE_TYPE);
 	json_put_end_object(&w);
 	return end_line(&w, ret_len);
+}
+
+int signer_sign(const struct signer *s, unsigned channel, const uint32_t *lengths, unsigned n,
+		uint8_t ret[SIGN_BATCH_MAX][SIGN_SIGNATURE_MAX])
+{
+	return sign_client_sign(s->client, channel, s->key.number, lengths, n, ret);
 }

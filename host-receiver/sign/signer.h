@@ -10,8 +10,7 @@
 
 #include "common/wire.h"
 #include "host-receiver/evidence/sink.h"
-#include "host-receiver/sign/core.h"
-#include "host-receiver/sign/signing_key.h"
+#include "host-receiver/sign/client.h"
 
 /* Bytes that the envelope adds to the event's own at most; for sizing buffers. */
 #define SIGN_ENVELOPE_MAX 1024u
@@ -21,17 +20,19 @@
 
 struct signer;
 
-/* See signing_key_open(). */
-int signer_open(const struct signing_options *options, struct signer **ret, char why[SIGN_WHY_MAX]);
+/*
+ * See signing_key_open(). client is borrowed until signer_free(); NULL: nothing can be signed, and
+ * every mode but off is an error.
+ */
+int signer_open(struct sign_client *client, const struct signing_options *options,
+		struct signer **ret, char why[SIGN_WHY_MAX]);
 void signer_free(struct signer *signer);
 
 enum sign_algorithm signer_algorithm(const struct signer *signer);
-const char *signer_kid(const struct signer *signer);	       /* "" with SIGN_OFF; borrowed */
-const uint8_t *signer_public_key(const struct signer *signer); /* 32 bytes; borrowed */
+const char *signer_kid(const struct signer *signer);		/* "" with SIGN_OFF; borrowed */
+const uint8_t *signer_public_key(const struct signer *signer);	/* 32 bytes; borrowed */
+struct sign_client *signer_client(const struct signer *signer); /* borrowed */
 
-/* The memory of the tree that it signs; a reference is taken. Before its first use. */
-void signer_set_core(struct signer *signer, struct sign_core *core);
-struct sign_core *signer_core(const struct signer *signer); /* borrowed; NULL: none */
 /* It follows this one in the same log: the first checkpoint of this one is signed by both. */
 void signer_set_previous(struct signer *signer, const struct signer *previous);
 /* The log it signs for; "" in modes without a tree. */
@@ -49,8 +50,16 @@ struct signer_event {
 };
 
 /*
- * Write the line, '\n' included, to out. Returns 0 and its length, or -ENOBUFS; size of
- * json_len + SIGN_ENVELOPE_MAX always suffices.
+ * Write the line, '\n' included, to out. signature: size bytes, in the modes with an envelope.
+ * Returns 0 and its length, or -ENOBUFS; size of json_len + SIGN_ENVELOPE_MAX always suffices.
  */
-int signer_write_line(const struct signer *signer, const struct signer_event *event, char *out,
-		      size_t size, size_t *ret_len);
+int signer_write_line(const struct signer *signer, const struct signer_event *event,
+		      const uint8_t *signature, size_t signature_size, char *out, size_t size,
+		      size_t *ret_len);
+
+/*
+ * Sign n entries that stand side by side in sign_client_entries(), in the modes with an envelope.
+ * Returns the bytes of each signature or a negative errno.
+ */
+int signer_sign(const struct signer *signer, unsigned channel, const uint32_t *lengths, unsigned n,
+		uint8_t ret[SIGN_BATCH_MAX][SIGN_SIGNATURE_MAX]);

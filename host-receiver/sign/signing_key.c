@@ -2,6 +2,7 @@
 #include "host-receiver/sign/signing_key.h"
 
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #include <sodium.h>
 
@@ -105,8 +106,7 @@ static int find_key(const struct signing_options *o, enum sign_algorithm algorit
 		return 0;
 	}
 	if (getenv(other))
-		snprintf(why, SIGN_WHY_MAX,
-			 "algorithm %s, but the key is in %s, which is for %s",
+		snprintf(why, SIGN_WHY_MAX, "algorithm %s, but the key is in %s, which is for %s",
 			 algorithms[algorithm].name, other,
 			 algorithms[algorithm].ed25519 ? "hmac-sha256" : "ed25519");
 	else
@@ -206,6 +206,14 @@ static int configure(const struct signing_options *o, struct signing_key *s, cha
 	return s->algorithm == SIGN_OFF ? 0 : open_with_key(o, kid, s, why);
 }
 
+void signing_environment_wipe(void)
+{
+	wipe_variable(ENV_ED25519_KEY);
+	wipe_variable(ENV_HMAC_KEY);
+	wipe_variable(ENV_KID);
+	wipe_variable(ENV_ALG);
+}
+
 int signing_key_open(const struct signing_options *options, struct signing_key **ret,
 		     char why[SIGN_WHY_MAX])
 {
@@ -221,10 +229,7 @@ int signing_key_open(const struct signing_options *options, struct signing_key *
 		return -ENOMEM;
 	s->refs = 1;
 	r = configure(options, s, why);
-	wipe_variable(ENV_ED25519_KEY);
-	wipe_variable(ENV_HMAC_KEY);
-	wipe_variable(ENV_KID);
-	wipe_variable(ENV_ALG);
+	signing_environment_wipe();
 	if (r < 0) {
 		signing_key_free(s);
 		return r;
@@ -245,6 +250,45 @@ void signing_key_free(struct signing_key *key)
 		return;
 	sodium_free(key->secret);
 	free(key);
+}
+
+_Static_assert(sizeof(union signing_secret) <= SIGN_SECRET_MAX, "room for a secret");
+
+void signing_key_export(const struct signing_key *key, struct signing_key_bytes *ret)
+{
+	*ret = (struct signing_key_bytes){.algorithm = key->algorithm};
+	memcpy(ret->kid, key->kid, sizeof(ret->kid));
+	memcpy(ret->public_key, key->public_key, sizeof(ret->public_key));
+	if (key->secret)
+		memcpy(ret->secret, key->secret, sizeof(*key->secret));
+}
+
+int signing_key_import(const struct signing_key_bytes *bytes, bool allow_unlocked,
+		       struct signing_key **ret)
+{
+	struct signing_key *key = calloc(1, sizeof(*key));
+	int r;
+
+	if (!key)
+		return -ENOMEM;
+	key->refs = 1;
+	key->algorithm = bytes->algorithm;
+	memcpy(key->kid, bytes->kid, sizeof(key->kid));
+	memcpy(key->public_key, bytes->public_key, sizeof(key->public_key));
+	key->secret = sodium_malloc(sizeof(*key->secret));
+	r = key->secret ? signing_key_lock(key) : -ENOMEM;
+	if (r == 0 || (allow_unlocked && key->secret)) {
+		memcpy(key->secret, bytes->secret, sizeof(*key->secret));
+		*ret = key;
+		return 0;
+	}
+	signing_key_free(key);
+	return r;
+}
+
+int signing_key_lock(const struct signing_key *key)
+{
+	return key->secret && mlock(key->secret, sizeof(*key->secret)) < 0 ? -errno : 0;
 }
 
 enum sign_algorithm signing_key_algorithm(const struct signing_key *key)

@@ -23,8 +23,12 @@ enum sign_algorithm {
 #define SIGN_KID_MAX	   128u
 #define SIGN_WHY_MAX	   512u
 #define SIGN_SIGNATURE_MAX 64u
+#define SIGN_SECRET_MAX	   512u
 
 struct signing_key;
+
+/* Another process has the keys of the environment now: wipe them from this one. */
+void signing_environment_wipe(void);
 
 /* What the command line says; NULL members are taken from the environment. Borrowed for the call.
  */
@@ -49,6 +53,21 @@ int signing_key_open(const struct signing_options *options, struct signing_key *
 /* One more owner; signing_key_free() gives one up. Any thread. */
 struct signing_key *signing_key_ref(struct signing_key *key);
 void signing_key_free(struct signing_key *key);
+
+/* A key as one process hands it to another. Wipe it. */
+struct signing_key_bytes {
+	enum sign_algorithm algorithm;
+	char kid[SIGN_KID_MAX + 1];
+	uint8_t public_key[32];
+	uint8_t secret[SIGN_SECRET_MAX];
+};
+
+void signing_key_export(const struct signing_key *key, struct signing_key_bytes *ret);
+/* Returns 0, -ENOMEM, or the errno of signing_key_lock(). */
+int signing_key_import(const struct signing_key_bytes *bytes, bool allow_unlocked,
+		       struct signing_key **ret);
+/* Lock it in this process's memory: fork(2) does not. 0 or a negative errno. */
+int signing_key_lock(const struct signing_key *key);
 
 enum sign_algorithm signing_key_algorithm(const struct signing_key *key);
 const char *signing_key_kid(const struct signing_key *key); /* "" with SIGN_OFF; borrowed */

@@ -11,6 +11,7 @@
 #include "host-receiver/cell/cell.h"
 #include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/pipeline/stdout_sink.h"
+#include "host-receiver/sign/keeper.h"
 #include "host-receiver/verbs/verbs.h"
 
 #define STOP_WITHIN_MS 5000u
@@ -20,10 +21,11 @@ struct receive {
 	struct signing_options signing;
 	unsigned checkpoint_ms;
 	int log_level;
-	bool once;
+	bool once, allow_unlocked;
 
 	struct lifecycle life;
 	struct pipeline *pipeline;
+	struct sign_client *client;
 	struct log_stream *log_stream; /* NULL: a mode without a tree */
 	struct cell_host host;
 	struct cell *cell;
@@ -42,6 +44,8 @@ static const struct option_row rows[] = {
 	 OPTION_SETS_TEXT(struct receive, signing.kid)},
 	{"sign-key-file", "FILE", "base64url of the key, mode 0600",
 	 OPTION_SETS_TEXT(struct receive, signing.key_file)},
+	{"allow-unlocked", NULL, "use a key that cannot be locked in memory",
+	 OPTION_SETS_FLAG(struct receive, allow_unlocked)},
 	{"log-level", "LEVEL", "emerg .. debug (default info)",
 	 OPTION_SETS_LOG_LEVEL(struct receive, log_level)},
 	OPTION_ROW_HELP,
@@ -276,7 +280,30 @@ static int run(struct receive *r, struct signer *signer)
 		stop(r, "shutdown");
 	lifecycle_run(&r->life);
 	cell_host_done(&r->host);
+	sign_client_free(r->client);
 	return r->status;
+}
+
+static void on_signer_lost(const char *why)
+{
+	log_line(LOG_CRIT, "msg=\"nothing can be signed any more\" why=\"%s\"", why);
+	_exit(EX_OSERR);
+}
+
+/* Its log lives as long as this process: so does what the signer remembers. */
+static int start_client(struct receive *r, int keeper_fd, pid_t keeper_pid)
+{
+	const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	const struct sign_client_options options = {
+		.keeper_fd = keeper_fd,
+		.keeper_pid = keeper_pid,
+		.state = "",
+		.channels = 1 + (unsigned)MAX(processors, 1L),
+		.allow_unlocked = r->allow_unlocked,
+		.on_lost = on_signer_lost,
+	};
+
+	return sign_client_new(&options, &r->client);
 }
 
 int cmd_receive(int argc, char **argv)
@@ -284,13 +311,20 @@ int cmd_receive(int argc, char **argv)
 	struct receive r = {0};
 	char why[SIGN_WHY_MAX] = "no memory";
 	struct signer *signer;
-	int status = parse(&r, argc, argv);
+	int status = parse(&r, argc, argv), keeper_fd;
+	pid_t keeper_pid;
 
 	if (status != EX_OK)
 		return status < 0 ? EX_OK : status;
+	/* Before everything else: what follows never holds a key. */
+	if (keeper_start(&keeper_fd, &keeper_pid) < 0) {
+		log_error("msg=\"cannot start the signer's parent\"");
+		return EX_OSERR;
+	}
 	log_set_level(r.log_level);
 	signal(SIGPIPE, SIG_IGN);
-	if (signer_open(&r.signing, &signer, why) < 0) {
+	if (start_client(&r, keeper_fd, keeper_pid) < 0 ||
+	    signer_open(r.client, &r.signing, &signer, why) < 0) {
 		log_error("msg=\"signing is not configured\" cell=%s why=\"%s\"", r.options.cell_id,
 			  why);
 		return EX_CONFIG;

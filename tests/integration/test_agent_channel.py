@@ -17,8 +17,7 @@ def files(host, *options):
     """An agent that sees nothing but what the test writes into a folder; the folder."""
     folder = host.file("watched")
     os.mkdir(folder)
-    return folder, ("--process", "off", "--heartbeat", "200", "--fs", "inotify",
-                    "--inotify", folder, *options)
+    return folder, ("--process", "off", "--heartbeat", "200", "--inotify", folder, *options)
 
 
 def touch(folder, *names):

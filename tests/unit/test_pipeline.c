@@ -4,6 +4,7 @@
 
 #include "common/util.h"
 #include "host-receiver/pipeline/batch.h"
+#include "tests/unit/sign_client.h"
 #include "tests/unit/unit.h"
 
 /* What a sink was given, and how it shall answer. */
@@ -95,7 +96,7 @@ static struct signer *no_signing(void)
 	struct signer *signer;
 	char why[SIGN_WHY_MAX];
 
-	ck_assert_int_eq(signer_open(&options, &signer, why), 0);
+	ck_assert_int_eq(signer_open(NULL, &options, &signer, why), 0);
 	return signer;
 }
 
@@ -521,12 +522,14 @@ START_TEST(a_new_signer_signs_from_the_next_event_on)
 	char key[] = "/tmp/cellos-key-XXXXXX", why[SIGN_WHY_MAX];
 	const struct signing_options options = {
 		.algorithm = "hmac-sha256", .kid = "k9", .key_file = key};
+	struct sign_client *client;
 	struct signer *signer;
 	int fd = mkstemp(key);
 
 	ck_assert_int_eq(write(fd, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 44), 44);
 	close(fd);
-	ck_assert_msg(signer_open(&options, &signer, why) == 0, "%s", why);
+	client = unit_sign_client();
+	ck_assert_msg(signer_open(client, &options, &signer, why) == 0, "%s", why);
 	unlink(key);
 	begin(&s, 0);
 	submit(&s, 3);
@@ -537,6 +540,7 @@ START_TEST(a_new_signer_signs_from_the_next_event_on)
 	turn_until_idle(&s);
 	ck_assert_msg(strstr(s.sink.last, "\"signerKid\":\"k9\"") != NULL, "%s", s.sink.last);
 	end(&s);
+	sign_client_free(client);
 }
 END_TEST
 

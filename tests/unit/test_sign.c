@@ -6,6 +6,7 @@
 #include "host-receiver/event/json_document.h"
 #include "host-receiver/sign/keyring.h"
 #include "host-receiver/sign/signer.h"
+#include "tests/unit/sign_client.h"
 #include "tests/unit/unit.h"
 
 #define LINES_MAX 64
@@ -54,12 +55,16 @@ START_TEST(the_golden_stream_is_signed_again)
 		.algorithm = "ed25519", .kid = "vector-key-1", .key_file = key};
 	char *seed = read_vector("seed.txt");
 	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
+	static uint8_t signatures[SIGN_BATCH_MAX][SIGN_SIGNATURE_MAX];
+	struct sign_client *client;
 	struct signer *signer;
+	uint32_t size;
 	int fd = mkstemp(key);
 
 	ck_assert_int_eq(write(fd, seed, strlen(seed)), (ssize_t)strlen(seed));
 	close(fd);
-	ck_assert_msg(signer_open(&options, &signer, why) == 0, "%s", why);
+	client = unit_sign_client();
+	ck_assert_msg(signer_open(client, &options, &signer, why) == 0, "%s", why);
 	unlink(key);
 	for (size_t i = 0; i < n_lines; i++) {
 		char event[4096];
@@ -78,15 +83,24 @@ START_TEST(the_golden_stream_is_signed_again)
 		ck_assert(json_member_string(doc, node, "id", &e.id) &&
 			  json_member_string(doc, node, "source", &e.source) &&
 			  json_member_string(doc, node, "time", &e.time));
-		ck_assert_int_eq(signer_write_line(signer, &e, out, sizeof(out), &len), 0);
+		memcpy(sign_client_entries(client, 1), event, e.json_len);
+		size = (uint32_t)e.json_len;
+		ck_assert_int_eq(signer_sign(signer, 1, &size, 1, signatures), 64);
+		ck_assert_int_eq(
+			signer_write_line(signer, &e, signatures[0], 64, out, sizeof(out), &len),
+			0);
 		ck_assert_uint_eq(len, strlen(lines[i]) + 1);
 		ck_assert_int_eq(memcmp(out, lines[i], len - 1), 0);
 		ck_assert_int_eq(out[len - 1], '\n');
 		/* At the line's length it fits, below it does not. */
-		ck_assert_int_eq(signer_write_line(signer, &e, out, len, &len), 0);
-		ck_assert_int_eq(signer_write_line(signer, &e, out, len - 1, &len), -ENOBUFS);
+		ck_assert_int_eq(signer_write_line(signer, &e, signatures[0], 64, out, len, &len),
+				 0);
+		ck_assert_int_eq(
+			signer_write_line(signer, &e, signatures[0], 64, out, len - 1, &len),
+			-ENOBUFS);
 	}
 	signer_free(signer);
+	sign_client_free(client);
 	json_document_free(doc);
 	free(seed);
 }

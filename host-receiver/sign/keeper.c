@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/sign/keeper.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <sodium.h>
+
+#include "common/util.h"
+#include "host-receiver/sign/process.h"
+
+struct keeper {
+	int fd; /* the receiver's */
+	struct signing_key *keys[SIGN_KEYS_MAX];
+	uint32_t numbers[SIGN_KEYS_MAX];
+	uint32_t next_key;
+	bool allow_unlocked;
+
+	pid_t signer; /* 0: none */
+	int signer_fd;
+	uint64_t deaths_ns[KEEPER_DEATHS_MAX];
+	unsigned n_deaths;
+	bool started; /* there was a signer before */
+};
+
+/* What a new signer and the receiver share; both sides of each channel. */
+struct link {
+	unsigned channels;
+	int signer_fds[SIGN_CHANNELS_MAX], receiver_fds[SIGN_CHANNELS_MAX];
+	int memory_fds[SIGN_CHANNELS_MAX];
+	void *shared[SIGN_CHANNELS_MAX];
+};
+
+/* ---- keys ---- */
+
+static const char *optional(bool has, const char *text)
+{
+	return has ? text : NULL;
+}
+
+/* The running signer gets the new key too. */
+static int transfer(struct keeper *k, uint32_t number, const struct signing_key *key)
+{
+	struct sign_key_transfer t = {.key = number, .allow_unlocked = k->allow_unlocked};
+	int32_t r = 0;
+
+	if (k->signer == 0)
+		return 0;
+	signing_key_export(key, &t.bytes);
+	if (send(k->signer_fd, &t, sizeof(t), MSG_NOSIGNAL) != (ssize_t)sizeof(t) ||
+	    recv(k->signer_fd, &r, sizeof(r), 0) != (ssize_t)sizeof(r))
+		r = 0; /* It is dead: the next one begins with this key. */
+	sodium_memzero(&t, sizeof(t));
+	return r;
+}
+
+static int check_locked(const struct keeper *k, const struct signing_key *key,
+			char why[SIGN_WHY_MAX])
+{
+	int r = signing_key_lock(key);
+
+	if (r == 0 || k->allow_unlocked)
+		return 0;
+	snprintf(why, SIGN_WHY_MAX,
+		 "the key cannot be locked in memory (%s): raise RLIMIT_MEMLOCK, or say [signing] "
+		 "allow_unlocked = yes",
+		 strerror(-r));
+	return r;
+}
+
+static void open_key(struct keeper *k, const struct parent_request *q, struct parent_reply *a)
+{
+	const struct signing_options options = {
+		.algorithm = optional(q->has_algorithm, q->algorithm),
+		.kid = optional(q->has_kid, q->kid),
+		.key_file = optional(q->has_file, q->file),
+	};
+	struct signing_key *key;
+	const uint32_t number = k->next_key;
+
+	k->allow_unlocked = q->allow_unlocked;
+	a->key = SIGN_NO_KEY;
+	a->result = signing_key_open(&options, &key, a->why);
+	if (a->result < 0)
+		return;
+	a->algorithm = signing_key_algorithm(key);
+	memcpy(a->kid, signing_key_kid(key), strlen(signing_key_kid(key)) + 1);
+	memcpy(a->public_key, signing_key_public(key), sizeof(a->public_key));
+	if (a->algorithm == SIGN_OFF) {
+		signing_key_free(key);
+		return;
+	}
+	a->result = check_locked(k, key, a->why);
+	if (a->result == 0)
+		a->result = transfer(k, number, key);
+	if (a->result < 0) {
+		signing_key_free(key);
+		return;
+	}
+	signing_key_free(k->keys[number % SIGN_KEYS_MAX]);
+	k->keys[number % SIGN_KEYS_MAX] = key;
+	k->numbers[number % SIGN_KEYS_MAX] = number;
+	k->next_key++;
+	a->key = number;
+}
+
+/* ---- signers ---- */
+
+static void close_link(struct link *l, bool receiver_too)
+{
+	for (unsigned i = 0; i < l->channels; i++) {
+		close_fd(l->signer_fds[i]);
+		if (receiver_too) {
+			close_fd(l->receiver_fds[i]);
+			close_fd(l->memory_fds[i]);
+		}
+		if (l->shared[i])
+			munmap(l->shared[i], SIGN_SHARED_SIZE);
+	}
+}
+
+static int open_channel(struct link *l)
+{
+	const unsigned i = l->channels;
+	int fds[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	l->signer_fds[i] = fds[0];
+	l->receiver_fds[i] = fds[1];
+	l->shared[i] = NULL;
+	l->memory_fds[i] = memfd_create("cellos-entries", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	l->channels++;
+	/* Nobody can shrink it while the other side reads it. */
+	if (l->memory_fds[i] < 0 || ftruncate(l->memory_fds[i], SIGN_SHARED_SIZE) < 0 ||
+	    fcntl(l->memory_fds[i], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	l->shared[i] = mmap(NULL, SIGN_SHARED_SIZE, PROT_READ, MAP_SHARED, l->memory_fds[i], 0);
+	if (l->shared[i] == MAP_FAILED) {
+		l->shared[i] = NULL;
+		return -errno;
+	}
+	return 0;
+}
+
+/* -1 in *ret: the state is in memory only. */
+static int open_state(const char *path, int *ret)
+{
+	*ret = -1;
+	if (!*path)
+		return 0;
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	*ret = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+_Noreturn static void become_signer(struct keeper *k, struct link *l, int state_fd, int parent_fd,
+				    int ready_fd)
+{
+	const struct sign_process_options options = {
+		.parent_fd = parent_fd,
+		.channel_fds = l->signer_fds,
+		.shared = l->shared,
+		.channels = l->channels,
+		.state_fd = state_fd,
+		.respawned = k->started,
+		.allow_unlocked = k->allow_unlocked,
+		.keys = k->keys,
+		.key_numbers = k->numbers,
+	};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	close_fd(k->fd);
+	close_fd(k->signer_fd);
+	for (unsigned i = 0; i < l->channels; i++) {
+		close_fd(l->receiver_fds[i]);
+		close_fd(l->memory_fds[i]);
+	}
+	sign_process_run(&options, ready_fd);
+}
+
+static int fork_signer(struct keeper *k, struct link *l, int state_fd)
+{
+	int ready[2] = {-1, -1}, parent[2] = {-1, -1};
+	int32_t r;
+
+	if (pipe2(ready, O_CLOEXEC) < 0 ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, parent) < 0) {
+		r = -errno;
+		close_fd(ready[0]);
+		close_fd(ready[1]);
+		return r;
+	}
+	k->signer = fork();
+	if (k->signer == 0) {
+		close_fd(ready[0]);
+		close_fd(parent[0]);
+		become_signer(k, l, state_fd, parent[1], ready[1]);
+	}
+	r = k->signer < 0 ? -errno : 0;
+	close_fd(ready[1]);
+	close_fd(parent[1]);
+	k->signer_fd = parent[0];
+	if (r == 0 && read(ready[0], &r, sizeof(r)) != (ssize_t)sizeof(r))
+		r = -EPROTO;
+	close_fd(ready[0]);
+	k->started = k->started || r == 0;
+	return r;
+}
+
+static void bury_signer(struct keeper *k)
+{
+	if (k->signer <= 0)
+		return;
+	kill(k->signer, SIGKILL);
+	while (waitpid(k->signer, NULL, 0) < 0 && errno == EINTR)
+		;
+	k->signer = 0;
+	close_fd(take_fd(&k->signer_fd));
+}
+
+/* False: it has died too often. */
+static bool may_restart(struct keeper *k)
+{
+	const uint64_t now_ns = monotonic_ns();
+
+	k->deaths_ns[k->n_deaths++ % KEEPER_DEATHS_MAX] = now_ns;
+	/* The oldest of the last few is the one that would be overwritten next. */
+	return k->n_deaths < KEEPER_DEATHS_MAX ||
+	       now_ns - k->deaths_ns[k->n_deaths % KEEPER_DEATHS_MAX] >
+		       KEEPER_DEATHS_MS * NSEC_PER_MSEC;
+}
+
+static void start_signer(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
+			 struct link *l)
+{
+	_cleanup_close_ int state_fd = -1;
+
+	a->result = 0;
+	if (k->signer > 0) {
+		bury_signer(k);
+		if (!may_restart(k)) {
+			a->result = -ENOTRECOVERABLE;
+			snprintf(a->why, sizeof(a->why), "the signer died %u times in a minute",
+				 KEEPER_DEATHS_MAX);
+			return;
+		}
+	}
+	a->result = open_state(q->state, &state_fd);
+	if (a->result < 0) {
+		snprintf(a->why, sizeof(a->why), "%.400s: %s", q->state, strerror(-a->result));
+		return;
+	}
+	for (uint32_t i = 0; a->result == 0 && i < MIN(q->channels, SIGN_CHANNELS_MAX); i++)
+		a->result = open_channel(l);
+	if (a->result == 0)
+		a->result = fork_signer(k, l, state_fd);
+	if (a->result < 0)
+		snprintf(a->why, sizeof(a->why), "the signer process cannot start: %s",
+			 strerror(-a->result));
+	a->signer_pid = k->signer;
+}
+
+/* ---- the receiver's requests ---- */
+
+static bool reply(struct keeper *k, const struct parent_reply *a, const struct link *l)
+{
+	int fds[2 * SIGN_CHANNELS_MAX];
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(fds))];
+	} control = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)a, .iov_len = sizeof(*a)};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	const size_t size = 2 * l->channels * sizeof(int);
+
+	if (a->result == 0 && l->channels > 0) {
+		memcpy(fds, l->receiver_fds, l->channels * sizeof(int));
+		memcpy(fds + l->channels, l->memory_fds, l->channels * sizeof(int));
+		message.msg_control = control.space;
+		message.msg_controllen = CMSG_SPACE(size);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(size);
+		memcpy(CMSG_DATA(&control.head), fds, size);
+	}
+	return sendmsg(k->fd, &message, MSG_NOSIGNAL) >= 0;
+}
+
+_Noreturn static void keeper_main(int fd)
+{
+	static struct keeper k;
+	struct parent_request q;
+
+	k.fd = fd;
+	k.signer_fd = -1;
+	prctl(PR_SET_NAME, "cellos-keeper", 0, 0, 0);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	/* It ends with the receiver, whatever a terminal or a service manager sends to all. */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	for (;;) {
+		struct parent_reply a = {0};
+		struct link l = {0};
+		ssize_t n = recv(fd, &q, sizeof(q), 0);
+		bool ok;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n != (ssize_t)sizeof(q))
+			break;
+		if (q.op == PARENT_KEY)
+			open_key(&k, &q, &a);
+		else
+			start_signer(&k, &q, &a, &l);
+		ok = reply(&k, &a, &l);
+		close_link(&l, true);
+		if (!ok)
+			break;
+	}
+	/* A signer that still writes its state ends by itself: its channels are closed. */
+	close_fd(k.signer_fd);
+	if (k.signer > 0)
+		waitpid(k.signer, NULL, 0);
+	_exit(0);
+}
+
+int keeper_start(int *ret_fd, pid_t *ret_pid)
+{
+	int fds[2], null_fd;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	pid = fork();
+	if (pid < 0) {
+		close_fd(fds[0]);
+		close_fd(fds[1]);
+		return -errno;
+	}
+	if (pid == 0) {
+		close_fd(fds[0]);
+		/* Standard output is the receiver's alone: its reader waits for its end. */
+		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		dup2(null_fd, STDIN_FILENO);
+		dup2(null_fd, STDOUT_FILENO);
+		keeper_main(fds[1]);
+	}
+	close_fd(fds[1]);
+	signing_environment_wipe();
+	*ret_fd = fds[0];
+	*ret_pid = pid;
+	return 0;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parent of the signer: a process that is forked before everything else. It alone opens keys,
+ * also at a reload, starts signers and starts them again. It parses nothing of guests, and ends
+ * with the receiver.
+ *
+ *	receiver (decodes guests, holds no key)  <->  parent (reads keys)
+ *	      \--- channels, shared memory --->  signer (keys, memory of the tree)
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "host-receiver/sign/protocol.h"
+
+/* A signer that dies so often within a minute is not started again. */
+#define KEEPER_DEATHS_MAX 3u
+#define KEEPER_DEATHS_MS  60000u
+
+/*
+ * Fork it. To be called first, with one thread. The environment's keys are wiped from this process,
+ * and stay in the parent. Returns 0, the receiver's socket and the parent's pid, or a negative
+ * errno.
+ */
+int keeper_start(int *ret_fd, pid_t *ret_pid);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What receiver, parent and signer send each other: fixed structs on SOCK_SEQPACKET socket pairs of
+ * one machine and one build, so in the machine's order. Everything long (leaves, entries) lies in
+ * shared memory that the receiver writes and the signer copies before it reads it.
+ *
+ *	receiver -> parent:  KEY, START
+ *	receiver -> signer:  MEMORY, RETREAT, EXTEND, APPEND, SIGN, on any channel
+ *	parent   -> signer:  struct sign_key_transfer
+ */
+#pragma once
+
+#include "host-receiver/sign/core.h"
+#include "host-receiver/sign/signing_key.h"
+
+#define SIGN_CHANNELS_MAX 65u			/* the committer's and one of each worker */
+#define SIGN_SHARED_SIZE  (16u * 1024u * 1024u) /* of a channel; touched as it is needed */
+#define SIGN_BATCH_MAX	  256u			/* entries of one SIGN */
+#define SIGN_ENTRY_MAX	  65535u
+#define SIGN_KEYS_MAX	  8u /* that are known at a time: the newest ones */
+#define SIGN_NO_KEY	  UINT32_MAX
+#define SIGN_PATH_MAX	  1024u
+
+/* ---- to the parent ---- */
+
+enum parent_op {
+	PARENT_KEY,   /* read a key; the signer gets it, the receiver its public half */
+	PARENT_START, /* a new signer; the answer carries its sockets and memories */
+};
+
+struct parent_request {
+	enum parent_op op;
+	/* PARENT_KEY; has: 0 = take it from the environment. */
+	bool has_algorithm, has_kid, has_file, allow_unlocked;
+	char algorithm[64], kid[SIGN_KID_MAX + 2], file[SIGN_PATH_MAX];
+	/* PARENT_START; "": the state is in memory only. */
+	char state[SIGN_PATH_MAX];
+	uint32_t channels;
+};
+
+struct parent_reply {
+	int32_t result; /* 0 or a negative errno */
+	uint32_t key;	/* its number, from 0 */
+	enum sign_algorithm algorithm;
+	char kid[SIGN_KID_MAX + 1];
+	uint8_t public_key[32];
+	int32_t signer_pid;
+	char why[SIGN_WHY_MAX];
+};
+
+/* ---- to the signer ---- */
+
+enum sign_op {
+	SIGN_OP_MEMORY,
+	SIGN_OP_RETREAT, /* origin, first: the size */
+	SIGN_OP_EXTEND,	 /* n leaves and then a note of len bytes in the shared memory */
+	SIGN_OP_APPEND,	 /* origin, first, n leaves in the shared memory, key, previous */
+	SIGN_OP_SIGN,	 /* n entries side by side in the shared memory, key */
+	_SIGN_OP_MAX,
+};
+
+struct sign_request {
+	enum sign_op op;
+	uint32_t key, previous; /* SIGN_NO_KEY: none */
+	uint32_t n, len;
+	uint64_t first;
+	char origin[NOTE_ORIGIN_MAX + 1];
+	uint32_t lengths[SIGN_BATCH_MAX];
+};
+
+struct sign_reply {
+	int32_t result; /* of APPEND the note's length, of SIGN the bytes of a signature */
+	union {
+		char note[LINE_NOTE_MAX];
+		struct sign_memory memory;
+		uint8_t signatures[SIGN_BATCH_MAX][SIGN_SIGNATURE_MAX];
+	};
+};
+
+/* From the parent; wiped by both after use. */
+struct sign_key_transfer {
+	uint32_t key;
+	bool allow_unlocked;
+	struct signing_key_bytes bytes;
+};
