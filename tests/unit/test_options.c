@@ -8,7 +8,7 @@
 #include "common/util.h"
 #include "unit.h"
 
-#define ARGUMENTS_MAX 8
+#define ARGUMENTS_MAX 16
 
 struct values {
 	bool flag;
@@ -70,9 +70,11 @@ static int parse(const char *line, unsigned operands_max, bool command)
 	dashes = false;
 	n_arguments = 0;
 	arguments[n_arguments++] = "test";
-	while ((word = strsep(&at, " ")))
+	while ((word = strsep(&at, " "))) {
+		ck_assert_int_lt(n_arguments, ARGUMENTS_MAX);
 		if (*word)
 			arguments[n_arguments++] = word;
+	}
 	arguments[n_arguments] = NULL;
 	return option_parse(&program, n_arguments, (char **)(uintptr_t)arguments, &dashes);
 }

@@ -748,12 +748,40 @@ START_TEST(test_second_agent)
 }
 END_TEST
 
+static int wait_for(pid_t pid)
+{
+	int status;
+
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+/*
+ * A pid namespace with a /proc of its own. Returns in the process that runs the tests. The process
+ * that unshares ends with _exit(): it can make no thread any more, which LeakSanitizer needs.
+ */
+static void enter_own_namespaces(void)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		exit(wait_for(pid));
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0) {
+		puts("SKIP: no namespaces here");
+		fflush(stdout);
+		_exit(77);
+	}
+	pid = fork();
+	if (pid != 0)
+		_exit(wait_for(pid));
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("proc", "/proc", "proc", 0, NULL) < 0)
+		_exit(1);
+}
+
 int main(void)
 {
 	TCase *tc = tcase_create("seccomp_notify");
 	struct seccomp_notif_sizes sizes;
-	int status;
-	pid_t pid;
 
 	if (geteuid() != 0) {
 		puts("SKIP: needs root");
@@ -764,17 +792,7 @@ int main(void)
 		return 77;
 	}
 	/* Workloads of other tests on this machine are not seen from here. */
-	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0) {
-		puts("SKIP: no namespaces here");
-		return 77;
-	}
-	pid = fork();
-	if (pid != 0)
-		return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
-									    : 1;
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("proc", "/proc", "proc", 0, NULL) < 0)
-		return 1;
+	enter_own_namespaces();
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, test_refused);
