@@ -24,7 +24,8 @@ struct evidence_log {
 	struct recovered found;
 	struct evidence_limits limits; /* for this commit */
 	uint64_t next_number;
-	uint64_t begun_ms; /* CLOCK_REALTIME when the newest segment began */
+	uint64_t age_since_ns;	/* of the newest segment; CLOCK_MONOTONIC: nobody sets it */
+	uint64_t age_before_ms; /* that it had when it was opened again */
 	uint64_t uncached; /* bytes of the newest segment that were dropped from the page cache */
 	bool torn;	   /* after the newest segment's size there may be bytes */
 	bool doubt;	   /* a write or sync failed since the last group that was fine */
@@ -57,11 +58,6 @@ struct evidence_log {
 static struct folder_segment *newest(struct evidence_log *log)
 {
 	return folder_newest(&log->folder);
-}
-
-static uint64_t realtime_ms(void)
-{
-	return clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC;
 }
 
 /* False: there is no room, and whoever asks tries again later. */
@@ -223,7 +219,8 @@ static int begin_segment(struct evidence_log *log)
 	log->next_number++;
 	replace_fd(log, take_fd(&fd));
 	set_written(log, true);
-	log->begun_ms = realtime_ms();
+	log->age_since_ns = monotonic_ns();
+	log->age_before_ms = 0;
 	log->uncached = 0;
 	log->torn = false;
 	log->retain_due = true;
@@ -233,7 +230,8 @@ static int begin_segment(struct evidence_log *log)
 static bool rotation_due(struct evidence_log *log, uint64_t more)
 {
 	const struct folder_segment *last = newest(log);
-	const uint64_t now_ms = realtime_ms();
+	const uint64_t age_ms =
+		log->age_before_ms + (monotonic_ns() - log->age_since_ns) / NSEC_PER_MSEC;
 
 	if (log->fd < 0)
 		return true;
@@ -241,8 +239,7 @@ static bool rotation_due(struct evidence_log *log, uint64_t more)
 	    (*log->chain.origin && log->chain.frontier.size == last->first_index))
 		return false;
 	return last->size + more > log->limits.rotate_size ||
-	       (log->limits.rotate_age_ms > 0 && now_ms > log->begun_ms &&
-		now_ms - log->begun_ms >= log->limits.rotate_age_ms);
+	       (log->limits.rotate_age_ms > 0 && age_ms >= log->limits.rotate_age_ms);
 }
 
 /* Somebody else has changed the newest segment: what follows goes into another. */
@@ -623,6 +620,7 @@ static int move_unbegun(struct evidence_log *log)
 static int reopen_newest(struct evidence_log *log)
 {
 	struct folder_segment *last = newest(log);
+	uint64_t birth_ms, now_ms;
 	char name[SEGMENT_NAME_MAX];
 	_cleanup_close_ int fd = -1;
 	int r = 0;
@@ -641,7 +639,10 @@ static int reopen_newest(struct evidence_log *log)
 	if (r < 0)
 		return r;
 	last->size = log->found.end;
-	log->begun_ms = segment_birth_ms(fd);
+	birth_ms = segment_birth_ms(fd);
+	now_ms = clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC;
+	log->age_since_ns = monotonic_ns();
+	log->age_before_ms = now_ms > birth_ms ? now_ms - birth_ms : 0;
 	replace_fd(log, take_fd(&fd));
 	set_written(log, true);
 	return 0;

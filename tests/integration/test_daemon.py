@@ -25,7 +25,7 @@ import time
 import oracle
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, RECEIVER, frame, hello, spawned
+from receiver import HASH, RECEIVER, frame, heartbeat, hello, spawned
 from runner import PATIENCE, main, until
 
 
@@ -535,6 +535,19 @@ def free_port():
                 pass
 
 
+def what_agents_dropped_is_in_the_metrics():
+    """The total of all cells, which only grows, whatever a guest says next."""
+    with Daemon() as d:
+        for cell, dropped in (("a", (3, 7)), ("b", (5000, 0, 4999))):
+            d.add(cell)
+            sock = d.connect(cell)
+            sock.sendall(hello() + b"".join(heartbeat(1, 6000, n) for n in dropped))
+            d.wait_for_totals(frames={"a": 3, "b": 7}[cell])
+        assert "cellos_host_telemetry_guest_dropped_total 5007\n" in d.wait_metrics(
+            "frames_received_total 7\n")
+        d.stop()
+
+
 def slow_http_clients_shut_nobody_out():
     with Daemon(start=False) as d:
         port = free_port()
@@ -768,6 +781,6 @@ if __name__ == "__main__":
           an_install_never_touches_the_configuration,
           required_signing_never_falls_back,
           unsigned_evidence_is_warned_of, metrics_and_health,
-          slow_http_clients_shut_nobody_out, two_places_are_kept_for_root,
+          what_agents_dropped_is_in_the_metrics, slow_http_clients_shut_nobody_out, two_places_are_kept_for_root,
           metrics_move_to_another_address_of_their_port, tail_reads_and_follows,
           a_terminal_is_shown_nothing_that_it_obeys, killed_at_any_instant])

@@ -25,6 +25,18 @@ int fdatasync(int fd)
 	return (int)syscall(SYS_fdatasync, fd);
 }
 
+static atomic_int realtime_behind_s;
+
+/* In the place of libc's as well: a wall clock that was set back. */
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	const int r = (int)syscall(SYS_clock_gettime, clock, ts);
+
+	if (clock == CLOCK_REALTIME)
+		ts->tv_sec -= realtime_behind_s;
+	return r;
+}
+
 static const struct evidence_limits usual = {.rotate_size = EVIDENCE_ROTATE_SIZE_DEFAULT};
 
 static void make_folder(void)
@@ -278,8 +290,19 @@ START_TEST(rotates_by_age)
 	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
 	usleep(60 * 1000);
 	ck_assert_int_eq(commit(log, "{2}\n", ""), 0);
+	/* While the wall clock is behind, segments get older all the same. */
+	realtime_behind_s = 3600;
+	usleep(60 * 1000);
+	ck_assert_int_eq(commit(log, "{3}\n", ""), 0);
 	close_log(log);
+	log = open_log(&limits, UINT64_MAX);
+	usleep(60 * 1000);
+	ck_assert_int_eq(commit(log, "{4}\n", ""), 0);
+	close_log(log);
+	realtime_behind_s = 0;
 	file_is(segment(2), "{2}\n");
+	file_is(segment(3), "{3}\n");
+	file_is(segment(4), "{4}\n");
 	remove_folder();
 }
 END_TEST
