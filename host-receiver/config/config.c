@@ -21,7 +21,7 @@ enum key_type {
 	KEY_SYNC,
 	KEY_MODE,
 	KEY_BOOLEAN,
-	KEY_PATH, /* this and those behind it are texts */
+	KEY_PATH, /* this type and all after it are texts */
 	KEY_NAME,
 	KEY_KID,
 	KEY_ORIGIN,
@@ -36,9 +36,9 @@ struct key {
 	const char *section, *name;
 	enum key_type type;
 	size_t offset;
-	const char *otherwise; /* the default, as it would be written */
+	const char *otherwise; /* the default, as in a file */
 	uint64_t min, max;
-	bool zero;    /* 0 is allowed besides: off */
+	bool zero;    /* 0 is allowed too and means off */
 	bool restart; /* cannot change while running */
 };
 
@@ -152,7 +152,7 @@ static _printf_(3, 4) void complain(struct reading *r, unsigned line, const char
 /* ---- values -------------------------------------------------------------------------------------
  */
 
-/* A number with one of the units behind it, or none. */
+/* A number, and after it one of the units or nothing. */
 static int parse_with_unit(const char *value, const struct unit *units, uint64_t *ret)
 {
 	const size_t digits = strspn(value, "0123456789");
@@ -271,7 +271,7 @@ static bool stream_valid(const char *s)
 	return len >= 1 && len <= 64 && name_valid(s) && !strchr(s, '.');
 }
 
-/* NULL, or what was expected. */
+/* Returns NULL, or the text of what was expected. */
 static const char *check_text(const struct key *k, const char *value)
 {
 	enum sign_algorithm algorithm;
@@ -340,7 +340,7 @@ static const char *set_boolean(uint64_t *field, const char *value)
 	return NULL;
 }
 
-/* Returns NULL, or what was expected. */
+/* Returns NULL, or the text of what was expected. */
 static const char *set_value(struct config *config, const struct key *k, const char *value,
 			     char why[128])
 {
@@ -393,7 +393,7 @@ static const char *skip_blanks(const char *s)
 	return s + strspn(s, " \t\r\n\f\v");
 }
 
-/* What libinih would pass over in silence, or give up at. */
+/* Find the mistakes that libinih ignores, or stops at. */
 static void check_line(struct reading *r, const char *line)
 {
 	const char *s = skip_blanks(line), *end;
@@ -421,7 +421,7 @@ static void check_line(struct reading *r, const char *line)
 			log_escape(shown, sizeof(shown), s, (size_t)(end - s) + 1));
 }
 
-/* fgets(3) for libinih, which cannot say on which line it is. */
+/* fgets(3) for libinih, which does not report line numbers. */
 static char *read_line(char *out, int size, void *arg)
 {
 	struct reading *r = arg;
@@ -454,12 +454,12 @@ static char *read_line(char *out, int size, void *arg)
 		complain(r, r->line, "a control character; expected text");
 	else
 		check_line(r, line);
-	/* A line that was refused already is an empty one for libinih. */
+	/* libinih gets an empty line instead of one that was refused already. */
 	snprintf(out, (size_t)size, "%s", bad || too_long ? "\n" : line);
 	return out;
 }
 
-/* Of libinih: 1 is fine, and errors are counted here. */
+/* libinih's callback: it returns 1, and errors are counted here. */
 static int on_key(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *r = arg;
@@ -472,7 +472,7 @@ static int on_key(void *arg, const char *section, const char *name, const char *
 		complain(r, r->line, "%s: expected a [section] before it", shown_name);
 		return 1;
 	}
-	/* The section itself was told. */
+	/* The unknown section was reported already. */
 	if (!r->known_section)
 		return 1;
 	for (i = 0; i < ARRAY_SIZE(keys); i++)
@@ -521,7 +521,7 @@ static unsigned line_of(const struct reading *r, size_t offset)
 	return 0;
 }
 
-/* What is wrong between keys. */
+/* Mistakes between keys that are right by themselves. */
 static void check_whole(struct reading *r)
 {
 	const struct config *c = r->config;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The daemon's configuration file: INI, read by libinih, checked whole against one table. All
- * errors are told, each with file:line. No state; any thread.
+ * errors are reported, each with file:line. No state; any thread.
  */
 #pragma once
 
@@ -14,9 +14,9 @@
 
 #define CONFIG_FILE_DEFAULT "/etc/cellos/host-telemetry.conf"
 #define CONFIG_LINE_MAX	    4096u /* bytes of a line; libinih may be built for fewer */
-#define CONFIG_ERRORS_MAX   100u  /* told; more are only counted */
+#define CONFIG_ERRORS_MAX   100u  /* reported; more are only counted */
 
-/* Strings are owned; an empty one: not set. */
+/* Strings are owned; an empty string is a key that is not set. */
 struct config {
 	char *control_socket, *control_group, *state_dir;
 	uint64_t keepalive_ms, connect_within_ms, max_cells, max_inflight, checkpoint_ms;
@@ -43,8 +43,8 @@ struct config_errors {
 };
 
 /*
- * Read the file over the defaults. Returns 0; -EINVAL with what is wrong in errors (all of it), or
- * a negative errno when it cannot be read, also told there. *ret is to be freed in any case.
+ * Read the file over the defaults. Returns 0; -EINVAL with all mistakes in errors; or a negative
+ * errno if it cannot be read, with the reason in errors. Free *ret and *errors in any case.
  */
 int config_read(const char *path, struct config *ret, struct config_errors *errors);
 
@@ -54,10 +54,10 @@ int config_read_file(FILE *f, const char *name, struct config *ret, struct confi
 void config_free(struct config *config);
 void config_errors_free(struct config_errors *errors);
 
-/* As a file that reads back to the same. Holds no secret: keys are in files of their own. */
+/* Write a file that reads back to the same. It holds no secret: keys are in their own files. */
 void config_dump(const struct config *config, FILE *f);
 
-/* Whether anything differs that can only change with a restart, and the first such key (static). */
+/* Whether a key differs that can only change with a restart, and the first such key (static). */
 bool config_needs_restart(const struct config *running, const struct config *wanted,
 			  const char **ret_section, const char **ret_name);
 

@@ -67,7 +67,7 @@ int control_ask(const char *verb, const char *path, const json_t *request, json_
 		return status;
 	len = strlen(line);
 	line[len] = '\n';
-	/* One that refuses at once has answered already, whatever becomes of the request. */
+	/* A daemon that refuses the client has answered already: this may fail. */
 	(void)!send(fd, line, len + 1, MSG_NOSIGNAL);
 	answer = json_load_callback(read_some, &fd, JSON_DISABLE_EOF_CHECK, &error);
 	if (!answer) {

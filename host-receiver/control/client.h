@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Asks the daemon, for the verbs: one request, one answer. Blocks for at most
- * CONTROL_ANSWER_WITHIN_S; any thread.
+ * The verbs' side of the control socket: sends one request and waits for its answer, at most
+ * CONTROL_ANSWER_WITHIN_S. Any thread.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 /*
  * request is borrowed. Returns EX_OK and the answer (an object whose "ok" is true), or the exit
- * status after writing the reason to stderr: EX_UNAVAILABLE when the daemon is not there, or what
- * it refused with. verb is for the messages.
+ * status after a message on stderr: EX_UNAVAILABLE if the daemon is not there, or the status of its
+ * refusal. verb begins the messages.
  */
 int control_ask(const char *verb, const char *socket_path, const json_t *request, json_t **ret);

@@ -10,5 +10,5 @@
 /* Lines of NAME=VALUE. */
 void notify_manager(const char *state);
 
-/* The period in which the manager wants WATCHDOG=1, in milliseconds; 0: it does not. */
+/* The period in which the manager expects WATCHDOG=1, in milliseconds; 0: it expects none. */
 uint64_t notify_watchdog_ms(void);

@@ -12,7 +12,7 @@
 
 #define READ_SIZE   4096u
 #define GROUPS_MAX  65536u /* NGROUPS_MAX of Linux */
-#define ACCEPTS_MAX 16u	   /* of a turn */
+#define ACCEPTS_MAX 16u	   /* in a turn of the loop */
 
 struct control_server {
 	uv_loop_t *loop;
@@ -29,7 +29,7 @@ struct control_server {
 };
 
 struct control_reply {
-	struct client *client; /* NULL: gone */
+	struct client *client; /* NULL: it has gone */
 };
 
 struct client {
@@ -59,7 +59,7 @@ json_t *control_refusal(int status, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	answer = json_pack("{s:b,s:i,s:s}", "ok", 0, "status", status, "error", text);
-	/* A text that is no UTF-8, or was cut inside a character, is no JSON string. */
+	/* The text may not be UTF-8, or was cut inside a character: then it is no JSON string. */
 	return answer ? answer
 		      : json_pack("{s:b,s:i,s:s}", "ok", 0, "status", status, "error", "refused");
 }
@@ -101,9 +101,9 @@ static void close_client(struct client *c)
 }
 
 /*
- * The client is to read its answer to the end: a socket that is closed with something of the
- * client's unread resets the connection. So the rest is read and thrown away until its end comes,
- * or its time is over.
+ * A socket that is closed while bytes of the client are unread resets the connection, and the
+ * client may lose the answer. So the rest of its bytes is read and thrown away until the client
+ * closes, or its time is over.
  */
 static void on_written(uv_write_t *write, int status)
 {
@@ -133,7 +133,7 @@ static void respond(struct client *c, json_t *answer)
 		return;
 	}
 	len = strlen(c->answer);
-	/* The line's end in the place of the string's. */
+	/* The newline replaces the NUL. */
 	c->answer[len] = '\n';
 	buf = uv_buf_init(c->answer, (unsigned)len + 1);
 	c->write.data = c;
@@ -210,7 +210,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		return;
 	c->ended = n < 0;
 	if (n < 0) {
-		/* Half a line is half a request. */
+		/* The client closed before the newline. */
 		if (n == UV_EOF && c->len > 0)
 			respond(c,
 				control_refusal(EX_USAGE, "the request ends before its line does"));

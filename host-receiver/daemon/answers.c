@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon answers on its control socket: list, show, status; cells.c: add, remove.
+ * The daemon's answers on its control socket: list, show, status. cells.c answers add and remove.
  * The protocol is in docs/control-protocol.md. Loop thread.
  */
 #include <sysexits.h>
@@ -22,7 +22,7 @@ static json_t *age_of(uint64_t since_ns, uint64_t now_ns)
 			: json_null();
 }
 
-/* Those the cell has, by name. */
+/* The probes of the cell, by name. */
 static json_t *describe_probes(const struct cell *cell, uint64_t now_ns)
 {
 	const struct probe_set *set = host_view_probes(cell->view);

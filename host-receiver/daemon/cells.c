@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cells are added and removed in steps, between which the loop serves the others. A worker
- *(libuv's) does what a disk may delay, and each step waits until the stream's first or last record
- *is in the log.
+ * Cells are added and removed in steps, between which the loop serves the others. A worker of libuv
+ * does what a disk may delay. Some steps wait for the stream's first or last record to be in the
+ * log.
  *
  *	add:     state staged | bound, opened ... in the log | state on disk | answered
  *	retry:   state read | as an add, but without an answer
@@ -32,7 +32,7 @@ struct cell_task {
 	uv_work_t work;
 	bool adds; /* or removes */
 	enum task_step step;
-	struct control_reply *reply; /* NULL: it had its answer */
+	struct control_reply *reply; /* NULL: it was answered, or nobody asked */
 	uint64_t due_ns;
 	char id[NAME_MAX + 1];
 	/* Of an add: */
@@ -127,12 +127,12 @@ static void give_to_worker(struct cell_task *t, enum task_step step, uv_work_cb 
 			   uv_after_work_cb done)
 {
 	t->step = step;
-	/* It fails for a missing callback only. */
+	/* It only fails if a callback is missing. */
 	if (uv_queue_work(&t->d->life.loop, &t->work, work, done) < 0)
 		abort();
 }
 
-/* fn(t) once all that was submitted so far is in the log. */
+/* Call fn(t) once everything submitted so far is in the log. */
 static void wait_for_log(struct cell_task *t, void (*fn)(void *task))
 {
 	t->step = TASK_LOGGING;
@@ -194,7 +194,7 @@ static void on_discarded(uv_work_t *work, int status)
 	end_task(t);
 }
 
-/* The answer is the last: who has it can add the cell again. Takes refusal. */
+/* The answer comes last: after it the client can add the cell again. Takes refusal. */
 static void refuse(struct cell_task *t, json_t *refusal)
 {
 	t->refusal = refusal;
@@ -216,7 +216,7 @@ static void work_commit(uv_work_t *work)
 	t->error = cell_state_commit(t->d->state_fd, t->id);
 }
 
-/* In these steps the daemon may have begun to stop, and then has removed the cell. */
+/* The daemon may have begun to stop in these steps, and then it has removed the cell. */
 static json_t *stopping(void)
 {
 	return control_refusal(EXIT_FAILURE, "the daemon is stopping");
@@ -511,7 +511,7 @@ static json_t *refuse_remove(struct daemon *d, const char *id)
 	struct cell_options o;
 	char why[CELL_WHY_MAX];
 
-	/* Only what is a cell's id names a file of a cell's. */
+	/* A valid id cannot name a file outside the folder of the cells. */
 	if (!id || cell_options_set(&o, "cell-id", id, why) < 0)
 		return daemon_no_cell(id);
 	if (find_task(d, id))
@@ -623,7 +623,7 @@ void daemon_check_tasks(struct daemon *d)
 		if (!t->reply || now_ns < t->due_ns || t->step != TASK_LOGGING)
 			continue;
 		if (t->adds) {
-			/* First: with the answer its socket is gone. */
+			/* Before the answer: then the socket has gone when the client reads it. */
 			give_up_cell(t);
 			answer(t, control_refusal(EXIT_FAILURE,
 						  "the evidence log does not take it: %s",

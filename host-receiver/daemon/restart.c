@@ -89,7 +89,7 @@ static int compare_unsettled(const void *a, const void *b)
 	return memcmp(x->stream_id, y->stream_id, UUID_SIZE);
 }
 
-/* The bytes cannot be of a guest: in a text its quotes would be escaped. */
+/* A guest's text cannot contain this key: its quotes would be escaped. */
 static void note_line(struct restart *restart, const char *line, size_t len)
 {
 	static const char key[] = "\"streamId\":\"";

@@ -85,7 +85,7 @@ static void put_by_kind(FILE *f, const struct cell_host_stats *s)
 			wire_error_name((enum wire_error)i), s->rejected[i]);
 	head(f, "events_total", "counter", "Events of the evidence.");
 	for (int i = 0; i < _EVENT_TYPE_MAX; i++)
-		/* A heartbeat is no event. */
+		/* Heartbeats make no event. */
 		if (i != EVENT_GUEST_FIRST + WIRE_TELEMETRY_HEARTBEAT)
 			fprintf(f, PREFIX "events_total{type=\"%s\"} %" PRIu64 "\n",
 				event_type_name((enum event_type)i) + sizeof(EVENT_TYPE_PREFIX) - 1,
@@ -228,7 +228,7 @@ static const struct {
 #undef NUMBER
 };
 
-/* A cell's id needs no escape in a label: see options.c. */
+/* A cell's id needs no escape in a label: cell/options.c allows only [A-Za-z0-9._:-]. */
 static void put_cells(FILE *f, struct metrics_server *m)
 {
 	pthread_mutex_lock(&m->cells_lock);
@@ -470,7 +470,7 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 		metrics_server_free(m);
 		return r;
 	}
-	/* Not select(2): with thousands of cells descriptors are above FD_SETSIZE. */
+	/* select(2) cannot be used: with thousands of cells descriptors exceed FD_SETSIZE. */
 	m->http = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, m,
 				   MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
 				   METRICS_CLIENTS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
@@ -523,7 +523,7 @@ void metrics_server_publish(struct metrics_server *m, const struct cell_host *ho
 	m->published_ns = monotonic_ns();
 	pthread_mutex_unlock(&m->lock);
 	cut_slow_clients(m);
-	/* While these are being printed the loop does not wait: the next second has newer ones. */
+	/* If a client's page is being printed, the loop does not wait: the next second is newer. */
 	if (pthread_mutex_trylock(&m->cells_lock) != 0)
 		return;
 	cells = per_cell ? copy_cells(host, &n) : NULL;

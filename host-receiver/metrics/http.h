@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * /metrics, /healthz and /readyz over HTTP, on a thread of libmicrohttpd's own. The loop leaves a
- * copy of its numbers here each second and never waits: a client that is slow, or never reads,
- * delays nobody but itself.
+ * /metrics, /healthz and /readyz over HTTP, on a thread of libmicrohttpd. The loop copies its
+ * numbers here each second and never waits for that thread, so a slow client delays only itself.
  */
 #pragma once
 
@@ -41,8 +40,8 @@ int metrics_server_new(const char *listen, const struct pipeline_stats *stats,
 		       struct evidence_log *log, struct metrics_server **ret,
 		       char why[METRICS_WHY_MAX]);
 
-/* On the loop thread: the loop turns, and these are its numbers; with per_cell also each cell's.
- * server may be NULL. */
+/* Call it on the loop thread each second: it also shows that the loop runs. per_cell: each cell's
+ * numbers too. server may be NULL. */
 void metrics_server_publish(struct metrics_server *server, const struct cell_host *host,
 			    const struct metrics_health *health, bool per_cell);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cell and status: ask the daemon on its control socket, print what it answers for people, or with
+ * cell and status: ask the daemon on its control socket and print its answer for people, or with
  * --json as it is.
  */
 #include <sysexits.h>
@@ -46,7 +46,7 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
-/* Relative paths are this process's, not the daemon's. */
+/* Relative paths are relative to this process, not to the daemon. */
 static int set_option(void *target, const struct option_row *row, const char *value,
 		      char why[OPTION_WHY_MAX])
 {
@@ -240,9 +240,9 @@ static void print_status(const json_t *answer)
 }
 
 /*
- * The control socket's path, in *config or static. Who may ask the daemon may not be allowed to
- * read its configuration: then, and when there is none, the default serves, unless the file was
- * asked for.
+ * Find the control socket's path, in *config or static. A user who may ask the daemon may not be
+ * allowed to read its configuration: then, or if there is none, the default path is used, unless
+ * --config named the file.
  */
 static int find_socket(struct asking *a, struct config *config)
 {

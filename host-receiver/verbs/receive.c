@@ -94,7 +94,7 @@ static bool is_done(void *ctx)
 
 	if (!r->pipeline)
 		return true;
-	/* Without a reader nothing can be committed: then only the probes' end is waited for. */
+	/* Without a reader nothing can be committed: then it only waits for the probes to end. */
 	if (r->host.ending > 0 || r->fatal)
 		return r->host.ending == 0;
 	if (!pipeline_idle(r->pipeline))
