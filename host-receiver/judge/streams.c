@@ -283,14 +283,19 @@ int streams_add(struct streams *streams, const struct event_facts *event, enum s
 static void check_previous(struct streams *streams, struct stream *s,
 			   const struct streams_context *context)
 {
-	struct stream *previous = find(streams, wire_text(s->previous), s->class);
+	struct stream *previous = find(streams, wire_text(s->previous), STREAM_VERIFIED);
 
+	/* Signing may have been off before, or after: then the two are of different classes. */
+	if (!previous)
+		previous = find(streams, wire_text(s->previous), STREAM_UNSIGNED);
 	if (!previous) {
 		if (!context->start_excused(context->data, s, true))
 			miss(streams, s, s->last, "its predecessor %s is not there", s->previous);
 		return;
 	}
-	previous->has_successor = s->has_previous_sequence;
+	/* But an unsigned stream ends no verified one. */
+	if (s->has_previous_sequence && s->class >= previous->class)
+		previous->has_successor = true;
 	if (s->has_previous_sequence && previous->expected <= s->previous_sequence)
 		miss(streams, previous, previous->last,
 		     "sequence %" PRIu64 "..%" PRIu64 " is missing: its successor %s names it",

@@ -23,7 +23,8 @@
 
 struct log_summary;
 
-/* What an event may count for: unsigned events are other streams, whatever id they claim. */
+/* What an event may count for: unsigned events are other streams, whatever id they claim. In the
+ * order of their strength. */
 enum stream_class {
 	STREAM_UNSIGNED,
 	STREAM_VERIFIED,

@@ -117,7 +117,7 @@ static int take_outside(struct verifier *v, const struct line_facts *facts, stru
 /* The rest of what a writer did not finish: it is evidence of nothing. */
 static void take_torn(struct verifier *v, struct place at)
 {
-	if (v->options.live && tree_run_inside(v->run))
+	if (v->options.live)
 		v->torn_in_flight++;
 	else
 		findings_add(&v->findings, FINDING_UNSIGNED, 1, at,

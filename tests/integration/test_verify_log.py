@@ -347,6 +347,45 @@ def an_interrupted_stream_is_no_alarm():
             c.check(3, words=words)
 
 
+def changes_of_the_mode_are_true():
+    """Signed by the log, then unsigned, then signed again: nothing is missing, only unsigned."""
+    first = Log(KEY)
+    one = first.open("c")
+    first.seal("c", one)
+    first.close()
+    middle = Log(KEY)
+    middle.segments, middle.waiting = [[]], []
+    two = str(uuid.uuid4())
+    middle.cell("c", "stream.v1.opened", two, previousStreamId=one, previousSequence=2)
+    middle.seal("c", two)
+    middle.segments[0] = [x + b"\n" for x in middle.waiting]
+    last = Log(KEY, previousOrigin=first.origin, previousSize=first.frontier.size,
+               reason="signing_changed")
+    three = last.open("c", previousStreamId=two, previousSequence=2)
+    last.seal("c", three)
+    last.close()
+    with Case() as c:
+        for i, log in enumerate((first, middle, last)):
+            log.write(c.log, first=i + 1)
+        got = c.json()
+        assert (got["exit"], got["missing"], got["unsigned"]) == (2, 0, 2), got
+        c.check(0, "--allow-unsigned", words="but not everything is signed")
+        # An unsigned stream does not end a verified one that was cut.
+        first.segments[0] = first.segments[0][:5]
+        cut = Log(KEY)
+        stream = cut.open("c")
+        cut.commit()
+        cut.write(c.log, first=1)
+        middle.waiting, middle.sequence = [], {}
+        middle.cell("c", "stream.v1.opened", two, previousStreamId=stream, previousSequence=1)
+        middle.seal("c", two)
+        middle.segments[0] = [x + b"\n" for x in middle.waiting]
+        middle.write(c.log, first=2)
+        os.unlink(c.names()[2])
+        got = c.json("--allow-unsigned")
+        assert (got["exit"], got["interrupted"], got["unsealed"]) == (4, 0, 2), got
+
+
 def logs_follow_each_other():
     old = Log(KEY)
     stream = old.open("c")
@@ -400,6 +439,12 @@ def a_live_log_is_fine():
         log.write(c.log)
         c.check(2, words=["after the last checkpoint", "the last line is torn"])
         got = c.check(0, "--live", words="3 in flight")
+        # A segment whose first line is torn, and one that is empty.
+        write_lines(f"{c.log}/evidence-{2:020}.jsonl", [log.segments[0][0][:50]])
+        c.check(0, "--live", words="4 in flight")
+        c.check(2)
+        write_lines(f"{c.log}/evidence-{2:020}.jsonl", [])
+        c.check(0, "--live", words="3 in flight")
         assert b"OK: every record is verified up to the newest checkpoint" in got.stdout
 
 
@@ -554,7 +599,8 @@ if __name__ == "__main__":
                    a_rollback_shows_with_a_kept_checkpoint, a_log_rewritten_with_the_key_shows,
                    what_is_added_or_swapped_shows, lines_of_the_log_are_exact,
                    stripped_signatures_show, unverifiable_entries_count_for_nothing,
-                   keys_are_rotated, an_interrupted_stream_is_no_alarm, logs_follow_each_other,
+                   keys_are_rotated, an_interrupted_stream_is_no_alarm,
+                   changes_of_the_mode_are_true, logs_follow_each_other,
                    retention_is_told_from_a_cut, a_live_log_is_fine, holes_are_named_by_index,
                    copies_are_compared, what_must_be_there_can_be_narrowed, losses_are_reported,
                    too_long_groups_are_refused, hostile_texts_stay_texts, memory_is_bounded]))
