@@ -28,6 +28,25 @@ const struct session *sessions_newest(const struct sessions *s)
 	return sessions_find_id((struct sessions *)(uintptr_t)s, s->last_id);
 }
 
+const struct session *sessions_by_age(const struct sessions *s, size_t i)
+{
+	const struct session *a = &s->kept[0], *b = &s->kept[1];
+
+	_Static_assert(SESSIONS_KEPT == 2, "two are compared");
+	if (a->id > b->id) {
+		a = &s->kept[1];
+		b = &s->kept[0];
+	}
+	/* With one, or none, the first place is empty. */
+	if (a->id == 0) {
+		a = b;
+		b = NULL;
+	}
+	if (i == 0)
+		return a->id != 0 ? a : NULL;
+	return i == 1 ? b : NULL;
+}
+
 struct session *sessions_add(struct sessions *s, struct wire_text name, uint64_t next)
 {
 	struct session *place = &s->kept[0];

@@ -30,6 +30,9 @@ struct session *sessions_find_id(struct sessions *s, uint64_t id);
 /* The newest; NULL: none. */
 const struct session *sessions_newest(const struct sessions *s);
 
+/* The i-th of SESSIONS_KEPT, the oldest first; NULL: there are fewer. */
+const struct session *sessions_by_age(const struct sessions *s, size_t i);
+
 /*
  * A new session, which is not known yet. It takes the place of the oldest, whose pointer is the new
  * one's then. name has WIRE_SESSION_SIZE bytes (wire_decode() checked them).

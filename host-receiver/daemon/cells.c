@@ -291,6 +291,8 @@ static void on_staged(uv_work_t *work, int status)
 	if (r == 0)
 		r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id,
 			     t->has_previous ? t->previous : NULL, &t->cell, why);
+	if (r == 0 && t->has_previous)
+		daemon_give_sessions(d, t->cell);
 	if (r < 0) {
 		if (t->retries)
 			daemon_cell_unserved(d, t->id, why);

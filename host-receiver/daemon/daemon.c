@@ -14,6 +14,7 @@
 #include <sysexits.h>
 
 #include "common/log.h"
+#include "host-receiver/cell/recall.h"
 #include "host-receiver/control/notify.h"
 #include "host-receiver/daemon/internal.h"
 #include "host-receiver/sign/keeper.h"
@@ -166,6 +167,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 	if (d->log_stream)
 		log_stream_progress(d->log_stream);
 	cell_host_progress(&d->host);
+	daemon_sessions_progress(d);
 	forwarding_progress(&d->forwarding);
 }
 
@@ -412,6 +414,7 @@ static void run(struct daemon *d)
 	lifecycle_run(&d->life);
 	cell_host_done(&d->host);
 	close_fd(d->state_fd);
+	recall_free(d->recall);
 	close_fd(d->state_dir_fd);
 	sign_client_free(d->client);
 	retention_done(&d->retention);

@@ -25,6 +25,7 @@
 #define DAEMON_ALARM_MAX 512u
 
 struct cell_task;
+struct recall;
 
 struct daemon {
 	const char *config_path; /* borrowed */
@@ -53,8 +54,10 @@ struct daemon {
 	struct retention retention;
 	struct forwarding forwarding;
 	uint64_t started_ns, watchdog_ms, watchdog_due_ns;
-	int sink_error;	       /* the one that was logged last */
-	char status_line[128]; /* the one that the service manager has */
+	struct recall *recall;			   /* owned: sessions of the last run */
+	uint64_t sessions_bytes, sessions_segment; /* when sessions were written last */
+	int sink_error;				   /* the one that was logged last */
+	char status_line[128];			   /* the one that the service manager has */
 	int exit_status;
 };
 
@@ -140,6 +143,15 @@ void daemon_cell_unserved(struct daemon *d, const char *id, const char *why);
 void daemon_retry_unserved(struct daemon *d);
 /* Removals that waited for the last run's states (states_staged) go on. */
 void daemon_resume_removals(struct daemon *d);
+
+/* ---- sessions.c ---- */
+
+/* From on_progress(): writes the cells' sessions into the log when it is time. */
+void daemon_sessions_progress(struct daemon *d);
+/* Before cells are served: read them back. Returns 0 or a negative errno. */
+int daemon_recall_sessions(struct daemon *d);
+/* What was read of the cell becomes its memory. */
+void daemon_give_sessions(const struct daemon *d, struct cell *cell);
 
 /* ---- restart.c ---- */
 

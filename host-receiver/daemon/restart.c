@@ -210,8 +210,10 @@ static void serve_again(struct restart *restart, const char *id, const struct ce
 		cell_remove(cell, "removed");
 		r = -ENOMEM;
 	}
-	if (r == 0)
+	if (r == 0) {
+		daemon_give_sessions(d, cell);
 		return;
+	}
 	daemon_cell_unserved(d, id, why);
 	cell_state_discard(d->state_fd, id);
 	if (r != -ENOMEM)
@@ -308,6 +310,9 @@ int daemon_readopt_cells(struct daemon *d)
 	r = settle(restart);
 	if (r < 0)
 		return fail_restart(restart, "cannot read what the last daemon left", r);
+	r = daemon_recall_sessions(d);
+	if (r < 0)
+		return fail_restart(restart, "cannot read back the guests' numbers", r);
 	r = cell_state_each(d->state_fd, false, stage_again, restart);
 	if (r == 0)
 		r = restart->error;

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The numbers of all cells' sessions, found again in the lines of the log (delivery.md section 2).
+ * It is given lines in their order, and follows them as the live receiver followed the frames: so
+ * what it ends with is what that receiver had made durable.
+ *
+ * A log.v1.sessions entry has what the receiver remembered when it was written. So the reading may
+ * begin anywhere before the last of these entries; lines before them whose session is not known are
+ * of no use, and do no harm. No I/O; one thread.
+ */
+#pragma once
+
+#include "host-receiver/cell/sessions.h"
+#include "host-receiver/event/json_writer.h"
+
+struct recall;
+
+/* NULL: no memory. */
+struct recall *recall_new(void);
+void recall_free(struct recall *r);
+
+/* The next line, without its '\n'. Returns 0 or -ENOMEM. A line that is no event is passed over. */
+int recall_line(struct recall *r, const char *line, size_t len);
+
+/* NULL: nothing is known of the cell. Valid until the next line. */
+const struct sessions *recall_find(const struct recall *r, const char *cell_id);
+
+/*
+ * One element of a log.v1.sessions entry. connection: the cell's connection that has this session
+ * now, or 0.
+ */
+void recall_put(struct json_writer *w, const char *cell_id, uint64_t connection,
+		const struct session *session);

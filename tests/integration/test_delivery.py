@@ -1,0 +1,596 @@
+# SPDX-License-Identifier: MIT
+"""Nothing that an agent observed is lost between it and the log, unseen or at all; nothing is there
+twice (delivery.md sections 1, 2, 3, 5 and 7)."""
+
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+
+from daemon import BadDisk, Daemon, no_preload
+from guest import Acks, Guest, Reference, hello
+from oracle import named
+from receiver import (Receiver, bye, frame, heartbeat, no_more_descriptors, spawned,
+                      wait_until_read)
+from runner import main, until
+
+A, B, C = "00000000000000aa", "00000000000000bb", "00000000000000cc"
+
+
+def gaps(events):
+    return [(e["data"]["reason"], e["data"]["firstMissing"], e["data"]["lastMissing"])
+            for e in named(events, "guest.v1.telemetry_gap")]
+
+
+def seqs(events, cell=None):
+    return [e["data"]["seq"] for e in named(events, "guest.v1.process_spawned")
+            if cell is None or e["data"]["cellId"] == cell]
+
+
+def violations(events):
+    return [e["data"]["reason"] for e in named(events, "guest.v1.channel_violation")]
+
+
+# ---- section 1: acknowledgements ----
+
+
+def what_is_durable_is_acknowledged():
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1))
+        acks.wait(0)
+        assert acks.numbers == [0], "nothing is settled yet"
+        sock.sendall(b"".join(spawned(seq) for seq in range(1, 101)))
+        acks.wait(100)
+        sock.sendall(spawned(101) + bye(102))
+        acks.wait(101)
+        assert acks.liveness == 0 and not acks.buffer
+        # Everything that was acknowledged is in the output already.
+        assert seqs(r.wait_for("guest.v1.telemetry_bye")) == list(range(1, 102))
+        end = r.stop()[-1]["data"]
+        assert (end["session"], end["nextSeq"], end["repeated"]) == (A, 102, 0)
+
+
+def nothing_is_acknowledged_before_it_is_durable():
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon(env=disk.env) as d:
+        d.add("a")
+        sock = d.connect("a")
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1))
+        acks.wait(0)
+        disk.set("fdatasync=600000")
+        sock.sendall(spawned(1) + spawned(2))
+        wait_until_read(sock)
+        assert acks.read(1.5) and acks.numbers == [0], "acknowledged, and on no disk"
+        disk.good()
+        acks.wait(2)
+        d.stop()
+        assert seqs(d.events()) == [1, 2]
+
+
+def an_acknowledgement_is_sent_at_last_after_a_moment_or_for_an_eighth_of_the_queue():
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1, capacity=80))
+        acks.wait(0)
+        for seq in range(1, 201):
+            sock.sendall(spawned(seq))
+            acks.read()
+        acks.wait(200)
+        steps = [b - a for a, b in zip(acks.numbers, acks.numbers[1:])]
+        assert len(steps) <= 21, steps
+        r.stop()
+
+
+def who_does_not_want_acknowledgements_gets_none():
+    with Receiver() as r:
+        for first in (hello(A, 1, acks=False), b""):
+            sock = r.connect()
+            acks = Acks(sock)
+            sock.sendall(first + frame(version=1) + (bye() if first else b""))
+            wait_until_read(sock)
+            assert acks.read(0.5) and not acks.numbers
+            sock.close()
+        r.stop()
+
+
+def a_reference_agent_is_served_as_before():
+    """It never reads: no byte but a liveness byte may ever be sent to it."""
+    with Receiver() as r:
+        agent = Reference(r.connect)
+        agent.send(50)
+        agent.send(1, "telemetry.heartbeat")
+        r.wait_for("guest.v1.process_spawned", 50)
+        assert agent.unread() is None
+        # Another connection asks whether it lives, and is refused.
+        other = r.connect()
+        Acks(other).wait_end()
+        assert agent.unread() == b"\x00"
+        agent.send(5)
+        events = r.wait_for("guest.v1.process_spawned", 55)
+        assert not named(events, "guest.v1.telemetry_gap") and not violations(events)
+        r.stop()
+
+
+def who_never_reads_its_acknowledgements_stops_nothing():
+    with Receiver() as r:
+        sock = r.connect()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sock.sendall(hello(A, 1, capacity=8))
+        for seq in range(1, 3001):
+            sock.sendall(spawned(seq))
+            if seq % 100 == 0:
+                wait_until_read(sock)
+        r.wait_for("guest.v1.process_spawned", 3000)
+        # Then it reads: whole acknowledgements, also across the liveness byte, up to the newest.
+        acks = Acks(sock)
+        acks.wait(3000)
+        r.stop()
+
+
+def repeats_are_dropped_and_counted():
+    with Receiver() as r:
+        sock = r.connect()
+        sock.sendall(hello(A, 1) + b"".join(spawned(seq) for seq in range(1, 21)))
+        Acks(sock).wait(20)
+        sock.close()
+        r.wait_for("guest.v1.agent_disconnected")
+        # The agent lost the acknowledgements after 4.
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 5, 26) + b"".join(spawned(seq) for seq in range(5, 26)))
+        assert acks.wait(20) >= 20
+        acks.wait(25)
+        events = r.stop()
+        assert seqs(events) == list(range(1, 26))
+        assert events[-1]["data"]["repeated"] == 16
+        assert not gaps(events) and not violations(events)
+
+
+def a_number_out_of_order_is_evidence_and_one_violation():
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1) + spawned(1) + spawned(2) + spawned(1) + spawned(2) + spawned(3))
+        acks.wait(3)
+        events = r.stop()
+        assert seqs(events) == [1, 2, 1, 2, 3]
+        assert violations(events) == ["sequence"]
+        assert "offset" not in named(events, "guest.v1.channel_violation")[0]["data"]
+
+
+def a_number_without_a_hello_is_evidence_and_one_violation():
+    with Receiver() as r:
+        sock = r.connect()
+        sock.sendall(spawned(5) + spawned(9))
+        events = r.wait_for("guest.v1.process_spawned", 2)
+        assert violations(events) == ["no_hello"] and not gaps(events)
+        assert events[-1]["data"].get("connection") == 1
+        r.stop()
+
+
+def a_refused_frame_does_not_poison_the_channel():
+    """The frame that no host can take is a gap, and acknowledged; only then the connection ends."""
+    with Receiver() as r:
+        poison = frame("process.spawned", seq=3, detail={"ppid": "not a number"})
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1) + spawned(1) + spawned(2) + poison + spawned(4))
+        acks.wait_end()
+        assert acks.numbers[-1] == 3, acks.numbers
+        sock.close()
+        sock = r.connect()
+        sock.sendall(hello(A, 4, 5) + spawned(4))
+        Acks(sock).wait(4)
+        events = r.stop()
+        assert gaps(events) == [("refused", 3, 3)] and violations(events) == ["bad_type"]
+        assert seqs(events) == [1, 2, 4]
+
+
+def an_unknown_source_settles_its_number_alone():
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1) + spawned(1) + frame("kernel.magic", seq=2) + bye(3))
+        acks.wait(2)
+        sock.sendall(frame("kernel\x00magic\x00", seq=3) + spawned(4))
+        acks.wait(4)
+        events = r.stop()
+        assert not gaps(events) and seqs(events) == [1, 4]
+        assert [e["data"]["source"] for e in named(events, "guest.v1.unknown_source")] == [
+            "kernel.magic", "kernel\x00magic\x00"]
+
+
+# ---- sections 2 and 3: sessions ----
+
+
+def a_new_session_above_one_is_a_gap_and_its_end_is_told():
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 8) + spawned(8))
+        acks.wait(8)
+        sock.sendall(heartbeat(12) + struct.pack("<I", 70000))
+        acks.wait_end()
+        sock.close()
+        events = r.stop()
+        assert gaps(events) == [("session_start", 1, 7), ("jump", 9, 11)]
+        end = named(events, "guest.v1.agent_disconnected")[0]["data"]
+        assert (end["session"], end["nextSeq"], end["reason"]) == (A, 12, "wire_error")
+
+
+def two_sessions_are_remembered():
+    """As after a reset: the old session is finished, then a new one begins."""
+    with Receiver() as r:
+        for session, first, last in ((A, 1, 10), (B, 1, 5), (A, 9, 12), (B, 4, 8), (C, 1, 2),
+                                     (A, 13, 13)):
+            sock = r.connect()
+            sock.sendall(hello(session, first, last + 1) + b"".join(
+                spawned(seq) for seq in range(first, last + 1)))
+            Acks(sock).wait(last)
+            sock.close()
+        events = r.stop()
+        # A was the oldest when C came, and forgotten.
+        assert gaps(events) == [("session_start", 1, 12)]
+        assert seqs(events) == [*range(1, 11), *range(1, 6), 11, 12, 6, 7, 8, 1, 2, 13]
+        assert events[-1]["data"]["repeated"] == 4
+
+
+def another_session_on_the_same_connection_ends_it():
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1) + spawned(1) + hello(A, 1, 2) + spawned(2) + hello(B, 1) +
+                     spawned(3))
+        acks.wait_end()
+        assert acks.numbers[-1] == 2
+        events = r.stop()
+        assert violations(events) == ["second_session"] and seqs(events) == [1, 2]
+
+
+def a_guest_that_was_set_back_loses_no_evidence():
+    with Receiver() as r:
+        sock = r.connect()
+        sock.sendall(hello(A, 1) + b"".join(spawned(seq) for seq in range(1, 31)))
+        Acks(sock).wait(30)
+        sock.close()
+        r.wait_for("guest.v1.agent_disconnected")
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, 18, 21) + b"".join(spawned(seq) for seq in range(18, 25)))
+        # Above what it ever sent: so it learns that it was set back.
+        acks.wait(30)
+        events = r.wait_for("guest.v1.process_spawned", 37)
+        assert gaps(events) == [("host_ahead", 21, 30)]
+        assert seqs(events) == [*range(1, 31), *range(18, 25)]
+        r.stop()
+
+
+def a_clone_in_another_cell_lost_nothing():
+    with Daemon() as d:
+        d.add("mother")
+        d.add("clone")
+        first = d.connect("mother")
+        first.sendall(hello(A, 1, boot="one-boot") + spawned(1) + spawned(2))
+        Acks(first).wait(2)
+        second = d.connect("clone")
+        second.sendall(hello(B, 3, boot="one-boot") + spawned(3))
+        Acks(second).wait(3)
+        second.close()
+        d.wait_for("guest.v1.agent_disconnected")
+        third = d.connect("clone")
+        third.sendall(hello(C, 6, boot="another-boot") + spawned(6))
+        Acks(third).wait(6)
+        d.stop()
+        assert gaps(d.events()) == [("inherited", 1, 2), ("session_start", 1, 5)]
+
+
+def huge_numbers_are_numbers():
+    top = 2**63 - 1
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(hello(A, top, top) + spawned(top))
+        acks.wait(top)
+        sock.sendall(spawned(1))
+        r.wait_for("guest.v1.process_spawned", 2)
+        sock.close()
+        events = r.stop()
+        assert gaps(events) == [("session_start", 1, top - 1)]
+        assert violations(events) == ["sequence"]
+        assert events[-1]["data"]["nextSeq"] == top + 1
+
+
+def the_numbers_survive_every_end_of_the_receiver():
+    """What was durable and not acknowledged comes again, and is in the log once."""
+    with Daemon() as d:
+        d.add("a")
+        guest = Guest(lambda: d.connect("a"), A)
+        for ends in range(6):
+            guest.observe(200)
+            guest.settle()
+            # Durable, but the agent never learns it.
+            guest.observe(50)
+            before = {**guest.ring}
+            guest.turn()
+            d.wait_for("guest.v1.process_spawned", 250 * (ends + 1))
+            guest.hang_up()
+            guest.ring = before
+            if ends % 2:
+                d.kill()
+            else:
+                d.stop()
+            d.start()
+        guest.settle()
+        d.stop()
+        events = d.events()
+        assert seqs(events) == list(range(1, 1501))
+        assert not gaps(events) and not violations(events), (gaps(events), violations(events))
+        d.verify(None)
+
+
+def the_memory_in_the_log_bounds_the_reading():
+    """So much evidence that the hello is read no more when the daemon starts again."""
+    with Daemon("[receiver]\nrate = 1000000\nrate_bytes = 2147483647\n[evidence]\n"
+                "rotate_size = 8M\n", sign=False) as d:
+        d.add("idle")
+        d.add("busy")
+        idle = Guest(lambda: d.connect("idle"), A)
+        idle.observe(40)
+        idle.settle()
+        idle.observe(2)
+        kept = {**idle.ring}
+        idle.settle()
+        idle.hang_up()
+        busy = d.connect("busy")
+        one = frame("capability.denied", version=1, comm="x" * 64) * 500
+        while sum(os.path.getsize(s) for s in d.segments()) < 40 * 2**20:
+            busy.sendall(one)
+        busy.close()
+        assert any(e["type"].endswith("log.v1.sessions") for e in d.log_events())
+        d.kill()
+        d.start()
+        idle.ring = kept
+        idle.observe(3)
+        idle.settle()
+        d.wait_for("guest.v1.process_spawned", 45)
+        d.stop()
+        mine = [e for e in d.events() if e["data"]["cellId"] == "idle"]
+        assert seqs(mine) == list(range(1, 46)) and not gaps(mine)
+
+
+# ---- sections 4 and 5: restarts and floods ----
+
+
+def _flood(sock, stop):
+    """Frames without end, as fast as they are taken."""
+    data = b"".join(frame(version=1, comm="\x01" * 60) for _ in range(500))
+    sock.setblocking(False)
+    rest = b""
+    while not stop.is_set():
+        rest = rest or data
+        try:
+            rest = rest[sock.send(rest):]
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            return
+
+
+def an_orderly_restart_beside_a_flood_on_a_hung_disk_loses_nothing():
+    """939 observations; the first version of this receiver lost 247 of them here."""
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon(env=disk.env) as d:
+        d.add("honest")
+        d.add("flooder")
+        guest = Guest(lambda: d.connect("honest"), A)
+        guest.observe(100)
+        guest.settle()
+        stop = threading.Event()
+        flood = threading.Thread(target=_flood, args=(d.connect("flooder"), stop))
+        flood.start()
+        disk.set("fdatasync=4500")
+        for _ in range(839):
+            guest.observe()
+            guest.turn()
+        d.process.send_signal(signal.SIGTERM)
+        until(lambda: guest.turn() or d.process.poll() is not None, "the end")
+        assert d.process.returncode == 0, d.log()
+        stop.set()
+        flood.join()
+        disk.good()
+        d.start()
+        guest.settle()
+        d.stop()
+        events = d.events()
+        assert seqs(events, "honest") == list(range(1, 940))
+        assert not [g for g in gaps(events)]
+        d.verify()
+
+
+def killed_beside_a_flood_loses_nothing():
+    with Daemon() as d:
+        d.add("honest")
+        d.add("flooder")
+        guest = Guest(lambda: d.connect("honest"), A)
+        stop = threading.Event()
+        for _ in range(4):
+            flood = threading.Thread(target=_flood, args=(d.connect("flooder"), stop))
+            flood.start()
+            for _ in range(100):
+                guest.observe(3)
+                guest.turn()
+            d.kill()
+            stop.set()
+            flood.join()
+            stop.clear()
+            guest.turn()
+            d.start()
+        guest.settle()
+        d.stop()
+        events = [e for e in d.events() if e["data"]["cellId"] == "honest"]
+        assert seqs(events) == list(range(1, 1201))
+        assert not gaps(events) and not violations(events)
+
+
+def _storm(d, cell, stop):
+    while not stop.is_set():
+        try:
+            d.connect(cell).close()
+        except OSError:
+            time.sleep(0.001)
+
+
+def _refused(sock, stop):
+    data = frame("kernel.magic", version=1) * 500
+    while not stop.is_set():
+        try:
+            sock.sendall(data)
+        except OSError:
+            return
+
+
+def _loris(sock, stop):
+    data = frame(version=1)
+    while not stop.is_set():
+        for byte in data:
+            try:
+                sock.sendall(bytes([byte]))
+            except OSError:
+                return
+
+
+def attacks_cost_others_nothing():
+    """Every attack of section 5 at once, beside twenty honest guests: nothing of them is lost, and
+    what is in flight stays within its bound."""
+    bound = 64 * 2**20
+    with Daemon() as d:
+        for cell in ("flood1", "flood2", "storm", "refused", "loris"):
+            d.add(cell)
+        guests = []
+        for i in range(20):
+            d.add(f"honest{i}")
+            guests.append(Guest(lambda i=i: d.connect(f"honest{i}"), boot=f"boot-{i}"))
+        stop = threading.Event()
+        idle = [d.connect("storm") for _ in range(200)]
+        attacks = [threading.Thread(target=target, args=args) for target, args in (
+            (_flood, (d.connect("flood1"), stop)), (_flood, (d.connect("flood2"), stop)),
+            (_storm, (d, "storm", stop)), (_refused, (d.connect("refused"), stop)),
+            (_loris, (d.connect("loris"), stop)))]
+        for thread in attacks:
+            thread.start()
+        worst = 0
+        for _ in range(50):
+            for guest in guests:
+                guest.observe(2)
+                guest.turn()
+            worst = max(worst, d.ask({"verb": "status"})["log"]["inflightBytes"])
+        for guest in guests:
+            guest.settle()
+        stop.set()
+        for thread in attacks:
+            thread.join()
+        for sock in idle:
+            sock.close()
+        d.stop()
+        events = d.events()
+        for i in range(20):
+            assert seqs(events, f"honest{i}") == list(range(1, 101)), i
+        assert not gaps(events)
+        assert worst <= bound * 1.1, worst
+        d.verify()
+
+
+def what_is_in_flight_is_bounded_whatever_lines_are_long():
+    """Bytes that JSON escapes to six, and a disk that takes nothing."""
+    if no_preload():
+        return
+    bound = 8 * 2**20
+    with BadDisk() as disk, Daemon(f"[receiver]\nmax_inflight = {bound}\n"
+                                   "rate_bytes = 2147483647\n", env=disk.env, sign=False) as d:
+        socks = []
+        for i in range(12):
+            d.add(f"c{i}")
+            socks.append(d.connect(f"c{i}"))
+        d.wait_for("guest.v1.agent_connected", 12)
+        disk.set("fdatasync=600000")
+        stop = threading.Event()
+        threads = [threading.Thread(target=_flood, args=(s, stop)) for s in socks]
+        for thread in threads:
+            thread.start()
+
+        def inflight():
+            return d.ask({"verb": "status"})["log"]["inflightBytes"]
+
+        until(lambda: inflight() > bound * 0.7, lambda: f"it to fill: {inflight()}", 0.1)
+        last, now = 0, inflight()
+        while last != now:  # until nothing more is read
+            time.sleep(0.5)
+            last, now = now, inflight()
+        assert now <= bound * 1.1, now
+        stop.set()
+        for thread in threads:
+            thread.join()
+        disk.good()
+        d.stop()
+
+
+def silence_stands_still_while_the_host_does_not_read():
+    if no_preload():
+        return
+    with BadDisk() as disk, Daemon("[receiver]\nkeepalive = 700ms\nmax_inflight = 4194304\n",
+                                   env=disk.env, sign=False) as d:
+        d.add("a")
+        d.add("flooder")
+        sock = d.connect("a")
+        acks = Acks(sock)
+        sock.sendall(hello(A, 1))
+        acks.wait(0)
+        disk.set("fdatasync=600000")
+        stop = threading.Event()
+        flood = threading.Thread(target=_flood, args=(d.connect("flooder"), stop))
+        flood.start()
+        until(lambda: d.ask({"verb": "status"})["log"]["readsPaused"] or not time.sleep(0.05) and
+              d.ask({"verb": "show", "cell": "flooder"})["cell"]["rateLimited"], "a pause", 0.05)
+        for seq in range(1, 40):
+            sock.sendall(spawned(seq))
+            time.sleep(0.05)
+        stop.set()
+        flood.join()
+        disk.good()
+        acks.wait(39)
+        d.stop()
+        for e in named(d.events(), "guest.v1.agent_silenced"):
+            assert e["data"]["cellId"] != "a", "silenced, and it spoke all the time"
+
+
+# ---- the guest's own counters ----
+
+
+def a_lying_total_is_told_once_and_changes_nothing():
+    with Daemon() as d:
+        d.add("a")
+        sock = d.connect("a")
+        sock.sendall(hello(A, 1) + heartbeat(1, observed=9000, dropped=5000))
+        d.wait_metrics("cellos_host_telemetry_guest_dropped_total 5000\n")
+        sock.sendall(heartbeat(1, observed=9000, dropped=0) * 3 +
+                     heartbeat(1, observed=9001, dropped=5001))
+        page = d.wait_metrics("cellos_host_telemetry_guest_dropped_total 5001\n")
+        assert "cellos_host_telemetry_frames_repeated_total 0\n" in page
+        d.stop()
+        events = d.events()
+        lies = named(events, "guest.v1.channel_violation")
+        assert [(e["data"]["reason"], e["data"]["field"]) for e in lies] == [
+            ("out_of_range", "dropped")]
+        assert named(events, "stream.v1.sealed")[0]["data"]["guestDropped"] == 5001
+
+
+if __name__ == "__main__":
+    main()
