@@ -12,7 +12,7 @@ import time
 from daemon import BadDisk, Daemon, no_preload
 from guest import Acks, Guest, Reference, hello
 from oracle import named
-from receiver import (Receiver, bye, frame, heartbeat, no_more_descriptors, spawned,
+from receiver import (Receiver, bye, frame, heartbeat, spawned,
                       wait_until_read)
 from runner import main, until
 
