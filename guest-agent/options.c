@@ -82,6 +82,7 @@ static const struct option_row rows[] = {
 	{"net", "SOURCE", NULL, SETS_SOURCE(PROBE_NET, "auto, cgroup-bpf, audit, proc-net, off")},
 	{"capability", "SOURCE", NULL,
 	 SETS_SOURCE(PROBE_CAPABILITY, "auto, seccomp-notify, audit, off")},
+	{"fs", "SOURCE", NULL, SETS_SOURCE(PROBE_FS, "auto, fanotify, inotify, off")},
 	{"listener-socket", "PATH", "where the profile's launcher hands over its descriptor",
 	 SETS_TEXT(probes.listener_socket)},
 	{"poll", "MS", "period of the polling sources (default 100)",
@@ -105,7 +106,7 @@ const char *options_family_name(enum probe_family family)
 		[PROBE_PROCESS] = "--process",
 		[PROBE_NET] = "--net",
 		[PROBE_CAPABILITY] = "--capability",
-		[PROBE_FS] = "--inotify",
+		[PROBE_FS] = "--fs",
 	};
 
 	return names[family];
@@ -153,6 +154,9 @@ static int check_whole(const struct option_program *program, struct options *o, 
 		o->form = START_COMMAND;
 		o->command = argv + at;
 	}
+	/* Version 1 has no word for a change with its actor. */
+	if (o->content_version < WIRE_VERSION_2 && strcmp(o->source[PROBE_FS], SOURCE_AUTO) == 0)
+		o->source[PROBE_FS] = "inotify";
 	if (o->probes.n_inotify_paths > 0 || !path || !*path ||
 	    add_inotify(o, NULL, path, why) == 0)
 		return 0;

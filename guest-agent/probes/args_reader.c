@@ -128,9 +128,9 @@ _Noreturn static void child(int fd)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	/* Nothing of the agent's stays open: its end would not be noticed on the other sides. */
-	if (fd > 0)
-		syscall(SYS_close_range, 0U, (unsigned)fd - 1, 0U);
-	syscall(SYS_close_range, (unsigned)fd + 1, ~0U, 0U);
+	if ((fd > 0 && syscall(SYS_close_range, 0U, (unsigned)fd - 1, 0U) < 0) ||
+	    syscall(SYS_close_range, (unsigned)fd + 1, ~0U, 0U) < 0)
+		_exit(1);
 	be_expendable();
 	if (confine() < 0)
 		_exit(1);
@@ -183,7 +183,9 @@ static void give_up(struct args_reader *r, uint64_t now_ns)
 	r->skipped[r->next_skipped].until_ns = now_ns + ARGS_SKIP_NS;
 	r->next_skipped = (r->next_skipped + 1) % ARGS_SKIPPED_MAX;
 	r->state = ARGS_ABSENT;
-	args_reader_tend(r);
+	/* If none of them answers, the next one has time until the next heartbeat. */
+	if (++r->in_vain < ARGS_IN_VAIN_MAX)
+		args_reader_tend(r);
 }
 
 bool args_reader_ask(struct args_reader *r, pid_t pid, uint64_t now_ns, bool *ret_skip)
@@ -220,6 +222,7 @@ ssize_t args_reader_answer(struct args_reader *r, pid_t *ret_pid, char ret[stati
 		    answer.number != r->request)
 			continue;
 		r->state = ARGS_IDLE;
+		r->in_vain = 0;
 		*ret_pid = r->asked;
 		memcpy(ret, answer.data, len);
 		return (ssize_t)len;

@@ -25,6 +25,7 @@
 #define ARGS_DEADLINE_NS (50 * NSEC_PER_MSEC)
 #define ARGS_SKIP_NS	 (10 * NSEC_PER_SEC)
 #define ARGS_SKIPPED_MAX 32u
+#define ARGS_IN_VAIN_MAX 3u
 #define ARGS_DYING_MAX	 4u /* killed children that the kernel has not let go of yet */
 
 enum args_state { ARGS_ABSENT, ARGS_IDLE, ARGS_ASKED };
@@ -42,7 +43,8 @@ struct args_reader {
 		pid_t pid;
 		uint64_t until_ns;
 	} skipped[ARGS_SKIPPED_MAX];
-	uint64_t hung; /* how many children were killed */
+	uint64_t hung;	  /* how many children were killed */
+	unsigned in_vain; /* of them, since the last answer */
 };
 
 /* 0 or a negative errno; args_reader_close() is to be called in both cases. */

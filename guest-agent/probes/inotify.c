@@ -12,6 +12,7 @@
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
 #include "guest-agent/observation.h"
+#include "guest-agent/probes/inotify.h"
 #include "guest-agent/probes/sources.h"
 
 #define REPORTED_MASK (IN_MODIFY | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO)
@@ -21,6 +22,7 @@
 struct watch {
 	const char *path; /* borrowed */
 	int wd;		  /* -1: not there */
+	bool refused;	  /* the kernel had no room for it */
 	/* The one before, until its IN_IGNORED: what is queued before that is told. -1: none. */
 	int retired;
 };
@@ -107,6 +109,13 @@ static void watch_missing(struct inotify_probe *p, struct event_queue *q)
 		if (w->wd >= 0)
 			continue;
 		w->wd = inotify_add_watch(p->inotify_fd, w->path, REPORTED_MASK | SELF_MASK);
+		/* No watches are left: what happens there meanwhile is lost, and counted once. */
+		if (w->wd < 0 && (errno == ENOSPC || errno == ENOMEM) && !w->refused) {
+			w->refused = true;
+			if (q)
+				event_queue_kernel_lost(q, PROBE_FS, 1);
+		}
+		w->refused &= w->wd < 0;
 		if (w->wd >= 0 && q)
 			report(q, w, IN_CREATE, NULL, 0);
 	}
@@ -189,27 +198,17 @@ static int add_to_set(int epoll_fd, int fd)
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
-static int inotify_open(const struct probe_config *config, struct probe **ret,
-			char why[PROBE_WHY_MAX])
+int inotify_helper_open(const struct probe_config *config, struct probe **ret)
 {
-	struct inotify_probe *p;
+	struct inotify_probe *p = calloc(1, sizeof(*p));
 	int r = 0;
 
-	if (config->n_inotify_paths == 0) {
-		snprintf(why, PROBE_WHY_MAX, "no --inotify path is given");
-		return -ENOENT;
-	}
-	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->probe = (struct probe){.ops = &inotify_ops, .fd = epoll_create1(EPOLL_CLOEXEC)};
 	p->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	p->poll_ms = config->poll_ms;
-	p->n_watches = config->n_inotify_paths;
-	for (size_t i = 0; i < p->n_watches; i++)
-		p->watches[i] =
-			(struct watch){.path = config->inotify_paths[i], .wd = -1, .retired = -1};
 	if (p->probe.fd < 0 || p->inotify_fd < 0 || p->timer_fd < 0)
 		r = -errno;
 	if (r == 0)
@@ -217,12 +216,38 @@ static int inotify_open(const struct probe_config *config, struct probe **ret,
 	if (r == 0)
 		r = add_to_set(p->probe.fd, p->timer_fd);
 	if (r < 0) {
-		snprintf(why, PROBE_WHY_MAX, "cannot make an inotify instance");
 		inotify_close(&p->probe);
 		return r;
 	}
-	watch_missing(p, NULL);
 	*ret = &p->probe;
+	return 0;
+}
+
+void inotify_helper_add(struct probe *helper, const char *path)
+{
+	struct inotify_probe *p = from_probe(helper);
+
+	p->watches[p->n_watches++] = (struct watch){.path = path, .wd = -1, .retired = -1};
+	watch_missing(p, NULL);
+}
+
+static int inotify_open(const struct probe_config *config, struct probe **ret,
+			char why[PROBE_WHY_MAX])
+{
+	int r;
+
+	if (config->n_inotify_paths == 0) {
+		snprintf(why, PROBE_WHY_MAX, "no --inotify path is given");
+		return -ENOENT;
+	}
+	r = inotify_helper_open(config, ret);
+	if (r < 0) {
+		snprintf(why, PROBE_WHY_MAX, "inotify_init1 (CONFIG_INOTIFY_USER): %s",
+			 strerror(-r));
+		return r;
+	}
+	for (size_t i = 0; i < config->n_inotify_paths; i++)
+		inotify_helper_add(*ret, config->inotify_paths[i]);
 	return 0;
 }
 

@@ -13,6 +13,7 @@ const struct probe_ops *const probe_table[] = {
 	&proc_net_ops,
 	&seccomp_notify_ops,
 	&audit_capability_ops,
+	&fanotify_ops,
 	&inotify_ops,
 	NULL,
 };

@@ -219,6 +219,25 @@ static void set_busy(struct connector *c, bool busy)
 		c->busy = busy;
 }
 
+static struct connector *current; /* the open one; connector_open() and _close() set it */
+
+static struct {
+	void (*note)(void *ctx); /* NULL: nobody wants it */
+	void *ctx;
+} listener;
+
+void process_view_notify(void (*note)(void *ctx), void *ctx)
+{
+	listener.note = note;
+	listener.ctx = ctx;
+}
+
+static void notify(unsigned done)
+{
+	if (done > 0 && listener.note)
+		listener.note(listener.ctx);
+}
+
 /* Hand the reader's answer on, and ask it for the next. Events have been read before. */
 static void tend_args(struct connector *c)
 {
@@ -318,6 +337,7 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 	unsigned done;
 	int r = drain_events(c, q, budget, &done);
 
+	notify(done);
 	tend_args(c);
 	process_tracker_settle(&c->tracker, q, monotonic_ns(), c->empty_ns);
 	pace(c, rang, done);
@@ -331,8 +351,6 @@ static void connector_flush(struct probe *probe, struct event_queue *q)
 
 /* What the other sources ask: process_view.h. */
 
-static struct connector *current; /* the open one; connector_open() and _close() set it */
-
 void process_view_catch_up(struct event_queue *q)
 {
 	unsigned done;
@@ -340,6 +358,7 @@ void process_view_catch_up(struct event_queue *q)
 	if (!current)
 		return;
 	drain_events(current, q, CATCH_UP_BUDGET, &done);
+	notify(done);
 	tend_args(current);
 	process_tracker_settle(&current->tracker, q, monotonic_ns(), current->empty_ns);
 	/* The timer ends the holds that began here. */
@@ -347,20 +366,39 @@ void process_view_catch_up(struct event_queue *q)
 		set_busy(current, true);
 }
 
+/* The timer ends the hold that an answer waits for. */
+static enum exe_answer answered(enum exe_answer r)
+{
+	if (r == EXE_WAIT && !current->busy && current->tracker.holds->n > 0)
+		set_busy(current, true);
+	return r;
+}
+
 enum exe_answer process_view_exe(struct event_queue *q, pid_t pid, uint64_t at_ns,
 				 const char **ret_exe, size_t *ret_len)
 {
-	enum exe_answer r;
-
 	if (!current)
 		return EXE_UNKNOWN;
 	/* Events may be queued that are older than the question. */
 	if (current->empty_ns < at_ns)
 		return EXE_WAIT;
-	r = process_tracker_exe(&current->tracker, q, pid, at_ns, ret_exe, ret_len);
-	if (r == EXE_WAIT && !current->busy && current->tracker.holds->n > 0)
-		set_busy(current, true);
-	return r;
+	return answered(process_tracker_exe(&current->tracker, q, pid, at_ns, ret_exe, ret_len));
+}
+
+enum exe_answer process_view_exe_between(struct event_queue *q, pid_t pid, uint64_t since_ns,
+					 uint64_t until_ns, const char **ret_exe, size_t *ret_len)
+{
+	if (!current)
+		return EXE_UNKNOWN;
+	if (current->empty_ns < until_ns)
+		return EXE_WAIT;
+	return answered(
+		process_tracker_exe_since(&current->tracker, q, pid, since_ns, ret_exe, ret_len));
+}
+
+int process_view_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
+{
+	return current ? process_tracker_comm(&current->tracker, pid, ret_comm) : 0;
 }
 
 static int connector_check(struct probe *probe, struct event_queue *q)

@@ -4,13 +4,30 @@
  */
 #include "guest-agent/probes/process_past.h"
 
-void past_add(struct process_past *p, struct image_table *images, pid_t pid, image_id image,
-	      uint64_t from_ns, uint64_t to_ns)
-{
-	struct past_process *e = &p->ended[p->next++ % PAST_MAX];
+#include <string.h>
 
-	image_unref(images, e->image);
-	*e = (struct past_process){.pid = pid, .image = image, .from_ns = from_ns, .to_ns = to_ns};
+void past_add(struct process_past *p, struct image_table *images, const struct pid_entry *e,
+	      uint64_t to_ns)
+{
+	struct past_process *past = &p->ended[p->next++ % PAST_MAX];
+
+	image_unref(images, past->image);
+	*past = (struct past_process){.pid = e->pid,
+				      .image = e->image,
+				      .from_ns = e->image_ns,
+				      .to_ns = to_ns,
+				      .comm_len = e->comm_len};
+	memcpy(past->comm, e->comm, e->comm_len);
+}
+
+const struct past_process *past_last(const struct process_past *p, pid_t pid)
+{
+	const struct past_process *last = NULL;
+
+	for (size_t i = 0; i < PAST_MAX; i++)
+		if (p->ended[i].pid == pid && (!last || p->ended[i].to_ns > last->to_ns))
+			last = &p->ended[i];
+	return last;
 }
 
 const struct past_process *past_find(const struct process_past *p, pid_t pid, uint64_t at_ns)

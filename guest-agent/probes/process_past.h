@@ -20,6 +20,8 @@ struct past_process {
 	pid_t pid; /* 0: none */
 	image_id image;
 	uint64_t from_ns, to_ns; /* when it ran that image; CLOCK_MONOTONIC */
+	uint8_t comm_len;
+	char comm[PID_TABLE_COMM_MAX];
 };
 
 /* A process without an entry, by the ends of its threads. */
@@ -37,9 +39,11 @@ struct process_past {
 	struct orphan orphans[ORPHANS_MAX];
 };
 
-/* Takes over the image's reference. */
-void past_add(struct process_past *p, struct image_table *images, pid_t pid, image_id image,
-	      uint64_t from_ns, uint64_t to_ns);
+/* Takes over the entry's reference to its image. */
+void past_add(struct process_past *p, struct image_table *images, const struct pid_entry *e,
+	      uint64_t to_ns);
+/* The last one that had the pid. */
+const struct past_process *past_last(const struct process_past *p, pid_t pid);
 /* Who had the pid then; NULL if that is not known any more. */
 const struct past_process *past_find(const struct process_past *p, pid_t pid, uint64_t at_ns);
 void past_forget(struct process_past *p, struct image_table *images);

@@ -97,7 +97,7 @@ static void set_image(struct process_tracker *t, struct pid_entry *e, image_id i
 /* It has ended; what it ran is remembered for a while. */
 static void forget(struct process_tracker *t, struct pid_entry *e, uint64_t at_ns)
 {
-	past_add(t->past, t->images, e->pid, e->image, e->image_ns, at_ns);
+	past_add(t->past, t->images, e, at_ns);
 	pid_table_remove(t->table, e);
 }
 
@@ -694,6 +694,36 @@ enum exe_answer process_tracker_exe(struct process_tracker *t, struct event_queu
 	}
 	ended = past_find(t->past, pid, at_ns);
 	return ended ? answer(t, ended->image, ret_exe, ret_len) : EXE_UNKNOWN;
+}
+
+enum exe_answer process_tracker_exe_since(struct process_tracker *t, struct event_queue *q,
+					  pid_t pid, uint64_t since_ns, const char **ret_exe,
+					  size_t *ret_len)
+{
+	const struct past_process *last;
+	const struct pid_entry *e;
+
+	/* One that has the pid now may have done it, or one that had it before: only when neither
+	 * has changed its program since is the answer certain. */
+	if ((e = pid_table_find(t->table, pid)))
+		return since_ns < e->image_ns
+			       ? EXE_UNKNOWN
+			       : process_tracker_exe(t, q, pid, since_ns, ret_exe, ret_len);
+	last = past_last(t->past, pid);
+	return last && last->from_ns <= since_ns ? answer(t, last->image, ret_exe, ret_len)
+						 : EXE_UNKNOWN;
+}
+
+int process_tracker_comm(struct process_tracker *t, pid_t pid, char ret_comm[static PROC_COMM_MAX])
+{
+	const struct pid_entry *e = pid_table_find(t->table, pid);
+	const struct past_process *last = e ? NULL : past_last(t->past, pid);
+
+	if (e)
+		memcpy(ret_comm, e->comm, e->comm_len);
+	else if (last)
+		memcpy(ret_comm, last->comm, last->comm_len);
+	return e ? e->comm_len : last ? last->comm_len : 0;
 }
 
 void process_tracker_event(struct process_tracker *t, struct event_queue *q,

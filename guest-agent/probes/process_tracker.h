@@ -81,3 +81,7 @@ void process_tracker_check(struct process_tracker *t, struct event_queue *q);
 /* See process_view.h. All events up to at_ns must have been read. */
 enum exe_answer process_tracker_exe(struct process_tracker *t, struct event_queue *q, pid_t pid,
 				    uint64_t at_ns, const char **ret_exe, size_t *ret_len);
+enum exe_answer process_tracker_exe_since(struct process_tracker *t, struct event_queue *q,
+					  pid_t pid, uint64_t since_ns, const char **ret_exe,
+					  size_t *ret_len);
+int process_tracker_comm(struct process_tracker *t, pid_t pid, char ret_comm[static PROC_COMM_MAX]);

@@ -31,3 +31,17 @@ void process_view_catch_up(struct event_queue *q);
  */
 enum exe_answer process_view_exe(struct event_queue *q, pid_t pid, uint64_t at_ns,
 				 const char **ret_exe, size_t *ret_len);
+
+/* The same when only this is certain: what is asked about happened after since_ns, until until_ns.
+ */
+enum exe_answer process_view_exe_between(struct event_queue *q, pid_t pid, uint64_t since_ns,
+					 uint64_t until_ns, const char **ret_exe, size_t *ret_len);
+
+/* The name of a process that lives or ended a moment ago; returns its length, 0 if unknown. */
+int process_view_comm(pid_t pid, char ret_comm[static 16]);
+
+/*
+ * Call note(ctx) whenever events of processes have been read: a source whose own events carry no
+ * time learns so that what it reads later happened later. NULL: no more.
+ */
+void process_view_notify(void (*note)(void *ctx), void *ctx);

@@ -8,6 +8,7 @@
 
 extern const struct probe_ops proc_connector_ops;
 extern const struct probe_ops proc_walk_ops;
+extern const struct probe_ops fanotify_ops;
 extern const struct probe_ops inotify_ops;
 extern const struct probe_ops cgroup_bpf_ops;
 extern const struct probe_ops proc_net_ops;

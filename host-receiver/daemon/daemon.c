@@ -255,7 +255,7 @@ static int start_pipeline(struct daemon *d)
 		.ctx = d,
 	};
 	char why[SIGN_WHY_MAX] = "no memory";
-	int status;
+	int status, r;
 
 	if (daemon_open_signer(d, &options.signer, why) < 0) {
 		log_error("msg=\"signing is not configured\" config=%s why=\"%s\"", d->config_path,
@@ -275,10 +275,13 @@ static int start_pipeline(struct daemon *d)
 	retention_start(&d->retention, d->log, d->retention.cursors_fd, d->config.state_dir);
 	options.sink = evidence_log_sink(d->log);
 	d->signer = options.signer;
-	if (pipeline_new(&d->life.loop, &options, &d->pipeline) < 0 ||
-	    cell_host_init(&d->host, &d->life.loop, d->pipeline,
-			   (unsigned)d->config.checkpoint_ms) < 0) {
-		log_error("msg=\"no memory\"");
+	r = pipeline_new(&d->life.loop, &options, &d->pipeline);
+	if (r == 0)
+		r = cell_host_init(&d->host, &d->life.loop, d->pipeline,
+				   (unsigned)d->config.checkpoint_ms);
+	if (r < 0) {
+		log_error("msg=\"cannot start the threads that sign and write\" why=\"%s\"",
+			  strerror(-r));
 		return EX_OSERR;
 	}
 	d->host.spare.report = lifecycle_report_shortage;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/daemon/lifecycle.h"
 
+#include <signal.h>
+#include <sysexits.h>
+
 #include "common/log.h"
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -15,6 +18,31 @@ static void on_overdue(uv_timer_t *timer)
 	struct lifecycle *l = timer->data;
 
 	l->ops->on_overdue(l->ctx);
+}
+
+/*
+ * libuv, libmicrohttpd and libnftables abort without a word if the system refuses them memory, a
+ * thread or a descriptor. Only functions of signal-safety(7).
+ */
+static void on_abort(int number)
+{
+	static const char text[] = "<2>msg=\"gave up: the system refused memory, a thread or a "
+				   "descriptor; the next start goes on\"\n";
+
+	(void)number;
+	(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+	_exit(EX_OSERR);
+}
+
+static void work_nothing(uv_work_t *work)
+{
+	(void)work;
+}
+
+static void on_nothing(uv_work_t *work, int status)
+{
+	(void)work;
+	(void)status;
 }
 
 static void close_handles(struct lifecycle *l)
@@ -58,6 +86,7 @@ int lifecycle_init(struct lifecycle *l, const struct lifecycle_ops *ops, const i
 	int r;
 
 	*l = (struct lifecycle){.ops = ops, .ctx = ctx};
+	signal(SIGABRT, on_abort);
 	r = uv_loop_init(&l->loop);
 	if (r < 0)
 		return r;
@@ -65,6 +94,10 @@ int lifecycle_init(struct lifecycle *l, const struct lifecycle_ops *ops, const i
 	uv_prepare_init(&l->loop, &l->before_sleep);
 	l->overdue.data = l->before_sleep.data = l;
 	r = watch_signals(l, signals, MIN(n_signals, (size_t)LIFECYCLE_SIGNALS_MAX));
+	/* The first work starts libuv's threads. If they cannot be started, that shows now, and not
+	 * while cells are served. */
+	if (r == 0)
+		r = uv_queue_work(&l->loop, &l->first_work, work_nothing, on_nothing);
 	if (r < 0) {
 		close_handles(l);
 		lifecycle_run(l);

@@ -34,6 +34,7 @@ struct lifecycle {
 	unsigned n_signals;
 	uv_timer_t overdue;
 	uv_prepare_t before_sleep;
+	uv_work_t first_work;
 	const struct lifecycle_ops *ops;
 	void *ctx;
 	bool stopping, finished;

@@ -60,6 +60,7 @@ struct pipeline {
 	struct pipeline_stats stats;
 	struct evidence_sink *sink; /* the committer's */
 	struct tree_hash *leaves;   /* the committer's: of a group; owned */
+	bool has_committer;
 	_Atomic unsigned next_channel;
 	unsigned n_workers;
 	uv_thread_t committer, workers[];
@@ -633,6 +634,16 @@ static unsigned processors(void)
 	return n < 1 ? 1 : (unsigned)MIN(n, 64L);
 }
 
+/* One worker is enough. */
+static bool start_threads(struct pipeline *p, unsigned n)
+{
+	p->has_committer = uv_thread_create(&p->committer, committer_main, p) == 0;
+	while (p->has_committer && p->n_workers < n &&
+	       uv_thread_create(&p->workers[p->n_workers], worker_main, p) == 0)
+		p->n_workers++;
+	return p->n_workers > 0;
+}
+
 /* Each worker has a channel to the signer of its own. */
 static unsigned usable_workers(const struct pipeline_options *o)
 {
@@ -679,13 +690,10 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	uv_timer_init(loop, &p->batch_timer);
 	uv_async_init(loop, &p->progress, on_progress);
 	p->batch_timer.data = p->progress.data = p;
-	if (uv_thread_create(&p->committer, committer_main, p) < 0)
-		die("cannot start a thread", -EAGAIN);
-	for (; p->n_workers < n; p->n_workers++)
-		if (uv_thread_create(&p->workers[p->n_workers], worker_main, p) < 0)
-			break;
-	if (p->n_workers == 0)
-		die("cannot start a thread", -EAGAIN);
+	if (!start_threads(p, n)) {
+		pipeline_free(p);
+		return -EAGAIN;
+	}
 	*ret = p;
 	return 0;
 }
@@ -730,7 +738,8 @@ int pipeline_free(struct pipeline *p)
 	uv_mutex_unlock(&p->lock);
 	for (unsigned i = 0; i < p->n_workers; i++)
 		uv_thread_join(&p->workers[i]);
-	uv_thread_join(&p->committer);
+	if (p->has_committer)
+		uv_thread_join(&p->committer);
 	discard(p->open);
 	free_queue(&p->free_batches);
 	free_queue(&p->to_sign);

@@ -6,18 +6,22 @@
 #include <fnmatch.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 
 #include "common/options.h"
 #include "common/util.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/event/event.h"
+#include "host-receiver/evidence/input.h"
 #include "host-receiver/evidence/reader.h"
+#include "host-receiver/evidence/timestamp.h"
 #include "host-receiver/sign/signer.h"
 #include "host-receiver/verbs/tail_reading.h"
 #include "host-receiver/verbs/verbs.h"
 
-#define POLL_US 100000u
+#define POLL_US	  100000u
+#define LINES_MAX 100000u /* -n: these lines are held in memory */
 
 #define COLOUR_DIM    "\033[2m"
 #define COLOUR_CELL   "\033[36m"
@@ -26,16 +30,59 @@
 #define COLOUR_STREAM "\033[34m"
 #define COLOUR_OFF    "\033[0m"
 
+/* The newest lines, while older ones are still being read (-n). */
+struct newest {
+	char **lines; /* a ring, owned */
+	unsigned size;
+	uint64_t n; /* that were put in */
+};
+
 struct tail {
 	const char *cell, *type, *dir, *config_path;
+	int64_t since_ms, until_ms, now_ms;
+	unsigned lines; /* 0: all */
 	bool follow, json, terminal, colour;
 	struct tail_readings *readings;
+	struct newest newest;
+	uint64_t events, matched;
 };
+
+static int set_time(struct tail *t, const char *value, int64_t *ret, char *why)
+{
+	if (timestamp_parse_argument(value, t->now_ms, ret) == 0)
+		return 0;
+	snprintf(why, OPTION_WHY_MAX,
+		 "expected a time like 2026-11-21T10:00:00Z, a date, or how long ago: 36h");
+	return -EINVAL;
+}
+
+static int set_since(void *target, const struct option_row *row, const char *value,
+		     char why[OPTION_WHY_MAX])
+{
+	struct tail *t = target;
+
+	(void)row;
+	return set_time(t, value, &t->since_ms, why);
+}
+
+static int set_until(void *target, const struct option_row *row, const char *value,
+		     char why[OPTION_WHY_MAX])
+{
+	struct tail *t = target;
+
+	(void)row;
+	return set_time(t, value, &t->until_ms, why);
+}
 
 static const struct option_row rows[] = {
 	{"cell", "ID", "of this cell only", OPTION_SETS_TEXT(struct tail, cell)},
 	{"type", "GLOB", "of these types only: \"guest.v1.net_*\"",
 	 OPTION_SETS_TEXT(struct tail, type)},
+	{"since", "TIME", "not before 2026-11-21T10:00:00Z, a date, or how long ago: 2h",
+	 OPTION_CALLS(set_since)},
+	{"until", "TIME", "not after", OPTION_CALLS(set_until)},
+	{"lines", "N", "only the newest N of them", .letter = 'n',
+	 OPTION_SETS_NUMBER(struct tail, lines, 1, LINES_MAX)},
 	{"follow", NULL, "begin at the end, and print what comes", .letter = 'f',
 	 OPTION_SETS_FLAG(struct tail, follow)},
 	{"json", NULL, "the lines as they are stored", OPTION_SETS_FLAG(struct tail, json)},
@@ -173,7 +220,13 @@ static void print_event(const struct tail *t, const json_t *event, const char *t
 
 static bool wanted(const struct tail *t, const json_t *event, const char *type)
 {
+	const char *time = text(event, "time");
+	int64_t ms = 0;
+
 	if (t->cell && strcmp(t->cell, text(json_object_get(event, "data"), "cellId")) != 0)
+		return false;
+	if ((t->since_ms != INT64_MIN || t->until_ms != INT64_MAX) &&
+	    (timestamp_parse(time, strlen(time), &ms) < 0 || ms < t->since_ms || ms > t->until_ms))
 		return false;
 	return !t->type || fnmatch(t->type, type, 0) == 0 ||
 	       fnmatch(t->type, text(event, "type"), 0) == 0;
@@ -203,74 +256,187 @@ static void print_json(const struct tail *t, const char *line, size_t len)
 	putchar('\n');
 }
 
-static void print_line(const struct tail *t, const char *line, size_t len)
+/* The event in a line; *ret_outer is to be released. NULL: it is no event. */
+static const json_t *read_event(const char *line, size_t len, json_t **ret_outer,
+				const char **ret_type)
 {
 	const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
 	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
-	json_t *outer;
+	json_t *outer = json_loadb(line, len, flags, NULL);
 	const json_t *event;
-	const char *type;
 
-	/* What is no entry says nothing to people. */
-	if (line_kind_of_canonical(line, len) != LINE_ENTRY)
-		return;
-	outer = json_loadb(line, len, flags, NULL);
 	/* jansson has no integers beyond 2^63-1, but guests do. */
 	if (!outer)
 		outer = json_loadb(line, len, flags | JSON_DECODE_INT_AS_REAL, NULL);
 	event = outer;
-
 	if (strcmp(text(outer, "type"), SIGN_ENVELOPE_TYPE) == 0)
 		event = json_object_get(json_object_get(outer, "data"), "event");
-	type = text(event, "type");
-	if (strncmp(type, EVENT_TYPE_PREFIX, prefix) == 0)
-		type += prefix;
-	if (!json_is_object(event))
-		fputs("tail: a line that is no event; verify says more\n", stderr);
-	else if (!wanted(t, event, type))
-		;
-	else if (t->json)
+	*ret_outer = outer;
+	*ret_type = text(event, "type");
+	if (strncmp(*ret_type, EVENT_TYPE_PREFIX, prefix) == 0)
+		*ret_type += prefix;
+	return json_is_object(event) ? event : NULL;
+}
+
+static void print_line(const struct tail *t, const char *line, size_t len, const json_t *event,
+		       const char *type)
+{
+	if (t->json)
 		print_json(t, line, len);
 	else
 		print_event(t, event, type);
 	if (strcmp(type, "stream.v1.sealed") == 0)
 		tail_readings_forget(t->readings, text(json_object_get(event, "data"), "cellId"));
-	json_decref(outer);
 }
 
-static int read_lines(const struct tail *t, struct evidence_reader *reader)
+/* Returns EX_OK or EX_OSERR. */
+static int keep_line(struct newest *newest, const char *line, size_t len)
+{
+	char **place = &newest->lines[newest->n++ % newest->size];
+
+	free(*place);
+	*place = strndup(line, len);
+	return *place ? EX_OK : EX_OSERR;
+}
+
+static int take_line(struct tail *t, const char *line, size_t len)
+{
+	int status = EX_OK;
+	const json_t *event;
+	const char *type;
+	json_t *outer;
+
+	/* What is no entry says nothing to people. */
+	if (line_kind_of_canonical(line, len) != LINE_ENTRY)
+		return EX_OK;
+	event = read_event(line, len, &outer, &type);
+	if (!event) {
+		fputs("tail: a line that is no event; verify says more\n", stderr);
+	} else {
+		t->events++;
+		if (wanted(t, event, type)) {
+			t->matched++;
+			if (t->newest.lines)
+				status = keep_line(&t->newest, line, len);
+			else
+				print_line(t, line, len, event, type);
+		}
+	}
+	json_decref(outer);
+	return status;
+}
+
+static void free_newest(struct newest *newest)
+{
+	for (unsigned i = 0; newest->lines && i < newest->size; i++)
+		free(newest->lines[i]);
+	free(take_ptr(newest->lines));
+}
+
+/* The end of what there is: the lines that were kept are printed, and those that follow at once. */
+static void print_newest(struct tail *t)
+{
+	struct newest *newest = &t->newest;
+
+	if (!newest->lines)
+		return;
+	for (unsigned i = 0; i < newest->size; i++) {
+		char *line = newest->lines[(newest->n + i) % newest->size];
+		const json_t *event;
+		const char *type;
+		json_t *outer;
+
+		if (!line)
+			continue;
+		event = read_event(line, strlen(line), &outer, &type);
+		if (event)
+			print_line(t, line, strlen(line), event, type);
+		json_decref(outer);
+	}
+	free_newest(newest);
+}
+
+static int finish(struct tail *t)
+{
+	print_newest(t);
+	if (t->events > 0 && t->matched == 0)
+		fprintf(stderr, "tail: none of %" PRIu64 " events matches\n", t->events);
+	return fflush(stdout) == EOF ? EX_IOERR : EX_OK;
+}
+
+static void say_too_long(void)
+{
+	fputs("tail: passed a line above 64 KiB; verify says more\n", stderr);
+}
+
+/* ---- a file: nobody writes it any more ---- */
+
+static int read_file(struct tail *t, const char *path)
+{
+	char why[INPUT_WHY_MAX];
+	struct input_line line;
+	struct input *input;
+	int status = EX_OK, r = input_open(path, &input, why);
+
+	if (r < 0) {
+		fprintf(stderr, "tail: %s: %s\n", path, why);
+		return EX_NOINPUT;
+	}
+	while (status == EX_OK && (r = input_next(input, &line, why)) > 0) {
+		if (line.too_long)
+			say_too_long();
+		else
+			status = take_line(t, line.data, line.len);
+	}
+	input_close(input);
+	if (r < 0) {
+		fprintf(stderr, "tail: %s: %s\n", path, why);
+		return EX_NOINPUT;
+	}
+	return status == EX_OK ? finish(t) : status;
+}
+
+/* ---- a log, while it is written ---- */
+
+static int read_log(struct tail *t, struct evidence_reader *reader)
 {
 	for (;;) {
 		const char *line;
 		size_t len;
-		int r = evidence_reader_next(reader, &line, &len);
+		int r = evidence_reader_next(reader, &line, &len), status;
 
 		if (r > 0) {
-			print_line(t, line, len);
+			status = take_line(t, line, len);
+			if (status != EX_OK)
+				return status;
 		} else if (r == -EMSGSIZE) {
-			fputs("tail: passed a line above 64 KiB; verify says more\n", stderr);
+			say_too_long();
 		} else if (r == -ENODATA) {
 			fputs("tail: segments are gone that were to come next\n", stderr);
 		} else if (r < 0) {
-			fprintf(stderr, "tail: %s: %s\n", t->dir, strerror(-r));
+			fprintf(stderr, "tail: %s: %s\n", t->dir,
+				r == -EINVAL ? "a segment is not a regular file" : strerror(-r));
 			return EX_NOINPUT;
 		} else {
+			if (!t->follow)
+				return finish(t);
+			print_newest(t);
 			/* Somebody may read along in a pipe. */
 			if (fflush(stdout) != 0)
 				return EX_IOERR;
-			if (!t->follow)
-				return EX_OK;
 			usleep(POLL_US);
 		}
 	}
 }
 
-static int run(const struct tail *t)
+static int read_folder(struct tail *t)
 {
+	/* Without a look back it begins at the end. */
+	const bool at_end = t->follow && t->lines == 0 && t->since_ms == INT64_MIN;
 	struct evidence_reader *reader;
 	int r = evidence_reader_open(t->dir, NULL, &reader), status;
 
-	if (r == 0 && t->follow) {
+	if (r == 0 && at_end) {
 		r = evidence_reader_seek_end(reader);
 		if (r < 0)
 			evidence_reader_close(reader);
@@ -279,9 +445,27 @@ static int run(const struct tail *t)
 		fprintf(stderr, "tail: %s: %s\n", t->dir, strerror(-r));
 		return EX_NOINPUT;
 	}
-	status = read_lines(t, reader);
+	status = read_log(t, reader);
 	evidence_reader_close(reader);
 	return status;
+}
+
+static int run(struct tail *t)
+{
+	struct stat st;
+
+	if (t->lines > 0) {
+		t->newest.size = t->lines;
+		t->newest.lines = calloc(t->lines, sizeof(*t->newest.lines));
+		if (!t->newest.lines)
+			return EX_OSERR;
+	}
+	if (strcmp(t->dir, "-") != 0 && (stat(t->dir, &st) < 0 || S_ISDIR(st.st_mode)))
+		return read_folder(t);
+	if (!t->follow)
+		return read_file(t, t->dir);
+	fprintf(stderr, "tail: %s: -f follows a folder of segments, not a file\n", t->dir);
+	return EX_USAGE;
 }
 
 /* Returns EX_OK, EX_USAGE after a message, or -1 if --help was answered. */
@@ -290,10 +474,10 @@ static int parse(struct tail *t, int argc, char **argv)
 	const struct option_program program = {
 		.name = "tail",
 		.before =
-			"Usage: cellos-host-telemetry tail [--cell ID] [--type GLOB] [-f] [--json] "
-			"[DIR]\nPrints the evidence log as readable lines.\n",
-		.after =
-			"Exit status: 0; 64 usage; 66 the folder cannot be read; 78 configuration.\n",
+			"Usage: cellos-host-telemetry tail [OPTIONS] [DIR|FILE]\n"
+			"Prints the evidence log, a file of it (also .gz and .zst) or - as readable "
+			"lines.\n",
+		.after = "Exit status: 0; 64 usage; 66 it cannot be read; 78 configuration.\n",
 		.groups = {{NULL, rows, ARRAY_SIZE(rows), t}},
 		.operands_max = 1,
 	};
@@ -308,7 +492,12 @@ static int parse(struct tail *t, int argc, char **argv)
 
 int cmd_tail(int argc, char **argv)
 {
-	struct tail t = {.config_path = CONFIG_FILE_DEFAULT};
+	struct tail t = {
+		.config_path = CONFIG_FILE_DEFAULT,
+		.since_ms = INT64_MIN,
+		.until_ms = INT64_MAX,
+		.now_ms = (int64_t)(clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC),
+	};
 	struct config_errors errors = {0};
 	struct config config = {0};
 	int status = parse(&t, argc, argv);
@@ -326,6 +515,7 @@ int cmd_tail(int argc, char **argv)
 		t.readings = tail_readings_new();
 		status = t.readings ? run(&t) : EX_OSERR;
 		tail_readings_free(t.readings);
+		free_newest(&t.newest);
 	}
 	config_errors_free(&errors);
 	config_free(&config);

@@ -82,7 +82,7 @@ def inotify_on_two_paths():
         os.mkdir(one)
         with open(two, "w") as f:
             f.write("x")
-        with Agent(host, "--process", "off", "--poll", "20", "--inotify", one,
+        with Agent(host, "--process", "off", "--fs", "inotify", "--poll", "20", "--inotify", one,
                    "--inotify", two) as _:
             conn = host.accept()
             assert conn.frame()["detail"]["fs_via"] == "inotify"
@@ -115,7 +115,8 @@ def what_is_moved_away_and_back_is_still_told():
         path = host.file("watched")
         with open(path, "w"):
             pass
-        with Agent(host, "--process", "off", "--heartbeat", "200", "--inotify", path) as agent:
+        with Agent(host, "--process", "off", "--fs", "inotify", "--heartbeat", "200", "--inotify",
+                   path) as agent:
             conn = host.accept()
             conn.frame()
             agent.process.send_signal(signal.SIGSTOP)
@@ -136,7 +137,7 @@ def the_environment_names_a_path():
     with Host() as host:
         path = host.file("watched")
         os.mkdir(path)
-        with Agent(host, "--process", "off",
+        with Agent(host, "--process", "off", "--fs", "inotify",
                    env={**os.environ, "CELLOS_TELEMETRY_INOTIFY_PATH": path}):
             conn = host.accept()
             assert conn.frame()["detail"]["fs_via"] == "inotify"
@@ -152,7 +153,8 @@ def what_inotify_lost_is_told():
         print(f"not with a queue of {most} events")
         return
     with Host() as host, tempfile.TemporaryDirectory(prefix="cellos-agent-") as watched:
-        with Agent(host, "--process", "off", "--queue", "65536", "--inotify", watched) as agent:
+        with Agent(host, "--process", "off", "--fs", "inotify", "--queue", "65536", "--inotify",
+                   watched) as agent:
             conn = host.accept()
             conn.frame()
             agent.process.send_signal(signal.SIGSTOP)
@@ -199,7 +201,7 @@ def sigterm_says_bye():
 def what_the_sources_hold_is_told_before_bye():
     """Many turns' worth of it, and the signal is there before the first."""
     with Host() as host, tempfile.TemporaryDirectory(prefix="cellos-agent-") as watched:
-        with Agent(host, "--process", "off", "--inotify", watched) as agent:
+        with Agent(host, "--process", "off", "--fs", "inotify", "--inotify", watched) as agent:
             conn = host.accept()
             conn.frame()
             agent.process.send_signal(signal.SIGSTOP)
@@ -389,7 +391,7 @@ def the_most_paths_are_taken():
         for path in paths:
             os.mkdir(path)
         options = [o for path in paths for o in ("--inotify", path)]
-        with Agent(host, "--process", "off", *options):
+        with Agent(host, "--process", "off", "--fs", "inotify", *options):
             conn = host.accept()
             conn.frame()
             for path in paths:

@@ -17,7 +17,8 @@ def files(host, *options):
     """An agent that sees nothing but what the test writes into a folder; the folder."""
     folder = host.file("watched")
     os.mkdir(folder)
-    return folder, ("--process", "off", "--heartbeat", "200", "--inotify", folder, *options)
+    return folder, ("--process", "off", "--heartbeat", "200", "--fs", "inotify",
+                    "--inotify", folder, *options)
 
 
 def touch(folder, *names):

@@ -11,7 +11,7 @@ WINDOW_MS = 2000
 
 WORKLOAD = """
 mkdir /tmp/one /tmp/two
-cellos-telemetry --heartbeat 500 --inotify /tmp/one --inotify /tmp/two || exit 10
+cellos-telemetry --heartbeat 500 --fs inotify --inotify /tmp/one --inotify /tmp/two || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say agent $agent $(uname -r) $(cat /proc/sys/kernel/random/boot_id)
 

@@ -4,7 +4,7 @@ start it again: it neither waits nor loses anything silently, and no workload ru
 
 import unittest
 
-from vm import Receiver, Vm, find, main, test_program
+from vm import Receiver, Vm, find, main, test_program, wait_for
 
 HEARTBEAT_MS = 500
 # Twenty heartbeats.
@@ -69,33 +69,51 @@ sleep 1
 kill -KILL $agent
 cellos-telemetry --heartbeat {HEARTBEAT_MS} || exit 17
 agent=$(cat /run/cellos-telemetry/agent.pid)
-sleep 1
-vm say stale
+vm say second
+vm await stale 300
 kill $shared
 wait $shared
-sleep 2
+vm await none 300
 cellos-workload-exec -- true || exit 18
-sleep 1
+vm await served 300
 kill $own
 kill -TERM $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 """
 
 
+def split_runs(events):
+    runs = []
+    for event in events:
+        if event["type"].endswith("agent_connected"):
+            runs.append([])
+        if runs:
+            runs[-1].append(event)
+    return runs
+
+
+def second_agents_vias(events):
+    runs = split_runs(events)
+    return [e["data"]["detail"]["capabilityVia"]
+            for e in find(runs[1] if len(runs) > 1 else [], "telemetry.hello")]
+
+
 class Hostile(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         with Receiver("--keepalive", str(SILENCE_MS), signed=True) as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, cpus=2, memory_mib=512, programs=[
-                test_program("hostile"), test_program("spawn")]).run(300).check()
+            with Vm(SCRIPT, receiver=receiver, cpus=2, memory_mib=512, programs=[
+                    test_program("hostile"), test_program("spawn")]) as vm:
+                vm.wait_mark("second", 300)
+                for mark, via in (("stale", "seccomp-notify-stale"), ("none", "none"),
+                                  ("served", "seccomp-notify")):
+                    wait_for(f"the second agent says {via}", lambda via=via:
+                             via in second_agents_vias(receiver.events()), 300)
+                    vm.tell(mark)
+                cls.result = vm.wait(300).check()
             cls.events = receiver.finish()
             cls.verdict = receiver.verify()
-        cls.runs = []
-        for event in cls.events:
-            if event["type"].endswith("agent_connected"):
-                cls.runs.append([])
-            if cls.runs:
-                cls.runs[-1].append(event)
+        cls.runs = split_runs(cls.events)
 
     def denied(self, call, run=0):
         """How often the call was reported."""
@@ -145,8 +163,8 @@ class Hostile(unittest.TestCase):
         self.assertNotIn("unreported", self.result.marks)
 
     def test_a_second_agent_says_who_knows_the_first(self):
-        vias = [e["data"]["detail"]["capabilityVia"] for e in find(self.runs[1], "telemetry.hello")]
-        self.assertEqual(vias[:3], ["seccomp-notify-stale", "none", "seccomp-notify"])
+        self.assertEqual(second_agents_vias(self.events)[:3],
+                         ["seccomp-notify-stale", "none", "seccomp-notify"])
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ vm put /tmp/share-pidns
 vm put /tmp/errors
 [ "$(cut -d ' ' -f 22 /proc/$agent/stat)" = $started ] || exit 20
 
+# Without the network's capabilities it can neither change the network nor read packets.
+cellos-workload-exec --drop-net-admin -- sh -c 'ip link set lo down; echo $?
+    arping -c 1 -w 1 -I lo 127.0.0.1; echo $?' > /tmp/net 2>&1
+vm put /tmp/net
+
 # The sources still see.
 spawn 1 /bin/true > /tmp/null
 nc 127.0.0.1 4242 < /dev/null
@@ -163,6 +168,12 @@ class Profile(unittest.TestCase):
                    for e in find(self.events, "net.socket_created", guestComm="attack")}
         for wanted in (("packet", "0x0000"), ("netlink", "netfilter"), ("netlink", "xfrm")):
             self.assertIn(wanted, created)
+
+    def test_the_network_can_be_left_out(self):
+        self.assertEqual(self.text("net").count("Operation not permitted"), 2, self.text("net"))
+        self.assertEqual([e["data"]["detail"]["syscall"] for e in
+                          find(self.events, "capability.denied", capability="CAP_NET_RAW",
+                               via="seccomp-notify", guestComm="arping")], ["socket"])
 
     def test_the_agent_lives(self):
         self.assertEqual(find(self.events, "guest.v1.agent_silenced"), [])

@@ -64,7 +64,7 @@ class Start(unittest.TestCase):
         """A receiver that dies and comes back gets the next hello, of the same session, and what
         happened meanwhile."""
         script = """
-            cellos-telemetry --heartbeat 300 --inotify /tmp || exit 10
+            cellos-telemetry --heartbeat 300 --fs inotify --inotify /tmp || exit 10
             vm await dead
             touch /tmp/meanwhile
             vm say touched

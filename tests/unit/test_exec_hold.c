@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* Images of processes and the executions that are held: verdicts, order, limits. */
+#include "common/util.h"
+
+#include "guest-agent/probes/exec_hold.h"
+#include "tests/unit/observed.h"
+#include "tests/unit/unit.h"
+
+#define PID 0x40000000
+
+static struct exec_holds holds;
+static struct image_table *images;
+static struct event_queue *queue;
+static struct observed observed;
+
+static void setup(void)
+{
+	memset(&holds, 0, sizeof(holds));
+	images = image_table_new();
+	queue = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_2);
+	observed.n = 0;
+}
+
+static void teardown(void)
+{
+	image_table_free(images);
+	event_queue_free(queue);
+}
+
+static struct exec_held *begin(pid_t pid, uint64_t now_ns)
+{
+	struct exec_held *h = exec_hold_begin(&holds, pid, now_ns, now_ns);
+
+	ck_assert_ptr_nonnull(h);
+	h->facts = (struct exec_facts){.why = EXEC_RESOLVED, .exe_len = 4, .exe = "/bin"};
+	h->image = image_new(images);
+	return h;
+}
+
+START_TEST(test_verdicts)
+{
+	struct exec_held *h = begin(PID, 1000);
+	enum exec_why why;
+
+	/* Nothing is certain before the hold has passed and the socket was found empty after it. */
+	ck_assert(!exec_hold_over(h, 1000 + EXEC_HOLD_NS, 1000 + EXEC_HOLD_NS - 1, &why));
+	ck_assert(exec_hold_over(h, 1000 + EXEC_HOLD_NS, 1000 + EXEC_HOLD_NS, &why));
+	ck_assert_int_eq(why, EXEC_RESOLVED);
+	/* A socket that is never empty. */
+	ck_assert(!exec_hold_over(h, 1000 + EXEC_GIVE_UP_NS - 1, 0, &why));
+	ck_assert(exec_hold_over(h, 1000 + EXEC_GIVE_UP_NS, 0, &why));
+	ck_assert_int_eq(why, EXEC_UNSURE);
+	h->ended = true;
+	ck_assert(exec_hold_over(h, 1001, 0, &why));
+	ck_assert_int_eq(why, EXEC_RESOLVED);
+	h->args_state = EXEC_ARGS_ASKED;
+	ck_assert(!exec_hold_over(h, 1001, 0, &why));
+	h->args_state = EXEC_ARGS_NONE;
+	h->ended = false;
+	h->facts.why = EXEC_TRACED;
+	ck_assert(exec_hold_over(h, 1001, 0, &why));
+	ck_assert_int_eq(why, EXEC_TRACED);
+}
+END_TEST
+
+START_TEST(test_report)
+{
+	struct exec_held *h = begin(PID, 1000);
+	const image_id image = image_ref(images, h->image);
+	size_t len;
+
+	ck_assert_int_eq(image_state(images, image), IMAGE_HELD);
+	exec_hold_release(&holds, h, EXEC_RESOLVED, images, queue);
+	ck_assert_int_eq(image_state(images, image), IMAGE_KNOWN);
+	ck_assert_mem_eq(image_path(images, image, &len), "/bin", 4);
+	ck_assert_uint_eq(len, 4);
+	ck_assert_uint_eq(holds.n, 0);
+
+	h = begin(PID + 1, 1000);
+	exec_hold_release(&holds, h, EXEC_REPLACED, images, queue);
+	h = begin(PID + 2, 1000);
+	h->silent = true;
+	exec_hold_release(&holds, h, EXEC_RESOLVED, images, queue);
+
+	observed_take(&observed, queue);
+	ck_assert_uint_eq(observed.n, 2);
+	ck_assert_str_eq(observed.events[0].exe, "/bin");
+	ck_assert_uint_eq(observed.events[0].uints[WIRE_KEY_RESOLVED], 1);
+	ck_assert(!observed_has(&observed.events[0], WIRE_KEY_WHY));
+	ck_assert_str_eq(observed.events[1].exe, "");
+	ck_assert_uint_eq(observed.events[1].uints[WIRE_KEY_RESOLVED], 0);
+	ck_assert(observed_has(&observed.events[1], WIRE_KEY_WHY));
+}
+END_TEST
+
+START_TEST(test_limits)
+{
+	struct connector_event ev = {.kind = CONNECTOR_UID, .tgid = PID}, got;
+
+	for (unsigned i = 0; i < EXEC_HOLDS_MAX; i++)
+		begin(PID + (pid_t)i, 1000 + i);
+	ck_assert_ptr_null(exec_hold_begin(&holds, PID - 1, 1, 1));
+	ck_assert_int_eq(exec_hold_oldest(&holds)->pid, PID);
+	exec_hold_release(&holds, exec_hold_oldest(&holds), EXEC_UNSURE, images, queue);
+	ck_assert_int_eq(exec_hold_oldest(&holds)->pid, PID + 1);
+	ck_assert_ptr_null(exec_hold_find(&holds, PID));
+	begin(PID, 1);
+	ck_assert_int_eq(exec_hold_oldest(&holds)->pid, PID + 1);
+
+	for (unsigned i = 0; i < EXEC_WAITING_MAX; i++) {
+		ev.real = i;
+		ck_assert(exec_hold_wait(&holds, &ev));
+	}
+	ck_assert(!exec_hold_wait(&holds, &ev));
+	/* In their order. */
+	for (unsigned i = 0; i < EXEC_WAITING_MAX; i++) {
+		ck_assert(exec_hold_take(&holds, PID, &got));
+		ck_assert_uint_eq(got.real, i);
+	}
+	ck_assert(!exec_hold_take(&holds, PID, &got));
+}
+END_TEST
+
+START_TEST(test_arguments)
+{
+	static char longest[EXEC_TEXT_MAX + 1];
+	struct exec_held *h = begin(PID, 1000);
+
+	h->args_state = EXEC_ARGS_WANTED;
+	ck_assert_ptr_eq(exec_hold_args_wanted(&holds), h);
+	exec_hold_args(h, "a\0b\nc\0", 6, 5000);
+	ck_assert_int_eq(h->args_state, EXEC_ARGS_THERE);
+	ck_assert_uint_eq(h->args_len, 5);
+	ck_assert_mem_eq(h->args, "a b?c", 5);
+	ck_assert(!h->args_cut);
+	ck_assert_uint_ge(h->hold_until_ns, 5000 + EXEC_HOLD_NS);
+	/* Nothing is no arguments, not an empty list of them. */
+	exec_hold_args(h, "", 0, 5000);
+	ck_assert_int_eq(h->args_state, EXEC_ARGS_NONE);
+	exec_hold_args(h, "", -3, 5000);
+	ck_assert_int_eq(h->args_state, EXEC_ARGS_NONE);
+	memset(longest, 'x', sizeof(longest));
+	exec_hold_args(h, longest, EXEC_TEXT_MAX, 5000);
+	ck_assert(!h->args_cut);
+	exec_hold_args(h, longest, EXEC_TEXT_MAX + 1, 5000);
+	ck_assert(h->args_cut);
+	ck_assert_uint_eq(h->args_len, EXEC_TEXT_MAX);
+}
+END_TEST
+
+START_TEST(test_images)
+{
+	image_id a = image_new(images), b = image_new(images), ids[IMAGE_PATHS_MAX];
+	size_t len;
+
+	image_settle(images, a, "/same", 5);
+	image_settle(images, b, "/same", 5);
+	ck_assert_ptr_eq(image_path(images, a, &len), image_path(images, b, &len));
+	/* Settled once. */
+	image_settle(images, a, "/other", 6);
+	ck_assert_uint_eq((image_path(images, a, &len), len), 5);
+	image_unref(images, a);
+	image_unref(images, b);
+	for (unsigned i = 0; i < IMAGE_PATHS_MAX; i++) {
+		char path[16];
+
+		ids[i] = image_new(images);
+		image_settle(images, ids[i], path,
+			     (size_t)snprintf(path, sizeof(path), "/path%u", i));
+		ck_assert_int_eq(image_state(images, ids[i]), IMAGE_KNOWN);
+	}
+	/* No room for another path: not known. With one less, it is. */
+	a = image_new(images);
+	image_settle(images, a, "/more", 5);
+	ck_assert_int_eq(image_state(images, a), IMAGE_UNKNOWN);
+	image_unref(images, ids[3]);
+	b = image_new(images);
+	image_settle(images, b, "/more", 5);
+	ck_assert_int_eq(image_state(images, b), IMAGE_KNOWN);
+	ck_assert_int_eq(image_state(images, 0), IMAGE_UNKNOWN);
+}
+END_TEST
+
+START_TEST(test_images_are_bounded)
+{
+	image_id last = 0;
+
+	for (unsigned i = 1; i < IMAGES_MAX; i++)
+		ck_assert_uint_ne((last = image_new(images)), 0);
+	ck_assert_uint_eq(image_new(images), 0);
+	image_unref(images, last);
+	ck_assert_uint_eq(image_new(images), last);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("exec_hold");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, test_verdicts);
+	tcase_add_test(tc, test_report);
+	tcase_add_test(tc, test_limits);
+	tcase_add_test(tc, test_arguments);
+	tcase_add_test(tc, test_images);
+	tcase_add_test(tc, test_images_are_bounded);
+	return unit_run("exec_hold", &tc, 1);
+}

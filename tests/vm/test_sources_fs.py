@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""The fs source on a real kernel: who changed what, also through a hard link, a mapping, or after a
+folder above was renamed; what takes the place of a path; many changes at once; and what fanotify
+cannot mark is inotify's."""
+
+import collections
+import unittest
+
+from vm import Receiver, Vm, find, main, test_program
+
+MANY = 1500
+
+SCRIPT = f"""
+end() {{
+    kill -TERM $1
+    while [ -d /proc/$1 ]; do sleep 0.05; done
+}}
+mkdir -p /tmp/w/dir /tmp/w/many /tmp/other /tmp/up/per /tmp/ram
+mount -t ramfs none /tmp/ram
+echo 1 > /tmp/w/file
+echo 1 > /tmp/w/dir/inside
+echo 1 > /tmp/up/per/file
+echo 1 > /tmp/ram/file
+ln /tmp/w/file /tmp/other/link
+ln /tmp/w/dir/inside /tmp/other/inside
+cellos-telemetry --heartbeat 500 --poll 50 --inotify /tmp/w/file --inotify /tmp/w/dir \\
+    --inotify /tmp/up/per/file --inotify /tmp/w/later --inotify /tmp/w/many \\
+    --inotify /tmp/ram/file || exit 10
+agent=$(cat /run/cellos-telemetry/agent.pid)
+vm say write $(files write /tmp/w/file)
+vm say hardlink $(files write /tmp/other/link)
+vm say hardlink_inside $(files write /tmp/other/inside)
+vm say mmap $(files mmap /tmp/w/file)
+vm say inside $(files write /tmp/w/dir/inside)
+chmod 600 /tmp/w/dir/inside
+touch /tmp/w/dir/new
+vm say renamed $(files rename /tmp/w/dir/new /tmp/w/dir/newer)
+rm /tmp/w/dir/newer
+vm say parent $(files rename /tmp/up /tmp/elsewhere)
+sleep 0.3
+mkdir -p /tmp/up/per
+echo 2 > /tmp/up/per/file
+sleep 0.5
+vm say again $(files write /tmp/up/per/file)
+echo 2 > /tmp/w/next
+vm say replaced $(files rename /tmp/w/next /tmp/w/file)
+sleep 0.3
+vm say after $(files write /tmp/w/file)
+echo 1 > /tmp/w/later
+sleep 0.3
+vm say later $(files write /tmp/w/later)
+vm say ram $(files write /tmp/ram/file)
+vm say many $(files many /tmp/w/many {MANY})
+sleep 1
+end $agent
+
+cellos-telemetry --heartbeat 500 --fs inotify --inotify /tmp/w/file || exit 11
+agent=$(cat /run/cellos-telemetry/agent.pid)
+files write /tmp/w/file
+sleep 0.2
+end $agent
+"""
+
+
+class Fs(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=[test_program("files")]
+                            ).run(200).check()
+            events = receiver.finish()
+        cls.runs = []
+        for event in events:
+            if event["type"].endswith("agent_connected"):
+                cls.runs.append([])
+            if cls.runs:
+                cls.runs[-1].append(event)
+
+    def changes(self, mark, path):
+        """(events, name) of what the process of a mark did to a path, in order."""
+        pid = int(self.result.mark(mark))
+        found = [e["data"] for e in find(self.runs[0], "fs.changed", guestPid=pid)]
+        for data in found:
+            self.assertEqual(data["guestComm"], "files")
+            self.assertEqual(data["detail"].get("exe"), "/bin/files")
+        return [(d["detail"]["event"], d["detail"].get("name")) for d in found
+                if d["detail"]["path"] == path]
+
+    def events_of(self, mark, path, name=None):
+        """All its events of one name, in one set."""
+        return {word for words, n in self.changes(mark, path) if n == name
+                for word in words.split(",")}
+
+    def test_via(self):
+        hello = find(self.runs[0], "telemetry.hello")[-1]["data"]["detail"]
+        # Linux 6.8 and later can mark a ramfs.
+        self.assertIn(hello["fsVia"], ("fanotify+inotify", "fanotify"))
+        pid = int(self.result.mark("ram"))
+        if hello["fsVia"] == "fanotify":
+            self.assertTrue(find(self.runs[0], "fs.changed", guestPid=pid, path="/tmp/ram/file"))
+        else:
+            self.assertTrue(find(self.runs[0], "fs.inotify_fired", path="/tmp/ram/file"))
+        hello = find(self.runs[1], "telemetry.hello")[0]["data"]["detail"]
+        self.assertEqual(hello["fsVia"], "inotify")
+        self.assertTrue(find(self.runs[1], "fs.inotify_fired", path="/tmp/w/file"))
+
+    def test_write(self):
+        self.assertEqual(self.events_of("write", "/tmp/w/file"), {"modify", "close_write"})
+        self.assertEqual(self.events_of("inside", "/tmp/w/dir", "inside"),
+                         {"modify", "close_write"})
+
+    def test_hard_link(self):
+        self.assertEqual(self.events_of("hardlink", "/tmp/w/file", "/tmp/other/link"),
+                         {"modify", "close_write"})
+        self.assertEqual(self.events_of("hardlink_inside", "/tmp/w/dir", "/tmp/other/inside"),
+                         {"modify", "close_write"})
+
+    def test_mapping(self):
+        self.assertEqual(self.events_of("mmap", "/tmp/w/file"), {"close_write"})
+
+    def test_directory(self):
+        names = [(d["detail"]["event"], d["detail"].get("name"))
+                 for d in (e["data"] for e in find(self.runs[0], "fs.changed", path="/tmp/w/dir"))]
+        for event, name in (("create", "new"), ("attrib", "inside"), ("delete", "newer")):
+            self.assertTrue(any(event in words.split(",") and n == name for words, n in names),
+                            (event, name, names))
+        self.assertEqual(self.events_of("renamed", "/tmp/w/dir", "new"), {"moved_from"})
+        self.assertEqual(self.events_of("renamed", "/tmp/w/dir", "newer"), {"moved_to"})
+
+    def test_folder_above_is_renamed(self):
+        path = "/tmp/up/per/file"
+        self.assertEqual(self.events_of("parent", path), {"moved_from"})
+        # Its place is taken by another file, which is watched in its turn.
+        created = find(self.runs[0], "fs.changed", path=path)
+        self.assertTrue(any("create" in e["data"]["detail"]["event"] for e in created))
+        self.assertEqual(self.events_of("again", path), {"modify", "close_write"})
+
+    def test_replaced(self):
+        # The old file has another link, whose count changed.
+        self.assertEqual(self.events_of("replaced", "/tmp/w/file") - {"attrib"}, {"moved_to"})
+        self.assertEqual(self.events_of("after", "/tmp/w/file"), {"modify", "close_write"})
+        created = find(self.runs[0], "fs.changed", path="/tmp/w/later")
+        self.assertIn("create", created[0]["data"]["detail"]["event"])
+        self.assertEqual(self.events_of("later", "/tmp/w/later"), {"modify", "close_write"})
+
+    def test_many(self):
+        pid = int(self.result.mark("many"))
+        seen = collections.defaultdict(set)
+        for event in find(self.runs[0], "fs.changed", guestPid=pid):
+            seen[event["data"]["detail"]["name"]] |= set(
+                event["data"]["detail"]["event"].split(","))
+        lost = sum(e["data"]["detail"]["kernelOverrun"] + e["data"]["detail"]["queueFull"]
+                   for e in find(self.runs[0], "telemetry.dropped"))
+        print(f"{len(seen)} of {MANY} files, {lost} lost", flush=True)
+        self.assertGreaterEqual(len(seen) + lost, MANY)
+        if not lost:
+            self.assertEqual(set(map(frozenset, seen.values())),
+                             {frozenset({"create", "modify", "close_write"})})
+
+
+if __name__ == "__main__":
+    main()
