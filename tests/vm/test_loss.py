@@ -17,7 +17,7 @@ vm await stopped
 spawn {COUNT} /bin/true > /tmp/spawn || exit 11
 vm say spawned $(cat /tmp/spawn)
 vm await going
-sleep 1
+vm idle $agent
 kill -TERM $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 """
@@ -31,10 +31,10 @@ class Loss(unittest.TestCase):
                 receiver.process.send_signal(signal.SIGSTOP)
                 vm.tell("stopped")
                 # The workload is not stopped with the host.
-                count, milliseconds = vm.wait_mark("spawned", 60).split()
+                count, milliseconds = vm.wait_mark("spawned").split()
                 receiver.process.send_signal(signal.SIGCONT)
                 vm.tell("going")
-                vm.wait(90).check()
+                vm.wait().check()
             events = receiver.finish()
         print(f"{count} processes in {milliseconds} ms against a stopped receiver", flush=True)
 

@@ -74,7 +74,7 @@ def flat(data):
 class Cgroup(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.vm = Vm(script=SCRIPT, programs=[receiver_binary()], agent=False).start().wait(120)
+        cls.vm = Vm(script=SCRIPT, programs=[receiver_binary()], agent=False).start().wait()
         cls.vm.check()
         events = [json.loads(line) for line in cls.vm.files["evidence"].splitlines()]
         cls.events = events

@@ -60,10 +60,13 @@ for call in $(refuse list); do
     vm put /tmp/log log_$call
     [ -n "$agent" ] || continue
     vm say agent_$call $agent
-    sleep 0.4
-    spawn 1 /bin/sleep 0.3 > /tmp/null & vm say spawn_$call $!
-    wait $!
-    sleep 0.2
+    vm idle $agent
+    spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!; vm say spawn_$call $spawn
+    vm idle $spawn
+    vm idle $agent
+    pkill -P $spawn
+    wait $spawn
+    vm idle $agent
     kill -TERM $agent || vm say dead $call
     while [ -d /proc/$agent ]; do sleep 0.05; done
     vm put /tmp/log log_$call
@@ -77,7 +80,7 @@ class Refused(unittest.TestCase):
     def setUpClass(cls):
         programs = [test_program("refuse"), test_program("spawn")]
         with Receiver("--keepalive", "0", signed=True) as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(400).check()
+            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run().check()
             events = receiver.finish()
             cls.verdict = receiver.verify()
         cls.sessions = {}

@@ -4,7 +4,7 @@ namespace, without each capability in turn, and when somebody takes it away."""
 
 import unittest
 
-from vm import Receiver, Vm, find, main, test_program
+from vm import VM_PATIENCE, Receiver, Vm, find, main, split_runs, test_program, wait_for
 
 # linux/capability.h
 CAPS = {
@@ -28,10 +28,13 @@ EXPECTED = {
 WITHOUT = "\n".join(f"""
 without {mask:x} cellos-telemetry --heartbeat 300 --poll 50 || vm say failed {name} $?
 agent=$(cat /run/cellos-telemetry/agent.pid)
-sleep 0.7
-spawn 1 /bin/sleep 0.4 > /tmp/null & vm say spawn_{name} $!
-wait $!
-sleep 0.3
+vm idle $agent
+spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!; vm say spawn_{name} $spawn
+vm idle $spawn
+vm idle $agent
+pkill -P $spawn
+wait $spawn
+vm idle $agent
 end $agent""" for name, mask in CAPS.items())
 
 SCRIPT = """
@@ -54,24 +57,30 @@ vm say forced_pidns $? $(cat /tmp/err)
 
 # PID 1 of a fresh pid namespace: the workload is PID 1, the agent PID 2.
 unshare -p -f --mount-proc cellos-telemetry --poll 50 --heartbeat 300 -- sh -c '
-    sleep 0.5
-    spawn 1 /bin/sleep 0.4 > /tmp/null
+    vm idle 2
+    spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!
+    vm idle $spawn
+    vm idle 2
+    pkill -P $spawn
     connects hold 7777 < /tmp/hold & exec 3> /tmp/hold
-    sleep 0.6
+    vm idle $!
+    vm idle 2
     exec 3>&-
     wait
+    vm idle 2
     kill 2
-    sleep 0.5' || vm say failed pidns $?
+    while [ -d /proc/2 ]; do sleep 0.05; done' || vm say failed pidns $?
 
 # Its program is taken away: the agent notices, and polls from then on.
 cellos-telemetry --heartbeat 300 --poll 50 || exit 20
 agent=$(cat /run/cellos-telemetry/agent.pid)
-sleep 1
+vm idle $agent
 vm say detached $(detach)
-sleep 2
+vm await noticed
 connects hold 7777 < /tmp/hold & hold=$!
 exec 3> /tmp/hold
-sleep 0.6
+vm idle $hold
+vm idle $agent
 exec 3>&-
 wait $hold
 vm say polled $hold
@@ -86,14 +95,14 @@ class Fallback(unittest.TestCase):
     def setUpClass(cls):
         programs = [test_program(name) for name in ("connects", "detach", "spawn", "without")]
         with Receiver("--keepalive", "0") as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run(300).check()
+            with Vm(SCRIPT, receiver=receiver, programs=programs) as vm:
+                vm.wait_mark("detached", VM_PATIENCE)
+                wait_for("the hello of the source that takes over", lambda: len(
+                    find(split_runs(receiver.events())[-1], "telemetry.hello")) > 1)
+                vm.tell("noticed")
+                cls.result = vm.wait().check()
             cls.events = receiver.finish()
-        cls.runs = []
-        for event in cls.events:
-            if event["type"].endswith("agent_connected"):
-                cls.runs.append([])
-            if cls.runs:
-                cls.runs[-1].append(event)
+        cls.runs = split_runs(cls.events)
 
     def hellos(self, run):
         return [e["data"]["detail"] for e in find(self.runs[run], "telemetry.hello")]

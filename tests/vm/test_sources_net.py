@@ -4,11 +4,12 @@ made; by BPF, by audit (which tells the result too) and by polling."""
 
 import collections
 import errno
+import os
 import unittest
 
-from vm import Receiver, Vm, find, main, test_program
+from vm import Receiver, Vm, find, main, split_runs, test_program
 
-COUNT = 4000
+COUNT = int(os.environ.get("CELLOS_CONNECTS", 2500))
 AUDIT_COUNT = 1000
 STOPPED = 9000
 DATAGRAMS = 2000
@@ -31,7 +32,7 @@ vm put /tmp/all all
 vm say datagrams $(sockets datagrams {DATAGRAMS})
 vm say low $(sockets low 81)
 vm say busy $(sockets busy 82)
-sleep 0.3
+vm idle $agent
 end $agent
 
 cellos-telemetry --heartbeat 500 --process off || exit 11
@@ -39,24 +40,26 @@ agent=$(cat /run/cellos-telemetry/agent.pid)
 kill -STOP $agent
 vm say full $(connects {STOPPED} /tmp/full)
 kill -CONT $agent
-sleep 1
+vm idle $agent
 end $agent
 
 cellos-telemetry --heartbeat 500 --process off --net audit || exit 12
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say audit $(connects {AUDIT_COUNT} /tmp/audit)
 vm put /tmp/audit audit
-sleep 1
+vm idle $agent
 end $agent
 
 cellos-telemetry --heartbeat 500 --process off --net proc-net --poll 50 || exit 13
 agent=$(cat /run/cellos-telemetry/agent.pid)
 nc -ll -p 7777 -e /bin/cat & nc=$!
-sleep 0.5
+vm idle $nc
+vm idle $agent
 mkfifo /tmp/hold
 connects hold 7777 < /tmp/hold & hold=$!
 exec 3> /tmp/hold
-sleep 1
+vm idle $hold
+vm idle $agent
 exec 3>&-
 wait $hold
 vm say polled $hold
@@ -72,15 +75,9 @@ class Net(unittest.TestCase):
         with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
             cls.result = Vm(SCRIPT, receiver=receiver,
                             programs=[test_program("connects"), test_program("sockets")]
-                            ).run(300).check()
+                            ).run().check()
             events = receiver.finish()
-        # One part a run of the agent.
-        cls.runs = []
-        for event in events:
-            if event["type"].endswith("agent_connected"):
-                cls.runs.append([])
-            if cls.runs:
-                cls.runs[-1].append(event)
+        cls.runs = split_runs(events)
 
     def check_all(self, name, events, may_miss=()):
         """Each line that `connects` wrote is an event, in the order of the calls. Returns pairs."""

@@ -149,7 +149,7 @@ class Unit(unittest.TestCase):
         user = "cellos-telemetry:x:999:999::/:/bin/false\n"
         fs.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n" + user)
         fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\n")
-        cls.vm = vm.start().wait(180)
+        cls.vm = vm.start().wait()
         cls.said = cls.vm.files.get("systemd", b"").decode() + cls.vm.files.get("out", b"").decode()
         if cls.vm.status != 0:
             raise AssertionError(f"{cls.vm.marks}\n{cls.said}\n{cls.vm.console[-3000:]}")

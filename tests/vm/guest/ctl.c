@@ -4,8 +4,9 @@
  * relay. One request a connection, one line of answer.
  *
  *	vm say NAME [TEXT...]	the test sees mark NAME with TEXT
- *	vm await NAME [SECONDS]	waits until the test tells NAME; fails after SECONDS (default 30)
+ *	vm await NAME		waits until the test tells NAME; minutes, if it must
  *	vm put FILE [NAME]	the test gets the bytes of FILE (- is standard input)
+ *	vm idle PID		waits until a process has nothing left to do: idle.c
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -81,7 +82,7 @@ int ctl_main(int argc, char **argv)
 
 	if (argc < 3 || (strcmp(argv[1], "say") != 0 && strcmp(argv[1], "await") != 0 &&
 			 strcmp(argv[1], "put") != 0)) {
-		fprintf(stderr, "usage: vm say NAME [TEXT...] | await NAME [SECONDS] | "
+		fprintf(stderr, "usage: vm say NAME [TEXT...] | await NAME | "
 				"put FILE [NAME]\n");
 		return 64;
 	}

@@ -14,6 +14,7 @@ int init_main(void);
 int relay_main(int ready_fd);
 
 int ctl_main(int argc, char **argv);
+int idle_main(int argc, char **argv);
 int vsock_cat_main(int argc, char **argv);
 
 /* A connection to the harness, or a negative errno. */

@@ -13,6 +13,8 @@ int main(int argc, char **argv)
 
 	if (strcmp(name, "init") == 0 && getpid() == 1)
 		return init_main();
+	if (strcmp(name, "vm") == 0 && argc > 1 && strcmp(argv[1], "idle") == 0)
+		return idle_main(argc, argv);
 	if (strcmp(name, "vm") == 0)
 		return ctl_main(argc, argv);
 	if (strcmp(name, "vsock-cat") == 0)

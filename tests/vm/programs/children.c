@@ -4,6 +4,7 @@
  * each child ends at once, in a way that its number decides: see leaf(). FILE gets a line "PID
  * NUMBER" for each, standard output "PID COUNT MILLISECONDS".
  *
+ * `children fork COUNT FILE`: the same without the execution, which costs most.
  * `children name HEX`: takes the bytes as its name and waits for standard input to end.
  * `children leaf NUMBER`: internal.
  */
@@ -53,17 +54,42 @@ static int name_self(const char *hex)
 	return 0;
 }
 
+static int spawn_self(char *self, uint64_t i, pid_t *ret_pid)
+{
+	char number[24];
+	char *args[] = {self, "leaf", number, NULL};
+
+	snprintf(number, sizeof(number), "%" PRIu64, i);
+	return posix_spawn(ret_pid, "/proc/self/exe", NULL, NULL, args, environ);
+}
+
+static int fork_self(uint64_t i, pid_t *ret_pid)
+{
+	const pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(leaf(i));
+	*ret_pid = pid;
+	return pid < 0 ? errno : 0;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t count, start = monotonic_ns();
 	_cleanup_fclose_ FILE *list = NULL;
+	bool only_fork = false;
 
 	if (argc == 3 && !strcmp(argv[1], "leaf") && parse_u64(argv[2], 0, UINT64_MAX, &count) == 0)
 		return leaf(count);
 	if (argc == 3 && !strcmp(argv[1], "name"))
 		return name_self(argv[2]);
+	if (argc == 4 && !strcmp(argv[1], "fork")) {
+		only_fork = true;
+		argv++;
+		argc--;
+	}
 	if (argc != 3 || parse_u64(argv[1], 1, 1000000, &count) < 0) {
-		fprintf(stderr, "usage: children COUNT FILE | name HEX\n");
+		fprintf(stderr, "usage: children [fork] COUNT FILE | name HEX\n");
 		return 64;
 	}
 	list = fopen(argv[2], "we");
@@ -72,13 +98,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (uint64_t i = 0; i < count; i++) {
-		char number[24];
-		char *args[] = {argv[0], "leaf", number, NULL};
 		int status, r;
 		pid_t pid;
 
-		snprintf(number, sizeof(number), "%" PRIu64, i);
-		r = posix_spawn(&pid, "/proc/self/exe", NULL, NULL, args, environ);
+		r = only_fork ? fork_self(i, &pid) : spawn_self(argv[0], i, &pid);
 		if (r != 0 || waitpid(pid, &status, 0) != pid) {
 			fprintf(stderr, "children: child %" PRIu64 ": %s\n", i, strerror(r));
 			return 1;
