@@ -37,8 +37,14 @@ PATIENCE = float(os.environ.get("CELLOS_PATIENCE", 300))
 VM_PATIENCE = 4 * PATIENCE
 EVENT_PREFIX = "dev.cellos.events.cell.observability."
 
-# What every VM loads: the stream to the host, and the vsock that leads back into the guest.
-MODULES = ["virtio_pci", "virtio_console", "vsock_loopback"]
+# How the guest's AF_VSOCK reaches the host. "device": a vsock device as a VMM has it
+# (tests/vm/vsock_device). "loopback": no device; the guest's own loopback leads to a relay in the
+# guest, and that to the host over virtio-serial: what a machine that is set back (savevm) can have.
+TRANSPORT = os.environ.get("CELLOS_VM_TRANSPORT", "device")
+
+# What every VM loads: the stream to the harness, and the vsock.
+MODULES = ["virtio_pci", "virtio_console"]
+VSOCK_MODULES = {"device": "vmw_vsock_virtio_transport", "loopback": "vsock_loopback"}
 
 # Ready-made beginnings of scripts.
 CGROUP2 = """
@@ -53,6 +59,7 @@ done
 BUILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build")
 BINARIES = {
     "CELLOS_VM_GUEST": "tests/vm/vm-guest",
+    "CELLOS_VSOCK_DEVICE": "tests/vm/vsock_device",
     "CELLOS_VM_PROGRAMS": "tests/vm",
     "CELLOS_VM_GUEST_HALF": "tests/vm/guest-half",
     "CELLOS_HOST_TELEMETRY": "host-receiver/cellos-host-telemetry",
@@ -265,11 +272,14 @@ class Vm:
     files       {path in the guest: text, bytes, or a host path as os.PathLike}
     modules     more modules of the kernel to load
     append      more kernel command line
-    cpus, memory_mib, qemu_args, ports, kernel: what they say"""
+    transport   how AF_VSOCK reaches the host: see TRANSPORT
+    cpus, memory_mib, qemu_args, ports, kernel: what they say (ports: of the loopback transport)"""
 
     def __init__(self, script, receiver=None, base=None, agent=True, programs=(), files=None,
                  modules=(), append="", cpus=1, memory_mib=256, qemu_args=(),
-                 ports=(VSOCK_PORT,), kernel=None):
+                 ports=(VSOCK_PORT,), kernel=None, transport=TRANSPORT):
+        self.transport = transport
+        self.device = None
         self.kernel = kernel or Kernel.find()
         if not shutil.which("qemu-system-x86_64"):
             raise Missing("no qemu-system-x86_64: install qemu-system-x86")
@@ -308,7 +318,7 @@ class Vm:
                 "nobody:x:65534:65534:nobody:/tmp:/bin/sh\n")
         fs.file("/etc/group", "root:x:0:\nnogroup:x:65534:\n")
         fs.file("/etc/hosts", "127.0.0.1 localhost guest\n")
-        order = self.kernel.load_order([*MODULES, *modules])
+        order = self.kernel.load_order([*MODULES, VSOCK_MODULES[self.transport], *modules])
         for path in order:
             fs.file(f"/vm/{self.kernel.name(path)}.ko", self.kernel.read_module(path))
         fs.file("/vm/modules", "".join(f"/vm/{self.kernel.name(p)}.ko\n" for p in order))
@@ -387,6 +397,7 @@ class Vm:
                     "-device", "virtio-serial-pci,max_ports=2",
                     "-chardev", f"socket,id=stream,path={stream}",
                     "-device", "virtserialport,chardev=stream,name=cellos.vm",
+                    *self._device_args(log),
                     *self.qemu_args,
                 ], stdout=log, stderr=log)
             try:
@@ -394,9 +405,35 @@ class Vm:
             except TimeoutError:
                 raise AssertionError(f"the emulator did not start:\n{self._text('qemu.log')}"
                                      ) from None
-        self.mux = Mux(accepted, self.base, self.ports, self._control)
+        base = self.base if self.transport == "loopback" else None
+        self.mux = Mux(accepted, base, self.ports, self._control)
         self.mux.start()
         return self
+
+    def _device_args(self, log):
+        """Starts the vsock device; the emulator's arguments for it."""
+        if self.transport == "loopback":
+            return []
+        path = os.path.join(self.directory, "device")
+        self.device = start(
+            [built("CELLOS_VSOCK_DEVICE"), path, self.base or f"{self.directory}/nobody"],
+            stdout=subprocess.PIPE, stderr=log)
+        if self.device.stdout.readline() != b"ready\n":
+            raise AssertionError(f"the vsock device did not start:\n{self._text('qemu.log')}")
+        return ["-object",
+                f"memory-backend-memfd,id=memory,size={self.memory_mib}M,share=on",
+                "-numa", "node,memdev=memory", "-chardev", f"socket,id=vsock,path={path}",
+                "-device", "vhost-user-vsock-pci,chardev=vsock"]
+
+    def _end_device(self):
+        """It ends with the emulator."""
+        if not self.device:
+            return
+        code = self.device.wait(PATIENCE)
+        self.device.stdout.close()
+        self.device = None
+        if code != 0:
+            raise AssertionError(f"the vsock device ended with {code}:\n{self._text('qemu.log')}")
 
     def _text(self, name):
         try:
@@ -447,6 +484,7 @@ class Vm:
         self.mux.stop()
         if self.mux.error:
             raise self.mux.error
+        self._end_device()
         if self.process.returncode not in (0, -signal.SIGKILL):
             raise AssertionError(f"the emulator ended with {self.process.returncode}:\n"
                                  f"{self._text('qemu.log')}")
@@ -459,6 +497,11 @@ class Vm:
             self.kill()
         if self.mux and self.mux.is_alive():
             self.mux.stop()
+        if self.device:
+            self.device.kill()
+            self.device.wait()
+            self.device.stdout.close()
+            self.device = None
         if self.directory:
             shutil.rmtree(self.directory)
             self.directory = None

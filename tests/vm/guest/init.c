@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
@@ -35,7 +36,7 @@
 #define SCRIPT_PATH  "/vm/script"
 
 /* How long the relay may take to carry out what is left, and the host to take an answer. */
-#define END_TIMEOUT_MS 5000
+#define END_TIMEOUT_MS 120000
 
 static _Noreturn void power_off(void)
 {
@@ -262,6 +263,27 @@ static void kill_others(pid_t relay)
 	closedir(proc);
 }
 
+/*
+ * Returns when the host has taken every packet that was sent before. Packets stay in order, and to
+ * a port of nobody's the host answers with a reset.
+ */
+static void flush_vsock(void)
+{
+	const struct sockaddr_vm nobody = {
+		.svm_family = AF_VSOCK,
+		.svm_cid = VMADDR_CID_HOST,
+		.svm_port = 1,
+	};
+	const struct timeval patience = {.tv_sec = END_TIMEOUT_MS / 1000};
+	_cleanup_close_ int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience,
+				 sizeof(patience)) < 0)
+		return;
+	if (connect(fd, (const struct sockaddr *)&nobody, sizeof(nobody)) < 0 && errno == ETIMEDOUT)
+		fprintf(stderr, "vm-init: the host did not take what was sent in time\n");
+}
+
 static void end_relay(pid_t relay)
 {
 	uint64_t deadline = monotonic_ns() + END_TIMEOUT_MS * NSEC_PER_MSEC;
@@ -310,6 +332,7 @@ int init_main(void)
 	report_status(run_script(signals, to_host));
 	close(to_host);
 	kill_others(relay);
+	flush_vsock();
 	end_relay(relay);
 	power_off();
 }
