@@ -116,10 +116,29 @@ static uint64_t jittered_ns(struct channel *ch)
 	return half + ch->random % half;
 }
 
+/*
+ * What ended a connection. After the reset of a transport, send(2) and recv(2) on AF_VSOCK say only
+ * that the socket is not connected; the reset is the socket's pending error (Linux:
+ * virtio_vsock_reset_sock() and vsock_connectible_recvmsg()).
+ */
+static int true_error(const struct channel *ch, int error)
+{
+	socklen_t len = sizeof(int);
+	int pending = 0;
+
+	if (error != ENOTCONN && error != EPIPE)
+		return error;
+	if (getsockopt(ch->fd, SOL_SOCKET, SO_ERROR, &pending, &len) < 0 || !pending)
+		return error;
+	return pending;
+}
+
 static enum channel_event give_up(struct channel *ch, int error, uint64_t now_ns)
 {
 	const bool was_connected = channel_connected(ch);
 
+	if (was_connected)
+		error = true_error(ch, error);
 	if (was_connected && !ch->progress_only &&
 	    now_ns - ch->connected_ns >= CHANNEL_GOOD_MS * NSEC_PER_MSEC)
 		ch->backoff_ms = CHANNEL_BACKOFF_MIN_MS;

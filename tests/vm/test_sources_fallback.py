@@ -4,7 +4,7 @@ namespace, without each capability in turn, and when somebody takes it away."""
 
 import unittest
 
-from vm import VM_PATIENCE, Receiver, Vm, find, main, split_runs, test_program, wait_for
+from vm import CHILDREN_OF, VM_PATIENCE, Receiver, Vm, find, main, split_runs, test_program, wait_for
 
 # linux/capability.h
 CAPS = {
@@ -32,12 +32,12 @@ vm idle $agent
 spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!; vm say spawn_{name} $spawn
 vm idle $spawn
 vm idle $agent
-pkill -P $spawn
+kill $(children_of $spawn)
 wait $spawn
 vm idle $agent
 end $agent""" for name, mask in CAPS.items())
 
-SCRIPT = """
+SCRIPT = CHILDREN_OF + """
 end() {
     kill -TERM $1
     while [ -d /proc/$1 ]; do sleep 0.05; done
@@ -61,7 +61,7 @@ unshare -p -f --mount-proc cellos-telemetry --poll 50 --heartbeat 300 -- sh -c '
     spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!
     vm idle $spawn
     vm idle 2
-    pkill -P $spawn
+    kill $(ps -o pid,comm | awk '\''$2 == "sleep" { print $1 }'\'')
     connects hold 7777 < /tmp/hold & exec 3> /tmp/hold
     vm idle $!
     vm idle 2

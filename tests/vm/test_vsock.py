@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The vsock device of the test VM behaves as a VMM's: bytes both ways within the credit, ends, a
-connect that is refused, a full backlog, and the reset of the transport. No agent, no receiver."""
+connect that is refused, a full backlog, and the reset of the transport, which ends the agent's session."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from vm import PATIENCE, Vm, main, wait_for
+from vm import PATIENCE, Receiver, Vm, find, main, wait_for
 
 DRIVER = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport"
 
@@ -171,6 +171,44 @@ class Device(unittest.TestCase):
                 vm.kill()
                 self.assertEqual(read_all(sock), b"")
             self.assertIsNone(vm.wait().status)
+
+
+AGENT_SCRIPT = f"""
+cellos-telemetry --heartbeat 300 --inotify /tmp || exit 10
+agent=$(cat /run/cellos-telemetry/agent.pid)
+touch /tmp/one
+vm await one
+device=$(basename {DRIVER}/virtio*)
+echo $device > {DRIVER}/unbind || exit 11
+touch /tmp/two
+echo $device > {DRIVER}/bind || exit 12
+vm await two
+kill $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
+"""
+
+
+class Agent(unittest.TestCase):
+    def test_a_reset_begins_a_new_session(self):
+        """As after a snapshot: the old session is finished, a new one begins, nothing is lost."""
+        with Receiver("--keepalive", "0", signed=True) as receiver:
+            with Vm(AGENT_SCRIPT, receiver=receiver, transport="device") as vm:
+                for name in ("one", "two"):
+                    receiver.wait_event("fs.inotify_fired", name=name)
+                    vm.tell(name)
+                vm.wait().check()
+            events = receiver.finish()
+            verdict = receiver.verify()
+        self.assertEqual(verdict.returncode, 0, verdict.stdout + verdict.stderr)
+        sessions = [e["data"]["detail"]["session"] for e in find(events, "telemetry.hello")]
+        # The old one on a connection of its own, if anything of it was still to be settled.
+        self.assertIn(sessions[:-1], ([sessions[0]], [sessions[0]] * 2))
+        self.assertNotEqual(sessions[0], sessions[-1])
+        for name in ("one", "two"):
+            self.assertEqual(len(find(events, "fs.inotify_fired", name=name, event="create")) +
+                             len(find(events, "fs.inotify_fired", name=name,
+                                      event="create,attrib")), 1, name)
+        self.assertEqual(find(events, "guest.v1.telemetry_gap"), [])
 
 
 if __name__ == "__main__":

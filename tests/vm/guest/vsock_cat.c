@@ -26,6 +26,8 @@ int vsock_cat_main(int argc, char **argv)
 	struct sockaddr_vm address = {.svm_family = AF_VSOCK};
 	_cleanup_close_ int fd = -1;
 	uint64_t cid = VMADDR_CID_HOST, port;
+	/* The kernel's own is two seconds, which a busy machine may need. */
+	const struct timeval patience = {.tv_sec = 120};
 	struct pollfd fds[2];
 	char buffer[16384];
 
@@ -38,7 +40,10 @@ int vsock_cat_main(int argc, char **argv)
 	address.svm_port = (unsigned)port;
 	signal(SIGPIPE, SIG_IGN);
 	fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+	if (fd < 0 || setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience,
+				 sizeof(patience)) < 0)
+		return failed("socket", errno);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return failed("connect", errno);
 
 	fds[0] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
