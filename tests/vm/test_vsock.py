@@ -147,8 +147,7 @@ class Device(unittest.TestCase):
             device=$(basename {DRIVER}/virtio*)
             echo $device > {DRIVER}/unbind || exit 10
             wait $kitty && exit 11
-            # recv(2) says that it is not connected; the reset is SO_ERROR's.
-            grep -q 'not connected' /tmp/error || exit 12
+            grep -q 'Connection reset' /tmp/error || exit 12
             echo $device > {DRIVER}/bind || exit 13
             echo again | vsock-cat 9001 || exit 14
         """

@@ -21,6 +21,17 @@ static int failed(const char *what, int error)
 	return 1;
 }
 
+/* What ended a connection that read(2) says is none; also in errno if it is not 0. */
+static int pending_error(int fd)
+{
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error == 0)
+		return 0;
+	return errno = error;
+}
+
 int vsock_cat_main(int argc, char **argv)
 {
 	struct sockaddr_vm address = {.svm_family = AF_VSOCK};
@@ -68,6 +79,8 @@ int vsock_cat_main(int argc, char **argv)
 		}
 		if (fds[1].revents) {
 			n = read(fd, buffer, sizeof(buffer));
+			if (n < 0 && errno == ENOTCONN && pending_error(fd) == 0)
+				return 0; /* ended by the peer between poll and read */
 			if (n < 0)
 				return failed("receive", errno);
 			if (n == 0)
