@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/text_cursor.h"
 
 #define DASH	  "\xe2\x80\x94 " /* U+2014 and a space */
 #define DASH_LEN  (sizeof(DASH) - 1)
@@ -89,7 +90,7 @@ int note_format(const struct note_checkpoint *checkpoint, const struct note_sign
 /* ---- reading ---- */
 
 struct cursor {
-	const char *at, *end;
+	struct text_cursor text;
 	const char *why;
 };
 
@@ -97,29 +98,6 @@ static int fail(struct cursor *c, const char *why)
 {
 	c->why = why;
 	return -EBADMSG;
-}
-
-static bool take_line(struct cursor *c, const char **ret, size_t *ret_len)
-{
-	const char *newline = memchr(c->at, '\n', (size_t)(c->end - c->at));
-
-	if (!newline)
-		return false;
-	*ret = c->at;
-	*ret_len = (size_t)(newline - c->at);
-	c->at = newline + 1;
-	return true;
-}
-
-static int read_size(const char *text, size_t len, uint64_t *ret)
-{
-	char digits[24];
-
-	if (len == 0 || len >= sizeof(digits) || (len > 1 && text[0] == '0'))
-		return -EBADMSG;
-	memcpy(digits, text, len);
-	digits[len] = '\0';
-	return parse_u64(digits, 0, TREE_SIZE_MAX, ret);
 }
 
 /* Strict: the alphabet of RFC 4648 section 4, padded, no bits left over. */
@@ -131,22 +109,22 @@ static bool read_base64(const char *text, size_t len, uint8_t *out, size_t size,
 static int read_body(struct cursor *c, struct note *note)
 {
 	struct note_checkpoint *checkpoint = &note->checkpoint;
-	const char *begin = c->at, *line;
+	const char *begin = c->text.at, *line;
 	size_t len, n;
 
-	if (!take_line(c, &line, &len) || !note_origin_valid(line, len))
+	if (!text_take_line(&c->text, &line, &len) || !note_origin_valid(line, len))
 		return fail(c, "the first line of a checkpoint is not an origin");
 	memcpy(checkpoint->origin, line, len);
 	checkpoint->origin[len] = '\0';
-	if (!take_line(c, &line, &len) || read_size(line, len, &checkpoint->size) < 0)
+	if (!text_take_line(&c->text, &line, &len) || !text_read_size(line, len, &checkpoint->size))
 		return fail(c, "the second line of a checkpoint is not a size");
-	if (!take_line(c, &line, &len) || len != ROOT_LEN ||
+	if (!text_take_line(&c->text, &line, &len) || len != ROOT_LEN ||
 	    !read_base64(line, len, checkpoint->root.bytes, TREE_HASH_SIZE, &n) ||
 	    n != TREE_HASH_SIZE)
 		return fail(c, "the third line of a checkpoint is not a root hash");
-	note->body_len = (size_t)(c->at - begin);
+	note->body_len = (size_t)(c->text.at - begin);
 	memcpy(note->body, begin, note->body_len);
-	if (!take_line(c, &line, &len) || len != 0)
+	if (!text_take_line(&c->text, &line, &len) || len != 0)
 		return fail(c, "a checkpoint has more than an origin, a size and a root");
 	return 0;
 }
@@ -165,7 +143,8 @@ static int read_signature(struct cursor *c, struct note *note)
 	struct note_line *own;
 	size_t len, n, name_len;
 
-	if (!take_line(c, &line, &len) || len <= DASH_LEN || memcmp(line, DASH, DASH_LEN) != 0)
+	if (!text_take_line(&c->text, &line, &len) || len <= DASH_LEN ||
+	    memcmp(line, DASH, DASH_LEN) != 0)
 		return fail(c, "a signature line of a checkpoint does not begin with a dash");
 	line += DASH_LEN;
 	len -= DASH_LEN;
@@ -191,7 +170,7 @@ static int read_signature(struct cursor *c, struct note *note)
 
 int note_parse(const char *text, size_t len, struct note *ret, const char **ret_why)
 {
-	struct cursor c = {.at = text, .end = text + len};
+	struct cursor c = {.text = {.at = text, .end = text + len}};
 	struct note note = {.n = 0};
 	int r;
 
@@ -200,9 +179,9 @@ int note_parse(const char *text, size_t len, struct note *ret, const char **ret_
 		return -EBADMSG;
 	}
 	r = read_body(&c, &note);
-	if (r == 0 && c.at == c.end)
+	if (r == 0 && c.text.at == c.text.end)
 		r = fail(&c, "a checkpoint has no signature line");
-	while (r == 0 && c.at < c.end)
+	while (r == 0 && c.text.at < c.text.end)
 		r = read_signature(&c, &note);
 	if (r == 0)
 		*ret = note;

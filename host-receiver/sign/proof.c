@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/text_cursor.h"
 
 #define HEADER	     "c2sp.org/tlog-proof@v1"
 #define INDEX_PREFIX "index "
@@ -33,45 +34,18 @@ int proof_format(bool consistency, uint64_t number, const struct tree_proof *tre
 	return (int)(used + note_len);
 }
 
-struct cursor {
-	const char *at, *end;
-};
-
-static bool take_line(struct cursor *c, const char **ret, size_t *ret_len)
-{
-	const char *newline = memchr(c->at, '\n', (size_t)(c->end - c->at));
-
-	if (!newline)
-		return false;
-	*ret = c->at;
-	*ret_len = (size_t)(newline - c->at);
-	c->at = newline + 1;
-	return true;
-}
-
 static bool begins(const char *line, size_t len, const char *prefix)
 {
 	return len >= strlen(prefix) && memcmp(line, prefix, strlen(prefix)) == 0;
 }
 
-static bool read_number(const char *text, size_t len, uint64_t *ret)
-{
-	char digits[24];
-
-	if (len == 0 || len >= sizeof(digits) || (len > 1 && text[0] == '0'))
-		return false;
-	memcpy(digits, text, len);
-	digits[len] = '\0';
-	return parse_u64(digits, 0, TREE_SIZE_MAX, ret) == 0;
-}
-
-static bool read_hashes(struct cursor *c, struct tree_proof *tree)
+static bool read_hashes(struct text_cursor *c, struct tree_proof *tree)
 {
 	const char *line;
 	size_t len, n;
 
 	for (;;) {
-		if (!take_line(c, &line, &len))
+		if (!text_take_line(c, &line, &len))
 			return false;
 		if (len == 0)
 			return true;
@@ -85,24 +59,24 @@ static bool read_hashes(struct cursor *c, struct tree_proof *tree)
 }
 
 /* The first lines, up to the number. NULL, or what is wrong. */
-static const char *read_head(struct cursor *c, struct proof *proof)
+static const char *read_head(struct text_cursor *c, struct proof *proof)
 {
 	const char *line, *prefix = OLD_PREFIX;
 	size_t len;
 
-	if (!take_line(c, &line, &len))
+	if (!text_take_line(c, &line, &len))
 		return "not a proof: it has no lines";
 	proof->consistency = !(len == strlen(HEADER) && begins(line, len, HEADER));
 	if (!proof->consistency) {
 		prefix = INDEX_PREFIX;
-		if (!take_line(c, &line, &len))
+		if (!text_take_line(c, &line, &len))
 			return "a proof without an index";
 		/* Whatever an application put there: nothing that is proven. */
-		if (begins(line, len, EXTRA_PREFIX) && !take_line(c, &line, &len))
+		if (begins(line, len, EXTRA_PREFIX) && !text_take_line(c, &line, &len))
 			return "a proof without an index";
 	}
 	if (!begins(line, len, prefix) ||
-	    !read_number(line + strlen(prefix), len - strlen(prefix), &proof->number))
+	    !text_read_size(line + strlen(prefix), len - strlen(prefix), &proof->number))
 		return proof->consistency ? "not a proof: it begins neither with " HEADER
 					    " nor with \"old\""
 					  : "a proof without an index";
@@ -111,7 +85,7 @@ static const char *read_head(struct cursor *c, struct proof *proof)
 
 int proof_parse(const char *text, size_t len, struct proof *ret, const char **ret_why)
 {
-	struct cursor c = {.at = text, .end = text + len};
+	struct text_cursor c = {.at = text, .end = text + len};
 	const char *why;
 
 	*ret = (struct proof){.number = 0};

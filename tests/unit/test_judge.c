@@ -4,44 +4,14 @@
 
 #include "common/util.h"
 #include "host-receiver/judge/verifier.h"
-#include "tests/unit/unit.h"
-
-#define LINES_MAX 64
+#include "tests/unit/evidence.h"
 
 static char *lines[LINES_MAX]; /* of evidence-good.jsonl, without '\n' */
 static size_t n_lines;
 
-static char *read_vector(const char *name)
-{
-	char path[512], *text = NULL;
-	size_t size = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", unit_vectors(), name);
-	f = fopen(path, "r");
-	ck_assert_msg(f != NULL, "%s", path);
-	ck_assert_int_ge(getdelim(&text, &size, '\0', f), 0);
-	fclose(f);
-	return text;
-}
-
 static void read_lines(void)
 {
-	char *text = read_vector("evidence-good.jsonl"), *at = text, *line;
-
-	for (n_lines = 0; (line = strsep(&at, "\n")) && *line; n_lines++)
-		lines[n_lines] = strdup(line);
-	free(text);
-}
-
-static struct keyring *ring_of(const char *json, enum sign_algorithm algorithm)
-{
-	struct keyring *ring = keyring_new();
-	char why[KEYRING_WHY_MAX];
-
-	ck_assert_msg(keyring_parse(ring, json, strlen(json), "test", algorithm, why) == 0, "%s",
-		      why);
-	return ring;
+	n_lines = read_golden_lines(lines);
 }
 
 static struct keyring *vectors_ring(void)
