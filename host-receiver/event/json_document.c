@@ -159,6 +159,16 @@ static int read_escape(struct json_document *doc, char *out, size_t *ret_len)
 	return 0;
 }
 
+/* How many bytes from here on mean themselves: printable ASCII, but no quote and no backslash. */
+static size_t plain_run(const struct json_document *doc)
+{
+	const char *at = doc->at;
+
+	while (at < doc->end && *at >= 0x20 && *at < 0x7f && *at != '"' && *at != '\\')
+		at++;
+	return (size_t)(at - doc->at);
+}
+
 static int read_string(struct json_document *doc, struct wire_text *ret)
 {
 	char *begin = doc->strings + doc->strings_used, *out = begin;
@@ -168,6 +178,10 @@ static int read_string(struct json_document *doc, struct wire_text *ret)
 	for (;;) {
 		size_t n;
 
+		n = plain_run(doc);
+		memcpy(out, doc->at, n);
+		out += n;
+		doc->at += n;
 		if (doc->at == doc->end)
 			return fail(doc, "a string that does not end");
 		if (*doc->at == '"')
