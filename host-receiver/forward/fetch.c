@@ -6,10 +6,7 @@
 #include "common/util.h"
 #include "host-receiver/evidence/lines.h"
 #include "host-receiver/evidence/segment.h"
-#include "host-receiver/forward/connection.h"
-#include "host-receiver/forward/stream.h"
-
-#define NEXT_MS 20000 /* without a message: the server does not answer any more */
+#include "host-receiver/forward/stream_reader.h"
 
 /* The end of a notice of the forwarder, whose members are sorted. */
 #define SKIPPED_END "\"type\":\"dev.cellos.events.forward.v1.skipped\"}"
@@ -384,57 +381,19 @@ static int take_message(struct fetch *fetch, const struct fetch_options *options
 
 /* ---- the stream ---- */
 
-static int last_sequence(jsCtx *js, const char *stream, uint64_t *ret, char why[PUBLISHER_WHY_MAX])
+struct taking {
+	struct fetch *fetch;
+	const struct fetch_options *options;
+};
+
+static int take(void *ctx, natsMsg *msg, char why[PUBLISHER_WHY_MAX])
 {
-	jsStreamInfo *info = NULL;
-	jsErrCode code = 0;
-	natsStatus st = js_GetStreamInfo(&info, js, stream, NULL, &code);
+	const struct taking *t = ctx;
+	int r = take_message(t->fetch, t->options, msg);
 
-	if (st != NATS_OK) {
-		snprintf(why, PUBLISHER_WHY_MAX, "stream %.64s: %s", stream,
-			 natsStatus_GetText(st));
-		return -ENOENT;
-	}
-	*ret = info->State.Msgs > 0 ? info->State.LastSeq : 0;
-	jsStreamInfo_Destroy(info);
-	return 0;
-}
-
-/* The stream's sequence of a message; 0: it has none. */
-static uint64_t sequence_of(natsMsg *msg)
-{
-	jsMsgMetaData *meta = NULL;
-	uint64_t sequence = 0;
-
-	if (natsMsg_GetMetaData(&meta, msg) == NATS_OK)
-		sequence = meta->Sequence.Stream;
-	jsMsgMetaData_Destroy(meta);
-	return sequence;
-}
-
-static int read_all(struct fetch *fetch, const struct fetch_options *options, natsSubscription *sub,
-		    uint64_t last, char why[PUBLISHER_WHY_MAX])
-{
-	uint64_t at = 0;
-	int r = 0;
-
-	while (at < last && r == 0) {
-		natsMsg *msg = NULL;
-		natsStatus st = natsSubscription_NextMsg(&msg, sub, NEXT_MS);
-
-		if (st != NATS_OK) {
-			snprintf(why, PUBLISHER_WHY_MAX,
-				 "reading message %" PRIu64 " of %" PRIu64 ": %s", at + 1, last,
-				 natsStatus_GetText(st));
-			return -EIO;
-		}
-		at = MAX(at, sequence_of(msg));
-		r = take_message(fetch, options, msg);
-		natsMsg_Destroy(msg);
-	}
 	if (r < 0)
 		snprintf(why, PUBLISHER_WHY_MAX, "cannot keep what was read in %.200s: %s",
-			 options->dir, strerror(-r));
+			 t->options->dir, strerror(-r));
 	return r;
 }
 
@@ -453,46 +412,13 @@ static int finish(struct fetch *fetch, char why[PUBLISHER_WHY_MAX])
 	return r;
 }
 
-static int read_stream(struct fetch *fetch, const struct fetch_options *options, jsCtx *js,
-		       char why[PUBLISHER_WHY_MAX])
-{
-	natsSubscription *sub = NULL;
-	jsSubOptions ordered;
-	uint64_t last;
-	natsStatus st;
-	int r = last_sequence(js, options->settings->stream, &last, why);
-
-	if (r < 0)
-		return r;
-	jsSubOptions_Init(&ordered);
-	ordered.Stream = options->settings->stream;
-	ordered.Ordered = true;
-	st = js_SubscribeSync(&sub, js, ">", NULL, &ordered, NULL);
-	if (st != NATS_OK) {
-		snprintf(why, PUBLISHER_WHY_MAX, "cannot read stream %.64s: %s",
-			 options->settings->stream, natsStatus_GetText(st));
-		return -EIO;
-	}
-	r = read_all(fetch, options, sub, last, why);
-	natsSubscription_Destroy(sub);
-	return r < 0 ? r : finish(fetch, why);
-}
-
 int fetch_run(const struct fetch_options *options, struct fetch *ret, char why[PUBLISHER_WHY_MAX])
 {
-	natsConnection *nc = NULL;
-	jsCtx *js = NULL;
-	int r = -EIO;
+	struct taking taking = {.fetch = ret, .options = options};
+	const struct stream_reading reading = {.take = take, .ctx = &taking};
+	int r;
 
 	*ret = (struct fetch){0};
-	if (connection_open(options->settings, options->settings->url, NULL, NULL, &nc, why) !=
-	    FORWARD_OK)
-		return -ECONNREFUSED;
-	if (natsConnection_JetStream(&js, nc, NULL) == NATS_OK)
-		r = read_stream(ret, options, js, why);
-	else
-		snprintf(why, PUBLISHER_WHY_MAX, "no memory");
-	jsCtx_Destroy(js);
-	natsConnection_Destroy(nc);
-	return r;
+	r = stream_read(options->settings, &reading, why);
+	return r < 0 ? r : finish(ret, why);
 }

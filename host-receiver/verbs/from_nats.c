@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "common/util.h"
+#include "host-receiver/forward/stream_reader.h"
 #include "host-receiver/judge/findings.h"
 
 const struct option_row from_nats_rows[FROM_NATS_ROWS] = {
@@ -37,9 +38,9 @@ static int list_paths(struct from_nats *n)
 	return 0;
 }
 
-int from_nats_fetch(struct from_nats *n, const char *origin)
+static struct forward_settings settings_of(const struct from_nats *n)
 {
-	const struct forward_settings settings = {
+	return (struct forward_settings){
 		.url = n->url,
 		.stream = n->stream ? n->stream : FORWARD_STREAM_DEFAULT,
 		.subject = FORWARD_SUBJECT_DEFAULT,
@@ -49,6 +50,11 @@ int from_nats_fetch(struct from_nats *n, const char *origin)
 		.tls_key = or_empty(n->tls_key),
 		.max_pending = 1,
 	};
+}
+
+int from_nats_fetch(struct from_nats *n, const char *origin)
+{
+	const struct forward_settings settings = settings_of(n);
 	const struct fetch_options options = {
 		.settings = &settings, .origin = origin, .dir = n->dir};
 	char why[PUBLISHER_WHY_MAX] = "no memory";
@@ -125,4 +131,45 @@ int from_nats_report(const struct from_nats *n, FILE *f)
 		fprintf(f, "passed over: %" PRIu64 " messages that are no evidence\n",
 			n->fetch.strange);
 	return status;
+}
+
+struct lines {
+	int (*take)(void *ctx, const char *line, size_t len);
+	void *ctx;
+};
+
+/* A message is a line, or several that each end with a newline. */
+static int take_lines(void *ctx, natsMsg *msg, char why[PUBLISHER_WHY_MAX])
+{
+	const struct lines *lines = ctx;
+	const char *data = natsMsg_GetData(msg);
+	size_t len = (size_t)MAX(natsMsg_GetDataLength(msg), 0);
+
+	while (len > 0) {
+		const char *newline = memchr(data, '\n', len);
+		const size_t n = newline ? (size_t)(newline - data) : len;
+		int r = lines->take(lines->ctx, data, n);
+
+		if (r != 0) {
+			snprintf(why, PUBLISHER_WHY_MAX, "it cannot be printed");
+			return -EIO;
+		}
+		data += n + (newline != NULL);
+		len -= n + (newline != NULL);
+	}
+	return 0;
+}
+
+int from_nats_lines(const struct from_nats *n, bool follow,
+		    int (*take)(void *ctx, const char *line, size_t len), void *ctx)
+{
+	const struct forward_settings settings = settings_of(n);
+	struct lines lines = {.take = take, .ctx = ctx};
+	const struct stream_reading reading = {.follow = follow, .take = take_lines, .ctx = &lines};
+	char why[PUBLISHER_WHY_MAX] = "no memory";
+
+	if (stream_read(&settings, &reading, why) == 0)
+		return EX_OK;
+	fprintf(stderr, "cannot read evidence from %s: %s\n", n->url, why);
+	return EX_NOINPUT;
 }

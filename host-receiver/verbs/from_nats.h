@@ -29,5 +29,13 @@ extern const struct option_row from_nats_rows[FROM_NATS_ROWS];
 int from_nats_fetch(struct from_nats *n, const char *origin);
 void from_nats_done(struct from_nats *n);
 
+/*
+ * Give every line of the stream to take(), in the order of its messages; with follow those that
+ * come from now on. take() ends it by returning anything but 0. Returns an exit status, after a
+ * message unless EX_OK.
+ */
+int from_nats_lines(const struct from_nats *n, bool follow,
+		    int (*take)(void *ctx, const char *line, size_t len), void *ctx);
+
 /* Print what the stream does not hold. Returns the exit status of verify for it; EX_OK: nothing. */
 int from_nats_report(const struct from_nats *n, FILE *f);

@@ -17,6 +17,9 @@
 #include "host-receiver/evidence/reader.h"
 #include "host-receiver/evidence/timestamp.h"
 #include "host-receiver/sign/signer.h"
+#ifdef HAVE_NATS
+#include "host-receiver/verbs/from_nats.h"
+#endif
 #include "host-receiver/verbs/tail_reading.h"
 #include "host-receiver/verbs/verbs.h"
 
@@ -45,6 +48,9 @@ struct tail {
 	struct tail_readings *readings;
 	struct newest newest;
 	uint64_t events, matched;
+#ifdef HAVE_NATS
+	struct from_nats nats;
+#endif
 };
 
 static int set_time(struct tail *t, const char *value, int64_t *ret, char *why)
@@ -450,6 +456,25 @@ static int read_folder(struct tail *t)
 	return status;
 }
 
+#ifdef HAVE_NATS
+static int take_from_stream(void *ctx, const char *line, size_t len)
+{
+	struct tail *t = ctx;
+	const int status = take_line(t, line, len);
+
+	if (status == EX_OK && t->follow && fflush(stdout) != 0)
+		return EX_IOERR;
+	return status;
+}
+
+static int read_stream(struct tail *t)
+{
+	const int status = from_nats_lines(&t->nats, t->follow, take_from_stream, t);
+
+	return status == EX_OK ? finish(t) : status;
+}
+#endif
+
 static int run(struct tail *t)
 {
 	struct stat st;
@@ -460,6 +485,10 @@ static int run(struct tail *t)
 		if (!t->newest.lines)
 			return EX_OSERR;
 	}
+#ifdef HAVE_NATS
+	if (t->nats.url)
+		return read_stream(t);
+#endif
 	if (strcmp(t->dir, "-") != 0 && (stat(t->dir, &st) < 0 || S_ISDIR(st.st_mode)))
 		return read_folder(t);
 	if (!t->follow)
@@ -478,7 +507,14 @@ static int parse(struct tail *t, int argc, char **argv)
 			"Prints the evidence log, a file of it (also .gz and .zst) or - as readable "
 			"lines.\n",
 		.after = "Exit status: 0; 64 usage; 66 it cannot be read; 78 configuration.\n",
-		.groups = {{NULL, rows, ARRAY_SIZE(rows), t}},
+		.groups =
+			{
+				{NULL, rows, ARRAY_SIZE(rows), t},
+#ifdef HAVE_NATS
+				{"Evidence that was forwarded:", from_nats_rows, FROM_NATS_ROWS,
+				 &t->nats},
+#endif
+			},
 		.operands_max = 1,
 	};
 	int at = option_parse(&program, argc, argv, NULL);
@@ -488,6 +524,16 @@ static int parse(struct tail *t, int argc, char **argv)
 	if (at < argc)
 		t->dir = argv[at];
 	return EX_OK;
+}
+
+static bool reads_files(const struct tail *t)
+{
+#ifdef HAVE_NATS
+	return !t->nats.url;
+#else
+	(void)t;
+	return true;
+#endif
 }
 
 int cmd_tail(int argc, char **argv)
@@ -506,7 +552,7 @@ int cmd_tail(int argc, char **argv)
 		return status < 0 ? EX_OK : status;
 	t.terminal = isatty(STDOUT_FILENO);
 	t.colour = t.terminal && !getenv("NO_COLOR");
-	if (!t.dir && config_read(t.config_path, &config, &errors) < 0) {
+	if (reads_files(&t) && !t.dir && config_read(t.config_path, &config, &errors) < 0) {
 		fputs(errors.text ? errors.text : "no memory\n", stderr);
 		status = EX_CONFIG;
 	} else {

@@ -4,6 +4,7 @@ that is missing is named."""
 
 import json
 import os
+import select
 import subprocess
 
 import nats
@@ -118,6 +119,30 @@ def test_a_forged_message_is_bad():
         client.count()
         verify(server.url, keys(f.file("ring"), f), want=1)
         f.__exit__(None)
+
+
+def test_tail_of_many_hosts():
+    for mode in ["events", "batches"]:
+        with nats.Server() as server:
+            hosts = forward_all(server, mode, host(1, 3, 30), host(2, 3, 30))
+            run = subprocess.run([RECEIVER, "tail", "--json", "--nats", server.url],
+                                 capture_output=True, check=True)
+            assert sorted(run.stdout.splitlines()) == sorted(hosts[0].log.lines + hosts[1].log.lines)
+            run = subprocess.run([RECEIVER, "tail", "--nats", server.url, "--cell", "cell-1"],
+                                 capture_output=True, check=True, text=True)
+            assert run.stdout.count("cell-1") == run.stdout.count("\n") > 10, run.stdout
+            follow = subprocess.Popen([RECEIVER, "tail", "-f", "--json", "--nats", server.url],
+                                      stdout=subprocess.PIPE)
+            # It has begun when a line that came later is the first that it prints.
+            hosts[0].start()
+            while not select.select([follow.stdout], [], [], 0.5)[0]:
+                hosts[0].log.fill(1)
+                hosts[0].say_end()
+            assert json.loads(follow.stdout.readline())["data"]["cellId"].startswith("cell-")
+            follow.kill()
+            follow.wait()
+            for f in hosts:
+                f.__exit__(None)
 
 
 def test_nothing_and_nobody():
