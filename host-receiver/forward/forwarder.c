@@ -34,7 +34,7 @@
 /* A message that was sent: where the log stands once it is acknowledged. */
 struct sent {
 	struct forward_cursor after; /* generation unused */
-	uint64_t time_ms;	     /* when its first entry was received; 0: unknown */
+	char time[TIME_TEXT_MAX];    /* when its first entry was received */
 	uint64_t sent_ns;
 };
 
@@ -267,11 +267,9 @@ static void remember(struct forwarder *f, const struct group_message *m)
 {
 	struct sent *s = &f->sent[f->next++ % f->settings->max_pending];
 
-	*s = (struct sent){
-		.after = m->after,
-		.time_ms = m->time_ms,
-		.sent_ns = monotonic_ns(),
-	};
+	s->after = m->after;
+	s->sent_ns = monotonic_ns();
+	memcpy(s->time, m->time, sizeof(s->time));
 }
 
 /* The server never takes this message: say so in its place, and go on. */
@@ -412,6 +410,7 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 	struct forward_status *s = &f->status;
 	const struct sent *oldest = &f->sent[f->first % f->settings->max_pending];
 	const bool waits = f->first < f->next;
+	uint64_t received_ms;
 
 	if (now_ns < f->status_ns + NSEC_PER_SEC && s->state == f->reported.state)
 		return;
@@ -420,8 +419,9 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 	s->lag_events = f->end.index > s->index ? f->end.index - s->index : 0;
 	s->unacked_ms =
 		waits && now_ns > oldest->sent_ns ? (now_ns - oldest->sent_ns) / NSEC_PER_MSEC : 0;
-	if (waits && oldest->time_ms > 0 && realtime_ms() > oldest->time_ms)
-		s->lag_ms = realtime_ms() - oldest->time_ms;
+	received_ms = waits ? group_time_ms(oldest->time) : 0;
+	if (received_ms > 0 && realtime_ms() > received_ms)
+		s->lag_ms = realtime_ms() - received_ms;
 	else if (s->state == FORWARD_CONNECTED && f->caught_up && !waits)
 		s->lag_ms = 0;
 	else
@@ -435,6 +435,7 @@ static void rewind_to(struct forwarder *f, const struct link_order *order)
 {
 	struct forward_cursor before = {0};
 	struct walk_line line;
+	char time[TIME_TEXT_MAX];
 	uint64_t time_ms;
 	int r;
 
@@ -447,7 +448,9 @@ static void rewind_to(struct forwarder *f, const struct link_order *order)
 			break;
 		if (r < 0 || line.kind != WALK_ENTRY)
 			continue;
-		time_ms = group_time_ms(line.time);
+		snprintf(time, sizeof(time), "%.*s", (int)MIN(line.time.len, sizeof(time) - 1),
+			 line.time.data ? line.time.data : "");
+		time_ms = group_time_ms(time);
 		if (order->kind == LINK_REWIND_INDEX ? line.index >= order->index
 						     : time_ms >= order->realtime_ms)
 			break;

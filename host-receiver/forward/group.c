@@ -63,22 +63,25 @@ void group_set_max(struct group *group, size_t max)
 	group->max = MIN(max, (size_t)GROUP_BYTES_MAX);
 }
 
-uint64_t group_time_ms(struct wire_text time)
+uint64_t group_time_ms(const char *time)
 {
 	struct tm tm = {0};
 	unsigned ms = 0;
-	char text[32];
 
-	if (time.len >= sizeof(text))
-		return 0;
-	memcpy(text, time.data, time.len);
-	text[time.len] = '\0';
-	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3uZ", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+	if (sscanf(time, "%4d-%2d-%2dT%2d:%2d:%2d.%3uZ", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
 		   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms) != 7)
 		return 0;
 	tm.tm_year -= 1900;
 	tm.tm_mon--;
 	return (uint64_t)timegm(&tm) * MSEC_PER_SEC + ms;
+}
+
+static void keep_time(char out[static TIME_TEXT_MAX], struct wire_text time)
+{
+	if (time.len >= TIME_TEXT_MAX)
+		return;
+	memcpy(out, time.data, time.len);
+	out[time.len] = '\0';
 }
 
 /* Where the log stands after this line. */
@@ -114,9 +117,9 @@ static void message_of_line(struct group *group, const struct walk_line *line,
 		.data = line->text,
 		.len = line->len,
 		.entries = entry,
-		.time_ms = group_time_ms(line->time),
 		.after = group->at,
 	};
+	keep_time(ret->time, line->time);
 }
 
 /* ---- mode batches ---- */
@@ -138,8 +141,8 @@ static void add_line(struct group *group, const struct walk_line *line)
 	if (m->entries == 0)
 		m->index = line->index;
 	m->entries += line->kind == WALK_ENTRY;
-	if (m->time_ms == 0)
-		m->time_ms = group_time_ms(line->time);
+	if (!*m->time)
+		keep_time(m->time, line->time);
 	m->after = group->at;
 }
 

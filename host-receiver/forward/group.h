@@ -14,6 +14,7 @@
 #define GROUP_HEADERS_MAX 1024u		 /* bytes that a message's headers take at most */
 #define GROUP_ID_MAX	  128u
 #define GROUP_NOTICE_MAX  1024u
+#define TIME_TEXT_MAX	  32u
 
 /* Borrowed until the next call of group_next() or group_reset(). */
 struct group_message {
@@ -22,7 +23,7 @@ struct group_message {
 	const char *data;
 	size_t len;
 	unsigned entries;
-	uint64_t time_ms;	     /* when the first line was received; 0: unknown */
+	char time[TIME_TEXT_MAX];    /* when the first line was received; "": unknown */
 	struct forward_cursor after; /* once it is acknowledged */
 };
 
@@ -43,7 +44,7 @@ void group_set_max(struct group *group, size_t max);
 int group_next(struct group *group, struct walk *walk, struct group_message *ret);
 
 /* Milliseconds since 1970 of an RFC 3339 time in UTC; 0: it is none. */
-uint64_t group_time_ms(struct wire_text time);
+uint64_t group_time_ms(const char *time);
 
 /*
  * The event that stands in the place of a message which the server does not take. Returns its

@@ -61,6 +61,26 @@ static _printf_(2, 3) void put_why(struct slot *slot, const char *fmt, ...)
 	slot->why = strdup(text);
 }
 
+/* The usual answer, as every nats-server writes it: {"stream":"S", "seq":1}. */
+static bool is_plain_answer(const struct publisher *p, natsMsg *msg)
+{
+	static const char before[] = "{\"stream\":\"", after[] = "\", \"seq\":";
+	const size_t name = strlen(p->stream), begin = sizeof(before) - 1, end = sizeof(after) - 1;
+	const char *data = natsMsg_GetData(msg);
+	const size_t len = (size_t)natsMsg_GetDataLength(msg);
+	size_t digits = 0, left;
+
+	if (len < begin + name + end + 2 || memcmp(data, before, begin) != 0 ||
+	    memcmp(data + begin, p->stream, name) != 0 ||
+	    memcmp(data + begin + name, after, end) != 0)
+		return false;
+	data += begin + name + end;
+	left = len - begin - name - end;
+	while (digits < left && data[digits] >= '0' && data[digits] <= '9')
+		digits++;
+	return digits > 0 && digits + 1 == left && data[digits] == '}';
+}
+
 /* {"stream":"S","seq":1,"duplicate":true} or {"error":{"code":..,"err_code":..,"description":..}}
  */
 static void read_answer(const struct publisher *p, natsMsg *msg, struct slot *slot)
@@ -97,13 +117,15 @@ static void on_answer(natsConnection *nc _unused_, natsSubscription *sub _unused
 	struct publisher *p = closure;
 	const char *token = strrchr(natsMsg_GetSubject(msg), '.');
 	struct slot answer = {.answered = true}, *slot;
-	uint64_t n;
+	uint64_t n = UINT64_MAX;
 
-	read_answer(p, msg, &answer);
+	if (!is_plain_answer(p, msg))
+		read_answer(p, msg, &answer);
+	if (token)
+		parse_u64(token + 1, 0, UINT64_MAX, &n);
 	natsMsg_Destroy(msg);
 	pthread_mutex_lock(&p->lock);
-	if (token && parse_u64(token + 1, p->first, UINT64_MAX, &n) == 0 && n < p->next &&
-	    !p->slots[n % p->max_pending].answered) {
+	if (n >= p->first && n < p->next && !p->slots[n % p->max_pending].answered) {
 		slot = &p->slots[n % p->max_pending];
 		answer.sent_ns = slot->sent_ns;
 		answer.bytes = slot->bytes;

@@ -116,19 +116,7 @@ class Client:
         self.n += 1
         self.send(f"SUB {subject} {self.n}")
 
-    def request(self, subject, payload, tries=10):
-        """Asked again when there is no answer: nats-server 2.9.10 now and then gives none."""
-        try:
-            self.sock.settimeout(20)
-            return self.ask(subject, payload)
-        except TimeoutError:
-            if tries == 0:
-                raise
-            self.close()
-            self.__init__(self.port, **self.options)
-            return self.request(subject, payload, tries - 1)
-
-    def ask(self, subject, payload):
+    def request(self, subject, payload):
         inbox = f"_INBOX.{os.getpid()}.{self.n}.{time.monotonic_ns()}"
         self.subscribe(inbox)
         data = json.dumps(payload).encode() if payload is not None else b""
