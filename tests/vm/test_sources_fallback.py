@@ -61,7 +61,7 @@ unshare -p -f --mount-proc cellos-telemetry --poll 50 --heartbeat 300 -- sh -c '
     spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!
     vm idle $spawn
     vm idle 2
-    kill $(ps -o pid,comm | awk '\''$2 == "sleep" { print $1 }'\'')
+    kill $(pidof sleep)
     connects hold 7777 < /tmp/hold & exec 3> /tmp/hold
     vm idle $!
     vm idle 2
