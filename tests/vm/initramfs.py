@@ -40,7 +40,8 @@ class Kernel:
 
     @classmethod
     def find(cls):
-        """The newest cloud kernel, or the one whose image CELLOS_VM_KERNEL names."""
+        """The oldest cloud kernel, which is the distribution's own, or the one whose image
+        CELLOS_VM_KERNEL names."""
         named = os.environ.get("CELLOS_VM_KERNEL")
         if named:
             images = [named]
@@ -50,7 +51,7 @@ class Kernel:
                 for name in os.listdir("/boot")
                 if re.fullmatch(r"vmlinuz-.*-cloud-amd64", name)
             ]
-            images.sort(key=lambda path: [int(n) for n in re.findall(r"\d+", path)], reverse=True)
+            images.sort(key=lambda path: [int(n) for n in re.findall(r"\d+", path)])
         for image in images:
             version = os.path.basename(image).removeprefix("vmlinuz-")
             modules = os.path.join("/lib/modules", version)
