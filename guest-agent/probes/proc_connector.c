@@ -436,6 +436,9 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 			c->canary_seen = false;
 			c->canary_ns = now;
 			c->canary_lost = c->lost;
+		} else {
+			/* A source that cannot be tested has not passed its test. */
+			c->healthy = false;
 		}
 	}
 	/* A silenced connector gives no reason to drain, and a repair must not wait for one. */
