@@ -13,7 +13,7 @@
 
 const char *exec_why_name(enum exec_why why)
 {
-	static const char *const names[_EXEC_WHY_MAX] = {
+	static const char names[_EXEC_WHY_MAX][11] = {
 		[EXEC_GONE] = "gone",
 		[EXEC_REPLACED] = "replaced",
 		[EXEC_TRACED] = "traced",
@@ -22,7 +22,7 @@ const char *exec_why_name(enum exec_why why)
 		[EXEC_UNSURE] = "unsure",
 	};
 
-	return names[why];
+	return names[why][0] ? names[why] : NULL;
 }
 
 static enum exec_why why_of(int error)

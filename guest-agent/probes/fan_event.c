@@ -76,7 +76,7 @@ size_t fan_event_names(uint64_t mask, char *out, size_t size)
 {
 	static const struct {
 		uint64_t bits;
-		const char *name;
+		char name[12];
 	} names[] = {
 		{FAN_MODIFY, "modify"},	    {FAN_CLOSE_WRITE, "close_write"},
 		{FAN_CREATE, "create"},	    {FAN_DELETE | FAN_DELETE_SELF, "delete"},

@@ -86,8 +86,8 @@ static int program_load(const struct net_hooks *h, enum net_hook hook, char why[
 	e = sys_bpf(BPF_PROG_LOAD, &attr);
 	if (e >= 0)
 		return e;
-	snprintf(why, PROBE_WHY_MAX, "load of the %s program: %s: %.150s", spec->name, strerror(-r),
-		 last_line(log));
+	snprintf(why, PROBE_WHY_MAX, "load of the %.16s program: %s: %.150s", spec->name,
+		 strerror(-r), last_line(log));
 	return r;
 }
 
@@ -125,7 +125,7 @@ static int attach(struct net_hooks *h, enum net_hook hook, int root, char why[PR
 	attr.link_create.attach_type = net_hook_specs[hook].attach;
 	r = sys_bpf(BPF_LINK_CREATE, &attr);
 	if (r < 0) {
-		snprintf(why, PROBE_WHY_MAX, "attach of the %s program to the root cgroup: %s",
+		snprintf(why, PROBE_WHY_MAX, "attach of the %.16s program to the root cgroup: %s",
 			 net_hook_specs[hook].name, strerror(-r));
 		return r;
 	}

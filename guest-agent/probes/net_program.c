@@ -232,7 +232,7 @@ const char *net_protocol_name(uint32_t protocol)
 {
 	static const struct {
 		uint32_t number;
-		const char *name;
+		char name[8];
 	} names[] = {
 		{IPPROTO_ICMP, "icmp"},	      {IPPROTO_TCP, "tcp"},	 {IPPROTO_UDP, "udp"},
 		{IPPROTO_DCCP, "dccp"},	      {IPPROTO_GRE, "gre"},	 {IPPROTO_ESP, "esp"},
@@ -248,12 +248,12 @@ const char *net_protocol_name(uint32_t protocol)
 
 const char *net_type_name(uint32_t type)
 {
-	static const char *const names[] = {
+	static const char names[][10] = {
 		[SOCK_STREAM] = "stream", [SOCK_DGRAM] = "dgram",	  [SOCK_RAW] = "raw",
 		[SOCK_RDM] = "rdm",	  [SOCK_SEQPACKET] = "seqpacket", [TYPE_DCCP] = "dccp",
 	};
 
-	return type < ARRAY_SIZE(names) ? names[type] : NULL;
+	return type < ARRAY_SIZE(names) && names[type][0] ? names[type] : NULL;
 }
 
 int ring_next(const struct ring_view *ring, uint64_t pos, uint64_t end, const void **ret_record,

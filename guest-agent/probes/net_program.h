@@ -35,7 +35,7 @@ enum net_ring {
 };
 
 struct net_hook_spec {
-	const char *name;
+	char name[BPF_OBJ_NAME_LEN];
 	enum bpf_prog_type type;
 	enum bpf_attach_type attach;
 	int family; /* 0: the socket's own */
