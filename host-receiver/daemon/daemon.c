@@ -17,6 +17,7 @@
 #include "host-receiver/cell/recall.h"
 #include "host-receiver/control/notify.h"
 #include "host-receiver/daemon/internal.h"
+#include "host-receiver/sign/confine.h"
 #include "host-receiver/sign/keeper.h"
 
 /* ---- the end ------------------------------------------------------------------------------------
@@ -441,6 +442,11 @@ int daemon_run(const char *config_path)
 	r = keeper_start(&keeper_fd, &keeper_pid);
 	if (r < 0) {
 		log_error("msg=\"cannot start the signer's parent\" why=\"%s\"", strerror(-r));
+		return EX_OSERR;
+	}
+	r = receiver_confine(&d.confinement);
+	if (r < 0) {
+		log_error("msg=\"cannot give up privileges\" why=\"%s\"", strerror(-r));
 		return EX_OSERR;
 	}
 	r = config_read(config_path, &d.config, &errors);

@@ -18,6 +18,7 @@
 #include "host-receiver/daemon/unserved.h"
 #include "host-receiver/metrics/http.h"
 #include "host-receiver/pipeline/log_stream.h"
+#include "host-receiver/sign/confine.h"
 
 /* An add or a removal waits so long for the log; then its client gets a refusal. */
 #define DAEMON_TASK_MS 10000u
@@ -37,6 +38,7 @@ struct daemon {
 	struct pipeline *pipeline;
 	const struct signer *signer; /* the pipeline's, for the next event */
 	struct sign_client *client;  /* owned; the signer process */
+	struct confinement confinement;
 	struct log_start log_start;
 	struct log_stream *log_stream; /* owned */
 	unsigned stopped_cells;

@@ -69,6 +69,12 @@ int key_read_file(const char *path, bool secret, char **ret, size_t *ret_len, ch
 		snprintf(why, why_size, "%s: expected a regular file", path);
 		return -EINVAL;
 	}
+	/* Whoever owns it could put another one in its place. */
+	if (secret && st.st_uid != 0 && st.st_uid != geteuid()) {
+		snprintf(why, why_size, "%s: belongs to uid %u; expected root or uid %u", path,
+			 (unsigned)st.st_uid, (unsigned)geteuid());
+		return -EPERM;
+	}
 	if (secret && (st.st_mode & (S_IRWXG | S_IRWXO))) {
 		snprintf(why, why_size,
 			 "%s: mode %04o lets others at the key; expected 0600 or 0400", path,

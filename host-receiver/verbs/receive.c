@@ -11,6 +11,7 @@
 #include "host-receiver/cell/cell.h"
 #include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/pipeline/stdout_sink.h"
+#include "host-receiver/sign/confine.h"
 #include "host-receiver/sign/keeper.h"
 #include "host-receiver/verbs/verbs.h"
 
@@ -312,6 +313,7 @@ int cmd_receive(int argc, char **argv)
 	char why[SIGN_WHY_MAX] = "no memory";
 	struct signer *signer;
 	int status = parse(&r, argc, argv), keeper_fd;
+	struct confinement confinement;
 	pid_t keeper_pid;
 
 	if (status != EX_OK)
@@ -319,6 +321,10 @@ int cmd_receive(int argc, char **argv)
 	/* Before everything else: what follows never holds a key. */
 	if (keeper_start(&keeper_fd, &keeper_pid) < 0) {
 		log_error("msg=\"cannot start the signer's parent\"");
+		return EX_OSERR;
+	}
+	if (receiver_confine(&confinement) < 0) {
+		log_error("msg=\"cannot give up privileges\"");
 		return EX_OSERR;
 	}
 	log_set_level(r.log_level);

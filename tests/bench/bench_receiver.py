@@ -16,9 +16,11 @@ from daemon import Daemon  # noqa: E402
 from receiver import HASH, frame, hello  # noqa: E402
 from test_daemon_fair import commit_histogram  # noqa: E402
 from test_daemon_scale import cpu_ns, rss_kib  # noqa: E402
+from test_signer import children  # noqa: E402
 
 EVENTS = int(os.environ.get("CELLOS_BENCH_EVENTS", 300000))
 ED25519 = "ed25519"
+ED25519_LOG = "ed25519-log"
 HMAC = "hmac-sha256"
 
 
@@ -28,8 +30,11 @@ def make_frames(n):
 
 
 def start(algorithm):
-    d = Daemon("[receiver]\nrate = 1000000000\n", sign=algorithm == ED25519, start=False,
+    d = Daemon("[receiver]\nrate = 1000000000\n", sign=algorithm in (ED25519, ED25519_LOG), start=False,
                env={"CELLOS_LOG": "0"})
+    if algorithm == ED25519_LOG:
+        d.base_config = d.base_config.replace("algorithm = ed25519", f"algorithm = {algorithm}")
+        d.configure("[receiver]\nrate = 1000000000\n")
     if algorithm == HMAC:
         key = os.path.join(d.dir, "hmac.key")
         with open(os.open(key, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
@@ -82,6 +87,15 @@ def send_all(socks, data, barrier):
             time.sleep(0.0005)
 
 
+def all_cpu_ns(pid):
+    """Of the receiver, its parent and its signer."""
+    return cpu_ns(pid) + sum(cpu_ns(child) for child in children(pid))
+
+
+def disk_bytes(d):
+    return sum(os.path.getsize(path) for path in d.segments())
+
+
 def measure(algorithm, cells, bare):
     with start(algorithm) as d:
         pid = d.process.pid
@@ -103,7 +117,7 @@ def measure(algorithm, cells, bare):
         h1 = commit_histogram(d)
         per_cell = EVENTS // cells
         data = make_frames(per_cell)
-        before = written(d)
+        before, bytes_before = written(d), disk_bytes(d)
         senders = 1 if cells == 1 else 2
         barrier = threading.Barrier(senders + 1)
         threads = [threading.Thread(target=send_all, args=(socks[i::senders], data, barrier))
@@ -111,18 +125,19 @@ def measure(algorithm, cells, bare):
         for thread in threads:
             thread.start()
         barrier.wait()
-        begin, cpu = time.monotonic(), cpu_ns(pid)
+        begin, cpu = time.monotonic(), all_cpu_ns(pid)
         want = before + per_cell * cells
         while written(d) < want:
             time.sleep(0.05)
-        seconds, cpu = time.monotonic() - begin, cpu_ns(pid) - cpu
+        seconds, cpu = time.monotonic() - begin, all_cpu_ns(pid) - cpu
         for thread in threads:
             thread.join()
         h2 = commit_histogram(d)
         n = per_cell * cells
         each = cpu / n / 1000
         ratio = f"{each / bare[algorithm]:.2f} x bare" if algorithm in bare else ""
-        print(f"{algorithm:12} {cells:5} {n / seconds:10.0f} {each:9.2f} {cpu / seconds / 1e9:6.2f} "
+        size = (disk_bytes(d) - bytes_before) / n
+        print(f"{algorithm:12} {cells:5} {n / seconds:10.0f} {each:9.2f} {cpu / seconds / 1e9:6.2f} {size:7.0f} "
               f"{percentiles(h0, h1):>12} {percentiles(h1, h2):>12} "
               f"{idle if cells > 1 else 0:8.1f}  {ratio}", flush=True)
         line = d.lines()[-1] if cells == 1 else b""
@@ -139,9 +154,10 @@ def main():
           f"{os.getloadavg()[0]:.1f} at the start. Bare, of {size} bytes: "
           + ", ".join(f"{k} {v:.2f} us" for k, v in bare.items()))
     bare["off"] = bare.pop("append")
-    print(f"{'signing':12} {'cells':>5} {'frames/s':>10} {'CPU us':>9} {'cores':>6} "
+    bare[ED25519_LOG] = bare[ED25519]
+    print(f"{'signing':12} {'cells':>5} {'frames/s':>10} {'CPU us':>9} {'cores':>6} {'B/event':>7} "
           f"{'rest p50/99':>12} {'load p50/99':>12} {'KiB/cell':>8}", flush=True)
-    for algorithm in ("off", HMAC, ED25519):
+    for algorithm in ("off", HMAC, ED25519, ED25519_LOG):
         for cells in (1, 16, 256):
             measure(algorithm, cells, bare)
 

@@ -112,6 +112,27 @@ def the_signer_is_confined():
         assert os.stat(d.file("state/signer")).st_mode & 0o7777 == 0o700
 
 
+def a_receiver_that_is_taken_over_cannot_reach_the_signer():
+    with LogDaemon() as d:
+        status = status_of(d.process.pid)
+        assert status["NoNewPrivs"] == "1"
+        for name in ("CapEff", "CapPrm", "CapInh"):
+            assert int(status[name], 16) & (1 << 19) == 0, "CAP_SYS_PTRACE"
+        # The kernel here has Landlock: a process of one domain traces none outside it.
+        assert d.ask({"verb": "status"})["signing"]["landlock"]
+
+
+def a_key_of_somebody_else():
+    with LogDaemon() as d:
+        d.stop()
+        if os.getuid() != 0:
+            return
+        os.chown(d.file("k1.seed"), 4321, -1)
+        got = subprocess.run([RECEIVER, "serve", "--config", d.file("conf")], capture_output=True,
+                             text=True, timeout=60)
+        assert got.returncode == 78 and "belongs to uid 4321" in got.stderr, got
+
+
 def a_signer_that_dies():
     for algorithm in ("ed25519-log", "ed25519", "hmac-sha256"):
         with LogDaemon(algorithm) as d:
@@ -198,5 +219,7 @@ def it_all_ends_with_the_receiver():
 
 if __name__ == "__main__":
     main([the_receiver_never_has_the_key, the_environments_key_is_not_the_receivers,
-          the_signer_is_confined, a_signer_that_dies, three_deaths_in_a_minute,
+          the_signer_is_confined,
+          a_receiver_that_is_taken_over_cannot_reach_the_signer, a_key_of_somebody_else,
+          a_signer_that_dies, three_deaths_in_a_minute,
           a_signer_that_stands_still, a_key_that_cannot_be_locked, it_all_ends_with_the_receiver])

@@ -13,7 +13,37 @@
 #include "tests/unit/unit.h"
 
 static char dir[64];
-static atomic_bool syncs_fail;
+static atomic_bool syncs_fail, folders_fail, reads_fail;
+static atomic_int interrupted; /* so many writes */
+
+/* The same for folders and new segments. */
+int fsync(int fd)
+{
+	if (folders_fail) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fsync, fd);
+}
+
+ssize_t pread(int fd, void *buf, size_t len, off_t offset)
+{
+	if (reads_fail) {
+		errno = EIO;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, buf, len, offset);
+}
+
+ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
+{
+	if (interrupted > 0) {
+		interrupted--;
+		errno = EINTR;
+		return -1;
+	}
+	return syscall(SYS_pwritev, fd, iov, (unsigned long)n, (unsigned long)offset, 0ul);
+}
 
 /* In the place of libc's, for the log as well: a disk that dies and comes back. */
 int fdatasync(int fd)
@@ -383,6 +413,62 @@ START_TEST(a_short_write_leaves_nothing)
 }
 END_TEST
 
+START_TEST(a_folder_that_cannot_be_synced_begins_no_segment)
+{
+	struct evidence_limits limits = {.rotate_size = 4};
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&limits, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	folders_fail = true;
+	ck_assert_int_eq(commit(log, "{2}\n", ""), -EIO);
+	ck_assert_int_eq(commit(log, "{2}\n", ""), -EIO);
+	ck_assert_uint_eq(evidence_log_segments(log), 1);
+	ck_assert_int_ne(access(segment(2), F_OK), 0);
+	folders_fail = false;
+	ck_assert_int_eq(commit(log, "{2}\n", ""), 0);
+	close_log(log);
+	file_is(segment(1), "{1}\n");
+	file_is(segment(2), "{2}\n");
+	remove_folder();
+}
+END_TEST
+
+START_TEST(an_interrupted_write_is_done_again)
+{
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&usual, UINT64_MAX);
+	interrupted = 3;
+	ck_assert_int_eq(commit(log, "{1}\n", "{2}\n"), 0);
+	ck_assert_int_eq(interrupted, 0);
+	close_log(log);
+	file_is(segment(1), "{1}\n{2}\n");
+	remove_folder();
+}
+END_TEST
+
+START_TEST(a_log_that_cannot_be_read_is_not_gone_on_with)
+{
+	struct evidence_log *log;
+	char why[EVIDENCE_WHY_MAX] = "";
+
+	make_folder();
+	put_file(segment(1), "{1}\n{2", 6);
+	reads_fail = true;
+	ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, no_points, &log, why), -EIO);
+	ck_assert_msg(strstr(why, "Input/output error") != NULL, "%s", why);
+	reads_fail = false;
+	file_is(segment(1), "{1}\n{2");
+	log = open_log(&usual, UINT64_MAX);
+	close_log(log);
+	file_is(segment(1), "{1}\n");
+	remove_folder();
+}
+END_TEST
+
 static void next_is(struct evidence_reader *reader, const char *want)
 {
 	const char *line = NULL;
@@ -723,6 +809,9 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, appends_and_goes_on_after_a_restart);
 	tcase_add_test(tc, has_one_writer);
+	tcase_add_test(tc, a_folder_that_cannot_be_synced_begins_no_segment);
+	tcase_add_test(tc, an_interrupted_write_is_done_again);
+	tcase_add_test(tc, a_log_that_cannot_be_read_is_not_gone_on_with);
 	tcase_add_test(tc, refuses_numbers_that_no_writer_reaches);
 	tcase_add_test(tc, moves_a_torn_end_aside);
 	tcase_add_test(tc, keeps_each_torn_end);

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Signing and judging: the golden stream signed again, and what a forger might do to it. */
+#include <fcntl.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
 #include <sodium.h>
 
 #include "common/util.h"
 #include "host-receiver/event/json_document.h"
 #include "host-receiver/sign/keyring.h"
 #include "host-receiver/sign/signer.h"
+#include "host-receiver/sign/confine.h"
 #include "tests/unit/sign_client.h"
 #include "tests/unit/evidence.h"
 
@@ -194,6 +200,100 @@ START_TEST(a_key_counts_where_it_is_for)
 }
 END_TEST
 
+/* What somebody could do who has taken the receiver over. */
+static int reach_into(int pid)
+{
+	struct confinement confinement;
+	char path[64], data[8];
+	struct iovec here = {.iov_base = data, .iov_len = sizeof(data)}, there = here;
+
+	if (receiver_confine(&confinement) < 0)
+		return 1;
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	if (open(path, O_RDONLY | O_CLOEXEC) >= 0)
+		return 2;
+	if (process_vm_readv(pid, &here, 1, &there, 1, 0) >= 0 || errno != EPERM)
+		return 3;
+	return ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0 ? 4 : 0;
+}
+
+START_TEST(a_confined_receiver_cannot_reach_into_the_signer)
+{
+	char key[] = "/tmp/cellos-seed-XXXXXX", why[SIGN_WHY_MAX];
+	const struct signing_options options = {
+		.algorithm = "hmac-sha256", .kid = "k", .key_file = key};
+	struct sign_client *client = unit_sign_client();
+	struct signer *signer;
+	int fd = mkstemp(key), status;
+	pid_t child;
+
+	ck_assert_int_eq(write(fd, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 44), 44);
+	close(fd);
+	ck_assert_msg(signer_open(client, &options, &signer, why) == 0, "%s", why);
+	unlink(key);
+	ck_assert_int_gt(sign_client_pid(client), 0);
+	child = fork();
+	if (child == 0)
+		_exit(reach_into(sign_client_pid(client)));
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+	signer_free(signer);
+	sign_client_free(client);
+}
+END_TEST
+
+/* The memory of the tree: what it lets be signed. */
+START_TEST(only_what_extends_the_last_tree_is_signed)
+{
+	static uint8_t signatures[SIGN_BATCH_MAX][SIGN_SIGNATURE_MAX];
+	static struct tree_hash leaves[8];
+	const uint32_t size = 16;
+	char key[] = "/tmp/cellos-seed-XXXXXX", why[SIGN_WHY_MAX];
+	const struct signing_options options = {
+		.algorithm = "ed25519-log", .kid = "k", .key_file = key};
+	struct sign_client *client = unit_sign_client();
+	char note[LINE_NOTE_MAX], again[LINE_NOTE_MAX];
+	struct signer *signer;
+	struct tree_signer *tree;
+	int fd = mkstemp(key), len;
+
+	ck_assert_int_eq(write(fd, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 44), 44);
+	close(fd);
+	ck_assert_msg(signer_open(client, &options, &signer, why) == 0, "%s", why);
+	unlink(key);
+	for (uint8_t i = 0; i < ARRAY_SIZE(leaves); i++)
+		leaves[i].bytes[0] = i;
+	signer_set_origin(signer, "a/1");
+	tree = signer_tree(signer);
+	len = tree->ops->append(tree, 0, leaves, 3, note);
+	ck_assert_int_gt(len, 0);
+	ck_assert_uint_eq(strlen(note), (size_t)len);
+	/* Once more the same, as a receiver asks that did not get the note. */
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 3, again), len);
+	ck_assert_str_eq(note, again);
+	/* Another history of the same size, a shorter one, a hole. */
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves + 1, 3, again), -ESTALE);
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 2, again), -ESTALE);
+	ck_assert_int_eq(tree->ops->append(tree, 4, leaves, 1, again), -ESTALE);
+	ck_assert_int_gt(tree->ops->append(tree, 3, leaves + 3, 2, note), 0);
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 3, again), -ESTALE);
+	/* The first signature ends the time in which it can go back. */
+	ck_assert_int_eq(sign_client_retreat(client, "a/1", 3), -EPERM);
+	/* An entry must not be a note. */
+	memcpy(sign_client_entries(client, 1), note, 16);
+	ck_assert_int_lt(sign_client_sign(client, 1, 0, &size, 1, signatures), 0);
+	/* Another log begins at 0 only. */
+	signer_set_origin(signer, "a/2");
+	ck_assert_int_eq(tree->ops->append(tree, 5, leaves, 1, again), -ESTALE);
+	ck_assert_int_gt(tree->ops->append(tree, 0, leaves, 1, again), 0);
+	signer_set_origin(signer, "a/1");
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 1, again), -ESTALE);
+	signer_free(signer);
+	sign_client_free(client);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("sign");
@@ -201,6 +301,8 @@ int main(void)
 	tcase_add_unchecked_fixture(tc, read_lines, NULL);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, the_golden_stream_is_signed_again);
+	tcase_add_test(tc, a_confined_receiver_cannot_reach_into_the_signer);
+	tcase_add_test(tc, only_what_extends_the_last_tree_is_signed);
 	tcase_add_test(tc, a_public_key_is_no_hmac_key);
 	tcase_add_test(tc, keyrings_are_refused_with_a_reason);
 	tcase_add_test(tc, all_kids_of_a_keyring_count);
