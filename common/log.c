@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <sys/socket.h>
 
 _Static_assert(LOG_LINE_MAX <= PIPE_BUF, "a line is one atomic write");
 
@@ -47,9 +48,11 @@ void log_line(int priority, const char *fmt, ...)
 	line[len++] = '\n';
 	/*
 	 * A log that cannot be written must not stop what is being logged: a pipe that says it is
-	 * writable takes PIPE_BUF bytes without blocking, and a line is shorter.
+	 * writable takes PIPE_BUF bytes without blocking, and a line is shorter. Others can fill
+	 * it meanwhile: whoever shares it with them makes it non-blocking first (harden_log()).
 	 */
 	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) > 0 &&
+	    send(STDERR_FILENO, line, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == ENOTSOCK &&
 	    write(STDERR_FILENO, line, len) < 0)
 		(void)0;
 	errno = saved;

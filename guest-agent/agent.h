@@ -11,6 +11,7 @@
 enum {
 	EXIT_FORK_FAILED = 2,
 	EXIT_NOT_READY = 3,
+	EXIT_RUNNING = 5,
 };
 
 /*
@@ -18,6 +19,3 @@ enum {
  * borrowed. Returns the exit status; it has logged why.
  */
 int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *ctx);
-
-/* --probe: a line on stdout for each source. Returns the exit status. */
-int agent_probe(const struct options *options);

@@ -65,6 +65,27 @@ static void open_family(struct families *f, enum probe_family family,
 	}
 }
 
+bool families_satisfy(const char *required, const struct probe_ops *ops)
+{
+	if (!required)
+		return true;
+	return ops && (strcmp(required, SOURCE_ANY) == 0 || strcmp(required, ops->via) == 0);
+}
+
+static int check_required(const struct families *f, enum probe_family family)
+{
+	const struct probe *p = f->probes[family];
+	const char *required = f->options->required[family];
+
+	if (families_satisfy(required, p ? p->ops : NULL))
+		return 0;
+	log_error("msg=\"a required source is not available; --probe says what this kernel lacks\" "
+		  "required=%s=%s taken=%s needs=\"%s\"",
+		  options_family_word(family), required, p ? p->ops->via : "none",
+		  probe_kernel_options(family, required));
+	return -ENODEV;
+}
+
 static int check_choice(const struct families *f, enum probe_family family)
 {
 	const char *choice = f->options->source[family];
@@ -83,11 +104,13 @@ int families_open(struct families *f)
 	for (int i = 0; i < _PROBE_FAMILY_MAX && r == 0; i++) {
 		const enum probe_family family = (enum probe_family)i;
 
-		if (strcmp(f->options->source[family], SOURCE_OFF) == 0 ||
-		    (family == PROBE_FS && f->options->probes.n_inotify_paths == 0))
-			continue;
-		open_family(f, family, probe_table);
-		r = check_choice(f, family);
+		if (strcmp(f->options->source[family], SOURCE_OFF) != 0 &&
+		    (family != PROBE_FS || f->options->probes.n_inotify_paths > 0)) {
+			open_family(f, family, probe_table);
+			r = check_choice(f, family);
+		}
+		if (r == 0)
+			r = check_required(f, family);
 	}
 	return r;
 }

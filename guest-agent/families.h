@@ -8,6 +8,7 @@
 
 #include "guest-agent/event_queue.h"
 #include "guest-agent/options.h"
+#include "guest-agent/probe_report.h"
 
 /* A turn drains each source until one of these is used up. */
 #define FAMILY_BUDGET_EVENTS 256u
@@ -33,6 +34,9 @@ void families_init(struct families *f, const struct options *options, struct eve
  */
 int families_open(struct families *f);
 void families_close(struct families *f);
+
+/* Whether this source, NULL: none, is what --require asks for; required can be NULL. */
+bool families_satisfy(const char *required, const struct probe_ops *ops);
 
 /* From now on the sources wake the loop, and what has queued up in them is drained. */
 void families_observe(struct families *f);

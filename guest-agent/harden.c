@@ -2,6 +2,7 @@
 #include "guest-agent/harden.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -59,16 +60,113 @@ static int protect_from_oom(void)
 	return write(fd, score, sizeof(score) - 1) < 0 ? -errno : 0;
 }
 
+static int raise_limits(void)
+{
+	static const int resources[] = {RLIMIT_NPROC, RLIMIT_MEMLOCK, RLIMIT_SIGPENDING};
+	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(resources); i++)
+		if (prlimit(0, resources[i], &unlimited, NULL) < 0)
+			r = -errno;
+	return r;
+}
+
+static int raise_sysctl(const char *path, uint64_t least)
+{
+	_cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC);
+	char text[24];
+	uint64_t now;
+	ssize_t n;
+
+	/* A kernel without it has no such limit. */
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return n < 0 ? -errno : -ENODATA;
+	text[n] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	if (parse_u64(text, 0, UINT64_MAX, &now) == 0 && now >= least)
+		return 0;
+	n = snprintf(text, sizeof(text), "%" PRIu64 "\n", least);
+	/* At the start: elsewhere a write to a sysctl is ignored. */
+	return pwrite(fd, text, (size_t)n, 0) < 0 ? -errno : 0;
+}
+
+/*
+ * fs.file-max holds for everybody but root, so a root workload could use up what the agent's own
+ * user needs. The others hold for each user; the agent's user needs them for its watches.
+ */
+static int raise_sysctls(void)
+{
+	static const struct {
+		const char *path;
+		uint64_t least;
+	} sysctls[] = {
+		{"/proc/sys/fs/file-max", 1048576},
+		{"/proc/sys/fs/inotify/max_user_watches", 65536},
+		{"/proc/sys/fs/inotify/max_user_instances", 1024},
+		{"/proc/sys/fs/inotify/max_queued_events", 65536},
+		{"/proc/sys/fs/epoll/max_user_watches", 65536},
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sysctls); i++) {
+		const int one = raise_sysctl(sysctls[i].path, sysctls[i].least);
+
+		r = r ? r : one;
+	}
+	return r;
+}
+
+int harden_log(void)
+{
+	_cleanup_close_ int fd =
+		open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
+}
+
 static int lock_memory(void)
 {
-	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit limit = {0, 0};
 	/* CAP_IPC_LOCK goes next: what a source that takes over will map must not run into the
-	 * limit, which is 64 KiB before Linux 5.16. Where it stays, the later rather is not locked.
+	 * limit, which is 64 KiB before Linux 5.16. Where it stays, later memory is not locked.
 	 */
-	const int later = prlimit(0, RLIMIT_MEMLOCK, &unlimited, NULL) == 0 ? MCL_FUTURE : 0;
+	const int later = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY
+				  ? MCL_FUTURE
+				  : 0;
 
 	/* Pages are locked as they are touched, so that what is never used costs nothing. */
 	return mlockall(MCL_CURRENT | MCL_ONFAULT | later) < 0 ? -errno : 0;
+}
+
+/* What is permitted becomes effective. */
+static int raise_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(data); i++)
+		data[i].effective = data[i].permitted;
+	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+int harden_identity(uid_t uid, const char *folder)
+{
+	if (uid == 0 || geteuid() != 0)
+		return 0;
+	if (chown(folder, uid, (gid_t)uid) < 0 && errno != ENOENT)
+		return -errno;
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
+	    setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) < 0 || setresuid(uid, uid, uid) < 0)
+		return -errno;
+	return raise_capabilities();
 }
 
 /* capabilities(7): raw, because a static binary links no libcap. */
@@ -104,29 +202,18 @@ static int not_dumpable(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int harden(const struct probe *const *probes, size_t n, char ret_why[HARDEN_WHY_MAX])
+struct harden_step {
+	const char *name;
+	int result;
+};
+
+/* Returns the first failure, with all of them in ret_why. */
+static int report(const struct harden_step *steps, size_t n, char ret_why[HARDEN_WHY_MAX])
 {
-	uint64_t capabilities = CAPABILITIES_ALWAYS;
 	size_t used = 0;
 	int first = 0;
 
-	for (size_t i = 0; i < n; i++)
-		if (probes[i])
-			capabilities |= probes[i]->ops->capabilities;
-	/* The first two need what the third takes away; changed credentials make dumpable again. */
-	const struct {
-		const char *name;
-		int result;
-	} steps[] = {
-		{"oom_score_adj", protect_from_oom()},
-		{"mlockall", lock_memory()},
-		{"capset", cut_capabilities(capabilities)},
-		{"no_new_privs", no_new_privileges()},
-		{"dumpable", not_dumpable()},
-		{"seccomp", agent_filter_install()},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+	for (size_t i = 0; i < n; i++) {
 		const int r = steps[i].result;
 
 		if (r == 0)
@@ -137,4 +224,33 @@ int harden(const struct probe *const *probes, size_t n, char ret_why[HARDEN_WHY_
 		used = MIN(used, (size_t)HARDEN_WHY_MAX - 1);
 	}
 	return first;
+}
+
+int harden_limits(bool sysctls, char ret_why[HARDEN_WHY_MAX])
+{
+	/* Not later: a process that is not dumpable may not write its own oom_score_adj. */
+	const struct harden_step steps[] = {
+		{"oom_score_adj", protect_from_oom()},
+		{"resource limits", raise_limits()},
+		{"sysctls", sysctls ? raise_sysctls() : 0},
+	};
+
+	return report(steps, ARRAY_SIZE(steps), ret_why);
+}
+
+int harden(const struct probe *const *probes, size_t n, char ret_why[HARDEN_WHY_MAX])
+{
+	uint64_t capabilities = CAPABILITIES_ALWAYS;
+
+	for (size_t i = 0; i < n; i++)
+		if (probes[i])
+			capabilities |= probes[i]->ops->capabilities;
+	/* Locking needs what capset takes away; changed credentials make dumpable again. */
+	const struct harden_step steps[] = {
+		{"mlockall", lock_memory()},	       {"capset", cut_capabilities(capabilities)},
+		{"no_new_privs", no_new_privileges()}, {"dumpable", not_dumpable()},
+		{"seccomp", agent_filter_install()},
+	};
+
+	return report(steps, ARRAY_SIZE(steps), ret_why);
 }

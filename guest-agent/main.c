@@ -4,8 +4,10 @@
  * learns that it is ready.
  */
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 
@@ -13,13 +15,16 @@
 #include "common/log.h"
 #include "guest-agent/agent.h"
 #include "guest-agent/harden.h"
+#include "guest-agent/pid_file.h"
+#include "guest-agent/probe_report.h"
 
 #define STOP_WAIT_MS 1000u
 
 struct readiness {
 	const struct options *options;
-	int pipe_fd; /* to the parent that waits; -1: none */
-	bool detach; /* leave the parent's terminal and directory */
+	int pid_file_fd; /* locked; -1: none */
+	int pipe_fd;	 /* to the parent that waits; -1: none */
+	bool detach;	 /* leave the parent's terminal and directory */
 };
 
 static void write_pid(int fd)
@@ -31,19 +36,11 @@ static void write_pid(int fd)
 		log_warning("msg=\"cannot write the pid\" errno=%d", errno);
 }
 
-static void write_pid_file(const char *path)
+static void warn_pid_file(const char *path, int error)
 {
-	/* Not through a link that somebody planted. */
-	_cleanup_close_ int fd = open(
-		path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
-
-	if (fd < 0)
-		log_warning(
-			"msg=\"cannot write the pid file; without it the workload profile must be "
-			"told the pid\" path=%s errno=%d",
-			path, errno);
-	else
-		write_pid(fd);
+	log_warning("msg=\"cannot write the pid file; without it the workload profile must be told "
+		    "the pid\" path=%s why=\"%s\"",
+		    path, strerror(-error));
 }
 
 /* From here on nothing of the parent's is used but stderr, which is the log. */
@@ -60,8 +57,10 @@ static void detach_stdio(void)
 static void on_ready(void *ctx)
 {
 	struct readiness *ready = ctx;
+	const int r = pid_file_write(ready->pid_file_fd);
 
-	write_pid_file(ready->options->pid_file);
+	if (r < 0)
+		warn_pid_file(ready->options->pid_file, r);
 	if (ready->detach)
 		detach_stdio();
 	if (ready->options->ready_fd >= 0) {
@@ -75,22 +74,78 @@ static void on_ready(void *ctx)
 	}
 }
 
-static int run_agent(struct options *o, int pipe_fd, bool detach)
+/* Returns 0, or the exit status of an agent that is one too many. */
+static int lock_pid_file(struct readiness *ready)
 {
-	struct readiness ready = {.options = o, .pipe_fd = pipe_fd, .detach = detach};
+	const char *path = ready->options->pid_file;
+	const int r = pid_file_lock(path);
 
-	/* Of the pid file and of the launcher's socket; later the agent may not make it any more.
-	 */
-	(void)!mkdir(LISTENER_FOLDER, 0755);
-	harden_close_inherited((const int[]){pipe_fd, o->ready_fd}, 2);
-	o->probes.self = getpid();
-	probe_exclude_now(&o->probes);
+	if (r == -EWOULDBLOCK) {
+		log_error("msg=\"an agent runs already: it has locked the pid file\" path=%s",
+			  path);
+		return EXIT_RUNNING;
+	}
+	if (r < 0)
+		warn_pid_file(path, r);
+	else
+		ready->pid_file_fd = r;
+	return 0;
+}
+
+static void warn_missing_paths(const struct probe_config *config)
+{
+	for (size_t i = 0; i < config->n_inotify_paths; i++)
+		if (access(config->inotify_paths[i], F_OK) < 0)
+			log_warning("msg=\"a path to watch is not there yet\" path=%s why=\"%s\"",
+				    config->inotify_paths[i], strerror(errno));
+}
+
+/* What a running agent needs, in the order of harden.h. */
+static void settle_in(const struct options *o)
+{
+	char why[HARDEN_WHY_MAX] = "";
+	int r = harden_log();
+
+	if (r < 0)
+		log_info("msg=\"the log has no open file of its own\" why=\"%s\"", strerror(-r));
+	if (harden_limits(!o->keep_sysctls, why) < 0)
+		log_warning("msg=\"cannot raise all limits\" why=\"%s\"", why);
 	/* A signal to the group of whoever started it must not reach the agent. */
 	if (setsid() < 0)
 		setpgid(0, 0);
 	if (chdir("/") < 0)
 		log_warning("msg=\"cannot change to /\" errno=%d", errno);
-	return agent_run(o, on_ready, &ready);
+	warn_missing_paths(&o->probes);
+	r = harden_identity(o->uid, LISTENER_FOLDER);
+	if (r < 0)
+		log_warning("msg=\"cannot become the agent's own user; limits of users are shared "
+			    "with the workload\" uid=%u why=\"%s\"",
+			    o->uid, strerror(-r));
+}
+
+static bool is_in_folder(const char *path)
+{
+	return strncmp(path, LISTENER_FOLDER "/", strlen(LISTENER_FOLDER "/")) == 0;
+}
+
+static int run_agent(struct options *o, int pipe_fd, bool detach)
+{
+	struct readiness ready = {
+		.options = o, .pid_file_fd = -1, .pipe_fd = pipe_fd, .detach = detach};
+	int status;
+
+	if (is_in_folder(o->pid_file) || is_in_folder(o->probes.listener_socket))
+		(void)!mkdir(LISTENER_FOLDER, 0755);
+	harden_close_inherited((const int[]){pipe_fd, o->ready_fd}, 2);
+	o->probes.self = getpid();
+	probe_exclude_now(&o->probes);
+	status = lock_pid_file(&ready);
+	if (status != 0)
+		return status;
+	settle_in(o);
+	status = agent_run(o, on_ready, &ready);
+	pid_file_remove(ready.pid_file_fd, o->pid_file);
+	return status;
 }
 
 /* The child's own failure code, or 3 where it has none. */
@@ -159,6 +214,14 @@ static int start(struct options *o)
 	return o->form == START_COMMAND ? become(o->command, child) : EXIT_SUCCESS;
 }
 
+/* Most of what the agent knows of a process is read there. */
+static bool has_proc(void)
+{
+	struct statfs fs;
+
+	return statfs("/proc", &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
@@ -168,12 +231,20 @@ int main(int argc, char **argv)
 		return r < 0 ? EX_USAGE : EXIT_SUCCESS;
 	log_set_level(o.log_level);
 	signal(SIGPIPE, SIG_IGN);
-	switch (o.form) {
-	case START_PROBE:
+	if (!has_proc()) {
+		log_error("msg=\"/proc is not mounted: mount it before the agent starts\"");
+		return EXIT_NOT_READY;
+	}
+	if (o.form == START_PROBE) {
 		o.probes.self = getpid();
 		probe_exclude_now(&o.probes);
-		return agent_probe(&o);
-	case START_FOREGROUND: return run_agent(&o, -1, false);
-	default: return start(&o);
+		return probe_report(&o);
 	}
+	if (geteuid() != 0 && !o.allow_unprivileged) {
+		log_error("msg=\"not root: what is left without privileges is no witness; "
+			  "--allow-unprivileged starts all the same\" uid=%u",
+			  (unsigned)geteuid());
+		return EX_NOPERM;
+	}
+	return o.form == START_FOREGROUND ? run_agent(&o, -1, false) : start(&o);
 }

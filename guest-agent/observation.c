@@ -27,8 +27,8 @@ void observation_init(struct observation *o, enum wire_source source, pid_t pid,
 	o->d.guest_monotonic_ns = MIN(at_ns, WIRE_MONOTONIC_MAX);
 	o->d.seq = 0;
 	o->d.n_details = 0;
-	o->d.guest_comm = comm ? keep(o, comm, strnlen(comm, comm_len), WIRE_COMM_MAX) :
-				 wire_text("");
+	o->d.guest_comm =
+		comm ? keep(o, comm, strnlen(comm, comm_len), WIRE_COMM_MAX) : wire_text("");
 }
 
 void observation_add_bytes(struct observation *o, enum wire_key key, const char *data, size_t len)

@@ -56,6 +56,65 @@ static int add_excluded(void *target, const struct option_row *row, const char *
 	return 0;
 }
 
+static const char *const family_words[] = {
+	[PROBE_PROCESS] = "process",
+	[PROBE_NET] = "net",
+	[PROBE_CAPABILITY] = "capability",
+	[PROBE_FS] = "fs",
+};
+
+/* The name of this length, as this program spells it. */
+static const char *known_source(enum probe_family family, const char *name, size_t len)
+{
+	if (len == strlen(SOURCE_ANY) && memcmp(name, SOURCE_ANY, len) == 0)
+		return SOURCE_ANY;
+	for (const struct probe_ops *const *p = probe_table; *p; p++)
+		if ((*p)->family == family && strlen((*p)->via) == len &&
+		    memcmp((*p)->via, name, len) == 0)
+			return (*p)->via;
+	return NULL;
+}
+
+/* FAMILY=SOURCE of this length. */
+static int require_one(struct options *o, const char *item, size_t len)
+{
+	for (int f = 0; f < _PROBE_FAMILY_MAX; f++) {
+		const size_t word = strlen(family_words[f]);
+
+		if (len <= word || memcmp(item, family_words[f], word) != 0 || item[word] != '=')
+			continue;
+		o->required[f] =
+			known_source((enum probe_family)f, item + word + 1, len - word - 1);
+		return o->required[f] ? 0 : -EINVAL;
+	}
+	return -EINVAL;
+}
+
+static int set_required(void *target, const struct option_row *row, const char *value,
+			char why[OPTION_WHY_MAX])
+{
+	struct options *o = target;
+
+	(void)row;
+	memset(o->required, 0, sizeof(o->required));
+	if (strcmp(value, "none") == 0)
+		return 0;
+	for (const char *at = value;; at++) {
+		const size_t len = strcspn(at, ",");
+
+		if (require_one(o, at, len) < 0) {
+			snprintf(why, OPTION_WHY_MAX,
+				 "expected FAMILY=SOURCE,... or none, not %.*s; FAMILY is process, "
+				 "net, capability or fs, SOURCE is any or what --probe lists",
+				 (int)MIN(len, (size_t)64), at);
+			return -EINVAL;
+		}
+		at += len;
+		if (!*at)
+			return 0;
+	}
+}
+
 #define SETS_FLAG(member)		 OPTION_SETS_FLAG(struct options, member)
 #define SETS_TEXT(member)		 OPTION_SETS_TEXT(struct options, member)
 #define SETS_NUMBER(member, least, most) OPTION_SETS_NUMBER(struct options, member, least, most)
@@ -68,7 +127,7 @@ static const struct option_row rows[] = {
 	{"inotify", "PATH", "watch a file or directory; up to 64 times", OPTION_CALLS(add_inotify)},
 	{"heartbeat", "MS", "period of heartbeats (default 3000)",
 	 SETS_NUMBER(heartbeat_ms, 100, 60000)},
-	{"queue", "N", "events the queue holds (default 1024)",
+	{"queue", "N", "events the queue holds (default 8192)",
 	 SETS_NUMBER(queue, EVENT_QUEUE_MIN, EVENT_QUEUE_MAX)},
 	{"ready-timeout", "MS", "fail if not ready after this time (default 5000)",
 	 SETS_NUMBER(ready_timeout_ms, 1, 3600000)},
@@ -90,8 +149,18 @@ static const struct option_row rows[] = {
 	{"exclude-pid", "PID", "do not report it; up to 64 times", OPTION_CALLS(add_excluded)},
 	{"lock-audit", NULL, "with an audit source: lock its rules until reboot",
 	 SETS_FLAG(probes.lock_audit)},
+	{"require", "LIST", "FAMILY=SOURCE,... that must be there, or none\n(default process=any)",
+	 OPTION_CALLS(set_required)},
+	{"args", "on|off", "arguments of executed programs (default on)",
+	 OPTION_SETS_WORD(struct options, args, "on, off")},
+	{"uid", "UID", "user and group that the agent takes (default 64042);\n0: none",
+	 SETS_NUMBER(uid, 0, INT32_MAX)},
+	{"keep-sysctls", NULL, "do not raise limits of the whole guest", SETS_FLAG(keep_sysctls)},
+	{"allow-unprivileged", NULL, "start although not root; much is not seen then",
+	 SETS_FLAG(allow_unprivileged)},
 	{"probe", NULL, "print what each source can do on this kernel, then exit",
 	 SETS_FORM(START_PROBE)},
+	{"json", NULL, "with --probe: as JSON", SETS_FLAG(json)},
 	{"no-wait", NULL, "the parent exits at once", SETS_FLAG(no_wait)},
 	{"foreground", NULL, "do not fork", SETS_FORM(START_FOREGROUND)},
 	{"log-level", "LEVEL", "emerg .. debug (default info)",
@@ -112,6 +181,11 @@ const char *options_family_name(enum probe_family family)
 	return names[family];
 }
 
+const char *options_family_word(enum probe_family family)
+{
+	return family_words[family];
+}
+
 static void set_defaults(struct options *o)
 {
 	*o = (struct options){
@@ -129,6 +203,8 @@ static void set_defaults(struct options *o)
 		.ready_fd = -1,
 		.pid_file = LISTENER_FOLDER "/agent.pid",
 		.content_version = WIRE_VERSION_2,
+		.args = "on",
+		.uid = AGENT_UID_DEFAULT,
 		.log_level = LOG_INFO,
 	};
 }
@@ -148,6 +224,8 @@ static int check_whole(const struct option_program *program, struct options *o, 
 	}
 	if (dashes && at == argc)
 		return option_usage_error(program, "--: expected a command after it");
+	if (o->json && o->form != START_PROBE)
+		return option_usage_error(program, "--json goes with --probe");
 	if (dashes && o->form != START_FORK)
 		return option_usage_error(program, "--foreground and --probe take no command");
 	if (dashes) {
@@ -166,6 +244,7 @@ static int check_whole(const struct option_program *program, struct options *o, 
 
 int options_parse(int argc, char **argv, struct options *ret)
 {
+	static const char nothing_given[] = "";
 	struct options o;
 	const struct option_program program = {
 		.name = PROGRAM,
@@ -173,9 +252,9 @@ int options_parse(int argc, char **argv, struct options *ret)
 			  "       " PROGRAM " [OPTIONS] -- COMMAND [ARG...]\n"
 			  "       " PROGRAM " --foreground [OPTIONS]\n"
 			  "Declares what this guest's processes do to the host that runs it.\n",
-		.after =
-			"Exit status: 0 ready or orderly end, 2 fork failed, 3 not ready in time,\n"
-			"64 usage, 126 or 127 COMMAND cannot be run.\n",
+		.after = "Exit status: 0 ready or orderly end, 2 fork failed, 3 not ready in time\n"
+			 "or a required source is missing, 5 an agent runs already, 64 usage,\n"
+			 "77 not root, 126 or 127 COMMAND cannot be run.\n",
 		.groups = {{NULL, rows, ARRAY_SIZE(rows), &o}},
 		.command = true,
 	};
@@ -183,12 +262,18 @@ int options_parse(int argc, char **argv, struct options *ret)
 	int at, r;
 
 	set_defaults(&o);
+	o.required[PROBE_PROCESS] = nothing_given;
 	at = option_parse(&program, argc, argv, &dashes);
 	if (at <= 0)
 		return at < 0 ? at : 1;
 	r = check_whole(&program, &o, at, argc, argv, dashes);
 	if (r < 0)
 		return r;
+	/* The default does not contradict who switches the family off. */
+	if (o.required[PROBE_PROCESS] == nothing_given)
+		o.required[PROBE_PROCESS] =
+			strcmp(o.source[PROBE_PROCESS], SOURCE_OFF) == 0 ? NULL : SOURCE_ANY;
+	o.probes.no_args = strcmp(o.args, "off") == 0;
 	*ret = o;
 	return 0;
 }

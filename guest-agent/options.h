@@ -21,6 +21,8 @@ enum start_form {
 /* A family's choice: "auto" tries, "off" does not, anything else is the via name to force. */
 #define SOURCE_AUTO "auto"
 #define SOURCE_OFF  "off"
+/* --require: some source of the family, whichever. */
+#define SOURCE_ANY "any"
 
 /* Strings are borrowed from argv and the environment. */
 struct options {
@@ -34,12 +36,18 @@ struct options {
 	int ready_fd; /* -1: none */
 	const char *pid_file;
 	unsigned content_version;
+	/* What each family must have: NULL: nothing; SOURCE_ANY, or a via name. */
+	const char *required[_PROBE_FAMILY_MAX];
+	const char *args; /* "on" or "off" */
+	unsigned uid;	  /* user and group that the agent takes; 0: it stays what it is */
 	int log_level;
-	bool no_wait;
+	bool no_wait, allow_unprivileged, keep_sysctls, json;
 };
 
 /* Returns 0; 1 when --help or --version was answered; -EINVAL after a message. */
 int options_parse(int argc, char **argv, struct options *ret);
 
+/* "net", as --require and --probe call it. */
+const char *options_family_word(enum probe_family family);
 /* The option's name, for messages: "--net". */
 const char *options_family_name(enum probe_family family);

@@ -142,8 +142,9 @@ class Host:
     def args(self, *more):
         """The agent's command line. The net source is off unless asked for: its BPF program would
         stand at this machine's root cgroup."""
+        # This machine's sysctls are not ours, and another user could not connect to this folder.
         line = [AGENT, "--connect", f"unix:{self.path}", "--pid-file", self.file("pid"),
-                "--listener-socket", self.file("listener.sock")]
+                "--listener-socket", self.file("listener.sock"), "--keep-sysctls", "--uid", "0"]
         if "--net" not in more:
             line += ["--net", "off"]
         return line + list(more)

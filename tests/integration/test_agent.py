@@ -301,7 +301,8 @@ def a_fork_that_fails_is_exit_2():
     with Host() as host:
         os.chmod(host.dir.name, 0o777)
         run = subprocess.run(["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups",
-                              "prlimit", "--nproc=0:0", *host.args(*WALK)],
+                              "prlimit", "--nproc=0:0",
+                              *host.args(*WALK, "--allow-unprivileged")],
                              # LeakSanitizer cannot fork either.
                              env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
                              capture_output=True, text=True, timeout=PATIENCE)
@@ -355,10 +356,81 @@ def hardened():
         assert ("oom_score_adj" in agent.process.stderr.read().decode()) != may
 
 
+def a_second_start_is_exit_5():
+    with Host() as host, Agent(host, *WALK) as agent:
+        host.accept().until(source("telemetry.heartbeat"))
+        run = subprocess.run(host.args("--foreground", *WALK), capture_output=True, text=True,
+                             timeout=PATIENCE)
+        assert run.returncode == 5 and "an agent runs already" in run.stderr, run
+        with open(host.file("pid")) as f:
+            assert int(f.read()) == agent.pid, "the file still names the first"
+        agent.stop()
+        assert not os.path.exists(host.file("pid"))
+        # What a killed agent left is no lock.
+        with open(host.file("pid"), "w") as f:
+            f.write(f"{agent.pid}\n")
+        with Agent(host, *WALK) as again:
+            host.accept().until(source("telemetry.heartbeat"))
+            with open(host.file("pid")) as f:
+                assert int(f.read()) == again.pid
+
+
+def not_root_is_exit_77():
+    with Host() as host:
+        line = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", *host.args(*WALK)]
+        run = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
+        assert run.returncode == 77 and "--allow-unprivileged" in run.stderr, run
+
+
+def no_proc_is_exit_3():
+    with Host() as host:
+        script = 'mount -t tmpfs none /proc && exec "$@"'
+        run = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", *host.args(*WALK)],
+                             capture_output=True, text=True, timeout=PATIENCE)
+        assert run.returncode == 3 and "/proc" in run.stderr, run
+
+
+def a_required_source_that_is_missing_is_exit_3():
+    with Host() as host:
+        for required, words in (("process=proc-connector", ["CONFIG_PROC_EVENTS", "proc-walk"]),
+                                ("process=any,fs=any", ["fs=any", "CONFIG_"])):
+            run = subprocess.run(host.args(*WALK, "--require", required), capture_output=True,
+                                 text=True, timeout=PATIENCE)
+            assert run.returncode == 3, run
+            for word in words:
+                assert word in run.stderr, (word, run.stderr)
+        with Agent(host, *WALK, "--require", "process=proc-walk") as agent:
+            host.accept().frame()
+            assert agent.stop() == 0
+
+
+def a_missing_path_is_warned_of():
+    with Host() as host, Agent(host, *WALK, "--inotify", host.file("later")) as agent:
+        host.accept().frame()
+        agent.stop()
+        said = agent.process.stderr.read().decode()
+        assert "not there yet" in said and host.file("later") in said, said
+
+
+def its_log_never_blocks():
+    """The workload can hold the same pipe, and fill it at any moment."""
+    with Host() as host, Agent(host, *WALK) as agent:
+        host.accept().frame()
+        with open(f"/proc/{agent.pid}/fdinfo/2") as f:
+            flags = int(dict(line.split(":\t") for line in f.read().splitlines())["flags"], 8)
+        assert flags & os.O_NONBLOCK, "an open file of its own"
+        assert os.get_blocking(agent.process.stderr.fileno()), "ours is what it was"
+
+
 def usage_errors_name_the_option():
     for options, words in (
             (["--queue", "15"], ["--queue 15", "16..65536"]),
             (["--queue", "65537"], ["--queue 65537", "16..65536"]),
+            (["--require", "net"], ["--require net", "FAMILY=SOURCE"]),
+            (["--require", "net=magic"], ["net=magic", "--probe"]),
+            (["--require", "process=any,"], ["--require process=any,"]),
+            (["--args", "some"], ["--args some", "on, off"]),
+            (["--json"], ["--json", "--probe"]),
             (["--heartbeat", "99"], ["--heartbeat 99", "100..60000"]),
             (["--heartbeat", "1e3"], ["--heartbeat 1e3", "100..60000"]),
             (["--connect", "tcp:1"], ["--connect tcp:1", "vsock:CID:PORT or unix:PATH"]),
@@ -466,6 +538,9 @@ if __name__ == "__main__":
                    no_wait_returns_at_once, the_parent_becomes_the_command,
                    a_command_that_cannot_run, a_fork_that_fails_is_exit_2,
                    the_ready_fd_gets_the_pid,
-                   inherited_descriptors_are_closed, hardened, usage_errors_name_the_option,
+                   inherited_descriptors_are_closed, hardened, a_second_start_is_exit_5,
+                   not_root_is_exit_77, no_proc_is_exit_3,
+                   a_required_source_that_is_missing_is_exit_3, a_missing_path_is_warned_of,
+                   its_log_never_blocks, usage_errors_name_the_option,
                    the_most_paths_are_taken, a_forced_source_that_is_missing,
                    a_fallback_is_told, version_1_writes_five_keys, excluded_pids_are_not_told]))

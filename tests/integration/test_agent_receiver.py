@@ -33,7 +33,8 @@ def a_life_is_evidence():
                 [*WRAPPER, AGENT, "--foreground", "--connect", f"unix:{receiver.path}",
                  "--process", "proc-walk", "--poll", "20", "--net", "off", "--heartbeat", "200",
                  "--pid-file", os.path.join(top, "pid"),
-                 "--listener-socket", os.path.join(top, "listener")],
+                 "--listener-socket", os.path.join(top, "listener"), "--keep-sysctls",
+                 "--uid", "0"],
                 stdin=subprocess.DEVNULL, stderr=log)
         try:
             receiver.wait_for("guest.v1.telemetry_hello")

@@ -45,9 +45,12 @@ class Loss(unittest.TestCase):
         self.assertGreater(missing, 0, "the queue never overflowed: nothing was tested")
         self.assertEqual(bye["dropped"], missing)
         self.assertEqual(bye["observed"], bye["sent"] + bye["dropped"])
-        self.assertEqual(bye["observed"], bye["nextSeq"] - 1)
 
+        # Observations and receipts are numbered.
         receipts = [e["data"]["detail"] for e in find(events, "telemetry.dropped")]
+        self.assertEqual(bye["observed"] + len(receipts), bye["nextSeq"] - 1)
+        self.assertEqual(sum(r["process"] for r in receipts),
+                         sum(r["queueFull"] + r["kernelOverrun"] for r in receipts))
         self.assertEqual(sum(r["queueFull"] + r["tooLarge"] + r["channel"] for r in receipts),
                          missing)
         gaps = [e["data"] for e in find(events, "guest.v1.telemetry_gap")]
