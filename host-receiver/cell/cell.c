@@ -28,8 +28,8 @@
  * with cell_update(), which derives from the state what is polled, whether the cell may be read,
  * and when the timer is due. Nothing else starts or stops a poll or the timer.
  *
- * Reading: a poll only puts the cell into the host's queue. on_serve() reads the cells in that
- * queue, in fair turns and before the loop sleeps again.
+ * Reading: a poll only puts the cell into a queue. turns.c calls
+ * on_turn() for the cells in it, before the loop sleeps again.
  */
 #include "host-receiver/cell/cell.h"
 
@@ -37,6 +37,7 @@
 
 #include "common/log.h"
 #include "common/utf8.h"
+#include "host-receiver/cell/frames.h"
 
 /* ---- what follows from the state ---- */
 
@@ -71,9 +72,7 @@ static uint64_t next_due(const struct cell *cell)
 	sooner(&next, cell->ack_due_ns);
 	if (cell->state == CELL_ASKING)
 		sooner(&next, cell->answer_until_ns);
-	for (int kind = 0; kind < _LIMITED_MAX; kind++)
-		if (cell->limited[kind].count > 0)
-			sooner(&next, cell->limited[kind].due_ns);
+	sooner(&next, limited_due(&cell->limited));
 	return next;
 }
 
@@ -125,7 +124,6 @@ static void watch_reading(struct cell *cell, bool reading, uint64_t now_ns)
 }
 
 static void question_active(struct cell *cell, uint64_t now_ns);
-static void serve_soon(struct cell_host *host);
 static void on_timer(uv_timer_t *timer);
 static void on_listen(uv_poll_t *handle, int status, int events);
 
@@ -158,19 +156,18 @@ static void cell_update(struct cell *cell)
 	if (cell->may_read && cell->state == CELL_ASK_LATER)
 		question_active(cell, now_ns);
 	if (!cell->may_read) {
-		fair_remove(&cell->host->queue, &cell->flow);
+		turns_remove(&cell->host->turns, &cell->flow);
 	} else if (cell->state == CELL_SUCCEEDING) {
 		/* A dead connection may have no end to read, and so nothing to poll for. */
-		fair_add(&cell->host->queue, &cell->flow, true);
-		serve_soon(cell->host);
+		turns_add(&cell->host->turns, &cell->flow, true);
 	}
 	/* What waits for its turn needs no poll to say so. */
-	waits = cell->host->window_closed && fair_queued(&cell->flow);
+	waits = turns_parked(&cell->host->turns, &cell->flow);
 	watch_reading(cell, cell->may_read && !waits, now_ns);
 	if (cell->active)
 		connection_poll(cell->active, cell->may_read && !waits, cell->active->ack_left > 0);
 	poll_listener(cell, cell->accept_again_ns == 0 &&
-				    !(cell->state == CELL_SUCCEEDING && cell->may_read));
+				    !(cell->state == CELL_SUCCEEDING && !cell->host->paused));
 	next = next_due(cell);
 	if (cell->timer_at_ns != 0 && cell->timer_at_ns <= next)
 		return;
@@ -209,47 +206,10 @@ static void checkpoint(struct cell *cell, uint64_t now_ns)
 	cell->checkpoint_sequence = cell->stream.sequence;
 }
 
-static void report_limited(struct cell *cell, enum limited_event kind, uint64_t count)
-{
-	struct stream *s = &cell->stream;
-
-	switch (kind) {
-	case LIMITED_VERSION: report_version_rejected(s, cell->refused_version, count); break;
-	case LIMITED_SOURCE:
-		report_unknown_source(s,
-				      (struct wire_text){.data = cell->refused_source,
-							 .len = cell->refused_source_len},
-				      count);
-		break;
-	case LIMITED_SECOND_CONNECTION:
-		report_contested(s, "second_connection", &cell->contested_peer, count);
-		break;
-	case LIMITED_PEER:
-		report_contested(s, "peer_credentials", &cell->contested_peer, count);
-		break;
-	case LIMITED_VMM_COUNTS: report_contested(s, "vmm_counts_more", NULL, count); break;
-	case _LIMITED_MAX: break;
-	}
-}
-
-/* Count n: reported now, or with others later. */
-static void count_limited(struct cell *cell, enum limited_event kind, uint64_t n, uint64_t now_ns)
-{
-	const uint64_t count = once_a_second_add(&cell->limited[kind], n, now_ns);
-
-	if (count > 0)
-		report_limited(cell, kind, count);
-}
-
-/* Report what is due, or with force everything. */
+/* Report what is due of ceilings and refusals, or with force everything. */
 static void flush_limited(struct cell *cell, uint64_t now_ns, bool force)
 {
-	for (int kind = 0; kind < _LIMITED_MAX; kind++) {
-		const uint64_t count = once_a_second_take(&cell->limited[kind], now_ns, force);
-
-		if (count > 0)
-			report_limited(cell, (enum limited_event)kind, count);
-	}
+	limited_flush(&cell->limited, &cell->stream, now_ns, force);
 	for (enum ceiling i = 0; i < _CEILING_MAX; i++) {
 		const uint64_t amount = ceilings_report(&cell->ceilings, i, now_ns, force);
 
@@ -300,16 +260,6 @@ static void acknowledge(struct cell *cell, uint64_t now_ns)
 	connection_ack(c, s->settled);
 }
 
-/* Everything up to here is settled once all that was submitted is durable. */
-static void mark_numbers(struct cell *cell)
-{
-	const struct session *s = cell->numbering.session;
-
-	if (s)
-		pipeline_mark(cell->stream.pipeline, cell->stream.account,
-			      (struct pipeline_mark){.session = s->id, .seq = s->next - 1});
-}
-
 /* Nothing of the cell is in flight, or never will be written. */
 static bool is_settled(const struct cell *cell)
 {
@@ -350,7 +300,7 @@ static void disconnect(struct cell *cell, const char *reason)
 	report_disconnected(&cell->stream, &end);
 	cell->unread_bytes = end.numbers.unread_bytes;
 	cell->host->stats.active--;
-	fair_remove(&cell->host->queue, &cell->flow);
+	turns_remove(&cell->host->turns, &cell->flow);
 	connection_close(c);
 	cell->state = CELL_ALONE;
 	cell->numbering.session = NULL;
@@ -373,12 +323,12 @@ static void settle_then_disconnect(struct cell *cell, const char *reason)
 	disconnect(cell, reason);
 }
 
-static void contest(struct cell *cell, enum limited_event kind, struct connection *c)
+static void contest(struct cell *cell, enum limited_kind kind, struct connection *c)
 {
-	cell->contested_peer = c->peer;
+	cell->limited.peer = c->peer;
 	cell->host->stats.contested++;
 	connection_close(c);
-	count_limited(cell, kind, 1, monotonic_ns());
+	limited_count(&cell->limited, &cell->stream, kind, 1, monotonic_ns());
 }
 
 /* The active connection lives. */
@@ -439,250 +389,6 @@ static ssize_t read_active(struct cell *cell, size_t size)
 	return n;
 }
 
-/* ---- frames ---- */
-
-/* A frame came: silence is over, or begins to be watched. */
-static void note_frame(struct cell *cell, uint64_t now_ns)
-{
-	if (cell->silent) {
-		const uint64_t since = cell->last_frame_ns    ? cell->last_frame_ns
-				       : cell->watch_since_ns ? cell->watch_since_ns
-							      : cell->added_ns;
-
-		report_resumed(&cell->stream, age_ms(since, now_ns));
-		cell->silent = false;
-		cell->host->stats.silent--;
-	}
-	cell->last_frame_ns = now_ns;
-	cell->said_bye = false;
-	if (cell->watch_since_ns == 0)
-		cell->watch_since_ns = now_ns;
-}
-
-/* Something that no agent does, but that needs no end of the connection. */
-static void note_violation(struct cell *cell, const char *reason, const char *field)
-{
-	report_violation(&cell->stream, cell->active->number,
-			 &(struct report_violation){.reason = reason, .field = field});
-}
-
-static void count_violation(struct cell *cell, const struct connection *c,
-			    const struct wire_refusal *refusal)
-{
-	report_violation(&cell->stream, c->number,
-			 &(struct report_violation){
-				 .reason = wire_error_name(refusal->error),
-				 .field = refusal->field,
-				 .offset = refusal->offset,
-				 .offset_known = true,
-			 });
-	cell->frames_rejected++;
-	cell->host->stats.rejected[refusal->error]++;
-}
-
-static void note_gap(struct cell *cell, const struct gap *gap)
-{
-	if (gap->last == 0)
-		return;
-	cell->gaps++;
-	cell->host->stats.gaps++;
-	report_gap(&cell->stream, cell->numbering.session, gap);
-	mark_numbers(cell);
-}
-
-/* Returns whether the frame with this number is evidence; seq 0: it has none. */
-static bool take_number(struct cell *cell, uint64_t seq)
-{
-	enum number_verdict verdict;
-	struct gap gap;
-
-	if (seq == 0)
-		return true;
-	verdict = numbering_frame(&cell->numbering, seq, &gap);
-	note_gap(cell, &gap);
-	if (verdict == NUMBER_REPEAT) {
-		cell->repeated++;
-		cell->host->stats.repeated++;
-		return false;
-	}
-	if (verdict == NUMBER_BACKWARDS)
-		note_violation(cell, "sequence", NULL);
-	else if (verdict == NUMBER_NO_HELLO)
-		note_violation(cell, "no_hello", NULL);
-	return true;
-}
-
-/* A frame that is refused alone: its number is settled like any other. */
-static void refuse_alone(struct cell *cell, const struct wire_refusal *refusal, uint64_t now_ns)
-{
-	cell->frames_rejected++;
-	cell->eventless++;
-	cell->host->stats.rejected[refusal->error]++;
-	if (refusal->error == WIRE_UNSUPPORTED_VERSION) {
-		cell->refused_version = refusal->content_version;
-		count_limited(cell, LIMITED_VERSION, 1, now_ns);
-		return;
-	}
-	cell->refused_source_len = MIN(refusal->source.len, sizeof(cell->refused_source));
-	memcpy(cell->refused_source, refusal->source.data, cell->refused_source_len);
-	if (take_number(cell, refusal->seq)) {
-		count_limited(cell, LIMITED_SOURCE, 1, now_ns);
-		if (refusal->seq > 0)
-			mark_numbers(cell);
-	}
-}
-
-/* A whole frame that ends the connection: its number is a gap, so that it is not sent for ever. */
-static void refuse_with_connection(struct cell *cell, struct connection *c,
-				   const struct wire_refusal *refusal)
-{
-	struct gap gap;
-
-	numbering_refused(&cell->numbering, &gap);
-	note_gap(cell, &gap);
-	count_violation(cell, c, refusal);
-}
-
-static const struct wire_detail *find_detail(const struct declaration *d, enum wire_key key)
-{
-	for (size_t i = 0; i < d->n_details; i++)
-		if (d->details[i].key == key)
-			return &d->details[i];
-	return NULL;
-}
-
-static uint64_t detail_uint(const struct declaration *d, enum wire_key key)
-{
-	const struct wire_detail *detail = find_detail(d, key);
-
-	return detail ? detail->uint : 0;
-}
-
-/* Keep the boot that the hello names. Returns whether another cell's hello named it before. */
-static bool note_boot(struct cell *cell, const struct declaration *d)
-{
-	const struct wire_detail *boot = find_detail(d, WIRE_KEY_BOOT_ID);
-	const size_t len = boot ? boot->text.len : 0;
-
-	memset(cell->boot_id, 0, sizeof(cell->boot_id));
-	if (len == 0 || len >= sizeof(cell->boot_id))
-		return false;
-	memcpy(cell->boot_id, boot->text.data, len);
-	for (const struct cell *other = cell->host->cells; other; other = other->next)
-		if (other != cell &&
-		    memcmp(other->boot_id, cell->boot_id, sizeof(cell->boot_id)) == 0)
-			return true;
-	return false;
-}
-
-/* Returns whether the connection may stay. */
-static bool take_hello(struct cell *cell, struct connection *c, const struct declaration *d)
-{
-	const struct wire_detail *session = find_detail(d, WIRE_KEY_SESSION);
-	const struct wire_detail *acks = find_detail(d, WIRE_KEY_ACKS);
-	const bool first = !cell->numbering.session;
-	const uint64_t last_id = cell->sessions.last_id;
-	struct hello_numbers hello = {
-		.next_seq = detail_uint(d, WIRE_KEY_NEXT_SEQ),
-		.assigned = detail_uint(d, WIRE_KEY_ASSIGNED),
-		.boot_elsewhere = note_boot(cell, d),
-	};
-	struct gap gap;
-
-	if (!session)
-		return true;
-	hello.session = session->text;
-	if (numbering_hello(&cell->numbering, &cell->sessions, &hello, &gap) ==
-	    NUMBER_SECOND_SESSION) {
-		cell->frames_rejected++;
-		note_violation(cell, "second_session", NULL);
-		return false;
-	}
-	note_gap(cell, &gap);
-	if (cell->sessions.last_id != last_id)
-		cell->guest.fresh = true;
-	if (!first)
-		return true;
-	cell->acks = acks && acks->boolean;
-	cell->ack_step =
-		MAX(detail_uint(d, WIRE_KEY_QUEUE_CAPACITY) / CELL_ACK_FRACTION, UINT64_C(1));
-	if (cell->acks)
-		connection_ack(c, cell->numbering.session->settled);
-	return true;
-}
-
-static void add_saturated(uint64_t *to, uint64_t more)
-{
-	if (__builtin_add_overflow(*to, more, to))
-		*to = UINT64_MAX;
-}
-
-/* A heartbeat or a bye. The guest's totals feed checkpoints and metrics; they are its own word. */
-static void take_totals(struct cell *cell, const struct declaration *d)
-{
-	struct cell_host_stats *stats = &cell->host->stats;
-	const uint64_t dropped = cell->guest.grown[GUEST_DROPPED];
-	const uint64_t lost = cell->guest.grown[GUEST_KERNEL_LOST];
-	const char *lie = guest_totals_note(&cell->guest, d);
-	struct gap gap;
-
-	add_saturated(&stats->guest_dropped, cell->guest.grown[GUEST_DROPPED] - dropped);
-	add_saturated(&stats->guest_kernel_lost, cell->guest.grown[GUEST_KERNEL_LOST] - lost);
-	if (lie && !cell->lie_noted) {
-		cell->lie_noted = true;
-		note_violation(cell, wire_error_name(WIRE_OUT_OF_RANGE), lie);
-	}
-	numbering_reach(&cell->numbering, detail_uint(d, WIRE_KEY_NEXT_SEQ), &gap);
-	note_gap(cell, &gap);
-}
-
-/* Returns whether the connection may stay. */
-static bool take_declaration(struct cell *cell, struct connection *c, const struct declaration *d,
-			     uint64_t now_ns)
-{
-	if (d->source == WIRE_TELEMETRY_HEARTBEAT || d->source == WIRE_TELEMETRY_BYE)
-		take_totals(cell, d);
-	if (d->source == WIRE_TELEMETRY_HEARTBEAT) {
-		cell->heartbeat_ns = now_ns;
-		cell->eventless++;
-		return true;
-	}
-	if (d->source == WIRE_TELEMETRY_BYE)
-		cell->said_bye = cell->hurry = true;
-	if (d->source == WIRE_TELEMETRY_HELLO && !take_hello(cell, c, d))
-		return false;
-	if (!take_number(cell, d->seq)) {
-		cell->eventless++;
-		return true;
-	}
-	report_declaration(&cell->stream, c->number, d);
-	if (d->seq > 0)
-		mark_numbers(cell);
-	host_view_declared(cell->view, d, now_ns);
-	return true;
-}
-
-/* Returns whether the connection may stay. */
-static bool take_frame(struct cell *cell, struct connection *c, const uint8_t *body, size_t len)
-{
-	const uint64_t now_ns = monotonic_ns();
-	struct wire_refusal refusal;
-	struct declaration d;
-
-	c->frames++;
-	cell->frames++;
-	cell->host->stats.frames++;
-	note_frame(cell, now_ns);
-	if (wire_decode(body, len, &d, &refusal) == WIRE_OK)
-		return take_declaration(cell, c, &d, now_ns);
-	if (wire_error_keeps_connection(refusal.error)) {
-		refuse_alone(cell, &refusal, now_ns);
-		return true;
-	}
-	refuse_with_connection(cell, c, &refusal);
-	return false;
-}
-
 static void free_cell(struct cell *cell)
 {
 	free(cell->uds_base);
@@ -704,9 +410,8 @@ static void on_readable(void *ctx, struct connection *c)
 			   cell->flow.deficit > -(int64_t)FAIR_QUANTUM;
 
 	(void)c;
-	fair_add(&cell->host->queue, &cell->flow, quiet);
-	serve_soon(cell->host);
-	if (cell->host->window_closed && !quiet)
+	turns_add(&cell->host->turns, &cell->flow, quiet);
+	if (turns_parked(&cell->host->turns, &cell->flow) && !quiet)
 		cell_update(cell);
 }
 
@@ -721,12 +426,14 @@ static void on_writable(void *ctx, struct connection *c)
 
 static bool on_frame(void *ctx, struct connection *c, const uint8_t *body, size_t len)
 {
-	return take_frame(ctx, c, body, len);
+	(void)c;
+	return frame_take(ctx, body, len);
 }
 
 static void on_violation(void *ctx, struct connection *c, const struct wire_refusal *refusal)
 {
-	count_violation(ctx, c, refusal);
+	(void)c;
+	frame_violation(ctx, refusal);
 }
 
 static void on_bytes(void *ctx, size_t n)
@@ -839,15 +546,18 @@ static void on_timer(uv_timer_t *timer)
 	cell_update(cell);
 }
 
-/* ---- who is read next ---- */
+/* ---- whose turn it is ---- */
+
+_Static_assert(TURNS_READ <= CONNECTION_READ_SIZE, "what a turn asks for can be read at once");
 
 static struct cell *cell_of(struct fair_flow *f)
 {
 	return (struct cell *)(void *)((char *)f - offsetof(struct cell, flow));
 }
 
-static void serve_cell(struct cell_host *host, struct cell *cell, size_t size)
+static void on_turn(struct turns *t, struct fair_flow *f, size_t size)
 {
+	struct cell *cell = cell_of(f);
 	const struct pipeline_account *account = cell->stream.account;
 	const uint64_t bytes = account->bytes, frames = cell->frames;
 	const struct connection *c = cell->active;
@@ -855,81 +565,21 @@ static void serve_cell(struct cell_host *host, struct cell *cell, size_t size)
 	size_t cost;
 
 	if (cell->removed || cell->quiet) {
-		fair_remove(&host->queue, &cell->flow);
+		turns_remove(t, f);
 		return;
 	}
 	cost = CELL_READ_COST + (size_t)(account->bytes - bytes) +
 	       (size_t)(cell->frames - frames) * CELL_FRAME_COST;
-	fair_served(&host->queue, &cell->flow, cost, n == (ssize_t)size && cell->active == c);
+	fair_served(&t->queue, f, cost, n == (ssize_t)size && cell->active == c);
 	cell_update(cell);
 }
 
-/* They only keep the loop from sleeping, or wake it: on_serve() does the work. */
-static void on_spin(uv_idle_t *idle)
+static void on_parked(struct fair_flow *f)
 {
-	(void)idle;
+	cell_update(cell_of(f));
 }
 
-static void on_window_timer(uv_timer_t *timer)
-{
-	(void)timer;
-}
-
-/* What comes next: another turn at once, a commit that opens the window, or nothing. */
-static void plan_serving(struct cell_host *host)
-{
-	const bool quiet = fair_quiet(&host->queue) != NULL;
-
-	if (!quiet && !host->queue.backlog.first) {
-		uv_prepare_stop(&host->serve);
-		uv_idle_stop(&host->spin);
-		uv_timer_stop(&host->window_timer);
-		host->serving = host->window_closed = false;
-		return;
-	}
-	if (quiet || pipeline_window_open(host->pipeline)) {
-		uv_idle_start(&host->spin, on_spin);
-		return;
-	}
-	uv_idle_stop(&host->spin);
-	if (host->window_closed)
-		return;
-	host->window_closed = true;
-	/* If no commit comes, the stall opens the window. */
-	uv_timer_start(&host->window_timer, on_window_timer, PIPELINE_STALL_MS, PIPELINE_STALL_MS);
-	for (struct fair_flow *f = host->queue.backlog.first, *next; f; f = next) {
-		next = f->next;
-		cell_update(cell_of(f));
-	}
-}
-
-/*
- * One turn of reading, before the loop sleeps: first the quiet cells, a little each, then those
- * with a backlog, as long as not too much of theirs is on its way to the disk.
- */
-static void on_serve(uv_prepare_t *prepare)
-{
-	struct cell_host *host = prepare->data;
-	struct fair_flow *f;
-	unsigned reads = 0;
-
-	for (; reads < CELL_READS_PER_TURN && (f = fair_quiet(&host->queue)); reads++)
-		serve_cell(host, cell_of(f), CELL_QUIET_READ);
-	if (pipeline_window_open(host->pipeline))
-		host->window_closed = false;
-	while (reads++ < CELL_READS_PER_TURN && pipeline_window_open(host->pipeline) &&
-	       (f = fair_turn(&host->queue)))
-		serve_cell(host, cell_of(f), CONNECTION_READ_SIZE);
-	plan_serving(host);
-}
-
-static void serve_soon(struct cell_host *host)
-{
-	if (host->serving)
-		return;
-	host->serving = true;
-	uv_prepare_start(&host->serve, on_serve);
-}
+static const struct turns_ops turns_ops = {.read = on_turn, .parked = on_parked};
 
 /* ---- cells and their host ---- */
 
@@ -952,14 +602,7 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
 	spare_fd_open(&host->spare);
-	uv_prepare_init(loop, &host->serve);
-	uv_idle_init(loop, &host->spin);
-	uv_timer_init(loop, &host->window_timer);
-	host->serve.data = host;
-	/* They do not keep the loop alive: cells do. */
-	uv_unref((uv_handle_t *)&host->serve);
-	uv_unref((uv_handle_t *)&host->spin);
-	uv_unref((uv_handle_t *)&host->window_timer);
+	turns_init(&host->turns, loop, pipeline, &turns_ops);
 	if (!host->read_buffer || probe_scheduler_new(loop, &host->probes) < 0)
 		return -ENOMEM;
 	if (gethostname(host->hostname, sizeof(host->hostname) - 1) < 0 ||
@@ -971,11 +614,8 @@ int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pip
 
 void cell_host_close(struct cell_host *host)
 {
-	if (host->loop) {
-		uv_close((uv_handle_t *)&host->serve, NULL);
-		uv_close((uv_handle_t *)&host->spin, NULL);
-		uv_close((uv_handle_t *)&host->window_timer, NULL);
-	}
+	if (host->loop)
+		turns_close(&host->turns);
 	probe_scheduler_free(take_ptr(host->probes));
 }
 
@@ -1045,7 +685,7 @@ static bool on_accept_waiting(void *owner, uint64_t *ret)
 	bool none_waits = true;
 
 	if (!cell->removed) {
-		none_waits = (cell->state != CELL_SUCCEEDING || !cell->may_read) &&
+		none_waits = (cell->state != CELL_SUCCEEDING || cell->host->paused) &&
 			     accept_some(cell, true);
 		cell_update(cell);
 	}
@@ -1057,7 +697,7 @@ static void on_vmm_contested(void *owner, uint64_t n)
 {
 	struct cell *cell = owner;
 
-	count_limited(cell, LIMITED_VMM_COUNTS, n, monotonic_ns());
+	limited_count(&cell->limited, &cell->stream, LIMITED_VMM_COUNTS, n, monotonic_ns());
 	cell_update(cell);
 }
 
@@ -1218,7 +858,7 @@ static void drain_all(struct cell *cell)
 void cell_quiesce(struct cell *cell)
 {
 	cell->quiet = cell->hurry = true;
-	fair_remove(&cell->host->queue, &cell->flow);
+	turns_remove(&cell->host->turns, &cell->flow);
 	uv_poll_stop(&cell->listen_poll);
 	uv_timer_stop(&cell->timer);
 	cell_socket_close(&cell->socket);
@@ -1248,7 +888,7 @@ void cell_remove(struct cell *cell, const char *reason)
 
 	cell->removed = true;
 	cell->end_reason = reason;
-	fair_remove(&host->queue, &cell->flow);
+	turns_remove(&host->turns, &cell->flow);
 	/* Those that have connected already are accepted, and take the place of dead ones. */
 	if (!cell->quiet)
 		accept_some(cell, true);

@@ -3,30 +3,30 @@
  * A cell (one microVM) as the receiver serves it: its socket, its one active connection, its
  * stream, and what it knows of the guest. And the host of cells: what all of them share.
  *
- * Everything here belongs to the loop thread, and only cell.c writes it. A cell that was removed is
- * freed once its handles are closed and its last event is reported.
+ * Everything here belongs to the loop thread. Only cell.c writes it, and for what frames say
+ * frames.c. A cell that was removed is freed once its handles are closed and its last event is
+ * reported.
  */
 #pragma once
 
 #include "common/spare_fd.h"
 #include "host-receiver/cell/connection.h"
-#include "host-receiver/cell/fair.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/host_view.h"
+#include "host-receiver/cell/limited.h"
 #include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/options.h"
 #include "host-receiver/cell/socket.h"
+#include "host-receiver/cell/turns.h"
 #include "host-receiver/pipeline/log_stream.h"
 
 #define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
 #define CELL_ACCEPTS_PER_TURN	   64u
 /* A cell above its rate of connections is accepted from once in this time. */
-#define CELL_ACCEPT_PAUSE_MS 2u
-#define CELL_READS_PER_TURN  64u /* of all cells, before the loop looks at other things */
+#define CELL_ACCEPT_PAUSE_MS 5u
 /* With less than this in flight a cell is quiet, and its next bytes wait for no backlog. */
 #define CELL_QUIET_BYTES (16u * 1024u)
-#define CELL_QUIET_READ	 (4u * 1024u)
 /* A frame and a read cost time even if they make no evidence; charged for the turns. */
 #define CELL_FRAME_COST 256u
 #define CELL_READ_COST	1024u
@@ -57,13 +57,7 @@ struct cell_host {
 	struct cell *cells; /* list */
 	unsigned ending;    /* removed, and not sealed yet */
 	bool paused;	    /* nothing is read: too much is in flight */
-	/* Who is read next, in a prepare handle that runs while the queue is not empty. */
-	struct fair_queue queue;
-	bool serving;	    /* the prepare handle is started */
-	bool window_closed; /* backlogs wait: enough is on its way */
-	uv_prepare_t serve;
-	uv_idle_t spin;		 /* started: the loop does not sleep */
-	uv_timer_t window_timer; /* while the window is closed */
+	struct turns turns; /* who is read next */
 	struct cell_host_stats stats;
 	struct spare_fd spare;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
@@ -78,16 +72,6 @@ enum cell_link {
 	CELL_SUCCEEDING,
 	CELL_SETTLING,
 	_CELL_LINK_MAX,
-};
-
-/* Things that a guest can cause as often as it likes: reported at most once a second. */
-enum limited_event {
-	LIMITED_VERSION,
-	LIMITED_SOURCE,
-	LIMITED_SECOND_CONNECTION,
-	LIMITED_PEER,
-	LIMITED_VMM_COUNTS,
-	_LIMITED_MAX,
 };
 
 struct cell {
@@ -143,12 +127,7 @@ struct cell {
 	uint64_t eventless;	  /* frames that made no event */
 	uint64_t accept_again_ns; /* no connection is accepted before; 0: now */
 
-	struct once_a_second limited[_LIMITED_MAX];
-	/* What the next report of a kind says beside its count. */
-	uint16_t refused_version;
-	char refused_source[WIRE_SOURCE_MAX];
-	size_t refused_source_len;
-	struct ucred contested_peer;
+	struct limited limited; /* reports */
 };
 
 /* 0 or -ENOMEM. */

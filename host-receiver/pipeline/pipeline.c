@@ -33,6 +33,8 @@ struct pipeline {
 	size_t line_overhead;  /* what signing adds to an event */
 	size_t lines_inflight; /* bytes of all lines that are not committed */
 	uint64_t progress_ns;  /* of the last commit, or when the first batch after it was closed */
+	uint64_t rate;	       /* bytes a second that were committed lately, while there was work */
+	size_t window;
 	struct pipeline_account *durable; /* list: accounts to report */
 	struct batch_queue free_batches;
 	size_t n_free;
@@ -58,8 +60,10 @@ struct pipeline {
 	bool stop, fatal;
 
 	struct pipeline_stats stats;
-	struct evidence_sink *sink; /* the committer's */
-	struct tree_hash *leaves;   /* the committer's: of a group; owned */
+	_Atomic uint64_t commit_began_ns; /* 0: the committer is not in the sink */
+	_Atomic uint64_t commit_ns;	  /* what a commit takes lately */
+	struct evidence_sink *sink;	  /* the committer's */
+	struct tree_hash *leaves;	  /* the committer's: of a group; owned */
 	bool has_committer;
 	_Atomic unsigned next_channel;
 	unsigned n_workers;
@@ -241,8 +245,14 @@ static bool commit_group(struct pipeline *p, struct batch *const *group, size_t 
 
 	gather(p, group, n, &g);
 	while (g.group.n > 0) {
-		int r = p->sink->ops->commit(p->sink, &g.group);
+		const uint64_t began = monotonic_ns();
 		bool stop;
+		int r;
+
+		atomic_store(&p->commit_began_ns, began);
+		r = p->sink->ops->commit(p->sink, &g.group);
+		atomic_store(&p->commit_began_ns, 0);
+		atomic_store(&p->commit_ns, (3 * p->commit_ns + monotonic_ns() - began) / 4);
 
 		set_error(p, r);
 		if (r == 0)
@@ -342,6 +352,22 @@ static void settle_shares(struct pipeline *p, const struct batch *b)
 	p->lines_inflight -= b->lines_size;
 }
 
+/* These batches are back: how fast is it, and so how much may be on its way? */
+static void measure_window(struct pipeline *p, const struct batch *first)
+{
+	const uint64_t now_ns = monotonic_ns(), ns = MAX(now_ns - p->progress_ns, UINT64_C(1));
+	const uint64_t target_ns = PIPELINE_WINDOW_MS * NSEC_PER_MSEC + p->commit_ns;
+	uint64_t bytes = 0, window;
+
+	for (const struct batch *b = first; b; b = b->next)
+		bytes += b->lines_size;
+	p->rate = (3 * p->rate + (uint64_t)((__uint128_t)bytes * NSEC_PER_SEC / ns)) / 4;
+	window = (uint64_t)((__uint128_t)p->rate * target_ns / NSEC_PER_SEC);
+	window = MIN(window, (uint64_t)PIPELINE_WINDOW_MAX);
+	p->window = MAX((size_t)window, (size_t)PIPELINE_WINDOW_MIN);
+	p->progress_ns = now_ns;
+}
+
 static void report_durable(struct pipeline *p)
 {
 	struct pipeline_account *a;
@@ -390,7 +416,7 @@ static void on_progress(uv_async_t *handle)
 	uv_mutex_unlock(&p->lock);
 	p->dead = fatal;
 	if (committed.first)
-		p->progress_ns = monotonic_ns();
+		measure_window(p, committed.first);
 	/* Before anything is freed: what is deferred may free an account. */
 	for (b = committed.first; b; b = b->next)
 		settle_shares(p, b);
@@ -576,10 +602,10 @@ uint64_t pipeline_oldest_ns(const struct pipeline *p)
 
 bool pipeline_window_open(const struct pipeline *p)
 {
-	if (p->lines_inflight < PIPELINE_WINDOW)
-		return true;
-	return p->n_outstanding > 0 &&
-	       monotonic_ns() >= p->progress_ns + PIPELINE_STALL_MS * NSEC_PER_MSEC;
+	const uint64_t began_ns = p->commit_began_ns;
+
+	return p->lines_inflight < p->window ||
+	       (began_ns != 0 && monotonic_ns() >= began_ns + PIPELINE_STALL_MS * NSEC_PER_MSEC);
 }
 
 size_t pipeline_share_max(const struct pipeline *p)
@@ -679,6 +705,7 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	p->on_durable = o->on_durable;
 	p->line_overhead = line_overhead(o->signer);
 	p->ctx = o->ctx;
+	p->window = PIPELINE_WINDOW_MIN;
 	p->youngest = &p->oldest;
 	queue_init(&p->free_batches);
 	queue_init(&p->to_sign);

@@ -37,12 +37,15 @@
 #define PIPELINE_GROUP_MAX	  64u /* batches of one commit */
 #define PIPELINE_FREE_MAX	  16u /* batches kept for reuse */
 /*
- * Of evidence that is not committed yet, as much as keeps the workers and the disk busy. What comes
- * later stands behind it, so those who have a backlog submit no more than this together.
+ * The window: what cells with a backlog may have in flight together. What comes later stands behind
+ * it, so it is as much as the workers and the disk lately took in PIPELINE_WINDOW_MS and in two
+ * commits, between these bounds.
  */
-#define PIPELINE_WINDOW (2u * 1024u * 1024u)
-/* Without a commit for so long the sink hangs: then waiting helps nobody, and more is taken. */
-#define PIPELINE_STALL_MS 50u
+#define PIPELINE_WINDOW_MS  5u
+#define PIPELINE_WINDOW_MIN (64u * 1024u)
+#define PIPELINE_WINDOW_MAX (4u * 1024u * 1024u)
+/* A commit that takes so long hangs: then waiting helps nobody, and more is taken. */
+#define PIPELINE_STALL_MS 250u
 #define PIPELINE_BUCKETS  16u /* of the histograms */
 
 struct pipeline;
@@ -135,7 +138,7 @@ void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg);
 /* True while the loop must not read any more. */
 bool pipeline_full(const struct pipeline *p);
 
-/* More may be submitted for a stream that has a backlog: see PIPELINE_WINDOW. */
+/* More may be submitted for a stream that has a backlog: see PIPELINE_WINDOW_MS. */
 bool pipeline_window_open(const struct pipeline *p);
 /* One eighth of what is free of max_inflight: the bytes that one account may have in flight. */
 size_t pipeline_share_max(const struct pipeline *p);

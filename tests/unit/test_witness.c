@@ -215,6 +215,48 @@ START_TEST(what_sends_packets)
 }
 END_TEST
 
+/* Groups that were made before the last witness was lost are forgotten, not judged by a later one.
+ */
+START_TEST(groups_go_with_the_last_witness)
+{
+	struct witness_verdict verdict;
+
+	begin();
+	read_at(PROBE_TAP_LINK, 1000, 5);
+	read_at(PROBE_NFTABLES, 1000, 7);
+	witness_declared(&w, 1010 * MS);
+	ck_assert_uint_eq(w.n_groups, 1);
+	witness_failed(&w, PROBE_TAP_LINK);
+	ck_assert_uint_eq(w.n_groups, 1); /* the other one is there still */
+	witness_failed(&w, PROBE_NFTABLES);
+	ck_assert_uint_eq(w.n_groups, 0);
+	read_at(PROBE_NFTABLES, 1300, 7);
+	read_at(PROBE_NFTABLES, 1400, 7);
+	ck_assert(!witness_judge(&w, &verdict));
+	/* And a new one is judged by the new readings. */
+	witness_declared(&w, 1410 * MS);
+	read_at(PROBE_NFTABLES, 1700, 7);
+	ck_assert(witness_judge(&w, &verdict));
+	ck_assert_uint_eq(verdict.declared, 1);
+	ck_assert_uint_eq(verdict.witnesses, 1u << PROBE_NFTABLES);
+}
+END_TEST
+
+/* Only a connect sends packets, whatever details another source has. */
+START_TEST(only_connects_are_witnessed)
+{
+	for (int source = 0; source < _WIRE_SOURCE_MAX; source++) {
+		struct declaration d = {.source = (enum wire_source)source};
+
+		declaration_add_text(&d, WIRE_KEY_FAMILY, wire_text("inet"));
+		declaration_add_text(&d, WIRE_KEY_ADDRESS, wire_text("192.0.2.1"));
+		declaration_add_text(&d, WIRE_KEY_RESULT, wire_text("ok"));
+		ck_assert_msg(witness_expects_packets(&d) == (source == WIRE_NET_CONNECT_ATTEMPTED),
+			      "%s", wire_source_name(d.source));
+	}
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("witness");
@@ -223,6 +265,8 @@ int main(void)
 	tcase_add_test(tc, windows);
 	tcase_add_test(tc, two_witnesses);
 	tcase_add_test(tc, witnesses_that_fail);
+	tcase_add_test(tc, groups_go_with_the_last_witness);
+	tcase_add_test(tc, only_connects_are_witnessed);
 	tcase_add_test(tc, a_stream_of_declarations);
 	tcase_add_test(tc, a_long_window);
 	tcase_add_test(tc, what_sends_packets);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/cell/frames.h"
+
+/* Everything up to here is settled once all that was submitted is durable. */
+static void mark_numbers(struct cell *cell)
+{
+	const struct session *s = cell->numbering.session;
+
+	if (s)
+		pipeline_mark(cell->stream.pipeline, cell->stream.account,
+			      (struct pipeline_mark){.session = s->id, .seq = s->next - 1});
+}
+
+/* A frame came: silence is over, or begins to be watched. */
+static void note_frame(struct cell *cell, uint64_t now_ns)
+{
+	if (cell->silent) {
+		const uint64_t since = cell->last_frame_ns    ? cell->last_frame_ns
+				       : cell->watch_since_ns ? cell->watch_since_ns
+							      : cell->added_ns;
+
+		report_resumed(&cell->stream, age_ms(since, now_ns));
+		cell->silent = false;
+		cell->host->stats.silent--;
+	}
+	cell->last_frame_ns = now_ns;
+	cell->said_bye = false;
+	if (cell->watch_since_ns == 0)
+		cell->watch_since_ns = now_ns;
+}
+
+/* Something that no agent does, but that needs no end of the connection. */
+static void note_violation(struct cell *cell, const char *reason, const char *field)
+{
+	report_violation(&cell->stream, cell->active->number,
+			 &(struct report_violation){.reason = reason, .field = field});
+}
+
+void frame_violation(struct cell *cell, const struct wire_refusal *refusal)
+{
+	report_violation(&cell->stream, cell->active->number,
+			 &(struct report_violation){
+				 .reason = wire_error_name(refusal->error),
+				 .field = refusal->field,
+				 .offset = refusal->offset,
+				 .offset_known = true,
+			 });
+	cell->frames_rejected++;
+	cell->host->stats.rejected[refusal->error]++;
+}
+
+static void note_gap(struct cell *cell, const struct gap *gap)
+{
+	if (gap->last == 0)
+		return;
+	cell->gaps++;
+	cell->host->stats.gaps++;
+	report_gap(&cell->stream, cell->numbering.session, gap);
+	mark_numbers(cell);
+}
+
+/* Returns whether the frame with this number is evidence; seq 0: it has none. */
+static bool take_number(struct cell *cell, uint64_t seq)
+{
+	enum number_verdict verdict;
+	struct gap gap;
+
+	if (seq == 0)
+		return true;
+	verdict = numbering_frame(&cell->numbering, seq, &gap);
+	note_gap(cell, &gap);
+	if (verdict == NUMBER_REPEAT) {
+		cell->repeated++;
+		cell->host->stats.repeated++;
+		return false;
+	}
+	if (verdict == NUMBER_BACKWARDS)
+		note_violation(cell, "sequence", NULL);
+	else if (verdict == NUMBER_NO_HELLO)
+		note_violation(cell, "no_hello", NULL);
+	return true;
+}
+
+/* A frame that is refused alone: its number is settled like any other. */
+static void refuse_alone(struct cell *cell, const struct wire_refusal *refusal, uint64_t now_ns)
+{
+	cell->frames_rejected++;
+	cell->eventless++;
+	cell->host->stats.rejected[refusal->error]++;
+	/* The version gate comes before any number has a meaning. */
+	if (refusal->error != WIRE_UNSUPPORTED_VERSION && !take_number(cell, refusal->seq))
+		return;
+	limited_refusal(&cell->limited, &cell->stream, refusal, now_ns);
+	if (refusal->error != WIRE_UNSUPPORTED_VERSION && refusal->seq > 0)
+		mark_numbers(cell);
+}
+
+/* A whole frame that ends the connection: its number is a gap, so that it is not sent for ever. */
+static void refuse_with_connection(struct cell *cell, const struct wire_refusal *refusal)
+{
+	struct gap gap;
+
+	numbering_refused(&cell->numbering, &gap);
+	note_gap(cell, &gap);
+	frame_violation(cell, refusal);
+}
+
+static const struct wire_detail *find_detail(const struct declaration *d, enum wire_key key)
+{
+	for (size_t i = 0; i < d->n_details; i++)
+		if (d->details[i].key == key)
+			return &d->details[i];
+	return NULL;
+}
+
+static uint64_t detail_uint(const struct declaration *d, enum wire_key key)
+{
+	const struct wire_detail *detail = find_detail(d, key);
+
+	return detail ? detail->uint : 0;
+}
+
+/* Keep the boot that the hello names. Returns whether another cell's hello named it before. */
+static bool note_boot(struct cell *cell, const struct declaration *d)
+{
+	const struct wire_detail *boot = find_detail(d, WIRE_KEY_BOOT_ID);
+	const size_t len = boot ? boot->text.len : 0;
+
+	memset(cell->boot_id, 0, sizeof(cell->boot_id));
+	if (len == 0 || len >= sizeof(cell->boot_id))
+		return false;
+	memcpy(cell->boot_id, boot->text.data, len);
+	for (const struct cell *other = cell->host->cells; other; other = other->next)
+		if (other != cell &&
+		    memcmp(other->boot_id, cell->boot_id, sizeof(cell->boot_id)) == 0)
+			return true;
+	return false;
+}
+
+/* Returns whether the connection may stay. */
+static bool take_hello(struct cell *cell, const struct declaration *d)
+{
+	const struct wire_detail *session = find_detail(d, WIRE_KEY_SESSION);
+	const struct wire_detail *acks = find_detail(d, WIRE_KEY_ACKS);
+	const bool first = !cell->numbering.session;
+	const uint64_t last_id = cell->sessions.last_id;
+	struct hello_numbers hello = {
+		.next_seq = detail_uint(d, WIRE_KEY_NEXT_SEQ),
+		.assigned = detail_uint(d, WIRE_KEY_ASSIGNED),
+		.boot_elsewhere = note_boot(cell, d),
+	};
+	struct gap gap;
+
+	if (!session)
+		return true;
+	hello.session = session->text;
+	if (numbering_hello(&cell->numbering, &cell->sessions, &hello, &gap) ==
+	    NUMBER_SECOND_SESSION) {
+		cell->frames_rejected++;
+		note_violation(cell, "second_session", NULL);
+		return false;
+	}
+	note_gap(cell, &gap);
+	if (cell->sessions.last_id != last_id)
+		cell->guest.fresh = true;
+	if (!first)
+		return true;
+	cell->acks = acks && acks->boolean;
+	cell->ack_step =
+		MAX(detail_uint(d, WIRE_KEY_QUEUE_CAPACITY) / CELL_ACK_FRACTION, UINT64_C(1));
+	if (cell->acks)
+		connection_ack(cell->active, cell->numbering.session->settled);
+	return true;
+}
+
+static void add_saturated(uint64_t *to, uint64_t more)
+{
+	if (__builtin_add_overflow(*to, more, to))
+		*to = UINT64_MAX;
+}
+
+/* A heartbeat or a bye. The guest's totals feed checkpoints and metrics; they are its own word. */
+static void take_totals(struct cell *cell, const struct declaration *d)
+{
+	struct cell_host_stats *stats = &cell->host->stats;
+	const uint64_t dropped = cell->guest.grown[GUEST_DROPPED];
+	const uint64_t lost = cell->guest.grown[GUEST_KERNEL_LOST];
+	const char *lie = guest_totals_note(&cell->guest, d);
+	struct gap gap;
+
+	add_saturated(&stats->guest_dropped, cell->guest.grown[GUEST_DROPPED] - dropped);
+	add_saturated(&stats->guest_kernel_lost, cell->guest.grown[GUEST_KERNEL_LOST] - lost);
+	if (lie && !cell->lie_noted) {
+		cell->lie_noted = true;
+		note_violation(cell, wire_error_name(WIRE_OUT_OF_RANGE), lie);
+	}
+	numbering_reach(&cell->numbering, detail_uint(d, WIRE_KEY_NEXT_SEQ), &gap);
+	note_gap(cell, &gap);
+}
+
+/* Returns whether the connection may stay. */
+static bool take_declaration(struct cell *cell, const struct declaration *d, uint64_t now_ns)
+{
+	if (d->source == WIRE_TELEMETRY_HEARTBEAT || d->source == WIRE_TELEMETRY_BYE)
+		take_totals(cell, d);
+	if (d->source == WIRE_TELEMETRY_HEARTBEAT) {
+		cell->heartbeat_ns = now_ns;
+		cell->eventless++;
+		return true;
+	}
+	if (d->source == WIRE_TELEMETRY_BYE)
+		cell->said_bye = cell->hurry = true;
+	if (d->source == WIRE_TELEMETRY_HELLO && !take_hello(cell, d))
+		return false;
+	if (!take_number(cell, d->seq)) {
+		cell->eventless++;
+		return true;
+	}
+	report_declaration(&cell->stream, cell->active->number, d);
+	if (d->seq > 0)
+		mark_numbers(cell);
+	host_view_declared(cell->view, d, now_ns);
+	return true;
+}
+
+bool frame_take(struct cell *cell, const uint8_t *body, size_t len)
+{
+	const uint64_t now_ns = monotonic_ns();
+	struct wire_refusal refusal;
+	struct declaration d;
+
+	cell->active->frames++;
+	cell->frames++;
+	cell->host->stats.frames++;
+	note_frame(cell, now_ns);
+	if (wire_decode(body, len, &d, &refusal) == WIRE_OK)
+		return take_declaration(cell, &d, now_ns);
+	if (wire_error_keeps_connection(refusal.error)) {
+		refuse_alone(cell, &refusal, now_ns);
+		return true;
+	}
+	refuse_with_connection(cell, &refusal);
+	return false;
+}

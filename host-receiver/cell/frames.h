@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a frame changes in its cell: its numbers, its silence, its totals, and the events that it
+ * makes. Called by cell.c only, for the active connection; it never ends a connection itself. Loop
+ * thread.
+ */
+#pragma once
+
+#include "host-receiver/cell/cell.h"
+
+/* A whole frame. Returns whether the connection may stay. */
+bool frame_take(struct cell *cell, const uint8_t *body, size_t len);
+
+/* A wire error outside a whole frame, after which the connection ends. */
+void frame_violation(struct cell *cell, const struct wire_refusal *refusal);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Things that a guest can cause as often as it likes: each kind is reported at most once a second,
+ * with the count of those since. It knows a stream and what to say, never the cell. Loop thread.
+ */
+#pragma once
+
+#include "host-receiver/cell/report.h"
+
+enum limited_kind {
+	LIMITED_VERSION,
+	LIMITED_SOURCE,
+	LIMITED_SECOND_CONNECTION,
+	LIMITED_PEER,
+	LIMITED_VMM_COUNTS,
+	_LIMITED_MAX,
+};
+
+/* Zero it before its first use. */
+struct limited {
+	struct once_a_second kinds[_LIMITED_MAX];
+	/* What the next report of a kind says beside its count. */
+	uint16_t version;
+	char source[WIRE_SOURCE_MAX];
+	size_t source_len;
+	struct ucred peer; /* of the last connection that was contested */
+};
+
+/* Count n: reported now, or with others later. */
+void limited_count(struct limited *l, struct stream *s, enum limited_kind kind, uint64_t n,
+		   uint64_t now_ns);
+/* A frame that was refused alone. */
+void limited_refusal(struct limited *l, struct stream *s, const struct wire_refusal *refusal,
+		     uint64_t now_ns);
+/* Report what is due, or with force everything. */
+void limited_flush(struct limited *l, struct stream *s, uint64_t now_ns, bool force);
+/* When something is due; 0: nothing is. */
+uint64_t limited_due(const struct limited *l);

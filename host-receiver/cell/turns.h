@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * When cells are read: those that have something to read wait in a queue (fair.h), which is served
+ * before the loop sleeps. A quiet cell is read a little and at once. Cells with a backlog are read
+ * in turns, as long as not too much of theirs is on its way to the disk (pipeline_window_open()).
+ * Loop thread.
+ */
+#pragma once
+
+#include <uv.h>
+
+#include "host-receiver/cell/fair.h"
+#include "host-receiver/pipeline/pipeline.h"
+
+#define TURNS_READS	 64u /* in one turn of the loop, before it looks at other things */
+#define TURNS_QUIET_READ (4u * 1024u)
+#define TURNS_READ	 (16u * 1024u)
+
+struct turns;
+
+struct turns_ops {
+	/* Read once, at most so many bytes, and call fair_served(). */
+	void (*read)(struct turns *t, struct fair_flow *f, size_t size);
+	/* The window closed: the flow waits for a commit, and needs no poll until then. */
+	void (*parked)(struct fair_flow *f);
+};
+
+struct turns {
+	struct pipeline *pipeline;   /* borrowed */
+	const struct turns_ops *ops; /* borrowed */
+	struct fair_queue queue;
+	bool started; /* the prepare handle: while the queue is not empty */
+	bool closed;  /* the window, and the flows were parked */
+	uv_prepare_t prepare;
+	uv_idle_t spin;	  /* started: the loop does not sleep */
+	uv_timer_t timer; /* while the window is closed: a stall opens it */
+};
+
+/* They do not keep the loop alive. */
+void turns_init(struct turns *t, uv_loop_t *loop, struct pipeline *pipeline,
+		const struct turns_ops *ops);
+void turns_close(struct turns *t);
+
+void turns_add(struct turns *t, struct fair_flow *f, bool quiet);
+
+static inline void turns_remove(struct turns *t, struct fair_flow *f)
+{
+	fair_remove(&t->queue, f);
+}
+
+/* The flow waits for the window. */
+static inline bool turns_parked(const struct turns *t, const struct fair_flow *f)
+{
+	return t->closed && fair_queued(f);
+}
