@@ -110,7 +110,7 @@ static void report_detail(struct process_tracker *t, struct event_queue *q,
 static void finish(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
 		   enum exec_why why)
 {
-	const struct pid_entry untracked = {.pid = h->pid, .ppid = h->ppid};
+	struct pid_entry untracked = {.pid = h->pid, .ppid = h->ppid};
 	const pid_t pid = h->pid;
 	const bool ended = h->ended, silent = h->silent;
 	const uint32_t status = h->exit_status;
@@ -118,6 +118,7 @@ static void finish(struct process_tracker *t, struct event_queue *q, struct exec
 	struct connector_event ev;
 	struct pid_entry *e;
 
+	pid_entry_set_comm(&untracked, h->comm, h->comm_len);
 	exec_hold_release(t->holds, h, why, t->images, q);
 	while (exec_hold_take(t->holds, pid, &ev))
 		report_detail(t, q, &ev);
