@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the process tracker makes of the connector's events, without a connector. The pids are such
+ * as no kernel gives, so /proc knows none of them: their programs are `gone`, their groups too.
+ * What /proc says of living ones is tested with this process and its children.
+ */
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "common/util.h"
+
+#include "guest-agent/probes/process_tracker.h"
+#include "tests/unit/observed.h"
+#include "tests/unit/unit.h"
+
+#define PID    0x40000000
+#define PARENT 0x40001000
+
+static struct probe_config config;
+static struct process_tracker tracker;
+static struct event_queue *queue;
+static struct observed observed;
+
+static void setup(void)
+{
+	config = (struct probe_config){.self = 0x40002000};
+	observed.n = 0;
+	queue = event_queue_new(EVENT_QUEUE_MAX, WIRE_VERSION_2);
+	ck_assert_int_eq(process_tracker_init(&tracker, &config), 0);
+}
+
+static void teardown(void)
+{
+	process_tracker_done(&tracker);
+	event_queue_free(queue);
+}
+
+static void feed(struct connector_event ev)
+{
+	if (!ev.at_ns)
+		ev.at_ns = monotonic_ns();
+	if (!ev.tid)
+		ev.tid = ev.tgid;
+	process_tracker_event(&tracker, queue, &ev);
+}
+
+static void born(pid_t pid, pid_t parent)
+{
+	feed((struct connector_event){.kind = CONNECTOR_FORK, .tgid = pid, .parent_tgid = parent});
+}
+
+/* A child that waits to be killed; *ret_at_ns is when it began, as an event would say. */
+static pid_t child(uint64_t *ret_at_ns)
+{
+	const pid_t pid = fork();
+	struct proc_stat st;
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	ck_assert_int_eq(proc_read_stat(pid, &st), 0);
+	*ret_at_ns =
+		st.start_ticks * (NSEC_PER_SEC / 100) - (clock_ns(CLOCK_BOOTTIME) - monotonic_ns());
+	return pid;
+}
+
+static void born_at(pid_t pid, uint64_t at_ns)
+{
+	feed((struct connector_event){
+		.kind = CONNECTOR_FORK, .tgid = pid, .parent_tgid = getpid(), .at_ns = at_ns});
+}
+
+static void named(pid_t pid, const char *comm)
+{
+	struct connector_event ev = {.kind = CONNECTOR_COMM, .tgid = pid};
+
+	strncpy(ev.comm, comm, sizeof(ev.comm) - 1);
+	feed(ev);
+}
+
+static void ended(pid_t pid, pid_t tid, uint32_t status)
+{
+	feed((struct connector_event){
+		.kind = CONNECTOR_EXIT, .tgid = pid, .tid = tid, .exit_status = status});
+}
+
+static const struct observed_event *only(enum wire_source source, pid_t pid)
+{
+	const struct observed_event *found = NULL;
+
+	observed_take(&observed, queue);
+	for (size_t i = 0; i < observed.n; i++) {
+		if (observed.events[i].source != source || observed.events[i].pid != (uint32_t)pid)
+			continue;
+		ck_assert_msg(!found, "%s twice", wire_source_name(source));
+		found = &observed.events[i];
+	}
+	return found;
+}
+
+START_TEST(test_life)
+{
+	const struct observed_event *e;
+
+	born(PARENT, 1);
+	named(PARENT, "parent");
+	born(PID, PARENT);
+	e = only(WIRE_PROCESS_SPAWNED, PID);
+	ck_assert_str_eq(e->comm, "parent");
+	ck_assert_uint_eq(e->uints[WIRE_KEY_PPID], PARENT);
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = PID});
+	e = only(WIRE_PROCESS_EXECUTED, PID);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_RESOLVED], 0);
+	ck_assert_str_eq(e->exe, "");
+	ck_assert(observed_has(e, WIRE_KEY_WHY));
+	named(PID, "child");
+	ended(PID, PID, 7 << 8);
+	e = only(WIRE_PROCESS_EXITED, PID);
+	ck_assert_str_eq(e->comm, "child");
+	ck_assert_uint_eq(e->uints[WIRE_KEY_EXIT_CODE], 7);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_PPID], PARENT);
+	ck_assert_ptr_null(pid_table_find(tracker.table, PID));
+	ended(PARENT, PARENT, SIGSEGV | 0x80);
+	e = only(WIRE_PROCESS_EXITED, PARENT);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_SIGNAL], SIGSEGV);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_CORE], 1);
+}
+END_TEST
+
+/* The last thread's end is the process's, with its status. */
+START_TEST(test_threads)
+{
+	born(PID, PARENT);
+	for (pid_t tid = PID + 1; tid <= PID + 2; tid++)
+		feed((struct connector_event){.kind = CONNECTOR_FORK, .tgid = PID, .tid = tid});
+	ended(PID, PID + 1, 1 << 8);
+	ended(PID, PID, 0);
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, PID));
+	ended(PID, PID + 2, 42 << 8);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, PID)->uints[WIRE_KEY_EXIT_CODE], 42);
+	/* A thread's birth is no process's. */
+	ck_assert_ptr_null(only(WIRE_PROCESS_SPAWNED, PID + 1));
+}
+END_TEST
+
+/* A pid that is used again although its owner's end was not seen: the end is reported first. */
+START_TEST(test_reuse)
+{
+	const uint64_t now = monotonic_ns();
+
+	feed((struct connector_event){
+		.kind = CONNECTOR_FORK, .tgid = PID, .parent_tgid = PARENT, .at_ns = now});
+	feed((struct connector_event){.kind = CONNECTOR_FORK,
+				      .tgid = PID,
+				      .parent_tgid = PARENT + 1,
+				      .at_ns = now + NSEC_PER_SEC});
+	observed_take(&observed, queue);
+	ck_assert_uint_eq(observed.n, 3);
+	ck_assert_int_eq(observed.events[1].source, WIRE_PROCESS_EXITED);
+	ck_assert(!observed_has(&observed.events[1], WIRE_KEY_EXIT_CODE));
+	ck_assert_uint_eq(observed.events[2].uints[WIRE_KEY_PPID], PARENT + 1);
+}
+END_TEST
+
+START_TEST(test_own_children_are_left_out)
+{
+	born(PID, config.self);
+	feed((struct connector_event){
+		.kind = CONNECTOR_EXIT, .tgid = PID, .parent_tgid = config.self});
+	observed_take(&observed, queue);
+	ck_assert_uint_eq(observed.n, 0);
+}
+END_TEST
+
+/* A process that the full table has no entry for: a loss, and one end, of its last thread. */
+START_TEST(test_full_table)
+{
+	const uint64_t before = event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN];
+	pid_t pid = PID;
+
+	while (pid_table_add(tracker.table, pid))
+		pid++;
+	tracker.refused_told = pid_table_refused(tracker.table);
+	born(pid, PARENT);
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_SPAWNED, pid));
+	ck_assert_uint_eq(event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN], before + 1);
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
+	/* /proc says that all of it has gone; the other threads' ends say nothing more. */
+	ended(pid, pid + 5, 3 << 8);
+	ended(pid, pid, 3 << 8);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_EXIT_CODE], 3);
+	/* Its number begins anew with the next process. */
+	born(pid, PARENT);
+	ended(pid, pid, 4 << 8);
+	observed_take(&observed, queue);
+	ck_assert_uint_eq(observed.events[observed.n - 1].uints[WIRE_KEY_EXIT_CODE], 4);
+}
+END_TEST
+
+START_TEST(test_orphans_are_bounded)
+{
+	struct process_past *p = tracker.past;
+	bool lost;
+
+	for (pid_t pid = PID; pid < PID + (pid_t)ORPHANS_MAX; pid++) {
+		orphan_get(p, pid, &lost);
+		ck_assert(!lost);
+	}
+	ck_assert_int_eq(orphan_get(p, PID, &lost)->pid, PID);
+	ck_assert(!lost);
+	orphan_get(p, PID - 1, &lost);
+	ck_assert(lost);
+	orphan_find(p, PID + 1)->reported = true;
+	orphan_get(p, PID - 2, &lost);
+	ck_assert(!lost);
+}
+END_TEST
+
+START_TEST(test_details)
+{
+	const struct observed_event *e;
+
+	born(PARENT, 1);
+	named(PARENT, "tracer");
+	born(PID, PARENT);
+	feed((struct connector_event){
+		.kind = CONNECTOR_UID, .tgid = PID, .real = 1000, .effective = 0});
+	e = only(WIRE_PROCESS_IDENTITY_CHANGED, PID);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_REAL], 1000);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_EFFECTIVE], 0);
+	feed((struct connector_event){.kind = CONNECTOR_SID, .tgid = PID});
+	ck_assert_uint_eq(only(WIRE_PROCESS_SESSION_STARTED, PID)->uints[WIRE_KEY_PPID], PARENT);
+	feed((struct connector_event){.kind = CONNECTOR_TRACE, .tgid = PID, .tracer = PARENT});
+	/* It detaches. */
+	feed((struct connector_event){.kind = CONNECTOR_TRACE, .tgid = PID});
+	ck_assert_uint_eq(only(WIRE_PROCESS_TRACED, PID)->uints[WIRE_KEY_TRACER_PID], PARENT);
+	feed((struct connector_event){.kind = CONNECTOR_CORE, .tgid = PID});
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_CORE_DUMPED, PID));
+}
+END_TEST
+
+/* A real child: its execution is held, what it did waits, its end ends the hold. */
+START_TEST(test_hold)
+{
+	const struct observed_event *e;
+	const char *exe;
+	uint64_t began, now, early;
+	size_t len;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began);
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
+	feed((struct connector_event){.kind = CONNECTOR_SID, .tgid = pid});
+	now = monotonic_ns();
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	ck_assert_ptr_null(only(WIRE_PROCESS_SESSION_STARTED, pid));
+	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, now, &exe, &len), EXE_WAIT);
+	early = exec_hold_find(tracker.holds, pid)->hold_until_ns - 1;
+	process_tracker_settle(&tracker, queue, early, early);
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	ended(pid, pid, 0);
+	e = only(WIRE_PROCESS_EXECUTED, pid);
+	ck_assert_ptr_nonnull(e);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_RESOLVED], 1);
+	ck_assert_msg(strstr(e->exe, "test_process_tracker"), "%s", e->exe);
+	ck_assert_uint_eq(e->uints[WIRE_KEY_UID], getuid());
+	/* In their order. */
+	ck_assert_int_eq(observed.events[observed.n - 1].source, WIRE_PROCESS_EXITED);
+	ck_assert_int_eq(observed.events[observed.n - 2].source, WIRE_PROCESS_SESSION_STARTED);
+	/* What it did before its end still has its program; what came later does not. */
+	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, now, &exe, &len), EXE_KNOWN);
+	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, monotonic_ns() + NSEC_PER_SEC,
+					     &exe, &len),
+			 EXE_UNKNOWN);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+END_TEST
+
+START_TEST(test_replaced)
+{
+	const char *exe;
+	uint64_t began, between;
+	size_t len;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began);
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
+	between = monotonic_ns();
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXECUTED, pid)->uints[WIRE_KEY_RESOLVED], 0);
+	/* Who connected before it executed something else: not by the later program. */
+	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, between, &exe, &len),
+			 EXE_UNKNOWN);
+	/* After a loss nobody's program is known. */
+	process_tracker_repair(&tracker, queue);
+	ck_assert_uint_eq(tracker.holds->n, 0);
+	ck_assert_uint_eq(pid_table_find(tracker.table, pid)->image, 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+END_TEST
+
+START_TEST(test_excluded)
+{
+	const struct pid_entry *e;
+
+	born(PID, PARENT);
+	e = pid_table_find(tracker.table, PID);
+	config.n_excluded = 1;
+	config.excluded[0] = PID;
+	config.excluded_start_ns[0] = e->start_ns;
+	ended(PID, PID, 0);
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, PID));
+	/* The next of that number is another process. */
+	feed((struct connector_event){
+		.kind = CONNECTOR_FORK, .tgid = PID, .at_ns = monotonic_ns() + NSEC_PER_SEC});
+	ended(PID, PID, 0);
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, PID));
+}
+END_TEST
+
+/* After a loss: who is there and was not reported, who has gone and was. */
+START_TEST(test_repair)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+
+	born(PID, PARENT);
+	process_tracker_repair(&tracker, queue);
+	while (process_tracker_turn(&tracker, queue, 64))
+		;
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_SPAWNED, pid));
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, PID));
+	/* Its late event says nothing again. */
+	born_at(pid, began);
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_SPAWNED, pid));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	ended(pid, pid, SIGKILL);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_SIGNAL], SIGKILL);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("process_tracker");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, test_life);
+	tcase_add_test(tc, test_threads);
+	tcase_add_test(tc, test_reuse);
+	tcase_add_test(tc, test_own_children_are_left_out);
+	tcase_add_test(tc, test_full_table);
+	tcase_add_test(tc, test_orphans_are_bounded);
+	tcase_add_test(tc, test_details);
+	tcase_add_test(tc, test_hold);
+	tcase_add_test(tc, test_replaced);
+	tcase_add_test(tc, test_excluded);
+	tcase_add_test(tc, test_repair);
+	return unit_run("process_tracker", &tc, 1);
+}
