@@ -279,6 +279,12 @@ static void pace(struct connector *c, bool rang, unsigned done)
 		set_busy(c, false);
 }
 
+static void found_empty(struct connector *c, uint64_t at_ns)
+{
+	c->empty_ns = at_ns;
+	c->tracker.behind_ns = 0;
+}
+
 static int drain_events(struct connector *c, struct event_queue *q, unsigned budget,
 			unsigned *ret_done)
 {
@@ -295,7 +301,7 @@ static int drain_events(struct connector *c, struct event_queue *q, unsigned bud
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
-			c->empty_ns = asked_ns;
+			found_empty(c, asked_ns);
 			break;
 		}
 		if (n < 0 && errno == ENOBUFS) {
@@ -321,12 +327,15 @@ static int drain_events(struct connector *c, struct event_queue *q, unsigned bud
 		account_loss(c, q);
 		/* That was all; only a repair asks the socket itself. */
 		if ((unsigned)n < wanted && c->tracker.state == TRACKER_STEADY) {
-			c->empty_ns = asked_ns;
+			found_empty(c, asked_ns);
 			return 0;
 		}
 	}
-	if (done >= budget)
+	if (done >= budget) {
+		if (!c->tracker.behind_ns)
+			c->tracker.behind_ns = monotonic_ns();
 		return 1;
+	}
 	return process_tracker_turn(&c->tracker, q, budget);
 }
 

@@ -145,8 +145,12 @@ static void settle(struct process_tracker *t, struct event_queue *q, struct exec
 {
 	enum exec_why why;
 
-	if (exec_hold_over(h, now_ns, t->empty_ns, &why))
-		finish(t, q, h, why);
+	if (!exec_hold_over(h, now_ns, t->empty_ns, &why))
+		return;
+	/* An agent that got no processor for a while is not flooded: it reads on first. */
+	if (why == EXEC_UNSURE && (!t->behind_ns || now_ns < t->behind_ns + EXEC_GIVE_UP_NS))
+		return;
+	finish(t, q, h, why);
 }
 
 static struct exec_held *hold(struct process_tracker *t, struct event_queue *q, pid_t pid,

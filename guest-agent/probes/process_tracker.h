@@ -45,6 +45,7 @@ struct process_tracker {
 	size_t place;	       /* of the report, in the table */
 	uint64_t told_ns;      /* when the last report began */
 	uint64_t empty_ns;     /* when the socket was last found empty */
+	uint64_t behind_ns;    /* since when it was not, though it was read; 0: it is not behind */
 	uint64_t refused_told; /* of the table's refusals */
 	struct proc_dir dir;
 };
