@@ -792,8 +792,8 @@ static void begin_view(struct cell *cell, bool taken_over)
 }
 
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t stream_id[static UUID_SIZE], const uint8_t *previous, struct cell **ret,
-	     char why[CELL_WHY_MAX])
+	     const uint8_t stream_id[static UUID_SIZE], const struct stream_end *previous,
+	     struct cell **ret, char why[CELL_WHY_MAX])
 {
 	const struct report_opened opened = {
 		.hostname = host->hostname,

@@ -153,8 +153,8 @@ void cell_host_durable(struct pipeline_account *account);
  * or a negative errno with a sentence in why (see cell_socket_bind()).
  */
 int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t stream_id[static UUID_SIZE], const uint8_t *previous, struct cell **ret,
-	     char why[CELL_WHY_MAX]);
+	     const uint8_t stream_id[static UUID_SIZE], const struct stream_end *previous,
+	     struct cell **ret, char why[CELL_WHY_MAX]);
 
 /* A new stream's name. */
 void cell_stream_id(uint8_t ret[static UUID_SIZE]);

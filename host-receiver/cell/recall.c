@@ -18,8 +18,15 @@ struct recalled {
 	struct numbering numbering;
 };
 
+/* How far a stream goes. */
+struct recalled_stream {
+	uint8_t stream_id[UUID_SIZE];
+	uint64_t sequence;
+};
+
 struct recall {
-	void *cells; /* tree of struct recalled */
+	void *cells;   /* tree of struct recalled */
+	void *streams; /* tree of struct recalled_stream */
 	struct json_document *doc;
 };
 
@@ -42,6 +49,7 @@ void recall_free(struct recall *r)
 	if (!r)
 		return;
 	tdestroy(r->cells, free);
+	tdestroy(r->streams, free);
 	json_document_free(r->doc);
 	free(r);
 }
@@ -78,6 +86,65 @@ static struct recalled *cell_of(struct recall *r, struct wire_text id, int *ret_
 	return cell;
 }
 
+static int compare_streams(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_SIZE);
+}
+
+static int put_stream(struct recall *r, const struct recalled_stream *seen)
+{
+	struct recalled_stream *stream, **found = tfind(seen, &r->streams, compare_streams);
+
+	if (found) {
+		(*found)->sequence = MAX((*found)->sequence, seen->sequence);
+		return 0;
+	}
+	stream = malloc(sizeof(*stream));
+	if (!stream)
+		return -ENOMEM;
+	*stream = *seen;
+	if (tsearch(stream, &r->streams, compare_streams))
+		return 0;
+	free(stream);
+	return -ENOMEM;
+}
+
+static bool read_stream_id(const char *text, size_t len, uint8_t ret[static UUID_SIZE])
+{
+	char copy[UUID_STRING_MAX];
+
+	if (len < sizeof(copy) - 1)
+		return false;
+	memcpy(copy, text, sizeof(copy) - 1);
+	copy[sizeof(copy) - 1] = '\0';
+	return uuid_parse(copy, ret);
+}
+
+/*
+ * Every line of a stream has these two members. They are found without reading the JSON: lines are
+ * canonical, and a guest's text cannot contain them, because its quotes are escaped.
+ */
+static int note_sequence(struct recall *r, const char *line, size_t len)
+{
+	static const char id_key[] = "\"streamId\":\"", sequence_key[] = "\"sequence\":";
+	const char *end = line + len, *id = line, *next,
+		   *at = memmem(line, len, sequence_key, sizeof(sequence_key) - 1);
+	struct recalled_stream seen = {0};
+
+	/* The last one: a log.v1.sessions entry has others before its own. */
+	while ((next = memmem(id, (size_t)(end - id), id_key, sizeof(id_key) - 1)))
+		id = next + 1;
+	if (id-- == line || !at ||
+	    !read_stream_id(id + sizeof(id_key) - 1, (size_t)(end - id) - (sizeof(id_key) - 1),
+			    seen.stream_id))
+		return 0;
+	for (at += sizeof(sequence_key) - 1; at < end && *at >= '0' && *at <= '9'; at++)
+		if (__builtin_mul_overflow(seen.sequence, UINT64_C(10), &seen.sequence) ||
+		    __builtin_add_overflow(seen.sequence, (uint64_t)(*at - '0'), &seen.sequence))
+			return 0;
+	return put_stream(r, &seen);
+}
+
 /* Lines of another connection than the last one begin without a session. */
 static void follow_connection(struct recalled *cell, uint64_t connection)
 {
@@ -95,9 +162,15 @@ static void recall_entry(struct recall *r, const struct json_node *data, int *re
 		return;
 	for (node = json_child(r->doc, list); node; node = json_sibling(r->doc, node)) {
 		struct wire_text id, session;
+		struct recalled_stream stream;
 		struct recalled *cell;
 		uint64_t next, connection;
 
+		if (json_member_string(r->doc, node, "streamId", &id) &&
+		    read_stream_id(id.data, id.len, stream.stream_id) &&
+		    json_member_uint(r->doc, node, "sequence", &stream.sequence) &&
+		    put_stream(r, &stream) < 0)
+			*ret_error = -ENOMEM;
 		if (!json_member_string(r->doc, node, "cellId", &id) ||
 		    !json_member_string(r->doc, node, "session", &session) ||
 		    !json_member_uint(r->doc, node, "nextSeq", &next) ||
@@ -169,8 +242,10 @@ int recall_line(struct recall *r, const char *line, size_t len)
 	struct recalled *cell;
 	const char *why;
 	size_t offset;
-	int error = 0;
+	int error = note_sequence(r, line, len);
 
+	if (error < 0)
+		return error;
 	/* Most lines without a number say nothing of numbers. */
 	if (!memmem(line, len, "\"seq\":", 6) && !memmem(line, len, "ession", 6))
 		return 0;
@@ -204,6 +279,27 @@ const struct sessions *recall_find(const struct recall *r, const char *cell_id)
 	snprintf(key.cell_id, sizeof(key.cell_id), "%s", cell_id);
 	found = tfind(&key, (void *const *)&r->cells, compare);
 	return found ? &(*found)->sessions : NULL;
+}
+
+uint64_t recall_sequence(const struct recall *r, const uint8_t stream_id[static UUID_SIZE])
+{
+	struct recalled_stream key, **found;
+
+	memcpy(key.stream_id, stream_id, UUID_SIZE);
+	found = tfind(&key, (void *const *)&r->streams, compare_streams);
+	return found ? (*found)->sequence : 0;
+}
+
+void recall_put_stream(struct json_writer *w, const uint8_t stream_id[static UUID_SIZE],
+		       uint64_t sequence)
+{
+	char id[UUID_STRING_MAX];
+
+	uuid_format(stream_id, id);
+	json_put_begin_object(w);
+	json_put_kv_uint(w, "sequence", sequence);
+	json_put_kv_string(w, "streamId", id);
+	json_put_end_object(w);
 }
 
 void recall_put(struct json_writer *w, const char *cell_id, uint64_t connection,

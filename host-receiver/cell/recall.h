@@ -12,6 +12,7 @@
 
 #include "host-receiver/cell/sessions.h"
 #include "host-receiver/event/json_writer.h"
+#include "host-receiver/event/uuid.h"
 
 struct recall;
 
@@ -24,6 +25,13 @@ int recall_line(struct recall *r, const char *line, size_t len);
 
 /* NULL: nothing is known of the cell. Valid until the next line. */
 const struct sessions *recall_find(const struct recall *r, const char *cell_id);
+
+/* The sequence of the stream's last line; 0: nothing is known of it. */
+uint64_t recall_sequence(const struct recall *r, const uint8_t stream_id[static UUID_SIZE]);
+
+/* As recall_put(), of a stream: so it is known however long ago its last line was. */
+void recall_put_stream(struct json_writer *w, const uint8_t stream_id[static UUID_SIZE],
+		       uint64_t sequence);
 
 /*
  * One element of a log.v1.sessions entry. connection: the cell's connection that has this session

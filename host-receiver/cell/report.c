@@ -33,7 +33,9 @@ void report_opened(struct stream *s, const struct report_opened *opened)
 	if (*opened->origin)
 		event_add_text(e, EVENT_KEY_ORIGIN, stream_copy(s, wire_text(opened->origin)));
 	if (opened->previous) {
-		uuid_format(opened->previous, id);
+		uuid_format(opened->previous->stream_id, id);
+		if (opened->previous->sequence > 0)
+			event_add_uint(e, EVENT_KEY_PREVIOUS_SEQUENCE, opened->previous->sequence);
 		event_add_text(e, EVENT_KEY_PREVIOUS_STREAM_ID, stream_copy(s, wire_text(id)));
 	}
 	stream_submit(s, e);

@@ -19,11 +19,17 @@ static inline uint64_t age_ms(uint64_t since_ns, uint64_t now_ns)
 	return now_ns > since_ns ? (now_ns - since_ns) / NSEC_PER_MSEC : 0;
 }
 
+/* Where a stream ends as far as the log shows. */
+struct stream_end {
+	uint8_t stream_id[UUID_SIZE];
+	uint64_t sequence; /* of its last durable record; 0: not known */
+};
+
 struct report_opened {
 	const char *hostname, *boot_id;
 	const char *origin; /* of the log; "": it has no tree */
 	unsigned keepalive_ms;
-	const uint8_t *previous; /* the stream of the same cell before a restart, or NULL */
+	const struct stream_end *previous; /* of the same cell before a restart, or NULL */
 };
 void report_opened(struct stream *s, const struct report_opened *opened);
 

@@ -42,7 +42,7 @@ struct cell_task {
 	bool retries;	   /* of a cell that is unserved; nobody waits for an answer */
 	bool left_socket;  /* an earlier state says that the socket at the path is ours */
 	bool has_previous; /* and names the cell's last stream: */
-	uint8_t previous[UUID_SIZE];
+	struct stream_end previous;
 	struct cell *cell; /* NULL: not yet, or it was given up */
 	json_t *refusal;   /* owned; sent when the state is gone */
 	/* The worker's while it has the task. */
@@ -287,10 +287,12 @@ static void on_staged(uv_work_t *work, int status)
 		refuse(t, stopping());
 		return;
 	}
+	if (t->has_previous)
+		daemon_find_end(d, t->previous.stream_id, &t->previous);
 	r = daemon_check_descriptors(d, why);
 	if (r == 0)
 		r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id,
-			     t->has_previous ? t->previous : NULL, &t->cell, why);
+			     t->has_previous ? &t->previous : NULL, &t->cell, why);
 	if (r == 0 && t->has_previous)
 		daemon_give_sessions(d, t->cell);
 	if (r < 0) {
@@ -313,7 +315,7 @@ static void work_stage(uv_work_t *work)
 	uds = option_texts_get(&left.options, "uds");
 	t->left_socket = uds && strcmp(uds, t->options.uds_base) == 0;
 	t->has_previous = !left.why;
-	memcpy(t->previous, left.stream_id, UUID_SIZE);
+	memcpy(t->previous.stream_id, left.stream_id, UUID_SIZE);
 	cell_state_free(&left);
 	t->error = cell_options_look(&t->options, t->why);
 	if (t->error == 0)

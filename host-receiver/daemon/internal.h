@@ -153,6 +153,8 @@ void daemon_sessions_progress(struct daemon *d);
 /* Before cells are served: read them back. Returns 0 or a negative errno. */
 int daemon_recall_sessions(struct daemon *d);
 /* What was read of the cell becomes its memory. */
+void daemon_find_end(const struct daemon *d, const uint8_t stream_id[static UUID_SIZE],
+		     struct stream_end *ret);
 void daemon_give_sessions(const struct daemon *d, struct cell *cell);
 
 /* ---- restart.c ---- */

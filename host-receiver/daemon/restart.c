@@ -194,18 +194,20 @@ static void serve_again(struct restart *restart, const char *id, const struct ce
 			const uint8_t *stream_id)
 {
 	struct daemon *d = restart->d;
+	struct stream_end previous;
 	struct cell_options o;
 	struct cell *cell;
 	char why[CELL_WHY_MAX] = "no memory";
 	int r = remember_id(restart, id);
 
+	daemon_find_end(d, was->stream_id, &previous);
 	daemon_cell_defaults(d, &o);
 	if (r == 0)
 		r = option_texts_apply(&was->options, &o, why);
 	if (r == 0)
 		r = daemon_check_descriptors(d, why);
 	if (r == 0)
-		r = cell_add(&d->host, &o, true, stream_id, was->stream_id, &cell, why);
+		r = cell_add(&d->host, &o, true, stream_id, &previous, &cell, why);
 	if (r == 0 && !cell_index_add(&d->cells, cell)) {
 		cell_remove(cell, "removed");
 		r = -ENOMEM;

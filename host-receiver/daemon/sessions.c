@@ -37,35 +37,57 @@ static void write_entry(struct daemon *d, struct json_writer *w)
 	log_stream_submit(d->log_stream, e);
 }
 
+/* An array that is cut into entries that fit. */
+struct sessions_writer {
+	struct daemon *d;
+	struct json_writer w;
+	bool begun;
+	char text[SESSIONS_TEXT_MAX];
+};
+
+static struct json_writer *begin_element(struct sessions_writer *s)
+{
+	if (!s->begun) {
+		json_writer_init(&s->w, s->text, sizeof(s->text));
+		json_put_begin_array(&s->w);
+	}
+	s->begun = true;
+	return &s->w;
+}
+
+static void end_element(struct sessions_writer *s, bool last)
+{
+	if (!s->begun || (!last && s->w.len + SESSION_MAX < sizeof(s->text)))
+		return;
+	write_entry(s->d, &s->w);
+	s->begun = false;
+}
+
+static void write_cell(struct sessions_writer *s, const struct cell *cell)
+{
+	recall_put_stream(begin_element(s), cell->stream.identity->stream_id,
+			  cell->stream.sequence);
+	end_element(s, false);
+	for (size_t i = 0; i < SESSIONS_KEPT; i++) {
+		/* The older one first, so that the reader forgets in the same order. */
+		const struct session *session = sessions_by_age(&cell->sessions, i);
+		const bool current = session && cell->active && cell->numbering.session == session;
+
+		if (!session)
+			continue;
+		recall_put(begin_element(s), cell->options.cell_id,
+			   current ? cell->active->number : 0, session);
+		end_element(s, false);
+	}
+}
+
 static void write_sessions(struct daemon *d)
 {
-	char text[SESSIONS_TEXT_MAX];
-	struct json_writer w;
-	bool begun = false;
+	struct sessions_writer s = {.d = d};
 
-	for (struct cell *cell = d->host.cells; cell; cell = cell->next) {
-		for (size_t i = 0; i < SESSIONS_KEPT; i++) {
-			/* The older one first, so that the reader forgets in the same order. */
-			const struct session *s = sessions_by_age(&cell->sessions, i);
-			const bool current = s && cell->active && cell->numbering.session == s;
-
-			if (!s)
-				continue;
-			if (!begun) {
-				json_writer_init(&w, text, sizeof(text));
-				json_put_begin_array(&w);
-				begun = true;
-			}
-			recall_put(&w, cell->options.cell_id, current ? cell->active->number : 0,
-				   s);
-			if (w.len + SESSION_MAX < sizeof(text))
-				continue;
-			write_entry(d, &w);
-			begun = false;
-		}
-	}
-	if (begun)
-		write_entry(d, &w);
+	for (const struct cell *cell = d->host.cells; cell; cell = cell->next)
+		write_cell(&s, cell);
+	end_element(&s, true);
 }
 
 void daemon_sessions_progress(struct daemon *d)
@@ -156,4 +178,12 @@ void daemon_give_sessions(const struct daemon *d, struct cell *cell)
 		if (s)
 			sessions_load(&cell->sessions, wire_text(s->name), s->next);
 	}
+}
+
+void daemon_find_end(const struct daemon *d, const uint8_t stream_id[static UUID_SIZE],
+		     struct stream_end *ret)
+{
+	/* It may be a member of *ret. */
+	memmove(ret->stream_id, stream_id, UUID_SIZE);
+	ret->sequence = d->recall ? recall_sequence(d->recall, stream_id) : 0;
 }

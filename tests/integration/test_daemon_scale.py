@@ -116,7 +116,7 @@ def thousands_of_cells():
         for line in d.lines():
             n += b"stream.v1.sealed" in line and b'"reason":"shutdown"' in line
         assert n == CELLS, n
-        text = d.verify(want=4)
+        text = d.verify(None)
         print(text.strip().splitlines()[0])
 
 
