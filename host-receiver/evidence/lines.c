@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/base64.h"
 
 #define ID_SEGMENT    "urn:cellos:segment:"
 #define ID_CHECKPOINT "urn:cellos:checkpoint:"
@@ -201,8 +202,8 @@ static int read_frontier(const struct json_document *doc, const struct json_node
 		size_t len;
 
 		if (n >= want || at->type != JSON_STRING_NODE ||
-		    sodium_base642bin(frontier->hashes[n].bytes, TREE_HASH_SIZE, at->text.data,
-				      at->text.len, NULL, &len, NULL, BASE64) != 0 ||
+		    !base64_decode(at->text.data, at->text.len, sodium_base64_VARIANT_ORIGINAL,
+				   frontier->hashes[n].bytes, TREE_HASH_SIZE, &len) ||
 		    len != TREE_HASH_SIZE)
 			return -EBADMSG;
 	}

@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/base64.h"
 #include "host-receiver/evidence/text_cursor.h"
 
 #define DASH	  "\xe2\x80\x94 " /* U+2014 and a space */
@@ -103,7 +104,7 @@ static int fail(struct cursor *c, const char *why)
 /* Strict: the alphabet of RFC 4648 section 4, padded, no bits left over. */
 static bool read_base64(const char *text, size_t len, uint8_t *out, size_t size, size_t *ret_len)
 {
-	return sodium_base642bin(out, size, text, len, NULL, ret_len, NULL, BASE64) == 0;
+	return base64_decode(text, len, BASE64, out, size, ret_len);
 }
 
 static int read_body(struct cursor *c, struct note *note)

@@ -29,10 +29,10 @@ void evidence_reader_close(struct evidence_reader *reader);
  */
 int evidence_reader_next(struct evidence_reader *reader, const char **ret_line, size_t *ret_len);
 
-/* Behind the line last given: where a reader that has dealt with it goes on. */
+/* After the line that was given last: where a reader goes on that is done with it. */
 struct evidence_position evidence_reader_position(const struct evidence_reader *reader);
 
-/* From now on no line behind this position is given. */
+/* From now on no line after this position is given. */
 void evidence_reader_set_end(struct evidence_reader *reader, const struct evidence_position *end);
 
 /* Pass to the end of the newest segment, as if all lines so far had been read. */

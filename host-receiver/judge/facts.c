@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/base64.h"
 #include "host-receiver/evidence/timestamp.h"
 
 #define LOG_SOURCE "cellos-host-telemetry/log"
@@ -272,8 +273,8 @@ static enum line_proof check_signature(struct facts_reader *reader, const struct
 		facts->why_name = keep(reader, kid, FACTS_TEXT_MAX);
 		return PROOF_UNKNOWN_KEY;
 	}
-	if (sodium_base642bin(signature, sizeof(signature), text.data, text.len, NULL, &len, NULL,
-			      sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
+	if (!base64_decode(text.data, text.len, sodium_base64_VARIANT_URLSAFE_NO_PADDING, signature,
+			   sizeof(signature), &len))
 		return refuse(facts, "a signature that is not base64url");
 	json_writer_init(&w, reader->canonical, FACTS_LINE_MAX + 1);
 	json_write_canonical(reader->doc, event, &w);
@@ -397,7 +398,7 @@ static int read_checkpoint(struct facts_reader *reader, const struct json_node *
 	return facts->why ? 0 : check_note(reader, &note, kid, &facts->note);
 }
 
-/* The frontier's hashes, behind each other in the arena. NULL, or what is wrong. */
+/* The hashes of the frontier, side by side in the arena. NULL, or what is wrong. */
 static const char *read_frontier(struct facts_reader *reader, const struct json_node *list,
 				 struct note_facts *facts)
 {
@@ -411,9 +412,8 @@ static const char *read_frontier(struct facts_reader *reader, const struct json_
 	for (item = json_child(reader->doc, list); item;
 	     item = json_sibling(reader->doc, item), n++)
 		if (n == TREE_LEVELS || item->type != JSON_STRING_NODE ||
-		    sodium_base642bin(hashes[n].bytes, TREE_HASH_SIZE, item->text.data,
-				      item->text.len, NULL, &len, NULL,
-				      sodium_base64_VARIANT_ORIGINAL) != 0 ||
+		    !base64_decode(item->text.data, item->text.len, sodium_base64_VARIANT_ORIGINAL,
+				   hashes[n].bytes, TREE_HASH_SIZE, &len) ||
 		    len != TREE_HASH_SIZE)
 			return "a frontier of a segment line that is not hashes";
 	if (n != tree_frontier_count(facts->first_index))

@@ -47,7 +47,7 @@ struct tree_run {
 	char *chunks[CHUNKS_MAX];
 	size_t n_chunks, chunk, chunk_used;
 
-	/* The newest checkpoint behind waiting entries that could not be verified. */
+	/* The newest checkpoint after waiting entries that could not be verified. */
 	uint64_t n_unverified; /* entries before it */
 	struct place unverified_at;
 	char unverified_why[NAME_MAX_];

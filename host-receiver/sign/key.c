@@ -7,6 +7,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/base64.h"
 
 bool kid_valid(const char *kid, size_t len)
 {
@@ -30,7 +31,6 @@ static bool is_space(char c)
 
 int key_decode(const char *text, size_t len, uint8_t out[static KEY_BYTES_MAX])
 {
-	const char *end;
 	size_t n;
 
 	while (len > 0 && is_space(text[0]))
@@ -39,10 +39,10 @@ int key_decode(const char *text, size_t len, uint8_t out[static KEY_BYTES_MAX])
 		len--;
 	for (int padding = 0; len > 0 && padding < 2 && text[len - 1] == '='; padding++)
 		len--;
-	if (len == 0 || sodium_base642bin(out, KEY_BYTES_MAX, text, len, NULL, &n, &end,
-					  sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
+	if (len == 0 || !base64_decode(text, len, sodium_base64_VARIANT_URLSAFE_NO_PADDING, out,
+				       KEY_BYTES_MAX, &n))
 		return -EINVAL;
-	return end == text + len ? (int)n : -EINVAL;
+	return (int)n;
 }
 
 int key_read_file(const char *path, bool secret, char **ret, size_t *ret_len, char *why,

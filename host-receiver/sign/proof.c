@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/base64.h"
 #include "host-receiver/evidence/text_cursor.h"
 
 #define HEADER	     "c2sp.org/tlog-proof@v1"
@@ -50,8 +51,8 @@ static bool read_hashes(struct text_cursor *c, struct tree_proof *tree)
 		if (len == 0)
 			return true;
 		if (tree->n == TREE_PROOF_MAX ||
-		    sodium_base642bin(tree->hashes[tree->n].bytes, TREE_HASH_SIZE, line, len, NULL,
-				      &n, NULL, BASE64) != 0 ||
+		    !base64_decode(line, len, BASE64, tree->hashes[tree->n].bytes, TREE_HASH_SIZE,
+				   &n) ||
 		    n != TREE_HASH_SIZE)
 			return false;
 		tree->n++;

@@ -102,7 +102,7 @@ def forgeries_are_found():
             ("a stripped signature", 2, [lines[0], unsigned] + lines[2:]),
             ("an event moved to another stream", 3, [lines[0], sign(moved)] + lines[2:]),
             ("no beginning", 3, lines[1:]),
-            ("an event behind the seal", 3,
+            ("an event after the seal", 3,
              lines + [sign({**event_of(lines[1]), "data": {
                  **event_of(lines[1])["data"], "sequence": 13}})]),
             ("a stream that begins twice", 3, lines + lines),

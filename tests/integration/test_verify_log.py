@@ -4,6 +4,7 @@ a crash, a rotation, a retention, and what an auditor may ask for."""
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import uuid
 import logmaker
 from logmaker import Log, ordinary
 from receiver import RECEIVER
-from runner import main
+from runner import main, until
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 KEY, OTHER = logmaker.new_key(), logmaker.new_key()
@@ -566,6 +567,42 @@ def hostile_texts_stay_texts():
         assert b"\x1b" not in got.stdout and "\u202e".encode() not in got.stdout, got.stdout
 
 
+def progress_is_shown_on_a_terminal():
+    """On a terminal only, and nothing of it stays."""
+    log = ordinary(KEY, cells=1, segments=1)
+    template = next(x for x in log.segments[0] if b"process_spawned" in x)
+    with Case() as c:
+        ours, theirs = pty.openpty()
+        run = subprocess.Popen([RECEIVER, "verify", "--keys", c.keyring, "-"],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs)
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        shown = b""
+
+        def read():
+            nonlocal shown
+            try:
+                shown += os.read(ours, 65536)
+            except (BlockingIOError, OSError):
+                pass
+
+        def feed():
+            run.stdin.write(template * 1000)
+            run.stdin.flush()
+            read()
+            return b"MB/s" in shown
+
+        until(feed, "the progress line", pause=0.05)
+        run.stdin.close()
+        run.stdin = None
+        run.communicate()
+        read()
+        os.close(ours)
+        assert shown.endswith(b"\r\x1b[K"), shown[-50:]
+        got = c.run(paths=["-"], stdin=template * 1000)
+        assert got.stderr == b"", got
+
+
 def memory_is_bounded():
     """64 MiB are enough, whatever the size: here many entries, and all of them without checkpoint."""
     log = Log(KEY)
@@ -603,4 +640,5 @@ if __name__ == "__main__":
                    changes_of_the_mode_are_true, logs_follow_each_other,
                    retention_is_told_from_a_cut, a_live_log_is_fine, holes_are_named_by_index,
                    copies_are_compared, what_must_be_there_can_be_narrowed, losses_are_reported,
-                   too_long_groups_are_refused, hostile_texts_stay_texts, memory_is_bounded]))
+                   too_long_groups_are_refused, hostile_texts_stay_texts, progress_is_shown_on_a_terminal,
+                   memory_is_bounded]))

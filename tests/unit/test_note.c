@@ -175,6 +175,10 @@ START_TEST(only_the_exact_form_is_read)
 		{.root = "3UTKeDkkeOX9GDQq+QwfS0IxYuPfSU0/gsj7/JKZ9 k="},
 		{.root = "3UTKeDkkeOX9GDQq+QwfS0IxYuPfSU0/gsj7/JKZ91kA"},
 		{.root = "3UTKeDkkeOX9GDQq+QwfS0IxYuPfSU0/gsj7/JKZ91k=\r"},
+		/* Bytes that libsodium 1.0.18 takes for a slash. */
+		{.root = "3UTKeDkkeOX9GDQq+QwfS0IxYuPfSU0\xc9gsj7/JKZ91k="},
+		{.root = "3UTKeDkkeOX9GDQq+QwfS0IxYuPfSU0\xafgsj7/JKZ91k="},
+		{.rest = "\n" DASH ORIGIN " 1E2FITi9bDWdnMY8hoLW\xc9nRZMH8Y6WAOys5gWNFDgr7Tw9=\n"},
 		{.rest = "\n"},
 		{.rest = LINE},
 		{.rest = "extension\n\n" LINE},

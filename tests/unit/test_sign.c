@@ -108,6 +108,7 @@ START_TEST(keyrings_are_refused_with_a_reason)
 		{"{\"a\":1}", "base64url"},
 		{"{\"a\":\"!\"}", "base64url"},
 		{"{\"a\":\"AAAA\"}", "3 bytes"},
+		{"{\"a\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\xc3\x89\"}", "base64url"},
 		{"{\"a b\":\"AAAA\"}", "kid"},
 		{"{\"\":\"AAAA\"}", "kid"},
 		{"{\"a\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\","
