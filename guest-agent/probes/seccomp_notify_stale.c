@@ -45,27 +45,24 @@ bool is_profile_workload(pid_t pid)
 /* Whether the profile has made a mount in the process's mount namespace. */
 static bool has_profile_mount(pid_t pid)
 {
-	char path[64], text[CHUNK + sizeof(marker)];
+	char path[64], text[CHUNK];
 	_cleanup_close_ int fd = -1;
-	size_t kept = 0;
+	size_t matched = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	for (size_t total = 0; total < MOUNTINFO_MAX;) {
-		const ssize_t n = read(fd, text + kept, CHUNK);
-		size_t len;
+	for (size_t total = 0; fd >= 0 && total < MOUNTINFO_MAX;) {
+		const ssize_t n = read(fd, text, sizeof(text));
 
 		if (n <= 0)
 			return false;
 		total += (size_t)n;
-		len = kept + (size_t)n;
-		if (memmem(text, len, marker, sizeof(marker) - 1))
-			return true;
-		/* The marker may lie across two reads. */
-		kept = MIN(len, sizeof(marker) - 2);
-		memmove(text, text + len - kept, kept);
+		for (ssize_t i = 0; i < n; i++) {
+			/* Its only spaces are the ends: another beginning is a space. */
+			matched = text[i] == marker[matched] ? matched + 1 : text[i] == ' ';
+			if (matched == sizeof(marker) - 1)
+				return true;
+		}
 	}
 	return false;
 }
