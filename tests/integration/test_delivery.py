@@ -512,7 +512,7 @@ def what_is_in_flight_is_bounded_whatever_lines_are_long():
     """Bytes that JSON escapes to six, and a disk that takes nothing."""
     if no_preload():
         return
-    bound = 8 * 2**20
+    bound = 32 * 2**20
     with BadDisk() as disk, Daemon(f"[receiver]\nmax_inflight = {bound}\n"
                                    "rate_bytes = 2147483647\n", env=disk.env, sign=False) as d:
         socks = []
