@@ -358,7 +358,8 @@ def hardened():
 
 def a_second_start_is_exit_5():
     with Host() as host, Agent(host, *WALK) as agent:
-        host.accept().until(source("telemetry.heartbeat"))
+        conn = host.accept()
+        conn.until(source("telemetry.heartbeat"))
         run = subprocess.run(host.args("--foreground", *WALK), capture_output=True, text=True,
                              timeout=PATIENCE)
         assert run.returncode == 5 and "an agent runs already" in run.stderr, run
@@ -370,7 +371,8 @@ def a_second_start_is_exit_5():
         with open(host.file("pid"), "w") as f:
             f.write(f"{agent.pid}\n")
         with Agent(host, *WALK) as again:
-            host.accept().until(source("telemetry.heartbeat"))
+            conn = host.accept()
+            conn.until(source("telemetry.heartbeat"))
             with open(host.file("pid")) as f:
                 assert int(f.read()) == again.pid
 
