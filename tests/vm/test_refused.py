@@ -4,7 +4,7 @@ what it has instead and in its log what it lacks, goes on reporting, and ends in
 
 import unittest
 
-from vm import CHILDREN_OF, Receiver, Vm, find, main, test_program
+from vm import Receiver, Vm, find, main, test_program
 
 BEST = {"processVia": "proc-connector", "netVia": "cgroup-bpf", "fsVia": "fanotify"}
 WALK = {"processVia": "proc-walk"}
@@ -46,7 +46,7 @@ EXPECTED = {
     "open-write": ({}, ["cannot harden", "oom_score_adj: "]),
 }
 
-SCRIPT = CHILDREN_OF + """
+SCRIPT = """
 mkdir /tmp/watched
 # The limit of kernels before 5.16: a source that takes over must not run into it.
 ulimit -l 64
@@ -64,7 +64,7 @@ for call in $(refuse list); do
     spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!; vm say spawn_$call $spawn
     vm idle $spawn
     vm idle $agent
-    kill $(children_of $spawn)
+    kill $(pidof sleep)
     wait $spawn
     vm idle $agent
     kill -TERM $agent || vm say dead $call

@@ -4,7 +4,7 @@ namespace, without each capability in turn, and when somebody takes it away."""
 
 import unittest
 
-from vm import CHILDREN_OF, VM_PATIENCE, Receiver, Vm, find, main, split_runs, test_program, wait_for
+from vm import VM_PATIENCE, Receiver, Vm, find, main, split_runs, test_program, wait_for
 
 # linux/capability.h
 CAPS = {
@@ -32,12 +32,12 @@ vm idle $agent
 spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!; vm say spawn_{name} $spawn
 vm idle $spawn
 vm idle $agent
-kill $(children_of $spawn)
+kill $(pidof sleep)
 wait $spawn
 vm idle $agent
 end $agent""" for name, mask in CAPS.items())
 
-SCRIPT = CHILDREN_OF + """
+SCRIPT = """
 end() {
     kill -TERM $1
     while [ -d /proc/$1 ]; do sleep 0.05; done

@@ -55,12 +55,6 @@ done
 """
 
 
-CHILDREN_OF = """
-children_of() {
-    ps -o pid,ppid | awk -v parent=$1 '$2 == parent { print $1 }'
-}
-"""
-
 # Where the programs are: the variables that the build sets for its tests, else ./build.
 BUILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build")
 BINARIES = {
