@@ -9,7 +9,7 @@ struct json_document {
 	uint32_t n_nodes, nodes_size;
 	uint32_t *sort; /* members of the object being closed */
 	uint32_t sort_size;
-	char *strings; /* unescaped, one behind the other */
+	char *strings; /* unescaped, one after the other */
 	size_t max, strings_used;
 	/* of the read in progress */
 	const char *at, *end;
@@ -301,7 +301,7 @@ static int close_object(struct json_document *doc, uint32_t object, uint32_t n_m
 	for (uint32_t i = 1; i < n; i++)
 		if (json_compare_keys(doc->nodes[doc->sort[i - 1]].key,
 				      doc->nodes[doc->sort[i]].key) == 0)
-			return fail(doc, "a key that stands twice in an object");
+			return fail(doc, "a key that is twice in an object");
 	doc->nodes[object].first = doc->sort[0];
 	for (uint32_t i = 0; i < n; i++)
 		doc->nodes[doc->sort[i]].next = i + 1 < n ? doc->sort[i + 1] : 0;
@@ -351,7 +351,7 @@ static int read_children(struct json_document *doc, uint32_t parent, bool object
 		if (take(doc, closing))
 			return object ? close_object(doc, parent, n) : 0;
 		if (!take(doc, ','))
-			return fail(doc, "expected a comma or the end of what was opened");
+			return fail(doc, "expected a comma or a closing bracket");
 	}
 }
 
@@ -402,7 +402,7 @@ int json_document_read(struct json_document *doc, const char *data, size_t len,
 	if (r == 0) {
 		skip_space(doc);
 		if (doc->at != doc->end)
-			r = fail(doc, "something behind the value");
+			r = fail(doc, "something after the value");
 	}
 	if (r == -EBADMSG) {
 		*ret_why = doc->why;

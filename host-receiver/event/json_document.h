@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A strict, bounded reader of one JSON value (RFC 8259) that can write any part of it again in
- * canonical form (RFC 8785). It exists because the evidence is what was signed: integers keep every
- * digit, a key that stands twice is an error, and so is anything a forger could hide in looseness:
- * bad UTF-8, lone surrogates, numbers that are not plain integers.
+ * canonical form (RFC 8785). Evidence must be read exactly as it was signed: integers keep every
+ * digit. A key that is there twice is an error, and so are bad UTF-8, lone surrogates and numbers
+ * that are not plain integers: a forger could hide something in them.
  *
  * One document is read at a time into memory that is reused; not shared between threads.
  */
@@ -50,7 +50,7 @@ int json_document_read(struct json_document *doc, const char *data, size_t len,
 
 const struct json_node *json_document_root(const struct json_document *doc);
 
-/* The first member or element, and the one behind node; NULL: there is none. */
+/* The first member or element, and the one after node; NULL: there is none. */
 const struct json_node *json_child(const struct json_document *doc, const struct json_node *node);
 const struct json_node *json_sibling(const struct json_document *doc, const struct json_node *node);
 

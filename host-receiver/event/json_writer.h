@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The writer of canonical JSON (RFC 8785): no white space, minimal escapes, integers only. It
- * writes what it is told in the order it is told: the caller gives object keys in ascending order
- * (the tests hold every kind of event against a canonicaliser). The bytes it produces are the bytes
- * that are signed and stored.
+ * keeps the caller's order: the caller gives object keys in ascending order (the tests compare
+ * every kind of event with a canonicaliser). The bytes it produces are the bytes that are signed
+ * and stored.
  *
  * Fixed buffer, no allocation; overflow is sticky and found at the end by json_writer_done(), so
  * that the calls between need no checks. Not shared between threads.
@@ -33,7 +33,7 @@ void json_put_end_array(struct json_writer *w);
 
 /* key is plain ASCII that needs no escape. */
 void json_put_key_of(struct json_writer *w, const char *key, size_t len);
-/* Inline, for the length of a literal is known where it stands. */
+/* Inline, so that the compiler knows the length of a literal. */
 static inline void json_put_key(struct json_writer *w, const char *key)
 {
 	json_put_key_of(w, key, strlen(key));

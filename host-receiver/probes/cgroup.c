@@ -110,7 +110,7 @@ static int read_all(int leaf_fd, const char *path, struct json_writer *w, char w
 	return 0;
 }
 
-/* What was read, as it is told; the order of the files is the specification's. */
+/* The inputs of the reading. The specification gives the order of the files. */
 static char *write_inputs(const char *path)
 {
 	static const char *const names[] = {"memory.events", "cpu.stat", "pids.events"};

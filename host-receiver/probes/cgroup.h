@@ -7,6 +7,6 @@
 /* Returns a descriptor of the leaf, or a negative errno; -EXDEV: not of a cgroup v2 file system. */
 int cgroup_open_leaf(const char *path, char why[PROBE_WHY_MAX]);
 
-/* Read the three files of the opened leaf; path is what errors and inputs call it. As read(). */
+/* Read the three files of the opened leaf; errors and inputs show path. Returns as read(). */
 int cgroup_read_at(int leaf_fd, const char *path, struct probe_reading *ret,
 		   char why[PROBE_WHY_MAX]);

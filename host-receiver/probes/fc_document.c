@@ -81,7 +81,7 @@ static bool add_member(struct adding *a, const struct json_node *sum, const stru
 		json_put_key_text(a->w, any->key);
 		return add_objects(a, sum, node, device.len ? device : any->key);
 	}
-	/* The time stamp, and names: what stands beside the devices is no count. */
+	/* Members that are no device: the time stamp and names. They are no counts. */
 	if (any->type == JSON_INTEGER_NODE && device.len > 0 && !is_stored(device, any->key))
 		return add_counts(a, sum, node);
 	if (!sum)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * host.fc_metrics: what the VMM writes of itself, a JSON document a line, into a file or a FIFO.
- * Its counters are deltas, so every line is needed; each that was cut, or ran into the next, is
- * counted.
+ * host.fc_metrics: the metrics that the VMM writes to a file or a FIFO, a JSON document a line.
+ * Its counters are deltas, so every line is needed. Lines that were cut or that ran into the next
+ * one are counted.
  *
- * The VMM opens a file without O_APPEND and without O_TRUNC: after its restart it writes over what
- * is there, and after a rotation that truncates it goes on behind a hole. Both are noticed: see
- * follow(). The folder may be a jailed VMM's own, which is trusted no further than to hold the
- * VMM's word: no symbolic link is followed, nothing but a file or a FIFO is opened.
+ * The VMM opens a file without O_APPEND and without O_TRUNC: after its restart it writes over the
+ * old content, and after a rotation that truncates it leaves a hole. follow() notices both. The
+ * folder may be a jailed VMM's own, so it is not trusted: no symbolic link is followed, and only a
+ * file or a FIFO is opened.
  */
 #include "host-receiver/probes/fc_metrics.h"
 
@@ -29,21 +29,21 @@ struct fc_metrics {
 	ino_t ino;
 
 	/* Of a file: where in it, and how it looked when it was read last. */
-	off_t offset, accepted_end; /* accepted_end: behind the newest document */
+	off_t offset, accepted_end; /* accepted_end: the end of the newest document */
 	struct timespec seen_mtime;
 	bool at_end;	   /* reading came to the end of it */
 	bool rescanning;   /* from the beginning again */
 	bool overwriting;  /* older documents may follow */
-	bool stale_behind; /* an older one was met behind the newest */
+	bool stale_behind; /* an older document follows the newest one */
 	uint64_t older_than_ms, newest_ms;
 
 	char *line; /* the beginning of one; FC_DOCUMENT_MAX, only while there is one */
 	size_t line_len;
 	bool discarding; /* the line is too long */
-	char *held;	 /* of a FIFO: read, and not taken in for want of time */
+	char *held;	 /* of a FIFO: bytes that were read too late for this reading */
 	size_t held_len;
 	uint64_t until_ns; /* so long this reading takes lines in */
-	bool behind;	   /* there is more than it took in */
+	bool behind;	   /* more is there than it took in */
 
 	struct fc_totals totals;
 	uint64_t documents, bad_lines, told_documents, told_bad_lines;
@@ -82,7 +82,7 @@ static struct host_probe *open_probe(const struct probe_options *options)
 	if (!fc)
 		return NULL;
 	fc->fd = -1;
-	/* What a file holds from before is not of this cell. */
+	/* The old content of the file does not belong to this cell. */
 	fc->older_than_ms = clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC;
 	fc->path = strdup(options->fc_metrics);
 	fc->api = options->fc_api ? strdup(options->fc_api) : NULL;
@@ -116,13 +116,13 @@ static void keep_newest(struct fc_metrics *fc, const char *line, size_t len)
 	fc->newest_len = len;
 }
 
-/* Not those that are left of older lines. */
+/* Remains of older lines do not count. */
 static bool counts_bad(const struct fc_metrics *fc)
 {
 	return !fc->rescanning && !fc->overwriting;
 }
 
-/* Whether a line of evidence can hold it, and its readers understand it there. */
+/* True if a line of evidence can hold it and verify can read it back. */
 static bool is_plain(const struct json_document *doc, const struct json_node *node, unsigned depth)
 {
 	if (memchr(node->key.data ? node->key.data : "", '\0', node->key.len))
@@ -137,7 +137,7 @@ static bool is_plain(const struct json_document *doc, const struct json_node *no
 	return true;
 }
 
-/* Whether it was one, counted or not. */
+/* Returns true if the line was a document, counted or not. */
 static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 {
 	const struct json_node *root, *vsock;
@@ -152,7 +152,7 @@ static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 	    !json_member_uint(fc->doc, root, "utc_timestamp_ms", &at_ms) ||
 	    !is_plain(fc->doc, root, 0))
 		return false;
-	/* What was appended is new, whatever a clock that was set back says. */
+	/* Appended documents are new, even if the VMM's clock was set back. */
 	if (fc->overwriting && at_ms < MAX(fc->older_than_ms, fc->newest_ms)) {
 		fc->stale_behind = true;
 		return true;
@@ -177,8 +177,8 @@ static bool is_blank(const char *line, size_t len)
 }
 
 /*
- * A line whose writer met a full FIFO may have lost its end and so run into the next: that one
- * begins where a document does.
+ * A full FIFO can cut a line, which then runs into the next one. The next one begins where a
+ * document begins.
  */
 static void take_line(struct fc_metrics *fc, const char *line, size_t len)
 {
@@ -199,8 +199,8 @@ static void take_line(struct fc_metrics *fc, const char *line, size_t len)
 }
 
 /*
- * Bytes as they come; fc->offset is behind the line when it is taken. Returns how many were taken,
- * all of them or whole lines as far as the time lasted, or -ENOMEM.
+ * Take bytes in. fc->offset is after the last line taken. Returns how many bytes were taken (all,
+ * or whole lines until the time was over), or -ENOMEM.
  */
 static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const size_t size)
 {
@@ -244,7 +244,7 @@ static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const s
 	return at - data;
 }
 
-/* Forget the beginning of a line; it is not going to end. */
+/* Forget the beginning of a line that will not end. */
 static void drop_partial(struct fc_metrics *fc)
 {
 	fc->bad_lines += fc->line_len > 0 && counts_bad(fc);
@@ -254,7 +254,7 @@ static void drop_partial(struct fc_metrics *fc)
 
 /* ---- the file ---- */
 
-/* What a FIFO gave cannot be read again. */
+/* Bytes of a FIFO cannot be read again. */
 static int hold(struct fc_metrics *fc, const char *data, size_t len)
 {
 	fc->held = malloc(len);
@@ -313,7 +313,7 @@ static int drain(struct fc_metrics *fc)
 	return r;
 }
 
-/* Begin at 0 again; documents up to the newest known are not what is sought. */
+/* Begin at 0 again. Documents that are known already are passed over. */
 static void rescan(struct fc_metrics *fc)
 {
 	drop_partial(fc);
@@ -339,7 +339,7 @@ static int drain_from_data(struct fc_metrics *fc, off_t size)
 	return drain(fc);
 }
 
-/* At the end of the file: where the VMM goes on. */
+/* Go to the end of the file, where the VMM will write. */
 static void settle(struct fc_metrics *fc)
 {
 	if (!fc->at_end)
@@ -381,7 +381,7 @@ static int follow(struct fc_metrics *fc)
 	} else if (fc->at_end && st.st_size == fc->offset) {
 		rescan(fc);
 	}
-	/* As it was before: whatever comes while it is read shows next time. */
+	/* The state before reading: changes during it show next time. */
 	fc->seen_mtime = st.st_mtim;
 	began = fc->offset;
 	r = drain_from_data(fc, st.st_size);
@@ -390,7 +390,7 @@ static int follow(struct fc_metrics *fc)
 		appended = fc->documents;
 		rescan(fc);
 		r = drain_from_data(fc, st.st_size);
-		/* There are newer ones at the beginning: it was the rest of an older line. */
+		/* Newer documents are at the beginning: this was the rest of an older line. */
 		if (fc->documents > appended)
 			fc->bad_lines = bad_lines;
 	}
@@ -420,7 +420,7 @@ static int open_file(struct fc_metrics *fc, int path_fd, const struct stat *st)
 	fc->ino = st->st_ino;
 	fc->offset = fc->accepted_end = 0;
 	fc->seen_mtime = (struct timespec){0};
-	/* A file may be a former VMM's; then what counts is among older ones. */
+	/* The file may hold documents of an earlier VMM; ours are somewhere after them. */
 	fc->overwriting = fc->rescanning = !fc->is_fifo;
 	fc->at_end = fc->stale_behind = false;
 	return 0;
@@ -437,7 +437,7 @@ static int look(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
 		return probe_explain(why, -r, fc->path, "reading");
 	if (fc->behind)
 		return 0;
-	/* Renamed, and not made again: the VMM writes to it still. */
+	/* Renamed and not made again: the VMM still writes to it. */
 	if (path_fd == -ENOENT && fc->fd >= 0)
 		return 0;
 	if (path_fd < 0 || fstat(path_fd, &st) < 0)
@@ -448,7 +448,7 @@ static int look(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
 		snprintf(why, PROBE_WHY_MAX, "%.200s: neither a file nor a FIFO", fc->path);
 		return -EINVAL;
 	}
-	/* A rotation made it, and nobody has written to it: the VMM has the old one. */
+	/* A rotation made the new file, and it is empty: the VMM still writes to the old one. */
 	if (fc->fd >= 0 && S_ISREG(st.st_mode) && st.st_size == 0)
 		return 0;
 	r = open_file(fc, path_fd, &st);
@@ -581,7 +581,7 @@ static int write_reading(struct fc_metrics *fc, struct probe_reading *ret, char 
 	return 1;
 }
 
-/* Ask for what was counted since. Who lets us wait is asked less often: others wait behind it. */
+/* Ask the VMM to write now. A slow VMM is asked less often, because other readings wait for it. */
 static int flush(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
 {
 	int r;
@@ -606,7 +606,7 @@ static int read_now(struct fc_metrics *fc, struct probe_reading *ret, char why[P
 
 	fc->behind = false;
 	fc->until_ns = monotonic_ns() + FC_TAKE_MS * NSEC_PER_MSEC;
-	/* What was written all the same is evidence; the first error is told. */
+	/* What was read is evidence even if something failed. The first error is reported. */
 	r = look(fc, flushed < 0 ? other : why);
 	if (r == 0 && fc->behind && flushed == 0)
 		snprintf(
@@ -645,7 +645,7 @@ static int read_probe(struct host_probe *probe, struct probe_reading *ret, char 
 const struct host_probe_ops probe_fc_metrics = {
 	.name = "fc_metrics",
 	.source = "host.fc_metrics",
-	.needs = "the file or FIFO that the VMM was told to write its metrics to",
+	.needs = "the file or FIFO to which the VMM writes its metrics",
 	.event = EVENT_HOST_FC_METRICS,
 	.is_history = true,
 	.wanted = wanted,

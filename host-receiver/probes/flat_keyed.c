@@ -90,7 +90,7 @@ static const char *parse_line(const char *line, const char *end, struct flat_key
 		*ret_error = -E2BIG;
 		return "more than 256 keys";
 	}
-	return insert(pairs, key, value) < 0 ? "the key stands twice" : NULL;
+	return insert(pairs, key, value) < 0 ? "the key is there twice" : NULL;
 }
 
 int flat_keyed_parse(const char *text, size_t len, struct flat_keyed *ret, unsigned *ret_line,

@@ -3,7 +3,7 @@
 
 #include "common/util.h"
 
-#define PART_END 16u /* closes what a part has open */
+#define PART_END 16u /* bytes that close a part */
 
 const struct host_probe_ops *const host_probe_table[] = {
 	[PROBE_CGROUP] = &probe_cgroup,
@@ -62,14 +62,13 @@ int probe_reading_put(struct probe_reading *reading,
 
 	if (!scratch)
 		return -ENOMEM;
-	/* Most have one. */
+	/* Most readings have one part. */
 	rewind(ctx);
 	json_writer_init(&w, scratch, PROBE_OUTPUT_MAX);
 	state = put(ctx, 1, 1, &w);
 	if (state == PROBE_PART_LAST)
 		return append(reading, &w);
-	/* Whoever has more is counted, as if there were the most, so that no part holds less later.
-	 */
+	/* Count the parts with the longest possible numbers, so that all fit again later. */
 	rewind(ctx);
 	for (parts = 0; state == PROBE_PART_MORE; parts++) {
 		if (parts == PROBE_PARTS_MAX)

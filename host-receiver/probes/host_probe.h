@@ -3,9 +3,9 @@
  * What the host can see of a cell without asking the guest (host-receiver.md section 6), one file a
  * probe behind these operations: cgroup.c, tap_link.c, nftables.c, fc_metrics.c.
  *
- * A probe holds no more than the name of what it reads and where it was in it. It is opened and
- * closed on the loop thread, which does no I/O, and read on a thread of the pool, by one reading at
- * a time. Nothing here knows of cells or events' streams.
+ * A probe holds the name of its source and its position in it. The loop thread opens and closes it
+ * without I/O. A thread of the pool reads it, one reading at a time. Nothing here knows of cells or
+ * streams.
  */
 #pragma once
 
@@ -29,7 +29,7 @@ enum probe_kind {
 	_PROBE_KIND_MAX,
 };
 
-/* What a cell's probes read. Strings are borrowed from whoever was parsed; NULL: no such probe. */
+/* The sources of a cell's probes. Strings are borrowed from the parser's caller; NULL: no probe. */
 struct probe_options {
 	const char *cgroup;	/* absolute path of the cgroup v2 leaf */
 	const char *tap;	/* name of the interface */
@@ -40,12 +40,12 @@ struct probe_options {
 };
 
 /*
- * One reading: canonical JSON of what was read and of what it said. An output too large for a line
+ * One reading: its inputs and its output as canonical JSON. An output too large for a line
  * of evidence comes in parts, each an object of its own that says "part" and "parts".
  */
 struct probe_reading {
 	char *inputs;  /* owned; an object */
-	char *outputs; /* owned; the parts, one behind the other */
+	char *outputs; /* owned; the parts, one after the other */
 	size_t n_parts;
 	size_t part_end[PROBE_PARTS_MAX];
 	uint64_t taken_ns; /* CLOCK_MONOTONIC when the reading began */
@@ -65,7 +65,7 @@ void probe_reading_done(struct probe_reading *reading);
 enum probe_part {
 	PROBE_PART_MORE,
 	PROBE_PART_LAST,
-	PROBE_PART_STUCK, /* what comes next does not fit into a part */
+	PROBE_PART_STUCK, /* the next item does not fit into a part */
 };
 
 /* "part" and "parts", when there is more than one. */
@@ -87,7 +87,7 @@ struct host_probe_ops {
 	const char *source; /* probeSource */
 	const char *needs;  /* for people: what must be there and permitted */
 	enum event_type event;
-	/* A reading tells what happened since the last one: late is better than never. */
+	/* A reading reports what happened since the previous one, so a late one still counts. */
 	bool is_history;
 
 	bool (*wanted)(const struct probe_options *options);
@@ -96,7 +96,7 @@ struct host_probe_ops {
 	/*
 	 * Returns 1 and a reading to be freed with probe_reading_done(); 0: nothing has happened
 	 * since the last; or a negative errno. why names the file (and line) of an error; with a
-	 * reading it is empty or tells of what failed beside it.
+	 * reading it is empty, or names a part that failed.
 	 */
 	int (*read)(struct host_probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX]);
 	void (*close)(struct host_probe *probe);

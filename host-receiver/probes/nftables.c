@@ -11,7 +11,7 @@
 
 struct nft_probe {
 	struct nft_listing listing;
-	uint64_t table_handle; /* whose listing that is */
+	uint64_t table_handle; /* of the table in the listing */
 	char family[FAMILY_MAX];
 	char table[];
 };
@@ -139,7 +139,7 @@ int nft_listing_parse(const char *json, size_t len, struct nft_listing *ret,
 	return 0;
 }
 
-/* The first line of what libnftables says. */
+/* The first line of libnftables' message. */
 static int explain_listing(struct nft_ctx *nft, const char *command, char why[PROBE_WHY_MAX])
 {
 	const char *text = nft_ctx_get_error_buffer(nft);

@@ -15,8 +15,8 @@
 #define NFT_LISTING_MAX (16u * 1024u * 1024u) /* bytes of JSON of one table */
 
 /*
- * The reading of one cell, whose probe was opened by probe_nftables. Rules that nobody was asked
- * about for want of time have null for a ruleRepr; the next tick goes on with them. As read() in
+ * The reading of one cell, whose probe was opened by probe_nftables. Rules whose text was
+ * not asked for in time have a null ruleRepr; the next tick asks for them. As read() in
  * probe.h.
  */
 int nft_reading(const struct nft_dump *dump, struct host_probe *probe, struct probe_reading *ret,

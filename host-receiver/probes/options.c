@@ -85,7 +85,7 @@ int probe_options_set(struct probe_options *options, const char *name, const cha
 int probe_options_check(const struct probe_options *options, const char **ret_why)
 {
 	if (options->fc_api && !options->fc_metrics) {
-		*ret_why = "--fc-api needs --fc-metrics, where what it flushes is read";
+		*ret_why = "--fc-api needs --fc-metrics: that file gets the flushed metrics";
 		return -EINVAL;
 	}
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the probes are told to read, as options of a command line, checked. Names with a meaning to
- * a path, a shell or a terminal are refused here, before anything is opened with them.
+ * The options that name the probes' sources, checked. Names with a special meaning in a path, a
+ * shell or a terminal are refused before anything is opened.
  */
 #pragma once
 
@@ -16,12 +16,12 @@
 int probe_options_set(struct probe_options *options, const char *name, const char *value,
 		      const char **ret_expected);
 
-/* What belongs together. 0, or -EINVAL with a sentence (static). */
+/* Check options that need each other. 0, or -EINVAL with a sentence (static). */
 int probe_options_check(const struct probe_options *options, const char **ret_why);
 
 /*
- * What is there already must be what the option says: a leaf in a cgroup v2 file system, a file or
- * a FIFO, reached without a symbolic link. What is not there yet may come. Opens nothing for
- * reading. Returns 0 or a negative errno.
+ * A source that exists must have the right type: a leaf of a cgroup v2 file system, a file or a
+ * FIFO, reached without a symbolic link. A source may also come later. Opens nothing for reading.
+ * Returns 0 or a negative errno.
  */
 int probe_options_look(const struct probe_options *options, char why[PROBE_WHY_MAX]);

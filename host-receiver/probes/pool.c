@@ -23,7 +23,7 @@ struct pool {
 	uv_async_t async;
 	uv_timer_t check; /* runs while a job does */
 	unsigned open_handles;
-	bool abandoned; /* a thread was left behind that uses this memory */
+	bool abandoned; /* a thread that hangs still uses this memory */
 
 	pthread_mutex_t lock; /* of all below */
 	pthread_cond_t work;
@@ -31,7 +31,7 @@ struct pool {
 	struct thread threads[POOL_THREADS_MAX];
 	unsigned n_threads, n_idle, n_stuck;
 	bool closing;
-	const struct pool_job *waits; /* was first in waiting at the last check */
+	const struct pool_job *waits; /* the first waiting job at the last check */
 };
 
 static void list_push(struct job_list *list, struct pool_job *job)
@@ -69,11 +69,11 @@ static struct pool_job *list_shift(struct job_list *list)
 
 /* ---- the threads ---- */
 
-/* With the lock. The next job, or NULL: end. */
+/* Called with the lock held. The next job, or NULL: end. */
 static struct pool_job *next_job(struct pool *pool)
 {
 	while (!pool->closing && !pool->waiting.first) {
-		/* More than there need be: one that hung came back, or many waited. */
+		/* Too many threads: one that hung came back, or many jobs waited. */
 		if (pool->n_threads - pool->n_stuck > POOL_THREADS)
 			return NULL;
 		pool->n_idle++;
@@ -83,7 +83,7 @@ static struct pool_job *next_job(struct pool *pool)
 	return pool->closing ? NULL : list_shift(&pool->waiting);
 }
 
-/* With the lock. */
+/* Called with the lock held. */
 static struct thread *own_thread(struct pool *pool)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(pool->threads); i++)
@@ -98,7 +98,7 @@ static void *work(void *arg)
 	struct thread *self;
 	struct pool_job *job;
 
-	/* Who started it holds the lock until its id is in the table. */
+	/* start_thread() holds the lock until the id is in the table. */
 	pthread_mutex_lock(&pool->lock);
 	self = own_thread(pool);
 	while ((job = next_job(pool))) {
@@ -121,7 +121,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* With the lock. Signals are the loop's. */
+/* Called with the lock held. The loop's thread takes the signals. */
 static void start_thread(struct pool *pool)
 {
 	sigset_t all, before;
@@ -143,7 +143,7 @@ static void start_thread(struct pool *pool)
 	}
 }
 
-/* With the lock. */
+/* Called with the lock held. */
 static void provide_thread(struct pool *pool)
 {
 	if (pool->waiting.first && pool->n_idle == 0 &&
@@ -151,7 +151,7 @@ static void provide_thread(struct pool *pool)
 		start_thread(pool);
 }
 
-/* With the lock. Somebody waits since the last check already: those that run take long. */
+/* Called with the lock held. A job waits since the last check: start another thread. */
 static void relieve(struct pool *pool)
 {
 	if (pool->waiting.first && pool->waiting.first == pool->waits)
@@ -177,7 +177,7 @@ static void on_finished(uv_async_t *async)
 		job->done(job, job->given_up ? POOL_LATE : POOL_FINISHED);
 }
 
-/* The next job that is to be given up, marked so; NULL: none. */
+/* The next job that has run too long, marked as given up; NULL: none. */
 static struct pool_job *give_up(struct pool *pool)
 {
 	const uint64_t now_ns = monotonic_ns();
@@ -196,7 +196,7 @@ static struct pool_job *give_up(struct pool *pool)
 	return job;
 }
 
-/* A job that no thread will ever take; NULL: none. */
+/* A job that no thread will take; NULL: none. */
 static struct pool_job *refuse(struct pool *pool)
 {
 	struct pool_job *job = NULL;
@@ -257,7 +257,7 @@ int pool_new(uv_loop_t *loop, struct pool **ret)
 	uv_timer_init(loop, &pool->check);
 	pool->async.data = pool->check.data = pool;
 	pool->open_handles = 2;
-	/* Neither is a reason for the loop to go on. */
+	/* They do not keep the loop alive. */
 	uv_unref((uv_handle_t *)&pool->async);
 	uv_unref((uv_handle_t *)&pool->check);
 	pthread_mutex_init(&pool->lock, NULL);
@@ -279,7 +279,7 @@ static void on_closed(uv_handle_t *handle)
 	free(pool);
 }
 
-/* Whether all threads but those that hang have ended. */
+/* True if all threads have ended, except those that hang. */
 static bool all_ended(struct pool *pool)
 {
 	bool ended = true;
@@ -295,7 +295,7 @@ static bool all_ended(struct pool *pool)
 	return ended;
 }
 
-/* One that has not ended by now is left behind. */
+/* A thread that has not ended by now is detached. */
 static void join(struct pool *pool, const struct thread *thread)
 {
 	bool ended;
@@ -310,7 +310,7 @@ static void join(struct pool *pool, const struct thread *thread)
 		pthread_detach(thread->id);
 }
 
-/* Those that no thread took, or that nobody heard of yet. */
+/* Jobs that no thread took, and results that were not reported yet. */
 static void give_back(struct pool *pool)
 {
 	struct job_list waiting, finished;

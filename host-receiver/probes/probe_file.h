@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening and reading the small files of sysfs and of control groups, as what they are and nothing
- * else: never through a symbolic link, never more than was asked for. Paths are walked a component
- * at a time, because openat2(2) is not to be had under RestrictSUIDSGID= of systemd.exec(5). No
- * state; any thread.
+ * Opening and reading the small files of sysfs and of control groups: never through a symbolic
+ * link, never more bytes than asked for. Paths are walked a component at a time, because openat2(2)
+ * fails under RestrictSUIDSGID= of systemd.exec(5). No state; any thread.
  */
 #pragma once
 
