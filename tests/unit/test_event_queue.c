@@ -61,8 +61,11 @@ static void read_frame(struct reader *r, const uint8_t *frame, size_t len)
 	r->frames++;
 	r->expected = MAX(r->expected, UINT64_C(1));
 	if (!wire_source_is_numbered(d->source)) {
-		/* Whatever comes after it has at least this number. */
-		ck_assert_uint_ge(detail(d, WIRE_KEY_NEXT_SEQ), r->last_seq + 1);
+		/*
+		 * It was queued after every number that arrived. It can be below the hello's
+		 * number: what was observed after it can be lost before the connection began.
+		 */
+		ck_assert_uint_ge(detail(d, WIRE_KEY_NEXT_SEQ), r->expected);
 		r->heartbeats++;
 		return;
 	}
@@ -804,6 +807,7 @@ int main(void)
 {
 	TCase *tc = tcase_create("event_queue");
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, holds_its_share_and_no_more);
 	tcase_add_test(tc, families_have_shares);
 	tcase_add_test(tc, a_loss_is_receipted_once_there_is_room);
