@@ -14,16 +14,15 @@
 #define K(name) (UINT64_C(1) << WIRE_KEY_##name)
 
 /* A literal with its length, so that a lookup compares lengths before bytes. */
-#define T(literal)                                                                                 \
-	{                                                                                          \
-		literal, sizeof(literal) - 1                                                       \
-	}
+#define T(literal) literal, sizeof(literal) - 1
 
 /* A repeated observation is folded into one (wire.md section 4.3). */
 #define FOLDED (K(REPEAT) | K(LAST_NS))
 
+/* The names stand in the rows: a pointer to each would cost its relocation, too. */
 static const struct {
-	struct wire_text name;
+	char name[31];
+	uint8_t name_len;
 	uint64_t required, optional;
 } sources[] = {
 	[WIRE_PROCESS_SPAWNED] = {T("process.spawned"), K(PPID), FOLDED},
@@ -69,8 +68,9 @@ static const struct {
 _Static_assert(ARRAY_SIZE(sources) == _WIRE_SOURCE_MAX, "a row for each source");
 
 static const struct {
-	struct wire_text name;
-	enum wire_type type;
+	char name[15];
+	uint8_t name_len;
+	uint8_t type; /* enum wire_type */
 } keys[] = {
 	[WIRE_KEY_ACKS] = {T("acks"), WIRE_TYPE_BOOL},
 	[WIRE_KEY_ADDRESS] = {T("address"), WIRE_TYPE_TEXT},
@@ -230,7 +230,7 @@ _Static_assert(ARRAY_SIZE(errors) == _WIRE_ERROR_MAX, "a name for each error");
 
 const char *wire_source_name(enum wire_source source)
 {
-	return sources[source].name.data;
+	return sources[source].name;
 }
 
 uint64_t wire_source_allowed(enum wire_source source)
@@ -245,7 +245,7 @@ uint64_t wire_source_required(enum wire_source source)
 
 const char *wire_key_name(enum wire_key key)
 {
-	return keys[key].name.data;
+	return keys[key].name;
 }
 
 const char *wire_key_camel(enum wire_key key)
@@ -255,7 +255,7 @@ const char *wire_key_camel(enum wire_key key)
 
 enum wire_type wire_key_type(enum wire_key key)
 {
-	return keys[key].type;
+	return (enum wire_type)keys[key].type;
 }
 
 const char *wire_error_name(enum wire_error error)
@@ -263,15 +263,15 @@ const char *wire_error_name(enum wire_error error)
 	return errors[error];
 }
 
-static bool same_text(struct wire_text a, struct wire_text b)
+static bool same_text(struct wire_text text, const char *name, size_t len)
 {
-	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+	return text.len == len && memcmp(text.data, name, len) == 0;
 }
 
 enum wire_source wire_source_from_name(struct wire_text name)
 {
 	for (int i = 0; i < _WIRE_SOURCE_MAX; i++)
-		if (same_text(name, sources[i].name))
+		if (same_text(name, sources[i].name, sources[i].name_len))
 			return (enum wire_source)i;
 	return _WIRE_SOURCE_INVALID;
 }
@@ -281,7 +281,7 @@ enum wire_key wire_key_from_name(enum wire_source source, struct wire_text name)
 	for (uint64_t left = wire_source_allowed(source); left; left &= left - 1) {
 		const int key = __builtin_ctzll(left);
 
-		if (same_text(name, keys[key].name))
+		if (same_text(name, keys[key].name, keys[key].name_len))
 			return (enum wire_key)key;
 	}
 	return _WIRE_KEY_INVALID;

@@ -196,7 +196,8 @@ int capability_of_syscall(long nr, uint64_t a0, int error)
 	return -1;
 }
 
-static const char *const capability_names[] = {
+/* The names themselves: pointers to them would take more room, and relocations. */
+static const char capability_names[][sizeof("CAP_CHECKPOINT_RESTORE")] = {
 	[CAP_CHOWN] = "CAP_CHOWN",
 	[CAP_DAC_OVERRIDE] = "CAP_DAC_OVERRIDE",
 	[CAP_DAC_READ_SEARCH] = "CAP_DAC_READ_SEARCH",
@@ -306,8 +307,8 @@ uint32_t syscall_compat_arch(void)
 const char *error_name(int error)
 {
 	static const struct {
-		int error;
-		const char *name;
+		uint8_t error;
+		char name[sizeof("EADDRNOTAVAIL")];
 	} names[] = {
 		{EPERM, "EPERM"},
 		{EACCES, "EACCES"},
