@@ -221,7 +221,7 @@ def long_paths_and_bad_folders():
 
 
 def who_asks_without_a_descriptor_left_is_closed():
-    with Daemon() as d:
+    with Daemon(sign=False) as d:
         d.add("a")
         sock = d.connect("a")
         sock.sendall(spawned(1))
