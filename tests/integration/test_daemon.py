@@ -569,9 +569,9 @@ def slow_http_clients_shut_nobody_out():
         other.request("GET", "/healthz")
         assert other.getresponse().status == 200
         # A byte from time to time does not keep a connection.
-        until = time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while kept:
-            assert time.monotonic() < until, f"{len(kept)} slow clients are still served"
+            assert time.monotonic() < deadline, f"{len(kept)} slow clients are still served"
             for sock in list(kept):
                 try:
                     sock.send(b"G")
