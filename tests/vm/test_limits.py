@@ -12,7 +12,7 @@ NET_ADMIN, SYS_PTRACE, DAC_READ_SEARCH = 12, 19, 2
 
 EXHAUST = """
 sysctl -q -w fs.inotify.max_user_instances=64 fs.inotify.max_user_watches=1000
-cellos-telemetry --heartbeat 300 --keep-sysctls --inotify /tmp/later || exit 10
+cellos-telemetry --heartbeat 300 --keep-sysctls --fs inotify --inotify /tmp/later || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 mkfifo /tmp/hold
 exhaust epoll < /tmp/hold > /tmp/epoll &
@@ -29,8 +29,12 @@ vm await dead
 mkdir /tmp/later
 vm say away
 vm await back
-touch /tmp/later/after
-sleep 1
+# The agent looks for the folder every --poll ms, and dials again in its own time.
+{ vm await seen; : > /tmp/seen; } &
+until [ -e /tmp/seen ]; do
+    touch /tmp/later/after
+    sleep 0.2
+done
 kill -TERM $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 """
@@ -79,6 +83,7 @@ class Exhausted(unittest.TestCase):
                 receiver.start()
                 vm.tell("back")
                 receiver.wait_event("fs.inotify_fired", 180, name="after")
+                vm.tell("seen")
                 vm.wait().check()
             events = receiver.finish()
         self.assertGreaterEqual(len(find(events, "telemetry.hello")), 2)

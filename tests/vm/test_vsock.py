@@ -173,7 +173,7 @@ class Device(unittest.TestCase):
 
 
 AGENT_SCRIPT = f"""
-cellos-telemetry --heartbeat 300 --inotify /tmp || exit 10
+cellos-telemetry --heartbeat 300 --fs inotify --inotify /tmp || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 touch /tmp/one
 vm await one
