@@ -29,6 +29,10 @@ static void intact_text(const struct verifier_result *r, char *text, size_t size
 			 lost == 1 ? " was" : "s were");
 	else if (r->in_flight > 0 || streams_count_end(r->streams, STREAM_OPEN) > 0)
 		snprintf(text, size, "every record is verified up to the newest checkpoint");
+	else if (streams_count_end(r->streams, STREAM_INTERRUPTED) > 0)
+		snprintf(text, size,
+			 "every record is verified and every stream is complete, "
+			 "or a later one continues it");
 	else
 		snprintf(text, size, "every record is verified and every stream is complete");
 }

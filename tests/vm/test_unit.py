@@ -58,7 +58,7 @@ vm say refused $? $(systemctl is-active {SERVICE}) $(state MainPID) $pid
 sed -i '$d' /etc/cellos/host-telemetry.conf
 
 kill -9 $pid
-for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+for i in $(seq 240); do
     sleep 0.25
     [ "$(systemctl is-active {SERVICE})" = active ] && [ "$(state MainPID)" != $pid ] && break
 done
@@ -88,7 +88,7 @@ env -i PATH=/bin:/usr/bin container=vm unshare -p -m -f sh -c '
     mount -t proc proc /proc
     exec {SYSTEMD} --system --unit=multi-user.target --log-target=console --log-level=notice
 ' > /tmp/systemd 2>&1 &
-for i in $(seq 300); do
+for i in $(seq 1500); do
     [ -e /tmp/done ] && break
     sleep 0.2
 done
@@ -153,8 +153,9 @@ class Unit(unittest.TestCase):
         cls.said = cls.vm.files.get("systemd", b"").decode() + cls.vm.files.get("out", b"").decode()
         if cls.vm.status != 0:
             raise AssertionError(f"{cls.vm.marks}\n{cls.said}\n{cls.vm.console[-3000:]}")
-        cls.events = [json.loads(line)["data"]["event"]
-                      for line in cls.vm.files["evidence"].splitlines()]
+        data = [json.loads(line)["data"] for line in cls.vm.files["evidence"].splitlines()]
+        # The log's own entries are no envelopes.
+        cls.events = [d["event"] for d in data if "event" in d]
 
     def named(self, name):
         return [e["data"] for e in self.events if e["type"] == EVENT_PREFIX + name]
@@ -202,8 +203,12 @@ class Unit(unittest.TestCase):
         self.assertEqual(len(opened), 2)
         self.assertEqual(opened[1]["previousStreamId"], opened[0]["streamId"])
         self.assertEqual([e["reason"] for e in self.named("stream.v1.sealed")], ["shutdown"])
-        # The first stream has no seal, and nothing else is missing.
-        self.assertTrue(self.vm.mark("verify").startswith("4 "), self.vm.mark("verify"))
+        # The first stream has no seal; the one that goes on after it says so, and that is no
+        # finding.
+        code, verdict = self.vm.mark("verify").split(" ", 1)
+        self.assertEqual(code, "0", verdict)
+        self.assertIn("1 interrupted, 0 unsealed; 0 findings", verdict)
+        self.assertIn("every stream is complete, or a later one continues it", verdict)
         self.assertIn("cellos-telemetry 750", self.vm.mark("owner"))
 
 
