@@ -250,7 +250,8 @@ static int insert(struct fetch_state *s, const struct item *item)
 		const size_t used = s->n - s->first;
 		struct item *items;
 
-		memmove(s->items, s->items + s->first, used * sizeof(*items));
+		if (used > 0)
+			memmove(s->items, s->items + s->first, used * sizeof(*items));
 		s->first = 0;
 		s->n = used;
 		s->room = MAX(2 * used, (size_t)64);
