@@ -333,6 +333,7 @@ int cmd_receive(int argc, char **argv)
 	    signer_open(r.client, &r.signing, &signer, why) < 0) {
 		log_error("msg=\"signing is not configured\" cell=%s why=\"%s\"", r.options.cell_id,
 			  why);
+		sign_client_free(r.client);
 		return EX_CONFIG;
 	}
 	return run(&r, signer);
