@@ -184,11 +184,11 @@ class FakeAgent(threading.Thread):
 
 def without_an_agent_nothing_runs():
     """Each way in which no agent takes the descriptor: 125, the reason, and COMMAND is not run."""
-    def refused(path, *words, mark):
+    def refused(path, *words, mark, ready_ms=300):
         for options in ([], ["--init"], ["--share-pidns"]):
-            r = subprocess.run([LAUNCHER, "--listener", path, "--ready-timeout", "300", *options,
-                                "touch", mark], capture_output=True, text=True, timeout=PATIENCE,
-                               check=False)
+            r = subprocess.run([LAUNCHER, "--listener", path, "--ready-timeout", str(ready_ms),
+                                *options, "touch", mark], capture_output=True, text=True,
+                               timeout=PATIENCE, check=False)
             assert r.returncode == 125 and not os.path.exists(mark), r
             for word in (*words, "COMMAND was not run"):
                 assert word in r.stderr, (word, r)
@@ -197,15 +197,16 @@ def without_an_agent_nothing_runs():
         os.chmod(d, 0o711)
         path, mark = os.path.join(d, "s"), os.path.join(d, "ran")
         refused(path, path, "300 ms", mark=mark)
-        cases = (((None,) * 9, "wait for the agent's answer to the connection", 0),
-                 ((-errno.EACCES,) * 9, "have the agent accept the connection: Permission", 0),
-                 ((-errno.EMFILE,) * 200, "300 ms", 0),
-                 ((0, -errno.ENOSPC) * 9, "accept the notification descriptor: No space", 0),
-                 ((0, None) * 9, "answer to the notification descriptor", 0),
-                 ((0, 0) * 9, "trust the listener of user 65534", 65534))
-        for answers, words, uid in cases:
+        # The last number: only what waits until the time is over has little of it.
+        cases = (((None,) * 9, "wait for the agent's answer to the connection", 0, 300),
+                 ((-errno.EACCES,) * 9, "the agent accept the connection: Permission", 0, 60000),
+                 ((-errno.EMFILE,) * 200, "300 ms", 0, 300),
+                 ((0, -errno.ENOSPC) * 9, "the notification descriptor: No space", 0, 60000),
+                 ((0, None) * 9, "answer to the notification descriptor", 0, 2000),
+                 ((0, 0) * 9, "trust the listener of user 65534", 65534, 60000))
+        for answers, words, uid, ready_ms in cases:
             agent = FakeAgent(path, *answers, uid=uid)
-            refused(path, words, mark=mark)
+            refused(path, words, mark=mark, ready_ms=ready_ms)
             agent.stop()
 
 
