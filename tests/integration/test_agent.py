@@ -389,7 +389,10 @@ def no_proc_is_exit_3():
         script = 'mount -t tmpfs none /proc && exec "$@"'
         run = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", *host.args(*WALK)],
                              capture_output=True, text=True, timeout=PATIENCE)
-        assert run.returncode == 3 and "/proc" in run.stderr, run
+        if os.environ.get("CELLOS_SANITIZE", "none") == "none":
+            assert run.returncode == 3, run
+        # Without /proc the search for leaks fails, and even its options cannot be read.
+        assert "/proc is not mounted" in run.stderr, run
 
 
 def a_required_source_that_is_missing_is_exit_3():

@@ -16,6 +16,9 @@ from runner import PATIENCE, main
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 KEYRING = os.path.join(VECTORS, "keyring.json")
+PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
+# The search for leaks traces the process, and strace does already.
+TRACED = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
 
 
 def verify(*args, stdin=None):
@@ -197,8 +200,10 @@ def what_could_hang_or_grow_is_refused():
         with open(huge, "wb") as f:
             f.seek(1500 << 20)
             f.write(b"\n" + b"".join(golden()))
-        limit = ["prlimit", "--as=900000000", RECEIVER, "verify", "--keys", KEYRING, huge]
-        got = subprocess.run(limit, capture_output=True, timeout=60)
+        # A sanitizer's own address space is larger.
+        limit = ["prlimit", "--as=900000000"] if PLAIN else []
+        got = subprocess.run([*limit, RECEIVER, "verify", "--keys", KEYRING, huge],
+                             capture_output=True, timeout=60)
         assert got.returncode == 1 and b"a line longer than 65535 bytes" in got.stdout, got
         assert b"24 verified" in got.stdout, got.stdout
         # At the limit it is judged, above it is not.
@@ -237,7 +242,8 @@ def a_read_error_is_no_end():
     env = {**os.environ, "LD_PRELOAD": os.environ["CELLOS_BAD_DISK"]}
     log = os.path.join(VECTORS, "log")
     failed = 0
-    for call in range(1, 100):
+    # A sanitizer has reads of its own, which would fail.
+    for call in range(1, 100) if PLAIN else ():
         run = ["strace", "-f", "-o", "/dev/null", "-e", f"inject=read:error=EIO:when={call}",
                RECEIVER, "verify", "--keys", f"{log}/keyring.json", f"{log}/good"]
         got = subprocess.run(run, capture_output=True, timeout=60)
@@ -248,7 +254,7 @@ def a_read_error_is_no_end():
         assert got.returncode in (0, 66, 78, 127), (call, got)
         if got.returncode == 0 and failed >= 4:
             break
-    assert failed >= 4, "two segments, a look and a read each"
+    assert failed >= 4 or not PLAIN, "two segments, a look and a read each"
     with tempfile.TemporaryDirectory() as d:
         os.mkdir(f"{d}/folder")
         got = subprocess.run([RECEIVER, "verify", "--keys", KEYRING, "-"], capture_output=True,
@@ -291,7 +297,7 @@ def an_interrupted_keygen_goes_on():
                 assert keygen("--kid", "old", "--out", d).returncode == 0
                 run = subprocess.run(
                     strace + ["-e", f"inject={call}:signal=KILL:when={when}", RECEIVER, "keygen",
-                              "--kid", "new", "--out", d], capture_output=True)
+                              "--kid", "new", "--out", d], capture_output=True, env=TRACED)
                 if run.returncode == 0:
                     break
                 with open(f"{d}/keyring.json") as f:
