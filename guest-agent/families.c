@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
+#include "guest-agent/kernel_options.h"
 
 /* The order in which a turn drains them: callers wait for the capability source's answers. */
 static const enum probe_family drain_order[_PROBE_FAMILY_MAX] = {

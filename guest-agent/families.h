@@ -8,7 +8,7 @@
 
 #include "guest-agent/event_queue.h"
 #include "guest-agent/options.h"
-#include "guest-agent/probe_report.h"
+#include "guest-agent/options.h"
 
 /* A turn drains each source until one of these is used up. */
 #define FAMILY_BUDGET_EVENTS 256u

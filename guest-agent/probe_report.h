@@ -9,6 +9,3 @@
 
 /* Returns the exit status: 0 when --require would hold, else EXIT_NOT_READY. */
 int probe_report(const struct options *options);
-
-/* The CONFIG_ names that a source needs, separated by spaces; SOURCE_ANY: the best one's. */
-const char *probe_kernel_options(enum probe_family family, const char *via);

@@ -7,12 +7,6 @@
 
 #include "host-receiver/daemon/internal.h"
 
-json_t *daemon_no_cell(const char *id)
-{
-	return id ? control_refusal(EXIT_FAILURE, "%.128s: no such cell", id)
-		  : control_refusal(EX_USAGE, "cell: expected a cell's id");
-}
-
 /* ---- list, show, status -------------------------------------------------------------------------
  */
 

@@ -51,6 +51,12 @@ struct cell_task {
 	char why[CELL_WHY_MAX]; /* of a bad option */
 };
 
+json_t *daemon_no_cell(const char *id)
+{
+	return id ? control_refusal(EXIT_FAILURE, "%.128s: no such cell", id)
+		  : control_refusal(EX_USAGE, "cell: expected a cell's id");
+}
+
 void daemon_cell_defaults(const struct daemon *d, struct cell_options *o)
 {
 	cell_options_defaults(o);

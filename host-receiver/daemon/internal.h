@@ -63,7 +63,7 @@ struct daemon {
 	int exit_status;
 };
 
-/* ---- daemon.c ---- */
+/* ---- descriptors.c ---- */
 
 /* File descriptors that max_cells cells and all clients take. */
 uint64_t daemon_descriptors_needed(const struct config *config);
@@ -72,6 +72,8 @@ uint64_t daemon_descriptors_needed(const struct config *config);
 int daemon_check_descriptors(const struct daemon *d, char why[CELL_WHY_MAX]);
 /* RLIMIT_NOFILE, which the start raises to its hard limit. */
 uint64_t daemon_descriptor_limit(void);
+/* Raise it, and warn if max_cells needs more. */
+void daemon_raise_descriptor_limit(const struct config *config);
 
 /* ---- signing.c ---- */
 
@@ -125,11 +127,11 @@ void daemon_report_sink(struct daemon *d, int error);
 
 /* Answers the control socket; ctx is the daemon. */
 json_t *daemon_answer(void *ctx, const json_t *request);
-/* The refusal that there is no such cell; id may be NULL. */
-json_t *daemon_no_cell(const char *id);
 
 /* ---- cells.c ---- */
 
+/* The refusal that there is no such cell; id may be NULL. */
+json_t *daemon_no_cell(const char *id);
 /* What a cell has when its options do not say. */
 void daemon_cell_defaults(const struct daemon *d, struct cell_options *o);
 /* Answers to add and remove: a refusal, or NULL and the answer comes later. */

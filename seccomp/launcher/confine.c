@@ -5,6 +5,7 @@
  *
  * All mounts are made in a mount namespace of the launcher's own; nothing of them reaches others.
  */
+#include <stdarg.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/mount.h>
@@ -15,6 +16,15 @@
 #include <sys/sysmacros.h>
 
 #include "seccomp/launcher/launch.h"
+
+void step_set(struct step *step, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(step->name, sizeof(step->name), fmt, ap);
+	va_end(ap);
+}
 
 enum treatment {
 	READ_ONLY, /* can be read, not written */

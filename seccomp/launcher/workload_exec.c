@@ -36,15 +36,6 @@ static void _printf_(1, 2) say(const char *fmt, ...)
 	fputc('\n', stderr);
 }
 
-void step_set(struct step *step, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(step->name, sizeof(step->name), fmt, ap);
-	va_end(ap);
-}
-
 static _Noreturn void give_up(const struct step *step, int r)
 {
 	say("cannot %s: %s (errno %d); COMMAND was not run", step->name, strerror(-r), -r);
