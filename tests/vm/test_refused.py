@@ -54,7 +54,7 @@ for call in $(refuse list); do
     net=auto
     # The BPF source would raise the limit for itself.
     [ $call = recvmmsg ] && net=off
-    refuse $call cellos-telemetry --heartbeat 300 --poll 30 --inotify /tmp/watched --net $net \\
+    refuse $call cellos-telemetry --heartbeat 300 --poll 200 --inotify /tmp/watched --net $net \\
         --ready-fd 5 5> /tmp/ready 2> /tmp/log || vm say failed $call $?
     agent=$(cat /tmp/ready)
     vm put /tmp/log log_$call

@@ -26,7 +26,7 @@ EXPECTED = {
     "all": ("proc-walk", "proc-net"),
 }
 WITHOUT = "\n".join(f"""
-without {mask:x} cellos-telemetry --heartbeat 300 --poll 50 || vm say failed {name} $?
+without {mask:x} cellos-telemetry --heartbeat 300 --poll 200 || vm say failed {name} $?
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm idle $agent
 spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!; vm say spawn_{name} $spawn
@@ -56,7 +56,7 @@ unshare -p -f cellos-telemetry --process proc-connector 2> /tmp/err
 vm say forced_pidns $? $(cat /tmp/err)
 
 # PID 1 of a fresh pid namespace: the workload is PID 1, the agent PID 2.
-unshare -p -f --mount-proc cellos-telemetry --poll 50 --heartbeat 300 -- sh -c '
+unshare -p -f --mount-proc cellos-telemetry --poll 200 --heartbeat 300 -- sh -c '
     vm idle 2
     spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!
     vm idle $spawn
@@ -72,7 +72,7 @@ unshare -p -f --mount-proc cellos-telemetry --poll 50 --heartbeat 300 -- sh -c '
     while [ -d /proc/2 ]; do sleep 0.05; done' || vm say failed pidns $?
 
 # Its program is taken away: the agent notices, and polls from then on.
-cellos-telemetry --heartbeat 300 --poll 50 || exit 20
+cellos-telemetry --heartbeat 300 --poll 200 || exit 20
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm idle $agent
 vm say detached $(detach)
