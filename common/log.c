@@ -50,10 +50,11 @@ void log_line(int priority, const char *fmt, ...)
 	 * A log that cannot be written must not stop what is being logged: a pipe that says it is
 	 * writable takes PIPE_BUF bytes without blocking, and a line is shorter. Others can fill
 	 * it meanwhile: whoever shares it with them makes it non-blocking first (harden_log()).
+	 * A policy may refuse send(2), with EPERM.
 	 */
 	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) > 0 &&
-	    send(STDERR_FILENO, line, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == ENOTSOCK &&
-	    write(STDERR_FILENO, line, len) < 0)
+	    send(STDERR_FILENO, line, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+	    (errno == ENOTSOCK || errno == EPERM) && write(STDERR_FILENO, line, len) < 0)
 		(void)0;
 	errno = saved;
 }
