@@ -159,8 +159,15 @@ static int raise_capabilities(void)
 
 int harden_identity(uid_t uid, const char *folder)
 {
+	int r;
+
 	if (uid == 0 || geteuid() != 0)
 		return 0;
+	/* Another user without its capabilities would see less than root does: first the proof that
+	 * they can be raised. */
+	r = raise_capabilities();
+	if (r < 0)
+		return r;
 	if (chown(folder, uid, (gid_t)uid) < 0 && errno != ENOENT)
 		return -errno;
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
