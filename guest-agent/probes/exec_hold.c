@@ -100,6 +100,7 @@ struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_n
 		h->silent = h->ended = h->args_cut = false;
 		h->image = 0;
 		h->at_ns = at_ns;
+		h->rested_ns = 0;
 		h->hold_until_ns = now_ns + EXEC_HOLD_NS;
 		h->give_up_ns = now_ns + EXEC_GIVE_UP_NS;
 		h->order = x->order++;
@@ -122,6 +123,19 @@ bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_n
 		return true;
 	*ret = EXEC_UNSURE;
 	return now_ns >= h->give_up_ns;
+}
+
+bool exec_hold_rested(struct exec_held *h, uint64_t now_ns, uint64_t empty_ns)
+{
+	struct proc_stat st;
+
+	if (h->rested_ns)
+		return empty_ns >= h->rested_ns;
+	/* It does not sleep interruptibly between its new image and the event. */
+	if (now_ns >= h->give_up_ns || proc_read_stat(h->pid, &st) < 0 ||
+	    (st.state != 'R' && st.state != 'D'))
+		h->rested_ns = monotonic_ns();
+	return false;
 }
 
 static void add_facts(struct observation *o, const struct exec_held *h)
@@ -240,6 +254,7 @@ void exec_hold_args(struct exec_held *h, const char *data, ssize_t len, uint64_t
 	h->args_len = (uint16_t)n;
 	h->args_state = EXEC_ARGS_THERE;
 	/* They were read later than the path, so the hold begins again. */
+	h->rested_ns = 0;
 	h->hold_until_ns = MAX(h->hold_until_ns, now_ns + EXEC_HOLD_NS);
 	h->give_up_ns = MAX(h->give_up_ns, now_ns + EXEC_GIVE_UP_NS);
 }

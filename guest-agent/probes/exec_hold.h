@@ -7,11 +7,15 @@
  * program's. An execution is held until that can be ruled out:
  *
  *   ends by                                   verdict
- *   HOLD_NS passed, then the socket was empty the path is true
+ *   HOLD_NS passed, then the process slept,
+ *   then the socket was empty                 the path is true
  *   the process ended                         the path is true: it cannot have executed another
  *   it executed something else                `replaced`
  *   GIVE_UP_NS passed, events still queued    `unsure`
  *   /proc did not give the path               `gone`, `traced`, `too_long`, `unreadable`: at once
+ *
+ * A process that runs all the time is taken to sleep after GIVE_UP_NS: HOLD_NS can pass between its
+ * new image and the event of it on a machine that takes the processor away, GIVE_UP_NS hardly.
  *
  * Later events of that process wait until the execution is reported. A process that ran before the
  * agent did has an image to learn too; that hold reports nothing.
@@ -72,6 +76,7 @@ struct exec_held {
 	image_id image;
 	uint64_t at_ns;
 	uint64_t hold_until_ns, give_up_ns;
+	uint64_t rested_ns; /* it executes nothing at this moment; 0: not known yet */
 	uint32_t order; /* of their beginning */
 	uint32_t exit_status;
 	uint64_t exit_at_ns;
@@ -116,6 +121,12 @@ struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_n
  */
 bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_ns,
 		    enum exec_why *ret);
+
+/*
+ * Of a hold that is over by time: whether every execution before the path was read has queued its
+ * event, and that was read. False: ask again later.
+ */
+bool exec_hold_rested(struct exec_held *h, uint64_t now_ns, uint64_t empty_ns);
 
 /* Report it (unless it is silent), settle its image, free it. Events that waited stay there. */
 void exec_hold_release(struct exec_holds *x, struct exec_held *h, enum exec_why why,

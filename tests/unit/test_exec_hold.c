@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Images of processes and the executions that are held: verdicts, order, limits. */
-#include "common/util.h"
+#include <signal.h>
+#include <sys/wait.h>
 
+#include "common/util.h"
 #include "guest-agent/probes/exec_hold.h"
 #include "tests/unit/observed.h"
 #include "tests/unit/unit.h"
@@ -193,12 +195,42 @@ START_TEST(test_images_are_bounded)
 }
 END_TEST
 
+/* A process that runs may be about to say that it executed something else. */
+START_TEST(test_rested)
+{
+	struct exec_held *h;
+	struct proc_stat st;
+	const pid_t running = getpid();
+	const pid_t sleeping = fork();
+
+	if (sleeping == 0)
+		for (;;)
+			pause();
+	h = begin(running, 1000);
+	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
+	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
+	ck_assert(!exec_hold_rested(h, h->give_up_ns, UINT64_MAX));
+	ck_assert(exec_hold_rested(h, h->give_up_ns, UINT64_MAX));
+	h = begin(sleeping, 1000);
+	do
+		ck_assert_int_eq(proc_read_stat(sleeping, &st), 0);
+	while (st.state != 'S');
+	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
+	/* What it did before it slept is to be read. */
+	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, h->rested_ns - 1));
+	ck_assert(exec_hold_rested(h, h->give_up_ns - 1, h->rested_ns));
+	kill(sleeping, SIGKILL);
+	waitpid(sleeping, NULL, 0);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("exec_hold");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_verdicts);
+	tcase_add_test(tc, test_rested);
 	tcase_add_test(tc, test_report);
 	tcase_add_test(tc, test_limits);
 	tcase_add_test(tc, test_arguments);

@@ -20,7 +20,7 @@ sleep 1000 & excluded=$!
 cellos-telemetry --heartbeat 500 --exclude-pid $excluded || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say agent $agent
-sleep 0.2
+vm idle $agent
 execs all {COUNT} > /tmp/all || vm say failed $?
 vm put /tmp/all all
 # The reader of arguments hangs: it is killed, another takes its place.
@@ -32,11 +32,20 @@ reader() {{
 }}
 hung=$(reader)
 kill -STOP $hung
-/bin/sleep 0.3 first & first=$!
+/bin/sleep 1000 first & first=$!
+new=$hung
+while [ -z "$new" ] || [ "$new" = $hung ]; do
+    sleep 0.05
+    new=$(reader)
+done
+vm idle $agent
+kill $first
 wait $first
-sleep 0.2
-vm say readers $hung $(reader)
-/bin/sleep 0.3 0 & second=$!
+vm say readers $hung $new
+/bin/sleep 1000 0 & second=$!
+vm idle $second
+vm idle $agent
+kill $second
 wait $second
 vm say hung $first $second
 for file in fd oom_score_adj status; do
@@ -50,13 +59,13 @@ echo $((excluded - 1)) > /proc/sys/kernel/ns_last_pid
 /bin/sleep 0.1 & again=$!
 wait $again
 vm say again $excluded $again
-sleep 0.5
+vm idle $agent
 end $agent
 
 cellos-telemetry --heartbeat 500 --net off || exit 11
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say full $(execs full {SLEEPERS})
-sleep 1
+vm idle $agent
 end $agent
 """
 
@@ -158,7 +167,7 @@ class Exe(unittest.TestCase):
         detail = self.executed(first)[-1]["detail"]
         self.assertNotIn("args", detail)
         self.assertTrue(detail["resolved"])
-        self.assertEqual(self.executed(second)[-1]["detail"]["args"], "/bin/sleep 0.3 0")
+        self.assertEqual(self.executed(second)[-1]["detail"]["args"], "/bin/sleep 1000 0")
         hung, now = self.result.mark("readers").split()
         self.assertNotEqual(hung, now)
         # It has its end of the socket and nothing else, and may be killed for memory.
