@@ -17,7 +17,7 @@ DATAGRAMS = 2000
 COMMON = """
 ip route add unreachable 192.0.2.0/24
 end() {
-    kill -TERM $1
+    kill -TERM $1 || exit 30
     while [ -d /proc/$1 ]; do sleep 0.05; done
 }
 """

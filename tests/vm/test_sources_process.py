@@ -9,8 +9,8 @@ import unittest
 
 from vm import VM_PATIENCE, Receiver, Vm, find, main, test_program
 
-COUNT = int(os.environ.get("CELLOS_CHILDREN", 3000))
-REUSE = 1200
+COUNT = int(os.environ.get("CELLOS_CHILDREN", 1000))
+REUSE = 600
 STOPPED = 11000
 NAMES = [b"\xff\xfe\x80", b'quo"te', b"new\nline", b"a) S 1 (b", b"\xf0\x9f\x98\x80", b"\xed\xa0\x80"]
 
@@ -31,7 +31,7 @@ exec 3>&-
 wait
 vm say names $names
 
-echo {REUSE // 3} > /proc/sys/kernel/pid_max
+echo 400 > /proc/sys/kernel/pid_max
 vm say reuse $(children {REUSE} /tmp/reuse)
 vm put /tmp/reuse reuse
 echo 32768 > /proc/sys/kernel/pid_max
