@@ -17,6 +17,9 @@
  *   finishing, and all is settled or given up        a new session
  *   an acknowledgement above what was ever sent      a new session; everything is sent again
  *
+ * A number counts as sent when its frame was sent, and also when a hello, a heartbeat or a bye
+ * announced it: the host settles the numbers of dropped events as soon as it knows of them.
+ *
  * A session gets its name when it begins, so two clones of one snapshot never share it.
  */
 #include "guest-agent/delivery.h"
@@ -92,6 +95,7 @@ struct delivery_greeting delivery_connected(struct delivery *d, uint64_t now_ns)
 	d->connected = true;
 	d->progress = false;
 	d->progress_ns = d->taken_at_ns = now_ns;
+	event_queue_announce(d->queue, event_queue_first_seq(d->queue) - 1);
 	return delivery_greeting(d);
 }
 
@@ -126,7 +130,7 @@ enum delivery_verdict delivery_settled(struct delivery *d, uint64_t n, uint64_t 
 		verdict = DELIVERY_SAY_SO;
 	if (d->mode != DELIVERY_ACKNOWLEDGED)
 		set_mode(d, DELIVERY_ACKNOWLEDGED);
-	if (n > event_queue_highest_sent(d->queue)) {
+	if (n > event_queue_accounted(d->queue)) {
 		begin_session(d, event_queue_settled(d->queue));
 		return DELIVERY_RECONNECT;
 	}
@@ -170,7 +174,7 @@ static void after_reset(struct delivery *d)
 		return;
 	}
 	d->finishing = true;
-	d->finish_highest = event_queue_highest_sent(d->queue);
+	d->finish_highest = event_queue_accounted(d->queue);
 	event_queue_limit(d->queue, d->finish_highest);
 }
 

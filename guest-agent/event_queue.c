@@ -656,6 +656,11 @@ uint64_t event_queue_accounted(const struct event_queue *q)
 	return q->accounted;
 }
 
+void event_queue_announce(struct event_queue *q, uint64_t n)
+{
+	q->accounted = MAX(q->accounted, n);
+}
+
 uint64_t event_queue_first_seq(const struct event_queue *q)
 {
 	for (uint64_t at = q->head; at != q->tail;) {

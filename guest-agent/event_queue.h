@@ -111,7 +111,7 @@ void event_queue_keep_sent(struct event_queue *q, bool keep);
 /* The connection ended: the next one begins with the oldest frame that is not settled. */
 void event_queue_rewind(struct event_queue *q);
 
-/* Every number up to n is settled. True if that is news. n: at most event_queue_highest_sent(). */
+/* Every number up to n is settled. True if that is news. n: at most event_queue_accounted(). */
 bool event_queue_settle(struct event_queue *q, uint64_t n);
 uint64_t event_queue_highest_sent(const struct event_queue *q); /* in this session; 0: none */
 
@@ -131,6 +131,8 @@ void event_queue_limit(struct event_queue *q, uint64_t highest);
 void event_queue_new_session(struct event_queue *q, uint64_t base);
 /* The highest number that the frames sent so far account for, as sent, lost or announced. */
 uint64_t event_queue_accounted(const struct event_queue *q);
+/* A hello announces every number up to n. */
+void event_queue_announce(struct event_queue *q, uint64_t n);
 uint64_t event_queue_settled(const struct event_queue *q);
 
 /* The first number that the next connection sends, and the one the next observation gets. */

@@ -241,6 +241,79 @@ START_TEST(a_number_above_the_highest_begins_a_new_session)
 }
 END_TEST
 
+static void heartbeat(struct world *w)
+{
+	struct declaration d = {
+		.source = WIRE_TELEMETRY_HEARTBEAT,
+		.guest_pid = 1,
+		.guest_comm = wire_text("c"),
+		.guest_monotonic_ns = w->now_ns,
+	};
+
+	ck_assert_int_eq(event_queue_put_telemetry(w->q, &d), 0);
+}
+
+/* The queue holds 64 events: the numbers of the others are announced, and the host settles them. */
+START_TEST(numbers_of_dropped_events_are_settled_once_announced)
+{
+	struct world w;
+	char first[WIRE_SESSION_SIZE + 1];
+	uint64_t last;
+
+	setup(&w);
+	observe(&w, 100);
+	last = event_queue_next_seq(w.q) - 1;
+	ck_assert_uint_eq(last, 100);
+	connect_host(&w);
+	memcpy(first, w.session, sizeof(first));
+	heartbeat(&w);
+	ck_assert_uint_lt(hand_over(&w, 100), 65);
+	ck_assert_int_eq(settle(&w, last), DELIVERY_PROGRESSED);
+	ck_assert(!event_queue_awaits_settling(w.q));
+
+	/* The same by a hello: the host has the gap before anything else was sent. */
+	observe(&w, 100);
+	hand_over(&w, 100);
+	settle(&w, event_queue_highest_sent(w.q));
+	ck_assert_uint_lt(event_queue_highest_sent(w.q), event_queue_next_seq(w.q) - 1);
+	delivery_lost(&w.d, false);
+	connect_host(&w);
+	ck_assert_str_eq(w.session, first);
+	ck_assert_uint_eq(w.hello.next_seq, 201);
+	ck_assert_int_eq(settle(&w, 200), DELIVERY_PROGRESSED);
+	ck_assert_int_eq(settle(&w, 201), DELIVERY_RECONNECT);
+	event_queue_free(w.q);
+}
+END_TEST
+
+/* The old session's hello admits all that its heartbeats announced. */
+START_TEST(finishing_admits_what_was_announced)
+{
+	struct world w;
+	char first[WIRE_SESSION_SIZE + 1];
+
+	setup(&w);
+	observe(&w, 100);
+	connect_host(&w);
+	memcpy(first, w.session, sizeof(first));
+	heartbeat(&w);
+	hand_over(&w, 100);
+	settle(&w, 1);
+	delivery_lost(&w.d, true);
+	connect_host(&w);
+	ck_assert_str_eq(w.session, first);
+	ck_assert_uint_eq(w.hello.next_seq, 2);
+	ck_assert_uint_eq(w.hello.assigned, 101);
+	hand_over(&w, 100);
+	ck_assert_int_eq(settle(&w, 100), DELIVERY_RECONNECT);
+	connect_host(&w);
+	ck_assert_str_ne(w.session, first);
+	ck_assert_uint_eq(w.hello.next_seq, 1);
+	ck_assert_uint_eq(given_up(&w), 0);
+	event_queue_free(w.q);
+}
+END_TEST
+
 /* Five observed, three handed over, one of them settled; then the machine is restored. */
 static void reset_world(struct world *w, char first[static WIRE_SESSION_SIZE + 1])
 {
@@ -380,6 +453,8 @@ int main(void)
 	tcase_add_test(tc, version_1_is_settled_when_sent);
 	tcase_add_test(tc, a_poisoned_frame_is_given_up);
 	tcase_add_test(tc, a_number_above_the_highest_begins_a_new_session);
+	tcase_add_test(tc, numbers_of_dropped_events_are_settled_once_announced);
+	tcase_add_test(tc, finishing_admits_what_was_announced);
 	tcase_add_test(tc, after_a_reset_the_old_session_is_finished_first);
 	tcase_add_test(tc, finishing_gives_up_without_progress);
 	tcase_add_test(tc, a_reset_with_nothing_open_is_a_new_session_at_once);
