@@ -251,7 +251,7 @@ class NativeAgent:
         self.listener.listen()
         self.listener.settimeout(5)
         self.process = subprocess.Popen(
-            [agent, "--foreground", "--connect", f"unix:{path}", "--net", "off", "--process",
+            [agent, "--foreground", "--uid", "0", "--keep-sysctls", "--connect", f"unix:{path}", "--net", "off", "--process",
              source, "--capability", "off", "--pid-file", os.path.join(self.top.name, "pid")],
             stderr=subprocess.DEVNULL)
 

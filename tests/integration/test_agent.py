@@ -149,8 +149,10 @@ def the_environment_names_a_path():
 def what_inotify_lost_is_told():
     with open("/proc/sys/fs/inotify/max_queued_events") as f:
         most = int(f.read())
-    if most > 100000:
-        print(f"not with a queue of {most} events")
+    # Files have an eighth of the agent's queue, and half of it is shared.
+    if most > 40000:
+        print(f"skipped: fs.inotify.max_queued_events is {most}, more than the agent's queue holds",
+              flush=True)
         return
     with Host() as host, tempfile.TemporaryDirectory(prefix="cellos-agent-") as watched:
         with Agent(host, "--process", "off", "--fs", "inotify", "--queue", "65536", "--inotify",
