@@ -720,7 +720,7 @@ static bool guard(uint8_t *at, size_t page)
 	return p == at;
 }
 
-/* A queue whose memory ends at a page that cannot be touched. */
+/* A queue whose memory ends at a page that cannot be touched; NULL: there is no place for one. */
 static struct event_queue *queue_before_guard(unsigned capacity)
 {
 	const size_t size = MAX(capacity * EVENT_QUEUE_BYTES_EVENT, EVENT_QUEUE_BYTES_MIN) +
@@ -746,7 +746,7 @@ static struct event_queue *queue_before_guard(unsigned capacity)
 			return q;
 		/* Something else is there: this one stays in the way of the next. */
 	}
-	ck_abort_msg("no place for a page behind the queue's memory");
+	return NULL;
 }
 
 START_TEST(nothing_is_written_behind_its_memory)
@@ -755,6 +755,12 @@ START_TEST(nothing_is_written_behind_its_memory)
 	uint64_t rng = unit_seed();
 	struct reader r = {0};
 
+	/* qemu-user places mappings by rules of its own. */
+	if (!q && getenv("MESON_EXE_WRAPPER")) {
+		puts("skipped: the emulator leaves no place for a page after the queue's memory");
+		return;
+	}
+	ck_assert_msg(q, "no place for a page after the queue's memory");
 	for (int step = 0; step < 20000; step++) {
 		observe(q, unit_random(&rng) % WIRE_DETAIL_TEXT_MAX);
 		/* Never empty for long, lest it starts over each time. */
