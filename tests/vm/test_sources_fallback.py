@@ -58,6 +58,8 @@ vm say forced_audit $? $(cat /tmp/err)
 unshare -p -f cellos-telemetry --process proc-connector 2> /tmp/err
 vm say forced_pidns $? $(cat /tmp/err)
 
+# A start that failed may hold its pid file for a moment longer than its caller waits.
+rm -rf /run/cellos-telemetry
 # PID 1 of a fresh pid namespace: the workload is PID 1, the agent PID 2.
 unshare -p -f --mount-proc cellos-telemetry --poll 200 --heartbeat 300 -- sh -c '
     vm idle 2
