@@ -133,6 +133,17 @@ static int true_error(const struct channel *ch, int error)
 	return pending;
 }
 
+/*
+ * A send in the middle of the reset fails because the device is gone while the sockets are not
+ * reset yet. The kernel says ENOMEM for every error of the transport, or ENODEV (Linux:
+ * vsock_connectible_sendmsg(), virtio_transport_send_pkt()). A new session costs nothing.
+ */
+static bool is_reset(const struct channel *ch, int error)
+{
+	return (error == ECONNRESET || error == ENOMEM || error == ENODEV) &&
+	       ch->address.any.sa_family == AF_VSOCK;
+}
+
 static enum channel_event give_up(struct channel *ch, int error, uint64_t now_ns)
 {
 	const bool was_connected = channel_connected(ch);
@@ -143,7 +154,7 @@ static enum channel_event give_up(struct channel *ch, int error, uint64_t now_ns
 	    now_ns - ch->connected_ns >= CHANNEL_GOOD_MS * NSEC_PER_MSEC)
 		ch->backoff_ms = CHANNEL_BACKOFF_MIN_MS;
 	if (was_connected)
-		ch->reset = error == ECONNRESET && ch->address.any.sa_family == AF_VSOCK;
+		ch->reset = is_reset(ch, error);
 	ch->last_errno = error;
 	channel_close(ch);
 	ch->deadline_ns = now_ns + jittered_ns(ch);

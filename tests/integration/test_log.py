@@ -137,7 +137,9 @@ def killed_in_each_mode():
                 assert covered <= set(log.entries), "what a checkpoint covered is gone"
                 assert not log.tail
                 resumed = named(d.log_events(), "log.v1.resumed")
-                assert len(resumed) == kills and all(e["data"]["unclean"] for e in resumed)
+                # A kill before the entry of the last start is on disk leaves none of that start.
+                assert 1 <= len(resumed) <= kills, len(resumed)
+                assert all(e["data"]["unclean"] for e in resumed)
             assert "alarm" not in d.log(), d.log()
             print(f"{algorithm}, sync {sync}: {len(d.entries())} entries, "
                   f"{len(glob.glob(d.evidence + '/*.torn'))} torn ends")
