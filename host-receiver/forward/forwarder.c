@@ -371,7 +371,7 @@ static void acknowledge(struct forwarder *f)
 	f->status.why[0] = '\0';
 }
 
-/* A message that the server refused for its size is skipped by sending again from it on. */
+/* A message that the server refused for its size is counted, logged and passed over. */
 static void take_answers(struct forwarder *f)
 {
 	struct publisher_answer answer;
