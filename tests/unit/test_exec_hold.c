@@ -195,17 +195,32 @@ START_TEST(test_images_are_bounded)
 }
 END_TEST
 
+static void sleep_on(void)
+{
+	pause();
+}
+
+static void spin(void)
+{
+}
+
+/* A child that does this until it is killed. */
+static pid_t child(void (*turn)(void))
+{
+	const pid_t pid = unit_fork();
+
+	while (pid == 0)
+		turn();
+	return pid;
+}
+
 /* A process that runs may be about to say that it executed something else. */
 START_TEST(test_rested)
 {
 	struct exec_held *h;
 	struct proc_stat st;
-	const pid_t running = getpid();
-	const pid_t sleeping = fork();
+	const pid_t running = child(spin), sleeping = child(sleep_on);
 
-	if (sleeping == 0)
-		for (;;)
-			pause();
 	h = begin(running, 1000);
 	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
 	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
@@ -219,8 +234,10 @@ START_TEST(test_rested)
 	/* What it did before it slept is to be read. */
 	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, h->rested_ns - 1));
 	ck_assert(exec_hold_rested(h, h->give_up_ns - 1, h->rested_ns));
-	kill(sleeping, SIGKILL);
-	waitpid(sleeping, NULL, 0);
+	for (size_t i = 0; i < 2; i++) {
+		kill(i ? sleeping : running, SIGKILL);
+		waitpid(i ? sleeping : running, NULL, 0);
+	}
 }
 END_TEST
 

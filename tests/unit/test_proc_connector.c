@@ -97,7 +97,7 @@ static unsigned count(enum wire_source source, pid_t pid)
 
 static pid_t child(void (*body)(void))
 {
-	pid_t pid = fork();
+	pid_t pid = unit_fork();
 
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {

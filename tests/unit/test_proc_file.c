@@ -124,7 +124,7 @@ START_TEST(test_process)
 	ssize_t n;
 
 	ck_assert_int_eq(pipe(ready), 0);
-	child = fork();
+	child = unit_fork();
 	if (child == 0) {
 		prctl(PR_SET_NAME, "a\n) b\n");
 		n = write(ready[1], "", 1);

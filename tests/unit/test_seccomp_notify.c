@@ -212,7 +212,7 @@ static void drop_capabilities(void)
 
 START_TEST(test_refused)
 {
-	pid_t pid = fork();
+	pid_t pid = unit_fork();
 
 	if (pid == 0) {
 		confine_self();
@@ -243,7 +243,7 @@ END_TEST
 
 START_TEST(test_watched)
 {
-	pid_t pid = fork();
+	pid_t pid = unit_fork();
 
 	if (pid == 0) {
 		int fd;
@@ -299,7 +299,7 @@ static void torment(int sa_flags, unsigned long filter_flags, unsigned calls)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	pid = fork();
+	pid = unit_fork();
 	if (pid == 0) {
 		confine_with(filter_flags);
 		sigprocmask(SIG_UNBLOCK, &set, NULL);
@@ -311,7 +311,7 @@ static void torment(int sa_flags, unsigned long filter_flags, unsigned calls)
 		_exit(0);
 	}
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
-	tormentor = fork();
+	tormentor = unit_fork();
 	if (tormentor == 0) {
 		while (kill(pid, SIGUSR1) == 0)
 			;
@@ -366,7 +366,7 @@ static int install_foreign_filter(void)
 
 START_TEST(test_foreign_calls_say_their_abi)
 {
-	pid_t pid = fork();
+	pid_t pid = unit_fork();
 	int status;
 
 	if (pid == 0) {
@@ -402,7 +402,7 @@ END_TEST
 
 START_TEST(test_announced_and_forgotten)
 {
-	pid_t pid = fork();
+	pid_t pid = unit_fork();
 	bool seen = false;
 	int status;
 
@@ -478,7 +478,7 @@ static void workloads_begin(struct workloads *w)
 static void workloads_add(struct workloads *w, const struct listener_message *m)
 {
 	struct pollfd pfd = {.fd = w->ready[0], .events = POLLIN};
-	const pid_t pid = fork();
+	const pid_t pid = unit_fork();
 	char byte;
 
 	if (pid == 0) {
@@ -542,7 +542,7 @@ START_TEST(test_tables)
 			workloads_add(&w, &m);
 	}
 	m.rules[0].error = 1000;
-	pid = fork();
+	pid = unit_fork();
 	if (pid == 0) {
 		int fd = connect_agent();
 
@@ -568,7 +568,7 @@ static pid_t start_stale_workload(bool with_mount, bool with_filter)
 	char byte;
 
 	ck_assert_int_eq(pipe(ready), 0);
-	pid = fork();
+	pid = unit_fork();
 	if (pid == 0) {
 		if (unshare(CLONE_NEWNS) < 0 ||
 		    (with_mount && mount(PROFILE_MOUNT_SOURCE, "/mnt", "tmpfs", 0, NULL) < 0))
@@ -692,7 +692,7 @@ END_TEST
 
 START_TEST(test_strangers)
 {
-	pid_t pid = fork();
+	pid_t pid = unit_fork();
 
 	if (pid == 0) {
 		int fd;
@@ -703,7 +703,7 @@ START_TEST(test_strangers)
 	}
 	ck_assert_int_eq(serve_until_exit(pid), 0);
 	/* Root, but a workload under a profile: a filter, and no CAP_SYS_PTRACE. */
-	pid = fork();
+	pid = unit_fork();
 	if (pid == 0) {
 		struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 		struct sock_fprog program = {.len = 1, .filter = &allow};
@@ -761,7 +761,7 @@ static int wait_for(pid_t pid)
  */
 static void enter_own_namespaces(void)
 {
-	pid_t pid = fork();
+	pid_t pid = unit_fork();
 
 	if (pid != 0)
 		exit(wait_for(pid));
@@ -770,7 +770,7 @@ static void enter_own_namespaces(void)
 		fflush(stdout);
 		_exit(77);
 	}
-	pid = fork();
+	pid = unit_fork();
 	if (pid != 0)
 		_exit(wait_for(pid));
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||

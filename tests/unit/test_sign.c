@@ -233,7 +233,7 @@ START_TEST(a_confined_receiver_cannot_reach_into_the_signer)
 	ck_assert_msg(signer_open(client, &options, &signer, why) == 0, "%s", why);
 	unlink(key);
 	ck_assert_int_gt(sign_client_pid(client), 0);
-	child = fork();
+	child = unit_fork();
 	if (child == 0)
 		_exit(reach_into(sign_client_pid(client)));
 	ck_assert_int_eq(waitpid(child, &status, 0), child);

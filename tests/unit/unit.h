@@ -2,10 +2,13 @@
 /* What every unit test program repeats otherwise: its main, and where the vectors are. */
 #pragma once
 
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <check.h>
 
@@ -23,6 +26,20 @@ static inline int unit_run(const char *name, TCase *const *cases, size_t n)
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
 	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/*
+ * fork() for tests. The child ends with this program: one that a failed check left behind would
+ * hold its output open, and whoever reads it would wait for ever.
+ */
+static inline pid_t unit_fork(void)
+{
+	const pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
 }
 
 /* The folder of golden vectors; set by the build. */
