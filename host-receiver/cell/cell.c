@@ -102,12 +102,12 @@ static bool may_read(struct cell *cell, uint64_t now_ns)
 		return false;
 	}
 	allowed = ceilings_allow(&cell->ceilings,
-				 account->inflight >= pipeline_share_max(cell->host->pipeline),
+				 account->inflight >= pipeline_share_max(cell->registry->pipeline),
 				 now_ns);
 	by = cell->ceilings.paused_by;
 	if (by != before && by != _CEILING_MAX)
-		cell->host->stats.limit_hits[by]++;
-	return allowed && !cell->host->paused;
+		cell->registry->stats.limit_hits[by]++;
+	return allowed && !cell->registry->paused;
 }
 
 /* While the host does not read the cell, the watch for its silence stands still. */
@@ -156,18 +156,18 @@ static void cell_update(struct cell *cell)
 	if (cell->may_read && cell->state == CELL_ASK_LATER)
 		question_active(cell, now_ns);
 	if (!cell->may_read) {
-		turns_remove(&cell->host->turns, &cell->flow);
+		turns_remove(&cell->registry->turns, &cell->flow);
 	} else if (cell->state == CELL_SUCCEEDING) {
 		/* A dead connection may have no end to read, and so nothing to poll for. */
-		turns_add(&cell->host->turns, &cell->flow, true);
+		turns_add(&cell->registry->turns, &cell->flow, true);
 	}
 	/* What waits for its turn needs no poll to say so. */
-	waits = turns_parked(&cell->host->turns, &cell->flow);
+	waits = turns_parked(&cell->registry->turns, &cell->flow);
 	watch_reading(cell, cell->may_read && !waits, now_ns);
 	if (cell->active)
 		connection_poll(cell->active, cell->may_read && !waits, cell->active->ack_left > 0);
 	poll_listener(cell, cell->accept_again_ns == 0 &&
-				    !(cell->state == CELL_SUCCEEDING && !cell->host->paused));
+				    !(cell->state == CELL_SUCCEEDING && !cell->registry->paused));
 	next = next_due(cell);
 	if (cell->timer_at_ns != 0 && cell->timer_at_ns <= next)
 		return;
@@ -199,7 +199,7 @@ static void checkpoint(struct cell *cell, uint64_t now_ns)
 {
 	const struct report_totals t = totals(cell);
 
-	cell->checkpoint_at_ns = now_ns + cell->host->checkpoint_ms * NSEC_PER_MSEC;
+	cell->checkpoint_at_ns = now_ns + cell->registry->checkpoint_ms * NSEC_PER_MSEC;
 	if (cell->stream.sequence == cell->checkpoint_sequence)
 		return;
 	report_checkpoint(&cell->stream, &t, now_ns);
@@ -232,7 +232,7 @@ static void set_silent(struct cell *cell, uint64_t now_ns)
 
 	report_silenced(&cell->stream, &silence, now_ns);
 	cell->silent = true;
-	cell->host->stats.silent++;
+	cell->registry->stats.silent++;
 	log_warning("msg=\"agent silenced\" cell=%s stream_sequence=%" PRIu64,
 		    cell->options.cell_id, cell->stream.sequence);
 }
@@ -279,8 +279,8 @@ static void activate(struct cell *cell, struct connection *c)
 	cell->numbering = (struct numbering){0};
 	cell->acks = cell->hurry = cell->lie_noted = false;
 	cell->ack_due_ns = 0;
-	cell->host->stats.connections++;
-	cell->host->stats.active++;
+	cell->registry->stats.connections++;
+	cell->registry->stats.active++;
 	report_connected(&cell->stream, c->number, &c->peer);
 }
 
@@ -299,8 +299,8 @@ static void disconnect(struct cell *cell, const char *reason)
 
 	report_disconnected(&cell->stream, &end);
 	cell->unread_bytes = end.numbers.unread_bytes;
-	cell->host->stats.active--;
-	turns_remove(&cell->host->turns, &cell->flow);
+	cell->registry->stats.active--;
+	turns_remove(&cell->registry->turns, &cell->flow);
 	connection_close(c);
 	cell->state = CELL_ALONE;
 	cell->numbering.session = NULL;
@@ -326,7 +326,7 @@ static void settle_then_disconnect(struct cell *cell, const char *reason)
 static void contest(struct cell *cell, enum limited_kind kind, struct connection *c)
 {
 	cell->limited.peer = c->peer;
-	cell->host->stats.contested++;
+	cell->registry->stats.contested++;
 	connection_close(c);
 	limited_count(&cell->limited, &cell->stream, kind, 1, monotonic_ns());
 }
@@ -360,7 +360,7 @@ static void take_connection(struct cell *cell, struct connection *c)
 	} else if (!cell->active) {
 		activate(cell, c);
 		/* Several may be accepted at once, and the next one asks whether this one lives. */
-		cell->may_read = !cell->host->paused;
+		cell->may_read = !cell->registry->paused;
 	} else if (cell->newcomer) {
 		contest(cell, LIMITED_SECOND_CONNECTION, c);
 	} else {
@@ -410,8 +410,8 @@ static void on_readable(void *ctx, struct connection *c)
 			   cell->flow.deficit > -(int64_t)FAIR_QUANTUM;
 
 	(void)c;
-	turns_add(&cell->host->turns, &cell->flow, quiet);
-	if (turns_parked(&cell->host->turns, &cell->flow) && !quiet)
+	turns_add(&cell->registry->turns, &cell->flow, quiet);
+	if (turns_parked(&cell->registry->turns, &cell->flow) && !quiet)
 		cell_update(cell);
 }
 
@@ -441,7 +441,7 @@ static void on_bytes(void *ctx, size_t n)
 	struct cell *cell = ctx;
 
 	cell->bytes += n;
-	cell->host->stats.bytes += n;
+	cell->registry->stats.bytes += n;
 }
 
 static void on_ended(void *ctx, struct connection *c, const char *reason)
@@ -474,7 +474,7 @@ static bool may_connect(struct cell *cell, uint64_t now_ns)
 
 	if (ceilings_connect(&cell->ceilings, now_ns, &count))
 		return true;
-	cell->host->stats.limit_hits[CEILING_CONNECTIONS]++;
+	cell->registry->stats.limit_hits[CEILING_CONNECTIONS]++;
 	cell->accept_again_ns = now_ns + CELL_ACCEPT_PAUSE_MS * NSEC_PER_MSEC;
 	if (count > 0)
 		report_rate_limited(&cell->stream, CEILING_CONNECTIONS, count);
@@ -491,18 +491,18 @@ static bool accept_some(struct cell *cell, bool all)
 
 	for (unsigned i = 0; i < most; i++) {
 		struct connection *c;
-		int fd = spare_fd_accept(&cell->host->spare, cell->socket.fd);
+		int fd = spare_fd_accept(&cell->registry->spare, cell->socket.fd);
 
 		if (fd < 0 && fd != -EMFILE)
 			return true;
 		cell->n_accepted++;
-		cell->host->stats.no_descriptor += fd < 0;
+		cell->registry->stats.no_descriptor += fd < 0;
 		if (!may_connect(cell, monotonic_ns()) || fd < 0) {
 			close_fd(fd);
 			continue;
 		}
-		c = connection_new(cell->host->loop, fd, cell->host->read_buffer, &connection_ops,
-				   cell);
+		c = connection_new(cell->registry->loop, fd, cell->registry->read_buffer,
+				   &connection_ops, cell);
 		if (!c)
 			continue;
 		cell->open_handles++;
@@ -581,7 +581,7 @@ static void on_parked(struct fair_flow *f)
 
 static const struct turns_ops turns_ops = {.read = on_turn, .parked = on_parked};
 
-/* ---- cells and their host ---- */
+/* ---- the registry of cells ---- */
 
 static void read_boot_id(char *out, size_t size)
 {
@@ -592,63 +592,63 @@ static void read_boot_id(char *out, size_t size)
 	out[strcspn(out, "\n")] = '\0';
 }
 
-int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pipeline,
-		   unsigned checkpoint_ms)
+int cell_registry_init(struct cell_registry *registry, uv_loop_t *loop, struct pipeline *pipeline,
+		       unsigned checkpoint_ms)
 {
-	*host = (struct cell_host){
+	*registry = (struct cell_registry){
 		.loop = loop,
 		.pipeline = pipeline,
 		.checkpoint_ms = checkpoint_ms,
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
-	spare_fd_open(&host->spare);
-	turns_init(&host->turns, loop, pipeline, &turns_ops);
-	if (!host->read_buffer || probe_scheduler_new(loop, &host->probes) < 0)
+	spare_fd_open(&registry->spare);
+	turns_init(&registry->turns, loop, pipeline, &turns_ops);
+	if (!registry->read_buffer || probe_scheduler_new(loop, &registry->probes) < 0)
 		return -ENOMEM;
-	if (gethostname(host->hostname, sizeof(host->hostname) - 1) < 0 ||
-	    !utf8_valid(host->hostname, strlen(host->hostname)))
-		host->hostname[0] = '\0';
-	read_boot_id(host->boot_id, sizeof(host->boot_id));
+	if (gethostname(registry->hostname, sizeof(registry->hostname) - 1) < 0 ||
+	    !utf8_valid(registry->hostname, strlen(registry->hostname)))
+		registry->hostname[0] = '\0';
+	read_boot_id(registry->boot_id, sizeof(registry->boot_id));
 	return 0;
 }
 
-void cell_host_close(struct cell_host *host)
+void cell_registry_close(struct cell_registry *registry)
 {
-	if (host->loop)
-		turns_close(&host->turns);
-	probe_scheduler_free(take_ptr(host->probes));
+	if (registry->loop)
+		turns_close(&registry->turns);
+	probe_scheduler_free(take_ptr(registry->probes));
 }
 
-void cell_host_done(struct cell_host *host)
+void cell_registry_done(struct cell_registry *registry)
 {
-	/* Without a buffer cell_host_init() was never called. */
-	if (host->read_buffer)
-		close_fd(host->spare.fd);
-	free(host->read_buffer);
+	/* Without a buffer cell_registry_init() was never called. */
+	if (registry->read_buffer)
+		close_fd(registry->spare.fd);
+	free(registry->read_buffer);
 }
 
-void cell_host_full(struct cell_host *host)
+void cell_registry_full(struct cell_registry *registry)
 {
-	if (host->paused)
+	if (registry->paused)
 		return;
-	host->paused = true;
-	host->stats.reads_paused++;
-	for (struct cell *cell = host->cells; cell; cell = cell->next)
+	registry->paused = true;
+	registry->stats.reads_paused++;
+	for (struct cell *cell = registry->cells; cell; cell = cell->next)
 		cell_update(cell);
 }
 
-void cell_host_progress(struct cell_host *host)
+void cell_registry_progress(struct cell_registry *registry)
 {
-	if (!host->paused || pipeline_full(host->pipeline))
+	if (!registry->paused || pipeline_full(registry->pipeline))
 		return;
-	host->paused = false;
-	for (struct cell *cell = host->cells; cell; cell = cell->next)
+	registry->paused = false;
+	for (struct cell *cell = registry->cells; cell; cell = cell->next)
 		cell_update(cell);
 }
 
 static void finish_removal(struct cell *cell);
 
-void cell_host_durable(struct pipeline_account *account)
+void cell_registry_durable(struct pipeline_account *account)
 {
 	struct cell *cell = account->owner;
 	struct session *s = sessions_find_id(&cell->sessions, account->durable.session);
@@ -685,7 +685,7 @@ static bool on_accept_waiting(void *owner, uint64_t *ret)
 	bool none_waits = true;
 
 	if (!cell->removed) {
-		none_waits = (cell->state != CELL_SUCCEEDING || cell->host->paused) &&
+		none_waits = (cell->state != CELL_SUCCEEDING || cell->registry->paused) &&
 			     accept_some(cell, true);
 		cell_update(cell);
 	}
@@ -703,7 +703,7 @@ static void on_vmm_contested(void *owner, uint64_t n)
 
 static void on_probed(void *owner, enum probe_kind kind, bool failed)
 {
-	struct cell_host_stats *stats = &((struct cell *)owner)->host->stats;
+	struct cell_registry_stats *stats = &((struct cell *)owner)->registry->stats;
 
 	if (failed)
 		stats->probe_failures[kind]++;
@@ -715,7 +715,7 @@ static void on_probed(void *owner, enum probe_kind kind, bool failed)
 static void end_cell(void *owner)
 {
 	struct cell *cell = owner;
-	struct cell_host *host = cell->host;
+	struct cell_registry *registry = cell->registry;
 	void (*on_sealed)(void *ctx) = cell->on_sealed;
 	void *ctx = cell->sealed_ctx;
 	const uint64_t now_ns = monotonic_ns();
@@ -729,7 +729,7 @@ static void end_cell(void *owner)
 	report_sealed(&cell->stream, cell->end_reason, &t, &numbers, now_ns);
 	stream_close(&cell->stream);
 	host_view_free(take_ptr(cell->view));
-	host->ending--;
+	registry->ending--;
 	handle_closed(cell);
 	/* The last step: it may be the end of everything. */
 	if (on_sealed)
@@ -754,13 +754,13 @@ static int build_cell(struct cell *cell, const struct cell_options *o, bool repl
 	cell->options = *o;
 	cell->uds_base = strdup(o->uds_base);
 	if (!cell->uds_base ||
-	    stream_open(&cell->stream, cell->host->pipeline, cell->host->stats.events, cell,
+	    stream_open(&cell->stream, cell->registry->pipeline, cell->registry->stats.events, cell,
 			o->cell_id, o->run_id, o->spec_hash, stream_id) < 0)
 		return -ENOMEM;
 	r = cell_socket_bind(&cell->socket, o, replace_socket, why);
 	if (r < 0)
 		return r;
-	if (uv_poll_init(cell->host->loop, &cell->listen_poll, cell->socket.fd) < 0) {
+	if (uv_poll_init(cell->registry->loop, &cell->listen_poll, cell->socket.fd) < 0) {
 		cell_socket_close(&cell->socket);
 		return -ENOMEM;
 	}
@@ -768,7 +768,7 @@ static int build_cell(struct cell *cell, const struct cell_options *o, bool repl
 	cell->options.cell_id = cell->stream.identity->cell_id;
 	cell->options.run_id = cell->stream.identity->run_id;
 	cell->options.spec_hash = cell->stream.identity->spec_hash;
-	uv_timer_init(cell->host->loop, &cell->timer);
+	uv_timer_init(cell->registry->loop, &cell->timer);
 	cell->open_handles = 2;
 	cell->listen_poll.data = cell->timer.data = cell;
 	return 0;
@@ -784,21 +784,21 @@ static void begin_view(struct cell *cell, bool taken_over)
 	};
 
 	/* Evidence without the probes is better than none. */
-	if (host_view_new(cell->host->probes, &options, &cell->stream, &host_view_ops, cell,
+	if (host_view_new(cell->registry->probes, &options, &cell->stream, &host_view_ops, cell,
 			  &cell->view) < 0)
 		log_error("msg=\"no memory for the probes\" cell=%s", cell->options.cell_id);
 	/* Its texts are borrowed from the caller. */
 	cell->options.probes = (struct probe_options){0};
 }
 
-int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t stream_id[static UUID_SIZE], const struct stream_end *previous,
-	     struct cell **ret, char why[CELL_WHY_MAX])
+int cell_add(struct cell_registry *registry, const struct cell_options *options,
+	     bool replace_socket, const uint8_t stream_id[static UUID_SIZE],
+	     const struct stream_end *previous, struct cell **ret, char why[CELL_WHY_MAX])
 {
 	const struct report_opened opened = {
-		.hostname = host->hostname,
-		.boot_id = host->boot_id,
-		.origin = log_stream_origin(host->log_stream),
+		.hostname = registry->hostname,
+		.boot_id = registry->boot_id,
+		.origin = log_stream_origin(registry->log_stream),
 		.keepalive_ms = options->keepalive_ms,
 		.previous = previous,
 	};
@@ -807,23 +807,23 @@ int cell_add(struct cell_host *host, const struct cell_options *options, bool re
 
 	if (!cell)
 		return -ENOMEM;
-	cell->host = host;
+	cell->registry = registry;
 	r = build_cell(cell, options, replace_socket, stream_id, why);
 	if (r < 0) {
 		stream_close(&cell->stream);
 		free_cell(cell);
 		return r;
 	}
-	cell->next = host->cells;
-	cell->link = &host->cells;
+	cell->next = registry->cells;
+	cell->link = &registry->cells;
 	if (cell->next)
 		cell->next->link = &cell->next;
-	host->cells = cell;
-	host->stats.cells++;
+	registry->cells = cell;
+	registry->stats.cells++;
 	cell->added_ns = monotonic_ns();
 	ceilings_init(&cell->ceilings, options->rate, options->rate_bytes,
 		      options->rate_connections, cell->added_ns);
-	cell->checkpoint_at_ns = cell->added_ns + host->checkpoint_ms * NSEC_PER_MSEC;
+	cell->checkpoint_at_ns = cell->added_ns + registry->checkpoint_ms * NSEC_PER_MSEC;
 	report_opened(&cell->stream, &opened);
 	begin_view(cell, previous != NULL);
 	cell_update(cell);
@@ -858,7 +858,7 @@ static void drain_all(struct cell *cell)
 void cell_quiesce(struct cell *cell)
 {
 	cell->quiet = cell->hurry = true;
-	turns_remove(&cell->host->turns, &cell->flow);
+	turns_remove(&cell->registry->turns, &cell->flow);
 	uv_poll_stop(&cell->listen_poll);
 	uv_timer_stop(&cell->timer);
 	cell_socket_close(&cell->socket);
@@ -884,11 +884,11 @@ static void finish_removal(struct cell *cell)
 
 void cell_remove(struct cell *cell, const char *reason)
 {
-	struct cell_host *host = cell->host;
+	struct cell_registry *registry = cell->registry;
 
 	cell->removed = true;
 	cell->end_reason = reason;
-	turns_remove(&host->turns, &cell->flow);
+	turns_remove(&registry->turns, &cell->flow);
 	/* Those that have connected already are accepted, and take the place of dead ones. */
 	if (!cell->quiet)
 		accept_some(cell, true);
@@ -898,11 +898,11 @@ void cell_remove(struct cell *cell, const char *reason)
 	*cell->link = cell->next;
 	if (cell->next)
 		cell->next->link = cell->link;
-	host->stats.cells--;
-	host->stats.silent -= cell->silent;
+	registry->stats.cells--;
+	registry->stats.silent -= cell->silent;
 	/* It lives until it is sealed and until its handles are closed. */
 	cell->open_handles++;
-	host->ending++;
+	registry->ending++;
 	if (!cell->quiet)
 		drain_all(cell);
 	if (cell->newcomer)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A cell (one microVM) as the receiver serves it: its socket, its one active connection, its
- * stream, and what it knows of the guest. And the host of cells: what all of them share.
+ * stream, and what it knows of the guest. And the registry of cells: what all of them share.
  *
  * Everything here belongs to the loop thread. Only cell.c writes it, and for what frames say
  * frames.c. A cell that was removed is freed once its handles are closed and its last event is
@@ -35,7 +35,7 @@
 #define CELL_ACK_FRACTION 8u /* or for this part of the agent's queue */
 
 /* Totals of all cells; plain numbers of the loop thread. */
-struct cell_host_stats {
+struct cell_registry_stats {
 	uint64_t frames, bytes, connections, contested, gaps, reads_paused;
 	uint64_t no_descriptor; /* connections closed because no descriptor was left */
 	uint64_t rejected[_WIRE_ERROR_MAX], repeated;
@@ -47,7 +47,7 @@ struct cell_host_stats {
 	unsigned cells, active, silent;
 };
 
-struct cell_host {
+struct cell_registry {
 	uv_loop_t *loop;		/* borrowed */
 	struct pipeline *pipeline;	/* borrowed */
 	struct log_stream *log_stream;	/* borrowed; NULL: there is none */
@@ -58,7 +58,7 @@ struct cell_host {
 	unsigned ending;    /* removed, and not sealed yet */
 	bool paused;	    /* nothing is read: too much is in flight */
 	struct turns turns; /* who is read next */
-	struct cell_host_stats stats;
+	struct cell_registry_stats stats;
 	struct spare_fd spare;
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
@@ -75,8 +75,8 @@ enum cell_link {
 };
 
 struct cell {
-	struct cell *next, **link; /* in the host's list */
-	struct cell_host *host;	   /* borrowed */
+	struct cell *next, **link;	/* in the registry's list */
+	struct cell_registry *registry; /* borrowed */
 	struct stream stream;
 	struct cell_options options; /* its strings are owned or the stream's */
 	char *uds_base;		     /* owned */
@@ -131,30 +131,30 @@ struct cell {
 };
 
 /* 0 or -ENOMEM. */
-int cell_host_init(struct cell_host *host, uv_loop_t *loop, struct pipeline *pipeline,
-		   unsigned checkpoint_ms);
+int cell_registry_init(struct cell_registry *registry, uv_loop_t *loop, struct pipeline *pipeline,
+		       unsigned checkpoint_ms);
 /* When no cell is left: its handles close as the loop goes on. */
-void cell_host_close(struct cell_host *host);
+void cell_registry_close(struct cell_registry *registry);
 /* After the loop has ended. */
-void cell_host_done(struct cell_host *host);
+void cell_registry_done(struct cell_registry *registry);
 
 /*
  * For the pipeline's on_full() and on_progress(): with so much in flight that the guests must wait,
  * nothing is read; reading goes on when there is room again.
  */
-void cell_host_full(struct cell_host *host);
-void cell_host_progress(struct cell_host *host);
+void cell_registry_full(struct cell_registry *registry);
+void cell_registry_progress(struct cell_registry *registry);
 /* For the pipeline's on_durable(): acknowledges what is durable, and ends what waited for it. */
-void cell_host_durable(struct pipeline_account *account);
+void cell_registry_durable(struct pipeline_account *account);
 
 /*
  * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options and
  * stream_id are copied. previous: the stream of the same cell before a restart, or NULL. Returns 0
  * or a negative errno with a sentence in why (see cell_socket_bind()).
  */
-int cell_add(struct cell_host *host, const struct cell_options *options, bool replace_socket,
-	     const uint8_t stream_id[static UUID_SIZE], const struct stream_end *previous,
-	     struct cell **ret, char why[CELL_WHY_MAX]);
+int cell_add(struct cell_registry *registry, const struct cell_options *options,
+	     bool replace_socket, const uint8_t stream_id[static UUID_SIZE],
+	     const struct stream_end *previous, struct cell **ret, char why[CELL_WHY_MAX]);
 
 /* A new stream's name. */
 void cell_stream_id(uint8_t ret[static UUID_SIZE]);
@@ -173,7 +173,7 @@ void cell_quiesce(struct cell *cell);
  * What has arrived is still read, unless the cell is quiet, or this is a shutdown and the agent
  * waits for acknowledgements: it sends that again. Before its connection ends, what was read is
  * committed and acknowledged. With probes the seal comes after their last readings, at most
- * POOL_GIVE_UP_MS later. Until the seal host->ending counts the cell. on_sealed may be called from
- * within.
+ * POOL_GIVE_UP_MS later. Until the seal registry->ending counts the cell. on_sealed may be called
+ * from within.
  */
 void cell_remove(struct cell *cell, const char *reason);

@@ -21,7 +21,7 @@ static void note_frame(struct cell *cell, uint64_t now_ns)
 
 		report_resumed(&cell->stream, age_ms(since, now_ns));
 		cell->silent = false;
-		cell->host->stats.silent--;
+		cell->registry->stats.silent--;
 	}
 	cell->last_frame_ns = now_ns;
 	cell->said_bye = false;
@@ -46,7 +46,7 @@ void frame_violation(struct cell *cell, const struct wire_refusal *refusal)
 				 .offset_known = true,
 			 });
 	cell->frames_rejected++;
-	cell->host->stats.rejected[refusal->error]++;
+	cell->registry->stats.rejected[refusal->error]++;
 }
 
 static void note_gap(struct cell *cell, const struct gap *gap)
@@ -54,7 +54,7 @@ static void note_gap(struct cell *cell, const struct gap *gap)
 	if (gap->last == 0)
 		return;
 	cell->gaps++;
-	cell->host->stats.gaps++;
+	cell->registry->stats.gaps++;
 	report_gap(&cell->stream, cell->numbering.session, gap);
 	mark_numbers(cell);
 }
@@ -71,7 +71,7 @@ static bool take_number(struct cell *cell, uint64_t seq)
 	note_gap(cell, &gap);
 	if (verdict == NUMBER_REPEAT) {
 		cell->repeated++;
-		cell->host->stats.repeated++;
+		cell->registry->stats.repeated++;
 		return false;
 	}
 	if (verdict == NUMBER_BACKWARDS)
@@ -86,7 +86,7 @@ static void refuse_alone(struct cell *cell, const struct wire_refusal *refusal, 
 {
 	cell->frames_rejected++;
 	cell->eventless++;
-	cell->host->stats.rejected[refusal->error]++;
+	cell->registry->stats.rejected[refusal->error]++;
 	/* The version gate comes before any number has a meaning. */
 	if (refusal->error != WIRE_UNSUPPORTED_VERSION && !take_number(cell, refusal->seq))
 		return;
@@ -130,7 +130,7 @@ static bool note_boot(struct cell *cell, const struct declaration *d)
 	if (len == 0 || len >= sizeof(cell->boot_id))
 		return false;
 	memcpy(cell->boot_id, boot->text.data, len);
-	for (const struct cell *other = cell->host->cells; other; other = other->next)
+	for (const struct cell *other = cell->registry->cells; other; other = other->next)
 		if (other != cell &&
 		    memcmp(other->boot_id, cell->boot_id, sizeof(cell->boot_id)) == 0)
 			return true;
@@ -182,7 +182,7 @@ static void add_saturated(uint64_t *to, uint64_t more)
 /* A heartbeat or a bye. The guest's totals feed checkpoints and metrics; they are its own word. */
 static void take_totals(struct cell *cell, const struct declaration *d)
 {
-	struct cell_host_stats *stats = &cell->host->stats;
+	struct cell_registry_stats *stats = &cell->registry->stats;
 	const uint64_t dropped = cell->guest.grown[GUEST_DROPPED];
 	const uint64_t lost = cell->guest.grown[GUEST_KERNEL_LOST];
 	const char *lie = guest_totals_note(&cell->guest, d);
@@ -231,7 +231,7 @@ bool frame_take(struct cell *cell, const uint8_t *body, size_t len)
 
 	cell->active->frames++;
 	cell->frames++;
-	cell->host->stats.frames++;
+	cell->registry->stats.frames++;
 	note_frame(cell, now_ns);
 	if (wire_decode(body, len, &d, &refusal) == WIRE_OK)
 		return take_declaration(cell, &d, now_ns);

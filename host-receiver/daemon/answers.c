@@ -152,8 +152,8 @@ static json_t *describe_log(struct daemon *d)
 		(json_int_t)daemon_oldest_inflight_ms(d), "error",
 		error || background ? json_string(strerror(-(error ? error : background)))
 				    : json_null(),
-		"readsPaused", d->host.paused, "origin", log_stream_origin(d->log_stream), "size",
-		(json_int_t)evidence_log_size(d->log));
+		"readsPaused", d->registry.paused, "origin", log_stream_origin(d->log_stream),
+		"size", (json_int_t)evidence_log_size(d->log));
 }
 
 static json_t *describe_signing(const struct daemon *d)
@@ -172,7 +172,7 @@ static json_t *describe_signing(const struct daemon *d)
 
 static json_t *answer_status(struct daemon *d, const json_t *request)
 {
-	const struct cell_host_stats *s = &d->host.stats;
+	const struct cell_registry_stats *s = &d->registry.stats;
 	json_t *status =
 		json_pack("{s:b,s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "ok", 1,
 			  "version", CELLOS_VERSION, "pid", (json_int_t)getpid(), "uptimeMs",

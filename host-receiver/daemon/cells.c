@@ -297,7 +297,7 @@ static void on_staged(uv_work_t *work, int status)
 		daemon_find_end(d, t->previous.stream_id, &t->previous);
 	r = daemon_check_descriptors(d, why);
 	if (r == 0)
-		r = cell_add(&d->host, &t->options, t->left_socket, t->stream_id,
+		r = cell_add(&d->registry, &t->options, t->left_socket, t->stream_id,
 			     t->has_previous ? &t->previous : NULL, &t->cell, why);
 	if (r == 0 && t->has_previous)
 		daemon_give_sessions(d, t->cell);
@@ -330,7 +330,7 @@ static void work_stage(uv_work_t *work)
 
 static unsigned cells_and_those_to_come(const struct daemon *d)
 {
-	unsigned n = d->host.stats.cells;
+	unsigned n = d->registry.stats.cells;
 
 	for (const struct cell_task *t = d->tasks; t; t = t->next)
 		n += t->adds && t->step == TASK_STAGING;

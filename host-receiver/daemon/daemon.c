@@ -75,7 +75,7 @@ static void seal_all(void *arg)
 
 	if (d->life.finished)
 		return;
-	for (struct cell *cell = d->host.cells; cell; cell = next) {
+	for (struct cell *cell = d->registry.cells; cell; cell = next) {
 		next = cell->next;
 		cell_remove(cell, "shutdown");
 	}
@@ -86,17 +86,17 @@ static void stop(struct daemon *d)
 {
 	if (d->life.stopping)
 		return;
-	d->stopped_cells = d->host.stats.cells;
+	d->stopped_cells = d->registry.stats.cells;
 	lifecycle_stop(&d->life, (unsigned)d->config.stop_timeout_ms);
 	notify_manager("STOPPING=1");
-	log_info("msg=\"stopping\" cells=%u", d->host.stats.cells);
-	for (struct cell *cell = d->host.cells; cell; cell = cell->next) {
+	log_info("msg=\"stopping\" cells=%u", d->registry.stats.cells);
+	for (struct cell *cell = d->registry.cells; cell; cell = cell->next) {
 		cell_index_remove(&d->cells, cell);
 		daemon_forget_added(d, cell);
 		watch_seal(d, cell);
 		cell_quiesce(cell);
 	}
-	if (d->host.cells) {
+	if (d->registry.cells) {
 		pipeline_defer(d->pipeline, seal_all, d);
 		pipeline_flush(d->pipeline);
 	}
@@ -109,7 +109,7 @@ static bool is_done(void *ctx)
 	if (!d->pipeline)
 		return true;
 	pipeline_flush(d->pipeline);
-	if (d->tasks || d->states_staged || d->host.cells || d->host.ending > 0 ||
+	if (d->tasks || d->states_staged || d->registry.cells || d->registry.ending > 0 ||
 	    !pipeline_idle(d->pipeline))
 		return false;
 	if (!d->log_stream || log_stream_closed(d->log_stream))
@@ -137,7 +137,7 @@ static void finish(void *ctx)
 			  d->config.evidence_dir, strerror(-r));
 		d->exit_status = EXIT_FAILURE;
 	}
-	cell_host_close(&d->host);
+	cell_registry_close(&d->registry);
 	uv_close((uv_handle_t *)&d->second, NULL);
 }
 
@@ -166,7 +166,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 	daemon_report_sink(d, error);
 	if (d->log_stream)
 		log_stream_progress(d->log_stream);
-	cell_host_progress(&d->host);
+	cell_registry_progress(&d->registry);
 	daemon_sessions_progress(d);
 	forwarding_progress(&d->forwarding);
 }
@@ -174,14 +174,14 @@ static void on_progress(void *ctx, int error, bool fatal)
 static void on_durable(void *ctx, struct pipeline_account *account)
 {
 	(void)ctx;
-	cell_host_durable(account);
+	cell_registry_durable(account);
 }
 
 static void on_full(void *ctx)
 {
 	struct daemon *d = ctx;
 
-	cell_host_full(&d->host);
+	cell_registry_full(&d->registry);
 }
 
 static void on_signal(void *ctx, int number)
@@ -277,14 +277,14 @@ static int start_pipeline(struct daemon *d)
 	d->signer = options.signer;
 	r = pipeline_new(&d->life.loop, &options, &d->pipeline);
 	if (r == 0)
-		r = cell_host_init(&d->host, &d->life.loop, d->pipeline,
-				   (unsigned)d->config.checkpoint_ms);
+		r = cell_registry_init(&d->registry, &d->life.loop, d->pipeline,
+				       (unsigned)d->config.checkpoint_ms);
 	if (r < 0) {
 		log_error("msg=\"cannot start the threads that sign and write\" why=\"%s\"",
 			  strerror(-r));
 		return EX_OSERR;
 	}
-	d->host.spare.report = lifecycle_report_shortage;
+	d->registry.spare.report = lifecycle_report_shortage;
 	return daemon_start_log_stream(d);
 }
 
@@ -353,12 +353,12 @@ static void run(struct daemon *d)
 		daemon_start_status(d);
 		notify_manager("READY=1");
 		log_notice("msg=\"ready\" control=%s cells=%u", d->config.control_socket,
-			   d->host.stats.cells);
+			   d->registry.stats.cells);
 	} else {
 		stop(d);
 	}
 	lifecycle_run(&d->life);
-	cell_host_done(&d->host);
+	cell_registry_done(&d->registry);
 	close_fd(d->state_fd);
 	recall_free(d->recall);
 	close_fd(d->state_dir_fd);

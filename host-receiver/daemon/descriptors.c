@@ -28,7 +28,7 @@ uint64_t daemon_descriptor_limit(void)
 
 int daemon_check_descriptors(const struct daemon *d, char why[CELL_WHY_MAX])
 {
-	const struct cell_host_stats *s = &d->host.stats;
+	const struct cell_registry_stats *s = &d->registry.stats;
 	struct rlimit limit;
 	uint64_t needed;
 	int fd;

@@ -43,7 +43,7 @@ struct daemon {
 	struct log_stream *log_stream; /* owned */
 	unsigned stopped_cells;
 	char alarm[DAEMON_ALARM_MAX]; /* "": none */
-	struct cell_host host;
+	struct cell_registry registry;
 	struct control_server *control;
 	struct metrics_server *metrics; /* NULL: off */
 	struct cell_index cells;

@@ -164,8 +164,8 @@ int daemon_start_log_stream(struct daemon *d)
 	const struct log_stream_options options = {
 		.pipeline = d->pipeline,
 		.log = d->log,
-		.hostname = d->host.hostname,
-		.boot_id = d->host.boot_id,
+		.hostname = d->registry.hostname,
+		.boot_id = d->registry.boot_id,
 		.on_lost = on_lost,
 		.ctx = d,
 	};
@@ -175,6 +175,6 @@ int daemon_start_log_stream(struct daemon *d)
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
-	d->host.log_stream = d->log_stream;
+	d->registry.log_stream = d->log_stream;
 	return EX_OK;
 }

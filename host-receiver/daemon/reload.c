@@ -87,8 +87,8 @@ static bool set_signer(struct daemon *d, struct signer *signer)
 	if (!signer)
 		return true;
 	daemon_warn_if_unsigned(signer);
-	log_origin_prefix(d->config.evidence_origin, d->host.hostname, prefix);
-	log_stream_change_signer(d->log_stream, signer, d->signer, prefix, d->host.stats.cells);
+	log_origin_prefix(d->config.evidence_origin, d->registry.hostname, prefix);
+	log_stream_change_signer(d->log_stream, signer, d->signer, prefix, d->registry.stats.cells);
 	if (pipeline_set_signer(d->pipeline, signer) < 0) {
 		refuse("no memory");
 		return false;
@@ -116,7 +116,7 @@ void daemon_reload(struct daemon *d)
 	}
 	config_limits(&wanted, &limits);
 	evidence_log_set_limits(d->log, &limits);
-	d->host.checkpoint_ms = (unsigned)wanted.checkpoint_ms;
+	d->registry.checkpoint_ms = (unsigned)wanted.checkpoint_ms;
 	forwards_differently = config_forward_differs(&d->config, &wanted);
 	config_free(&d->config);
 	d->config = wanted;

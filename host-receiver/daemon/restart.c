@@ -207,7 +207,7 @@ static void serve_again(struct restart *restart, const char *id, const struct ce
 	if (r == 0)
 		r = daemon_check_descriptors(d, why);
 	if (r == 0)
-		r = cell_add(&d->host, &o, true, stream_id, &previous, &cell, why);
+		r = cell_add(&d->registry, &o, true, stream_id, &previous, &cell, why);
 	if (r == 0 && !cell_index_add(&d->cells, cell)) {
 		cell_remove(cell, "removed");
 		r = -ENOMEM;
@@ -328,7 +328,7 @@ int daemon_readopt_cells(struct daemon *d)
 		free_restart(restart);
 		return EX_OK;
 	}
-	log_notice("msg=\"serving the cells of the last run\" cells=%u", d->host.stats.cells);
+	log_notice("msg=\"serving the cells of the last run\" cells=%u", d->registry.stats.cells);
 	d->states_staged = true;
 	pipeline_defer(d->pipeline, on_all_opened, restart);
 	pipeline_flush(d->pipeline);

@@ -85,7 +85,7 @@ static void write_sessions(struct daemon *d)
 {
 	struct sessions_writer s = {.d = d};
 
-	for (const struct cell *cell = d->host.cells; cell; cell = cell->next)
+	for (const struct cell *cell = d->registry.cells; cell; cell = cell->next)
 		write_cell(&s, cell);
 	end_element(&s, true);
 }

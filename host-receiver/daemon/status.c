@@ -42,7 +42,8 @@ static void notify_status(struct daemon *d)
 			 strerror(-d->sink_error));
 	else
 		snprintf(status, sizeof(status), "STATUS=%u cells, %u connected, %u silent",
-			 d->host.stats.cells, d->host.stats.active, d->host.stats.silent);
+			 d->registry.stats.cells, d->registry.stats.active,
+			 d->registry.stats.silent);
 	if (strcmp(status, d->status_line) == 0)
 		return;
 	memcpy(d->status_line, status, sizeof(status));
@@ -140,9 +141,9 @@ static void on_second(uv_timer_t *timer)
 
 	if (d->life.finished)
 		return;
-	d->host.stats.probes_stuck = probe_scheduler_hanging(d->host.probes);
+	d->registry.stats.probes_stuck = probe_scheduler_hanging(d->registry.probes);
 	judge_health(d, &health);
-	metrics_server_publish(d->metrics, &d->host, &health, d->config.metrics_per_cell);
+	metrics_server_publish(d->metrics, &d->registry, &health, d->config.metrics_per_cell);
 	daemon_report_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	daemon_check_tasks(d);
 	daemon_retry_unserved(d);

@@ -33,7 +33,7 @@ struct metrics_server {
 	char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
 	pthread_mutex_t lock; /* held for a copy only */
-	struct cell_host_stats loop;
+	struct cell_registry_stats loop;
 	struct metrics_health health;
 	uint64_t published_ns;
 
@@ -77,7 +77,7 @@ static void put_histogram(FILE *f, const char *name, const char *help,
 		(double)h->sum_us / US_PER_S, name, n);
 }
 
-static void put_by_kind(FILE *f, const struct cell_host_stats *s)
+static void put_by_kind(FILE *f, const struct cell_registry_stats *s)
 {
 	head(f, "frames_rejected_total", "counter", "Frames that became no declaration.");
 	for (int i = WIRE_OK + 1; i < _WIRE_ERROR_MAX; i++)
@@ -148,7 +148,7 @@ static void put_forward(FILE *f, const struct metrics_health *health)
 		    "How long the oldest message waits for its acknowledgement.", s->unacked_ms);
 }
 
-static void put_all(FILE *f, const struct metrics_server *m, const struct cell_host_stats *s,
+static void put_all(FILE *f, const struct metrics_server *m, const struct cell_registry_stats *s,
 		    const struct metrics_health *health)
 {
 	put(f, "frames_received_total", "counter", "Frames read from guests.", s->frames);
@@ -247,7 +247,7 @@ static void put_cells(FILE *f, struct metrics_server *m)
 }
 
 /* Copies what the loop published last; false: that is too long ago. */
-static bool loop_turns(struct metrics_server *m, struct cell_host_stats *ret,
+static bool loop_turns(struct metrics_server *m, struct cell_registry_stats *ret,
 		       struct metrics_health *ret_health)
 {
 	uint64_t published_ns;
@@ -274,7 +274,7 @@ static bool put_reasons(FILE *f, struct metrics_server *m, const struct metrics_
 /* Writes the body; returns the HTTP status. */
 static unsigned answer_to(struct metrics_server *m, const char *url, FILE *f)
 {
-	struct cell_host_stats stats;
+	struct cell_registry_stats stats;
 	struct metrics_health health;
 	const bool turns = loop_turns(m, &stats, &health);
 
@@ -486,12 +486,12 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 	return 0;
 }
 
-static struct cell_numbers *copy_cells(const struct cell_host *host, size_t *ret_n)
+static struct cell_numbers *copy_cells(const struct cell_registry *registry, size_t *ret_n)
 {
-	struct cell_numbers *cells = calloc(MAX(host->stats.cells, 1u), sizeof(*cells));
+	struct cell_numbers *cells = calloc(MAX(registry->stats.cells, 1u), sizeof(*cells));
 	size_t n = 0;
 
-	for (const struct cell *cell = host->cells; cells && cell; cell = cell->next) {
+	for (const struct cell *cell = registry->cells; cells && cell; cell = cell->next) {
 		struct cell_numbers *to = &cells[n++];
 
 		snprintf(to->id, sizeof(to->id), "%s", cell->options.cell_id);
@@ -509,7 +509,7 @@ static struct cell_numbers *copy_cells(const struct cell_host *host, size_t *ret
 	return cells;
 }
 
-void metrics_server_publish(struct metrics_server *m, const struct cell_host *host,
+void metrics_server_publish(struct metrics_server *m, const struct cell_registry *registry,
 			    const struct metrics_health *health, bool per_cell)
 {
 	struct cell_numbers *cells;
@@ -518,7 +518,7 @@ void metrics_server_publish(struct metrics_server *m, const struct cell_host *ho
 	if (!m)
 		return;
 	pthread_mutex_lock(&m->lock);
-	m->loop = host->stats;
+	m->loop = registry->stats;
 	m->health = *health;
 	m->published_ns = monotonic_ns();
 	pthread_mutex_unlock(&m->lock);
@@ -526,7 +526,7 @@ void metrics_server_publish(struct metrics_server *m, const struct cell_host *ho
 	/* If a client's page is being printed, the loop does not wait: the next second is newer. */
 	if (pthread_mutex_trylock(&m->cells_lock) != 0)
 		return;
-	cells = per_cell ? copy_cells(host, &n) : NULL;
+	cells = per_cell ? copy_cells(registry, &n) : NULL;
 	free(m->cells);
 	m->cells = cells;
 	m->n_cells = n;

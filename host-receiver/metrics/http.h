@@ -42,7 +42,7 @@ int metrics_server_new(const char *listen, const struct pipeline_stats *stats,
 
 /* Call it on the loop thread each second: it also shows that the loop runs. per_cell: each cell's
  * numbers too. server may be NULL. */
-void metrics_server_publish(struct metrics_server *server, const struct cell_host *host,
+void metrics_server_publish(struct metrics_server *server, const struct cell_registry *registry,
 			    const struct metrics_health *health, bool per_cell);
 
 void metrics_server_free(struct metrics_server *server);

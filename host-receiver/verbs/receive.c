@@ -28,7 +28,7 @@ struct receive {
 	struct pipeline *pipeline;
 	struct sign_client *client;
 	struct log_stream *log_stream; /* NULL: a mode without a tree */
-	struct cell_host host;
+	struct cell_registry registry;
 	struct cell *cell;
 	bool fatal; /* nobody reads the evidence any more */
 	int status;
@@ -96,8 +96,8 @@ static bool is_done(void *ctx)
 	if (!r->pipeline)
 		return true;
 	/* Without a reader nothing can be committed: then it only waits for the probes to end. */
-	if (r->host.ending > 0 || r->fatal)
-		return r->host.ending == 0;
+	if (r->registry.ending > 0 || r->fatal)
+		return r->registry.ending == 0;
 	if (!pipeline_idle(r->pipeline))
 		return false;
 	if (!r->log_stream || log_stream_closed(r->log_stream))
@@ -114,7 +114,7 @@ static void finish(void *ctx)
 
 	pipeline_free(take_ptr(r->pipeline));
 	log_stream_free(take_ptr(r->log_stream));
-	cell_host_close(&r->host);
+	cell_registry_close(&r->registry);
 }
 
 /* The reader of our output has stalled: the rest of the evidence cannot be written. */
@@ -155,20 +155,20 @@ static void on_progress(void *ctx, int error, bool fatal)
 			"msg=\"cannot write evidence; trying again each second, nothing is lost\" "
 			"cell=%s why=\"%s\"",
 			r->options.cell_id, strerror(-error));
-	cell_host_progress(&r->host);
+	cell_registry_progress(&r->registry);
 }
 
 static void on_durable(void *ctx, struct pipeline_account *account)
 {
 	(void)ctx;
-	cell_host_durable(account);
+	cell_registry_durable(account);
 }
 
 static void on_full(void *ctx)
 {
 	struct receive *r = ctx;
 
-	cell_host_full(&r->host);
+	cell_registry_full(&r->registry);
 }
 
 static void on_signal(void *ctx, int number)
@@ -201,7 +201,7 @@ static int start_cell(struct receive *r)
 	int error;
 
 	cell_stream_id(stream_id);
-	error = cell_add(&r->host, &r->options, false, stream_id, NULL, &r->cell, why);
+	error = cell_add(&r->registry, &r->options, false, stream_id, NULL, &r->cell, why);
 
 	if (error < 0) {
 		log_error("msg=\"cannot serve the cell\" cell=%s why=\"%s\"", r->options.cell_id,
@@ -229,14 +229,14 @@ static int start_log_stream(struct receive *r, const struct log_start *start)
 {
 	const struct log_stream_options options = {
 		.pipeline = r->pipeline,
-		.hostname = r->host.hostname,
-		.boot_id = r->host.boot_id,
+		.hostname = r->registry.hostname,
+		.boot_id = r->registry.boot_id,
 	};
 
 	if (!*start->origin)
 		return EX_OK;
 	r->log_stream = log_stream_new(&options, start);
-	r->host.log_stream = r->log_stream;
+	r->registry.log_stream = r->log_stream;
 	return r->log_stream ? EX_OK : EX_OSERR;
 }
 
@@ -252,14 +252,14 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		.ctx = r,
 	};
 
-	r->host.log_stream = NULL;
+	r->registry.log_stream = NULL;
 	if (!options.sink || start_log(&start, signer) < 0 ||
 	    pipeline_new(&r->life.loop, &options, &r->pipeline) < 0 ||
-	    cell_host_init(&r->host, &r->life.loop, r->pipeline, r->checkpoint_ms) < 0) {
+	    cell_registry_init(&r->registry, &r->life.loop, r->pipeline, r->checkpoint_ms) < 0) {
 		log_error("msg=\"no memory\"");
 		return EX_OSERR;
 	}
-	r->host.spare.report = lifecycle_report_shortage;
+	r->registry.spare.report = lifecycle_report_shortage;
 	return start_log_stream(r, &start);
 }
 
@@ -280,7 +280,7 @@ static int run(struct receive *r, struct signer *signer)
 	if (r->status != EX_OK)
 		stop(r, "shutdown");
 	lifecycle_run(&r->life);
-	cell_host_done(&r->host);
+	cell_registry_done(&r->registry);
 	sign_client_free(r->client);
 	return r->status;
 }
