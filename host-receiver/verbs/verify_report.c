@@ -226,9 +226,9 @@ void verify_report_text(const struct verify_report *report)
 /* ---- JSON ---- */
 
 /* Written out piece by piece: a report has as many pieces as there are streams. */
-static void flush(struct json_writer *w)
+static void flush(struct json_writer *w, FILE *out)
 {
-	fwrite(w->buf, 1, w->len, stdout);
+	fwrite(w->buf, 1, w->len, out);
 	w->len = 0;
 }
 
@@ -242,7 +242,7 @@ static void put_time(struct json_writer *w, const char *key, int64_t ms)
 		json_put_kv_string(w, key, timestamp_format(ms, text));
 }
 
-static void put_places(struct json_writer *w, const struct findings *findings)
+static void put_places(struct json_writer *w, FILE *out, const struct findings *findings)
 {
 	json_put_key(w, "places");
 	json_put_begin_object(w);
@@ -257,14 +257,14 @@ static void put_places(struct json_writer *w, const struct findings *findings)
 			json_put_kv_uint(w, "line", p->at.line);
 			json_put_kv_string(w, "why", p->why);
 			json_put_end_object(w);
-			flush(w);
+			flush(w, out);
 		}
 		json_put_end_array(w);
 	}
 	json_put_end_object(w);
 }
 
-static void put_logs(struct json_writer *w, const struct logs *logs)
+static void put_logs(struct json_writer *w, FILE *out, const struct logs *logs)
 {
 	json_put_key(w, "logs");
 	json_put_begin_array(w);
@@ -286,7 +286,7 @@ static void put_logs(struct json_writer *w, const struct logs *logs)
 		json_put_kv_bool(w, "pruned", log_start_pruned(log));
 		json_put_kv_uint(w, "size", log->size);
 		json_put_end_object(w);
-		flush(w);
+		flush(w, out);
 	}
 	json_put_end_array(w);
 }
@@ -306,7 +306,7 @@ static void put_losses(struct json_writer *w, const struct stream_losses *l)
 	json_put_end_object(w);
 }
 
-static void put_streams(struct json_writer *w, const struct streams *streams)
+static void put_streams(struct json_writer *w, FILE *out, const struct streams *streams)
 {
 	json_put_key(w, "streamList");
 	json_put_begin_array(w);
@@ -325,7 +325,7 @@ static void put_streams(struct json_writer *w, const struct streams *streams)
 		json_put_kv_bool(w, "signed", s->class == STREAM_VERIFIED);
 		json_put_kv_string(w, "streamId", s->id);
 		json_put_end_object(w);
-		flush(w);
+		flush(w, out);
 	}
 	json_put_end_array(w);
 }
@@ -342,7 +342,7 @@ static void put_notes(struct json_writer *w, const struct verifier_result *r)
 	json_put_end_array(w);
 }
 
-int verify_report_json(const struct verify_report *report)
+int verify_report_json(const struct verify_report *report, FILE *out)
 {
 	const struct verifier_result *r = report->result;
 	const uint64_t *count = r->findings->count;
@@ -364,14 +364,14 @@ int verify_report_json(const struct verify_report *report)
 	json_put_kv_uint(&w, "inFlight", r->in_flight);
 	json_put_kv_uint(&w, "interrupted", streams_count_end(r->streams, STREAM_INTERRUPTED));
 	if (report->details)
-		put_logs(&w, r->logs);
+		put_logs(&w, out, r->logs);
 	json_put_kv_uint(&w, "missing", count[FINDING_MISSING]);
 	put_notes(&w, r);
-	put_places(&w, r->findings);
+	put_places(&w, out, r->findings);
 	json_put_kv_uint(&w, "records", r->records);
 	json_put_kv_uint(&w, "rolledBack", count[FINDING_ROLLED_BACK]);
 	if (report->details)
-		put_streams(&w, r->streams);
+		put_streams(&w, out, r->streams);
 	json_put_kv_uint(&w, "streams", streams_count(r->streams));
 	json_put_kv_uint(&w, "unprovable", count[FINDING_UNPROVABLE]);
 	json_put_kv_uint(&w, "unsealed", count[FINDING_OPEN]);
@@ -380,7 +380,7 @@ int verify_report_json(const struct verify_report *report)
 	json_put_kv_string(&w, "verdict", text);
 	json_put_kv_uint(&w, "verified", r->verified);
 	json_put_end_object(&w);
-	flush(&w);
-	putchar('\n');
+	flush(&w, out);
+	putc('\n', out);
 	return 0;
 }

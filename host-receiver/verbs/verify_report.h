@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdio.h>
+
 #include "host-receiver/judge/verifier.h"
 
 struct verify_report {
@@ -14,5 +16,5 @@ struct verify_report {
 };
 
 void verify_report_text(const struct verify_report *report);
-/* Returns 0 or -ENOMEM. */
-int verify_report_json(const struct verify_report *report);
+/* One line to out. Returns 0 or -ENOMEM. */
+int verify_report_json(const struct verify_report *report, FILE *out);

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/verbs/judging.h"
+
+#include <sodium.h>
+#include <sysexits.h>
+
+#include "common/util.h"
+#include "host-receiver/evidence/timestamp.h"
+#include "host-receiver/judge/crew.h"
+#include "host-receiver/sign/key.h"
+
+#define PROGRESS_EVERY_NS (NSEC_PER_SEC / 5)
+#define CLOCK_LINE	  "\r\033[K"
+
+/* ---- the command line ---- */
+
+static int load(struct judging *j, const char *path, enum sign_algorithm algorithm, char *why)
+{
+	char reason[KEYRING_WHY_MAX] = "no memory";
+
+	if (keyring_load(j->ring, path, algorithm, reason) == 0)
+		return 0;
+	snprintf(why, OPTION_WHY_MAX, "%.300s", reason);
+	j->status = EX_CONFIG;
+	return -EINVAL;
+}
+
+static int load_keys(void *target, const struct option_row *row, const char *path,
+		     char why[OPTION_WHY_MAX])
+{
+	struct judging *j = target;
+
+	(void)row;
+	j->keys = true;
+	return load(j, path, SIGN_ED25519, why);
+}
+
+static int load_hmac_keys(void *target, const struct option_row *row, const char *path,
+			  char why[OPTION_WHY_MAX])
+{
+	(void)row;
+	return load(target, path, SIGN_HMAC_SHA256, why);
+}
+
+static int add_to(struct judging_list *list, const char *value, char *why)
+{
+	if (list->n == JUDGING_LIST_MAX) {
+		snprintf(why, OPTION_WHY_MAX, "expected at most %u", JUDGING_LIST_MAX);
+		return -E2BIG;
+	}
+	list->items[list->n++] = value;
+	return 0;
+}
+
+static int add_checkpoint(void *target, const struct option_row *row, const char *value,
+			  char why[OPTION_WHY_MAX])
+{
+	(void)row;
+	return add_to(&((struct judging *)target)->checkpoints, value, why);
+}
+
+static int add_cell(void *target, const struct option_row *row, const char *value,
+		    char why[OPTION_WHY_MAX])
+{
+	(void)row;
+	return add_to(&((struct judging *)target)->cells, value, why);
+}
+
+static int set_time(struct judging *j, const char *value, int64_t *ret, char *why)
+{
+	if (timestamp_parse_argument(value, j->now_ms, ret) == 0)
+		return 0;
+	snprintf(why, OPTION_WHY_MAX,
+		 "expected a time like 2026-11-21T10:00:00Z, a date, or how long ago: 36h");
+	return -EINVAL;
+}
+
+static int set_since(void *target, const struct option_row *row, const char *value,
+		     char why[OPTION_WHY_MAX])
+{
+	struct judging *j = target;
+
+	(void)row;
+	return set_time(j, value, &j->since_ms, why);
+}
+
+static int set_until(void *target, const struct option_row *row, const char *value,
+		     char why[OPTION_WHY_MAX])
+{
+	struct judging *j = target;
+
+	(void)row;
+	return set_time(j, value, &j->until_ms, why);
+}
+
+static int set_retention(void *target, const struct option_row *row, const char *value,
+			 char why[OPTION_WHY_MAX])
+{
+	struct judging *j = target;
+
+	(void)row;
+	if (timestamp_parse_duration(value, &j->retention_ms) == 0)
+		return 0;
+	snprintf(why, OPTION_WHY_MAX, "expected a duration: 90s, 15m, 36h or 30d");
+	return -EINVAL;
+}
+
+const struct option_row judging_rows[] = {
+	{"keys", "FILE", "JSON object kid -> base64url public key; repeatable",
+	 OPTION_CALLS(load_keys)},
+	{"hmac-keys", "FILE", "JSON object kid -> base64url key, mode 0600; repeatable",
+	 OPTION_CALLS(load_hmac_keys)},
+	{"checkpoint", "FILE", "a checkpoint that you kept: the log must extend it; repeatable",
+	 OPTION_CALLS(add_checkpoint)},
+	{"expect-cell", "ID", "a cell that must be there; repeatable", OPTION_CALLS(add_cell)},
+	{"since", "TIME", "what ended before need not be there", OPTION_CALLS(set_since)},
+	{"until", "TIME", "what began after need not be there", OPTION_CALLS(set_until)},
+	{"retention", "DURATION", "a log must reach back so far, or to its first entry",
+	 OPTION_CALLS(set_retention)},
+	{"origin", "PREFIX", "accept only logs with this origin",
+	 OPTION_SETS_TEXT(struct judging, origin)},
+	{"live", NULL, "the log is being written: open streams are fine",
+	 OPTION_SETS_FLAG(struct judging, live)},
+	{"require-signed", NULL,
+	 "a record without a signature is a failure (the default with --keys)",
+	 OPTION_SETS_FLAG(struct judging, require_signed)},
+	{"allow-unsigned", NULL, "it is not", OPTION_SETS_FLAG(struct judging, allow_unsigned)},
+	{"require-log", NULL, "a record outside of a log with checkpoints is a failure",
+	 OPTION_SETS_FLAG(struct judging, require_log)},
+};
+const size_t judging_n_rows = ARRAY_SIZE(judging_rows);
+
+int judging_init(struct judging *j, const char *verb)
+{
+	*j = (struct judging){
+		.verb = verb,
+		.ring = keyring_new(),
+		.since_ms = INT64_MIN,
+		.until_ms = INT64_MAX,
+		.now_ms = (int64_t)(clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC),
+		.status = EX_USAGE,
+	};
+	if (j->ring)
+		return 0;
+	fprintf(stderr, "%s: no memory\n", verb);
+	return -ENOMEM;
+}
+
+void judging_done(struct judging *j)
+{
+	keyring_free(take_ptr(j->ring));
+}
+
+const char *judging_conflict(const struct judging *j)
+{
+	return j->require_signed && j->allow_unsigned
+		       ? "--require-signed and --allow-unsigned exclude each other"
+		       : NULL;
+}
+
+bool judging_requires_signed(const struct judging *j)
+{
+	return j->require_signed || (j->keys && !j->allow_unsigned);
+}
+
+/* ---- the run ---- */
+
+struct progress {
+	const char *verb;
+	uint64_t total, next_ns, started_ns;
+};
+
+static void show_progress(void *data, uint64_t bytes)
+{
+	struct progress *p = data;
+	const uint64_t now = monotonic_ns();
+	const double seconds = (double)(now - p->started_ns) / (double)NSEC_PER_SEC;
+
+	if (now < p->next_ns)
+		return;
+	p->next_ns = now + PROGRESS_EVERY_NS;
+	fprintf(stderr, CLOCK_LINE "%s: ", p->verb);
+	if (p->total > 0)
+		fprintf(stderr, "%.0f %% of ", 100.0 * (double)bytes / (double)p->total);
+	fprintf(stderr, "%.1f MB, %.0f MB/s", (double)(p->total ? p->total : bytes) / 1e6,
+		seconds > 0 ? (double)bytes / 1e6 / seconds : 0);
+}
+
+static int keep_checkpoints(const struct judging *j, struct verifier *verifier)
+{
+	for (size_t i = 0; i < j->checkpoints.n; i++) {
+		const char *path = j->checkpoints.items[i];
+		char why[SOURCES_WHY_MAX] = "no memory";
+		char *text;
+		size_t len;
+		int r = key_read_file(path, false, &text, &len, why, sizeof(why));
+
+		if (r < 0) {
+			fprintf(stderr, "%s: %s\n", j->verb, why);
+			return EX_NOINPUT;
+		}
+		r = verifier_keep(verifier, path, text, len);
+		sodium_free(text);
+		if (r < 0) {
+			fprintf(stderr, "%s: %s: %s\n", j->verb, path, strerror(-r));
+			return EX_NOINPUT;
+		}
+	}
+	return EX_OK;
+}
+
+/* Returns EX_OK with a result, or an exit status after a message. */
+static int judge(const struct judging *j, const struct sources *sources, struct verifier *verifier,
+		 struct verifier_result *ret)
+{
+	struct progress progress = {.verb = j->verb, .started_ns = monotonic_ns()};
+	struct crew_options options = {.ring = j->ring, .data = &progress};
+	char why[SOURCES_WHY_MAX];
+	int r = keep_checkpoints(j, verifier);
+
+	if (r != EX_OK)
+		return r;
+	if (isatty(STDERR_FILENO)) {
+		progress.total = sources_bytes(sources);
+		progress.next_ns = progress.started_ns + 2 * PROGRESS_EVERY_NS;
+		options.progress = show_progress;
+	}
+	r = crew_judge(&options, sources, verifier, why);
+	if (options.progress)
+		fputs(CLOCK_LINE, stderr);
+	if (r < 0) {
+		fprintf(stderr, "%s: %s\n", j->verb, why);
+		return EX_NOINPUT;
+	}
+	if (sources->empty_folder)
+		fprintf(stderr, "%s: a folder has no segment evidence-<20 digits>.jsonl\n",
+			j->verb);
+	*ret = verifier_finish(verifier);
+	return EX_OK;
+}
+
+static struct verifier_options options_of(const struct judging *j,
+					  const struct tree_earlier *earlier)
+{
+	return (struct verifier_options){
+		.ring = j->ring,
+		.require_signed = judging_requires_signed(j),
+		.require_log = j->require_log,
+		.live = j->live,
+		.origin = j->origin,
+		.since_ms = j->since_ms,
+		.until_ms = j->until_ms,
+		.retention_ms = j->retention_ms,
+		.now_ms = j->now_ms,
+		.cells = j->cells.items,
+		.n_cells = j->cells.n,
+		.earlier = earlier,
+	};
+}
+
+int judging_run(const struct judging *j, char **paths,
+		int (*use)(void *data, const struct verifier_result *result,
+			   const struct sources *sources),
+		void *data)
+{
+	struct sources sources = {0};
+	char why[SOURCES_WHY_MAX] = "no memory";
+	struct tree_earlier *earlier = NULL;
+	struct verifier *verifier = NULL;
+	struct verifier_result result;
+	int r = 0, status = EX_NOINPUT;
+
+	for (; *paths && r == 0; paths++)
+		r = sources_add(&sources, *paths, why);
+	if (r == 0)
+		r = sources_order(&sources, why);
+	if (r == 0)
+		earlier = sources_earlier_new(&sources);
+	if (earlier) {
+		const struct verifier_options options = options_of(j, earlier);
+
+		verifier = verifier_new(&options);
+	}
+	if (verifier)
+		status = judge(j, &sources, verifier, &result);
+	else
+		fprintf(stderr, "%s: %s\n", j->verb, why);
+	if (status == EX_OK)
+		status = use(data, &result, &sources);
+	verifier_free(verifier);
+	sources_earlier_free(earlier);
+	sources_free(&sources);
+	return status;
+}
