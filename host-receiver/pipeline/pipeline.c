@@ -3,309 +3,14 @@
 
 #include <assert.h>
 
-#include "common/log.h"
 #include "common/util.h"
-#include "host-receiver/pipeline/batch.h"
+#include "host-receiver/pipeline/internal.h"
+#include "host-receiver/pipeline/threads.h"
 
 const uint64_t pipeline_bucket_us[PIPELINE_BUCKETS - 1] = {
 	100,   250,    500,    1000,   2500,	5000,	 10000,	   25000,
 	50000, 100000, 250000, 500000, 1000000, 2500000, 10000000,
 };
-
-/* A signer that is freed with the last batch it signs. Counted on the loop thread only. */
-struct signer_ref {
-	struct signer *signer;
-	unsigned refs;
-};
-
-struct batch_queue {
-	struct batch *first, **end;
-};
-
-struct pipeline {
-	/* Owned by the loop thread. */
-	uv_loop_t *loop;
-	uv_timer_t batch_timer;
-	uv_async_t progress;
-	struct batch *open;
-	bool overdue; /* the open batch, which waits for those before it */
-	struct event_clock clock;
-	size_t line_overhead;  /* what signing adds to an event */
-	size_t lines_inflight; /* bytes of all lines that are not committed */
-	uint64_t progress_ns;  /* of the last commit, or when the first batch after it was closed */
-	uint64_t rate;	       /* bytes a second that were committed lately, while there was work */
-	size_t window;
-	struct pipeline_account *durable; /* list: accounts to report */
-	struct batch_queue free_batches;
-	size_t n_free;
-	uint64_t next_number, n_outstanding;
-	struct batch *oldest, **youngest; /* the outstanding ones, in order */
-	struct signer_ref *signer;
-	struct uuid_source uuids;
-	bool dead; /* fatal, as the loop thread knows it */
-	size_t max_inflight;
-	void (*on_progress)(void *ctx, int error, bool fatal);
-	void (*on_full)(void *ctx);
-	void (*on_durable)(void *ctx, struct pipeline_account *account);
-	void *ctx;
-	unsigned closing_handles;
-
-	/* Shared; under the lock. */
-	uv_mutex_t lock;
-	uv_cond_t work, ready, retry;
-	struct batch_queue to_sign;
-	struct batch *signed_batches; /* in the order of their numbers */
-	uint64_t commit_next;
-	struct batch_queue committed; /* on their way back */
-	bool stop, fatal;
-
-	struct pipeline_stats stats;
-	_Atomic uint64_t commit_began_ns; /* 0: the committer is not in the sink */
-	_Atomic uint64_t commit_ns;	  /* what a commit takes lately */
-	struct evidence_sink *sink;	  /* the committer's */
-	struct tree_hash *leaves;	  /* the committer's: of a group; owned */
-	bool has_committer;
-	_Atomic unsigned next_channel;
-	unsigned n_workers;
-	uv_thread_t committer, workers[];
-};
-
-static void queue_init(struct batch_queue *q)
-{
-	q->first = NULL;
-	q->end = &q->first;
-}
-
-static void queue_put(struct batch_queue *q, struct batch *b)
-{
-	b->next = NULL;
-	*q->end = b;
-	q->end = &b->next;
-}
-
-static struct batch *queue_take(struct batch_queue *q)
-{
-	struct batch *b = q->first;
-
-	if (!b)
-		return NULL;
-	q->first = b->next;
-	if (!q->first)
-		q->end = &q->first;
-	return b;
-}
-
-static void measure(struct pipeline_histogram *h, uint64_t ns)
-{
-	const uint64_t us = ns / NSEC_PER_USEC;
-	size_t i = 0;
-
-	while (i < ARRAY_SIZE(pipeline_bucket_us) && us > pipeline_bucket_us[i])
-		i++;
-	atomic_fetch_add_explicit(&h->count[i], 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&h->sum_us, us, memory_order_relaxed);
-}
-
-/* Evidence with a hole is worse than no receiver: its streams would look complete. */
-static void die(const char *what, int error)
-{
-	log_line(LOG_CRIT, "msg=\"%s: cannot go on without a hole in the evidence\" errno=%d", what,
-		 -error);
-	abort();
-}
-
-/* Of whoever has the batch. */
-static void account(struct pipeline *p, struct batch *b)
-{
-	const size_t footprint = batch_footprint(b);
-
-	atomic_fetch_add(&p->stats.inflight_bytes, footprint - b->cost);
-	b->cost = footprint;
-}
-
-/* ---- workers ---- */
-
-static void put_signed(struct pipeline *p, struct batch *b)
-{
-	struct batch **at = &p->signed_batches;
-
-	while (*at && (*at)->number < b->number)
-		at = &(*at)->next;
-	b->next = *at;
-	*at = b;
-	if (b->number == p->commit_next)
-		uv_cond_signal(&p->ready);
-}
-
-static void worker_main(void *arg)
-{
-	struct pipeline *p = arg;
-	struct batch_writer *writer = calloc(1, sizeof(*writer));
-
-	if (!writer || !(writer->hasher = tree_hasher_new()))
-		die("no memory", -ENOMEM);
-	writer->channel = 1 + atomic_fetch_add(&p->next_channel, 1);
-	uv_mutex_lock(&p->lock);
-	for (;;) {
-		struct batch *b = queue_take(&p->to_sign);
-		uint64_t began;
-
-		if (!b) {
-			if (p->stop)
-				break;
-			uv_cond_wait(&p->work, &p->lock);
-			continue;
-		}
-		uv_mutex_unlock(&p->lock);
-		began = monotonic_ns();
-		b->error = batch_write(b, b->signer->signer, writer);
-		measure(&p->stats.sign, monotonic_ns() - began);
-		account(p, b);
-		uv_mutex_lock(&p->lock);
-		put_signed(p, b);
-	}
-	uv_mutex_unlock(&p->lock);
-	tree_hasher_free(writer->hasher);
-	free(writer);
-}
-
-/* ---- committer ---- */
-
-/*
- * The batches that come next, as far as they are ready, of one signer, and no more than may stand
- * between two checkpoints. Under the lock.
- */
-static size_t take_group(struct pipeline *p, struct batch *group[static PIPELINE_GROUP_MAX])
-{
-	size_t n = 0, bytes = 0;
-
-	while (n < PIPELINE_GROUP_MAX && p->signed_batches &&
-	       p->signed_batches->number == p->commit_next) {
-		struct batch *b = p->signed_batches;
-
-		if (n > 0 && (b->signer != group[0]->signer ||
-			      bytes + b->out_len > EVIDENCE_GROUP_BYTES_MAX))
-			break;
-		bytes += b->out_len;
-		group[n++] = b;
-		p->signed_batches = b->next;
-		p->commit_next++;
-	}
-	return n;
-}
-
-static void set_error(struct pipeline *p, int error)
-{
-	if (atomic_exchange(&p->stats.sink_error, error) != error)
-		uv_async_send(&p->progress);
-}
-
-_Static_assert(PIPELINE_GROUP_MAX *BATCH_EVENTS_MAX <= EVIDENCE_GROUP_ENTRIES_MAX,
-	       "no more entries than may stand between two checkpoints");
-
-struct group_lines {
-	struct iovec lines[PIPELINE_GROUP_MAX];
-	struct evidence_group group;
-	uint64_t bytes;
-};
-
-/* The committer's buffer for leaves is p->leaves: a group's stand side by side. */
-static void gather(struct pipeline *p, struct batch *const *group, size_t n,
-		   struct group_lines *ret)
-{
-	struct evidence_group *g = &ret->group;
-
-	*g = (struct evidence_group){
-		.lines = ret->lines,
-		.signer = signer_tree(group[0]->signer->signer),
-	};
-	ret->bytes = 0;
-	for (size_t i = 0; i < n; i++) {
-		const struct batch *b = group[i];
-
-		if (b->error < 0)
-			die("an event cannot be written", b->error);
-		/* One that only says when what came before it is committed has none. */
-		if (b->out_len > 0)
-			ret->lines[g->n++] =
-				(struct iovec){.iov_base = b->out, .iov_len = b->out_len};
-		if (g->signer)
-			memcpy(p->leaves + g->n_lines, b->leaves,
-			       b->n_lines * sizeof(b->leaves[0]));
-		g->n_lines += b->n_lines;
-		ret->bytes += b->out_len;
-	}
-	g->leaves = g->signer ? p->leaves : NULL;
-}
-
-/* Until it is written, or there is no use. Returns false in the latter case. */
-static bool commit_group(struct pipeline *p, struct batch *const *group, size_t n)
-{
-	struct group_lines g;
-
-	gather(p, group, n, &g);
-	while (g.group.n > 0) {
-		const uint64_t began = monotonic_ns();
-		bool stop;
-		int r;
-
-		atomic_store(&p->commit_began_ns, began);
-		r = p->sink->ops->commit(p->sink, &g.group);
-		atomic_store(&p->commit_began_ns, 0);
-		atomic_store(&p->commit_ns, (3 * p->commit_ns + monotonic_ns() - began) / 4);
-
-		set_error(p, r);
-		if (r == 0)
-			break;
-		uv_mutex_lock(&p->lock);
-		if (r == -EPIPE)
-			p->fatal = true;
-		if (!p->stop && !p->fatal)
-			uv_cond_timedwait(&p->retry, &p->lock, PIPELINE_RETRY_MS * NSEC_PER_MSEC);
-		stop = p->stop || p->fatal;
-		uv_mutex_unlock(&p->lock);
-		if (stop)
-			return false;
-	}
-	atomic_fetch_add(&p->stats.lines, g.group.n_lines);
-	atomic_fetch_add(&p->stats.bytes, g.bytes);
-	for (size_t i = 0; i < n; i++)
-		if (group[i]->n_events > 0)
-			measure(&p->stats.commit, monotonic_ns() - group[i]->oldest_ns);
-	return true;
-}
-
-static void committer_main(void *arg)
-{
-	struct pipeline *p = arg;
-
-	uv_mutex_lock(&p->lock);
-	for (;;) {
-		struct batch *group[PIPELINE_GROUP_MAX];
-		size_t n = take_group(p, group);
-		bool ok;
-
-		if (n == 0) {
-			if (p->stop)
-				break;
-			uv_cond_wait(&p->ready, &p->lock);
-			continue;
-		}
-		uv_mutex_unlock(&p->lock);
-		ok = commit_group(p, group, n);
-		uv_mutex_lock(&p->lock);
-		for (size_t i = 0; i < n; i++) {
-			group[i]->durable = ok;
-			queue_put(&p->committed, group[i]);
-		}
-		uv_async_send(&p->progress);
-		if (!ok)
-			break;
-	}
-	uv_mutex_unlock(&p->lock);
-}
-
-/* ---- loop thread ---- */
 
 static void signer_unref(struct signer_ref *ref)
 {
@@ -475,7 +180,7 @@ static struct batch *open_batch(struct pipeline *p)
 	else
 		p->open = batch_new();
 	if (!p->open)
-		die("no memory", -ENOMEM);
+		pipeline_die("no memory", -ENOMEM);
 	p->open->signer = p->signer;
 	p->signer->refs++;
 	uv_timer_start(&p->batch_timer, on_batch_timer, PIPELINE_BATCH_MS, 0);
@@ -507,7 +212,7 @@ struct wire_text pipeline_copy(struct pipeline *p, struct wire_text text)
 	struct wire_text copy = batch_copy(open_batch(p), text, &ok);
 
 	if (!ok)
-		die("no memory", -ENOMEM);
+		pipeline_die("no memory", -ENOMEM);
 	return copy;
 }
 
@@ -517,7 +222,7 @@ const struct wire_detail *pipeline_copy_details(struct pipeline *p,
 	struct wire_detail *copy = batch_alloc(open_batch(p), n * sizeof(*copy));
 
 	if (!copy)
-		die("no memory", -ENOMEM);
+		pipeline_die("no memory", -ENOMEM);
 	for (size_t i = 0; i < n; i++) {
 		copy[i] = details[i];
 		if (copy[i].type == WIRE_TYPE_TEXT)
@@ -554,7 +259,7 @@ size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_
 		a->inflight += size;
 		a->bytes += size;
 	}
-	account(p, b);
+	measure_footprint(p, b);
 	if (b->n_events == BATCH_EVENTS_MAX || b->n_shares == BATCH_EVENTS_MAX ||
 	    b->lines_size >= BATCH_LINES_MAX)
 		pipeline_flush(p);
@@ -581,7 +286,7 @@ void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg)
 	struct batch_deferred *d = batch_alloc(b, sizeof(*d));
 
 	if (!d)
-		die("no memory", -ENOMEM);
+		pipeline_die("no memory", -ENOMEM);
 	*d = (struct batch_deferred){.next = b->deferred, .fn = fn, .arg = arg};
 	b->deferred = d;
 }
@@ -660,16 +365,6 @@ static unsigned processors(void)
 	return n < 1 ? 1 : (unsigned)MIN(n, 64L);
 }
 
-/* One worker is enough. */
-static bool start_threads(struct pipeline *p, unsigned n)
-{
-	p->has_committer = uv_thread_create(&p->committer, committer_main, p) == 0;
-	while (p->has_committer && p->n_workers < n &&
-	       uv_thread_create(&p->workers[p->n_workers], worker_main, p) == 0)
-		p->n_workers++;
-	return p->n_workers > 0;
-}
-
 /* Each worker has a channel to the signer of its own. */
 static unsigned usable_workers(const struct pipeline_options *o)
 {
@@ -717,7 +412,7 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *o, struct pipel
 	uv_timer_init(loop, &p->batch_timer);
 	uv_async_init(loop, &p->progress, on_progress);
 	p->batch_timer.data = p->progress.data = p;
-	if (!start_threads(p, n)) {
+	if (!pipeline_threads_start(p, n)) {
 		pipeline_free(p);
 		return -EAGAIN;
 	}
@@ -757,16 +452,7 @@ int pipeline_free(struct pipeline *p)
 
 	if (!p)
 		return 0;
-	uv_mutex_lock(&p->lock);
-	p->stop = true;
-	uv_cond_broadcast(&p->work);
-	uv_cond_broadcast(&p->ready);
-	uv_cond_broadcast(&p->retry);
-	uv_mutex_unlock(&p->lock);
-	for (unsigned i = 0; i < p->n_workers; i++)
-		uv_thread_join(&p->workers[i]);
-	if (p->has_committer)
-		uv_thread_join(&p->committer);
+	pipeline_threads_stop(p);
 	discard(p->open);
 	free_queue(&p->free_batches);
 	free_queue(&p->to_sign);

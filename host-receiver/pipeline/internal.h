@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the two halves of the pipeline share: pipeline.c runs on the loop thread, threads.c signs
+ * and commits. Only these two files include it. Who owns a field, or which lock guards it, stands
+ * at the field.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "host-receiver/pipeline/batch.h"
+#include "host-receiver/pipeline/pipeline.h"
+
+/* A signer that is freed with the last batch it signs. Counted on the loop thread only. */
+struct signer_ref {
+	struct signer *signer;
+	unsigned refs;
+};
+
+struct batch_queue {
+	struct batch *first, **end;
+};
+
+struct pipeline {
+	/* Owned by the loop thread. */
+	uv_loop_t *loop;
+	uv_timer_t batch_timer;
+	uv_async_t progress;
+	struct batch *open;
+	bool overdue; /* the open batch, which waits for those before it */
+	struct event_clock clock;
+	size_t line_overhead;  /* what signing adds to an event */
+	size_t lines_inflight; /* bytes of all lines that are not committed */
+	uint64_t progress_ns;  /* of the last commit, or when the first batch after it was closed */
+	uint64_t rate;	       /* bytes a second that were committed lately, while there was work */
+	size_t window;
+	struct pipeline_account *durable; /* list: accounts to report */
+	struct batch_queue free_batches;
+	size_t n_free;
+	uint64_t next_number, n_outstanding;
+	struct batch *oldest, **youngest; /* the outstanding ones, in order */
+	struct signer_ref *signer;
+	struct uuid_source uuids;
+	bool dead; /* fatal, as the loop thread knows it */
+	size_t max_inflight;
+	void (*on_progress)(void *ctx, int error, bool fatal);
+	void (*on_full)(void *ctx);
+	void (*on_durable)(void *ctx, struct pipeline_account *account);
+	void *ctx;
+	unsigned closing_handles;
+
+	/* Shared; under the lock. */
+	uv_mutex_t lock;
+	uv_cond_t work, ready, retry;
+	struct batch_queue to_sign;
+	struct batch *signed_batches; /* in the order of their numbers */
+	uint64_t commit_next;
+	struct batch_queue committed; /* on their way back */
+	bool stop, fatal;
+
+	struct pipeline_stats stats;
+	_Atomic uint64_t commit_began_ns; /* 0: the committer is not in the sink */
+	_Atomic uint64_t commit_ns;	  /* what a commit takes lately */
+	struct evidence_sink *sink;	  /* the committer's */
+	struct tree_hash *leaves;	  /* the committer's: of a group; owned */
+	bool has_committer;
+	_Atomic unsigned next_channel;
+	unsigned n_workers;
+	uv_thread_t committer, workers[];
+};
+
+static inline void queue_init(struct batch_queue *q)
+{
+	q->first = NULL;
+	q->end = &q->first;
+}
+
+static inline void queue_put(struct batch_queue *q, struct batch *b)
+{
+	b->next = NULL;
+	*q->end = b;
+	q->end = &b->next;
+}
+
+static inline struct batch *queue_take(struct batch_queue *q)
+{
+	struct batch *b = q->first;
+
+	if (!b)
+		return NULL;
+	q->first = b->next;
+	if (!q->first)
+		q->end = &q->first;
+	return b;
+}
+
+/* Evidence with a hole is worse than no receiver: its streams would look complete. */
+static inline void pipeline_die(const char *what, int error)
+{
+	log_line(LOG_CRIT, "msg=\"%s: cannot go on without a hole in the evidence\" errno=%d", what,
+		 -error);
+	abort();
+}
+
+/* After the batch changed its size; called by the thread that has the batch. */
+static inline void measure_footprint(struct pipeline *p, struct batch *b)
+{
+	const size_t footprint = batch_footprint(b);
+
+	atomic_fetch_add(&p->stats.inflight_bytes, footprint - b->cost);
+	b->cost = footprint;
+}
