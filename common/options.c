@@ -43,32 +43,39 @@ static unsigned distance(const char *a, size_t a_len, const char *b, size_t b_le
 	return row[b_len];
 }
 
-/* The name that was probably meant, or NULL. A beginning of a name counts as one wrong letter. */
+void option_guess_try(struct option_guess *guess, const char *name)
+{
+	const size_t len = strlen(name), typed = guess->len;
+	unsigned d;
+
+	if (typed < 2 || typed > NAME_MAX_LEN || len > NAME_MAX_LEN)
+		return;
+	d = len > typed && memcmp(name, guess->typed, typed) == 0
+		    ? 1
+		    : distance(guess->typed, typed, name, len);
+	if (d <= NEAR && d < typed && (!guess->name || d < guess->distance)) {
+		guess->name = name;
+		guess->distance = d;
+	}
+}
+
 static const char *suggest(const struct option_program *program, const char *name, size_t len)
 {
-	const char *best = NULL;
-	unsigned best_distance = NEAR + 1;
+	struct option_guess guess = {.typed = name, .len = len};
 
-	if (len < 2 || len > NAME_MAX_LEN)
-		return NULL;
-	for (const struct option_group *g = program->groups; g->n > 0; g++) {
-		for (size_t i = 0; i < g->n; i++) {
-			const char *candidate = g->rows[i].name;
-			const size_t candidate_len = strlen(candidate);
-			unsigned d;
+	for (const struct option_group *g = program->groups; g->n > 0; g++)
+		for (size_t i = 0; i < g->n; i++)
+			option_guess_try(&guess, g->rows[i].name);
+	return guess.name;
+}
 
-			if (candidate_len > NAME_MAX_LEN)
-				continue;
-			d = candidate_len > len && memcmp(candidate, name, len) == 0
-				    ? 1
-				    : distance(name, len, candidate, candidate_len);
-			if (d < best_distance && d < len) {
-				best_distance = d;
-				best = candidate;
-			}
-		}
-	}
-	return best;
+int option_no_such_verb(const char *program, const struct option_guess *guess)
+{
+	fprintf(stderr, "%s: %.100s: no such verb; ", program, guess->typed);
+	if (guess->name)
+		fprintf(stderr, "did you mean %s? ", guess->name);
+	fputs("--help lists them\n", stderr);
+	return -EINVAL;
 }
 
 static int unknown_option(const struct option_program *program, const char *arg)

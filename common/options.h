@@ -117,5 +117,21 @@ int option_set(const struct option_row *row, void *target, const char *value,
 
 void option_print_help(const struct option_program *program);
 
+/*
+ * The name that a mistyped one probably meant: the nearest of those that were tried, at most two
+ * letters away; the beginning of a name counts as one wrong letter. typed and names are borrowed.
+ */
+struct option_guess {
+	const char *typed;
+	size_t len;	   /* of typed */
+	const char *name;  /* NULL: none is near */
+	unsigned distance; /* of name */
+};
+
+void option_guess_try(struct option_guess *guess, const char *name);
+
+/* A line on stderr, with the guess if there is one. Returns -EINVAL. */
+int option_no_such_verb(const char *program, const struct option_guess *guess);
+
 /* A line on stderr: "NAME: WHY; --help says how it is used". Returns -EINVAL. */
 int option_usage_error(const struct option_program *program, const char *why);

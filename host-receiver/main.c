@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "common/options.h"
 #include "common/util.h"
 #include "host-receiver/verbs/verbs.h"
 
@@ -39,26 +40,56 @@ static void print_help(FILE *f)
 	      f);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		fprintf(f, "  %-14s %s\n", verbs[i].name, verbs[i].help);
-	fputs("\nVERB --help says more.\n", f);
+	fputs("\nVERB --help, or help VERB, says more; so does cellos-host-telemetry(1).\n", f);
+}
+
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (strcmp(name, verbs[i].name) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+static int refuse(const char *name)
+{
+	struct option_guess guess = {.typed = name, .len = strlen(name)};
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		option_guess_try(&guess, verbs[i].name);
+	option_guess_try(&guess, "help");
+	option_no_such_verb("cellos-host-telemetry", &guess);
+	return EX_USAGE;
+}
+
+/* help VERB is VERB --help. */
+static int help_of(char *name)
+{
+	char option[] = "--help", *argv[] = {name, option, NULL};
+	const struct verb *verb = find_verb(name);
+
+	return verb ? verb->run(2, argv) : refuse(name);
 }
 
 int main(int argc, char **argv)
 {
+	const char *name = argc > 1 ? argv[1] : "";
+	const struct verb *verb = find_verb(name);
+
+	if (verb)
+		return verb->run(argc - 1, argv + 1);
 	if (argc < 2) {
 		print_help(stderr);
 		return EX_USAGE;
 	}
-	if (strcmp(argv[1], "--help") == 0) {
-		print_help(stdout);
-		return EX_OK;
-	}
-	if (strcmp(argv[1], "--version") == 0) {
+	if (strcmp(name, "--version") == 0) {
 		puts("cellos-host-telemetry " CELLOS_VERSION);
 		return EX_OK;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		if (strcmp(argv[1], verbs[i].name) == 0)
-			return verbs[i].run(argc - 1, argv + 1);
-	fprintf(stderr, "cellos-host-telemetry: %s: no such verb; --help lists them\n", argv[1]);
-	return EX_USAGE;
+	if (strcmp(name, "help") == 0 && argc > 2)
+		return help_of(argv[2]);
+	if (strcmp(name, "help") != 0 && strcmp(name, "--help") != 0 && strcmp(name, "-h") != 0)
+		return refuse(name);
+	print_help(stdout);
+	return EX_OK;
 }

@@ -18,9 +18,10 @@
 
 static const struct {
 	const char *name, *source, *authority;
+	const char *short_name; /* NULL: the wire's name of the declaration */
 } types[] = {
 #define GUEST(source, name)                                                                        \
-	[EVENT_GUEST_FIRST + (source)] = {P "guest.v1." name, SOURCE_GUEST, DECLARED}
+	[EVENT_GUEST_FIRST + (source)] = {P "guest.v1." name, SOURCE_GUEST, DECLARED, NULL}
 	GUEST(WIRE_PROCESS_SPAWNED, "process_spawned"),
 	GUEST(WIRE_PROCESS_EXECUTED, "process_executed"),
 	GUEST(WIRE_PROCESS_IDENTITY_CHANGED, "process_identity_changed"),
@@ -39,26 +40,27 @@ static const struct {
 	GUEST(WIRE_TELEMETRY_HEARTBEAT, "telemetry_heartbeat"),
 	GUEST(WIRE_TELEMETRY_DROPPED, "telemetry_dropped"),
 	GUEST(WIRE_TELEMETRY_BYE, "telemetry_bye"),
-#define RECEIVER(type, name) [type] = {P name, SOURCE_RECEIVER, OBSERVED}
-	RECEIVER(EVENT_AGENT_CONNECTED, "guest.v1.agent_connected"),
-	RECEIVER(EVENT_AGENT_DISCONNECTED, "guest.v1.agent_disconnected"),
-	RECEIVER(EVENT_AGENT_SILENCED, "guest.v1.agent_silenced"),
-	RECEIVER(EVENT_AGENT_RESUMED, "guest.v1.agent_resumed"),
-	RECEIVER(EVENT_TELEMETRY_GAP, "guest.v1.telemetry_gap"),
-	RECEIVER(EVENT_CHANNEL_VIOLATION, "guest.v1.channel_violation"),
-	RECEIVER(EVENT_CHANNEL_CONTESTED, "guest.v1.channel_contested"),
-	RECEIVER(EVENT_VERSION_REJECTED, "guest.v1.version_rejected"),
-	RECEIVER(EVENT_UNKNOWN_SOURCE, "guest.v1.unknown_source"),
-	RECEIVER(EVENT_RATE_LIMITED, "guest.v1.rate_limited"),
-	RECEIVER(EVENT_DECLARATION_UNWITNESSED, "guest.v1.declaration_unwitnessed"),
-	[EVENT_HOST_CGROUP] = {P "host.v1.cgroup", SOURCE_PROBES, OBSERVED},
-	[EVENT_HOST_NFTABLES] = {P "host.v1.nftables", SOURCE_PROBES, OBSERVED},
-	[EVENT_HOST_TAP_LINK] = {P "host.v1.tap_link", SOURCE_PROBES, OBSERVED},
-	[EVENT_HOST_FC_METRICS] = {P "host.v1.fc_metrics", SOURCE_PROBES, OBSERVED},
-	RECEIVER(EVENT_STREAM_OPENED, "stream.v1.opened"),
-	RECEIVER(EVENT_STREAM_CHECKPOINT, "stream.v1.checkpoint"),
-	RECEIVER(EVENT_STREAM_SEALED, "stream.v1.sealed"),
-#define LOG(type, name) [type] = {P "log.v1." name, SOURCE_LOG, OBSERVED}
+#define OF(type, source, area, name) [type] = {P area ".v1." name, source, OBSERVED, area "." name}
+#define RECEIVER(type, area, name)   OF(type, SOURCE_RECEIVER, area, name)
+	RECEIVER(EVENT_AGENT_CONNECTED, "guest", "agent_connected"),
+	RECEIVER(EVENT_AGENT_DISCONNECTED, "guest", "agent_disconnected"),
+	RECEIVER(EVENT_AGENT_SILENCED, "guest", "agent_silenced"),
+	RECEIVER(EVENT_AGENT_RESUMED, "guest", "agent_resumed"),
+	RECEIVER(EVENT_TELEMETRY_GAP, "guest", "telemetry_gap"),
+	RECEIVER(EVENT_CHANNEL_VIOLATION, "guest", "channel_violation"),
+	RECEIVER(EVENT_CHANNEL_CONTESTED, "guest", "channel_contested"),
+	RECEIVER(EVENT_VERSION_REJECTED, "guest", "version_rejected"),
+	RECEIVER(EVENT_UNKNOWN_SOURCE, "guest", "unknown_source"),
+	RECEIVER(EVENT_RATE_LIMITED, "guest", "rate_limited"),
+	RECEIVER(EVENT_DECLARATION_UNWITNESSED, "guest", "declaration_unwitnessed"),
+	OF(EVENT_HOST_CGROUP, SOURCE_PROBES, "host", "cgroup"),
+	OF(EVENT_HOST_NFTABLES, SOURCE_PROBES, "host", "nftables"),
+	OF(EVENT_HOST_TAP_LINK, SOURCE_PROBES, "host", "tap_link"),
+	OF(EVENT_HOST_FC_METRICS, SOURCE_PROBES, "host", "fc_metrics"),
+	RECEIVER(EVENT_STREAM_OPENED, "stream", "opened"),
+	RECEIVER(EVENT_STREAM_CHECKPOINT, "stream", "checkpoint"),
+	RECEIVER(EVENT_STREAM_SEALED, "stream", "sealed"),
+#define LOG(type, name) OF(type, SOURCE_LOG, "log", name)
 	LOG(EVENT_LOG_OPENED, "opened"),
 	LOG(EVENT_LOG_RESUMED, "resumed"),
 	LOG(EVENT_LOG_CLOSED, "closed"),
@@ -160,6 +162,25 @@ _Static_assert(ARRAY_SIZE(keys) == _EVENT_KEY_MAX, "a name for each key");
 const char *event_type_name(enum event_type type)
 {
 	return types[type].name;
+}
+
+const char *event_short_name(enum event_type type)
+{
+	const char *name = types[type].short_name;
+
+	return name ? name : wire_source_name((enum wire_source)(type - EVENT_GUEST_FIRST));
+}
+
+const char *event_find_short_name(const char *type)
+{
+	const size_t prefix = sizeof(P) - 1;
+
+	if (strncmp(type, P, prefix) != 0)
+		return NULL;
+	for (int i = 0; i < _EVENT_TYPE_MAX; i++)
+		if (strcmp(types[i].name + prefix, type + prefix) == 0)
+			return event_short_name((enum event_type)i);
+	return NULL;
 }
 
 const char *event_source_name(enum event_type type)

@@ -185,6 +185,13 @@ struct event {
 
 /* Static. */
 const char *event_type_name(enum event_type type); /* with the prefix */
+/*
+ * What people call it: of a declaration its name on the wire (capability.denied), else the type
+ * without prefix and version (stream.opened).
+ */
+const char *event_short_name(enum event_type type);
+/* The same of a type with its prefix; NULL: it is none of ours. */
+const char *event_find_short_name(const char *type);
 const char *event_source_name(enum event_type type);
 const char *event_key_name(enum event_key key);
 

@@ -88,8 +88,7 @@ static void put_by_kind(FILE *f, const struct cell_registry_stats *s)
 		/* Heartbeats make no event. */
 		if (i != EVENT_GUEST_FIRST + WIRE_TELEMETRY_HEARTBEAT)
 			fprintf(f, PREFIX "events_total{type=\"%s\"} %" PRIu64 "\n",
-				event_type_name((enum event_type)i) + sizeof(EVENT_TYPE_PREFIX) - 1,
-				s->events[i]);
+				event_short_name((enum event_type)i), s->events[i]);
 }
 
 static void put_by_probe(FILE *f, const char *name, const char *help,

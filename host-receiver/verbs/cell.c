@@ -314,6 +314,8 @@ int cmd_cell(int argc, char **argv)
 		{"show", false, true, print_cell},
 	};
 
+	struct option_guess guess = {.typed = argc >= 2 ? argv[1] : ""};
+
 	/* As the help of add, which has all options. */
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
 		return run("cell", argc, argv, "add", true, false, print_added);
@@ -321,7 +323,14 @@ int cmd_cell(int argc, char **argv)
 		if (strcmp(verbs[i].name, argv[1]) == 0)
 			return run("cell", argc - 1, argv + 1, verbs[i].name, verbs[i].cell_options,
 				   verbs[i].argument, verbs[i].print);
-	fputs("cell: expected add, remove, list or show; --help says how it is used\n", stderr);
+	guess.len = strlen(guess.typed);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		option_guess_try(&guess, verbs[i].name);
+	if (argc >= 2)
+		option_no_such_verb("cell", &guess);
+	else
+		fputs("cell: expected add, remove, list or show; --help says how it is used\n",
+		      stderr);
 	return EX_USAGE;
 }
 

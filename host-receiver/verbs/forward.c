@@ -230,6 +230,7 @@ int cmd_forward(int argc, char **argv)
 	};
 	struct forward_options o = {.config_path = CONFIG_FILE_DEFAULT};
 	struct option_program p = program;
+	struct option_guess guess = {0};
 	int at;
 
 	p.groups[0] = (struct option_group){NULL, rows, ARRAY_SIZE(rows), &o};
@@ -237,9 +238,16 @@ int cmd_forward(int argc, char **argv)
 	at = option_parse(&p, argc, argv, NULL);
 	if (at <= 0)
 		return at < 0 ? EX_USAGE : EX_OK;
-	for (size_t i = 0; at < argc && i < ARRAY_SIZE(actions); i++)
+	for (size_t i = 0; at < argc && i < ARRAY_SIZE(actions); i++) {
 		if (strcmp(argv[at], actions[i].name) == 0)
 			return actions[i].run(&o);
-	option_usage_error(&p, "expected status, rewind or run");
+		guess.len = strlen(argv[at]);
+		guess.typed = argv[at];
+		option_guess_try(&guess, actions[i].name);
+	}
+	if (at < argc)
+		option_no_such_verb("forward", &guess);
+	else
+		option_usage_error(&p, "expected status, rewind or run");
 	return EX_USAGE;
 }

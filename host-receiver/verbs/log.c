@@ -77,6 +77,19 @@ static int plan_new(const struct log_options *o, const struct config *config)
 	return EX_OK;
 }
 
+static int refuse(const struct option_program *program, const char *what)
+{
+	struct option_guess guess = {.typed = what, .len = strlen(what)};
+
+	option_guess_try(&guess, "acknowledge");
+	option_guess_try(&guess, "new");
+	if (*what && *what != '-')
+		option_no_such_verb("log", &guess);
+	else
+		option_usage_error(program, "expected acknowledge or new");
+	return EX_USAGE;
+}
+
 int cmd_log(int argc, char **argv)
 {
 	struct log_options o = {.config_path = CONFIG_FILE_DEFAULT};
@@ -98,10 +111,8 @@ int cmd_log(int argc, char **argv)
 	at = option_parse(&program, argc, argv, NULL);
 	if (at <= 0)
 		return at < 0 ? EX_USAGE : EX_OK;
-	if (!is_new && strcmp(what, "acknowledge") != 0) {
-		option_usage_error(&program, "expected acknowledge or new");
-		return EX_USAGE;
-	}
+	if (!is_new && strcmp(what, "acknowledge") != 0)
+		return refuse(&program, what);
 	if (is_new && (!o.reason || !*o.reason || strlen(o.reason) > REASON_MAX)) {
 		option_usage_error(&program, "new: expected --reason TEXT of 1..200 bytes");
 		return EX_USAGE;

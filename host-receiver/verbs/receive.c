@@ -336,5 +336,9 @@ int cmd_receive(int argc, char **argv)
 		sign_client_free(r.client);
 		return EX_CONFIG;
 	}
+	if (signer_algorithm(signer) == SIGN_OFF)
+		log_warning("msg=\"evidence is not signed: whoever can write it can change it; "
+			    "keygen and --sign-alg ed25519-log sign it\" cell=%s",
+			    r.options.cell_id);
 	return run(&r, signer);
 }

@@ -82,7 +82,7 @@ static int set_until(void *target, const struct option_row *row, const char *val
 
 static const struct option_row rows[] = {
 	{"cell", "ID", "of this cell only", OPTION_SETS_TEXT(struct tail, cell)},
-	{"type", "GLOB", "of these types only: \"guest.v1.net_*\"",
+	{"type", "GLOB", "of these types only: \"net.*\", capability.denied",
 	 OPTION_SETS_TEXT(struct tail, type)},
 	{"since", "TIME", "not before 2026-11-21T10:00:00Z, a date, or how long ago: 2h",
 	 OPTION_CALLS(set_since)},
@@ -224,9 +224,17 @@ static void print_event(const struct tail *t, const json_t *event, const char *t
 	putchar('\n');
 }
 
+static const char *without_prefix(const char *type)
+{
+	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
+
+	return strncmp(type, EVENT_TYPE_PREFIX, prefix) == 0 ? type + prefix : type;
+}
+
+/* type is the short name; the long ones match, too. */
 static bool wanted(const struct tail *t, const json_t *event, const char *type)
 {
-	const char *time = text(event, "time");
+	const char *time = text(event, "time"), *full = text(event, "type");
 	int64_t ms = 0;
 
 	if (t->cell && strcmp(t->cell, text(json_object_get(event, "data"), "cellId")) != 0)
@@ -234,8 +242,8 @@ static bool wanted(const struct tail *t, const json_t *event, const char *type)
 	if ((t->since_ms != INT64_MIN || t->until_ms != INT64_MAX) &&
 	    (timestamp_parse(time, strlen(time), &ms) < 0 || ms < t->since_ms || ms > t->until_ms))
 		return false;
-	return !t->type || fnmatch(t->type, type, 0) == 0 ||
-	       fnmatch(t->type, text(event, "type"), 0) == 0;
+	return !t->type || fnmatch(t->type, type, 0) == 0 || fnmatch(t->type, full, 0) == 0 ||
+	       fnmatch(t->type, without_prefix(full), 0) == 0;
 }
 
 /*
@@ -267,7 +275,6 @@ static const json_t *read_event(const char *line, size_t len, json_t **ret_outer
 				const char **ret_type)
 {
 	const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
-	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
 	json_t *outer = json_loadb(line, len, flags, NULL);
 	const json_t *event;
 
@@ -278,9 +285,9 @@ static const json_t *read_event(const char *line, size_t len, json_t **ret_outer
 	if (strcmp(text(outer, "type"), SIGN_ENVELOPE_TYPE) == 0)
 		event = json_object_get(json_object_get(outer, "data"), "event");
 	*ret_outer = outer;
-	*ret_type = text(event, "type");
-	if (strncmp(*ret_type, EVENT_TYPE_PREFIX, prefix) == 0)
-		*ret_type += prefix;
+	*ret_type = event_find_short_name(text(event, "type"));
+	if (!*ret_type)
+		*ret_type = without_prefix(text(event, "type"));
 	return json_is_object(event) ? event : NULL;
 }
 
@@ -291,7 +298,7 @@ static void print_line(const struct tail *t, const char *line, size_t len, const
 		print_json(t, line, len);
 	else
 		print_event(t, event, type);
-	if (strcmp(type, "stream.v1.sealed") == 0)
+	if (strcmp(type, "stream.sealed") == 0)
 		tail_readings_forget(t->readings, text(json_object_get(event, "data"), "cellId"));
 }
 
@@ -366,7 +373,8 @@ static int finish(struct tail *t)
 {
 	print_newest(t);
 	if (t->events > 0 && t->matched == 0)
-		fprintf(stderr, "tail: none of %" PRIu64 " events matches\n", t->events);
+		fprintf(stderr, "tail: none of %" PRIu64 " event%s matches\n", t->events,
+			t->events == 1 ? "" : "s");
 	return fflush(stdout) == EOF ? EX_IOERR : EX_OK;
 }
 

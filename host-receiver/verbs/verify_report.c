@@ -151,6 +151,12 @@ static void print_log(const struct log_summary *log)
 	print_times(log->first_ms, log->last_ms);
 }
 
+/* Of a noun whose number is n. */
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 static void print_stream(const struct stream *s)
 {
 	char room[4][160];
@@ -162,8 +168,8 @@ static void print_stream(const struct stream *s)
 		       plain(s->run, room[2], sizeof(room[2])),
 		       plain(s->host, room[3], sizeof(room[3])));
 	print_times(s->first_ms, s->last_ms);
-	printf("  %" PRIu64 " records, %s%s%s\n", s->records, stream_end_name(s->end),
-	       s->pruned ? ", its beginning was pruned" : "",
+	printf("  %" PRIu64 " record%s, %s%s%s\n", s->records, plural(s->records),
+	       stream_end_name(s->end), s->pruned ? ", its beginning was pruned" : "",
 	       s->class == STREAM_UNSIGNED ? ", not signed" : "");
 	print_losses(&s->losses);
 }
@@ -194,6 +200,8 @@ void verify_report_text(const struct verify_report *report)
 	const struct findings *f = r->findings;
 	const char *notes[NOTES_MAX];
 	const unsigned n_notes = find_notes(r, notes);
+	const uint64_t n_streams = streams_count(r->streams);
+	const uint64_t n_missing = f->count[FINDING_MISSING] + f->count[FINDING_ROLLED_BACK];
 	char text[128];
 
 	for (const struct log_summary *log = r->logs->first; report->details && log;
@@ -201,21 +209,21 @@ void verify_report_text(const struct verify_report *report)
 		print_log(log);
 	for (const struct stream *s = streams_first(r->streams); report->details && s; s = s->next)
 		print_stream(s);
-	printf("%" PRIu64 " records: %" PRIu64 " verified, %" PRIu64 " bad, %" PRIu64
+	printf("%" PRIu64 " record%s: %" PRIu64 " verified, %" PRIu64 " bad, %" PRIu64
 	       " unverifiable, %" PRIu64 " unsigned",
-	       r->records, r->verified, f->count[FINDING_BAD] + f->count[FINDING_FORKED],
+	       r->records, plural(r->records), r->verified,
+	       f->count[FINDING_BAD] + f->count[FINDING_FORKED],
 	       f->count[FINDING_UNVERIFIABLE] + f->count[FINDING_UNPROVABLE],
 	       f->count[FINDING_UNSIGNED]);
 	if (r->in_flight > 0)
 		printf(", %" PRIu64 " in flight", r->in_flight);
 	if (r->copies > 0)
 		printf(", %" PRIu64 " read twice", r->copies);
-	printf("\n%" PRIu64 " streams: %" PRIu64 " complete, %" PRIu64 " interrupted, %" PRIu64
-	       " unsealed; %" PRIu64 " findings of missing records\n",
-	       streams_count(r->streams), streams_count_end(r->streams, STREAM_COMPLETE),
+	printf("\n%" PRIu64 " stream%s: %" PRIu64 " complete, %" PRIu64 " interrupted, %" PRIu64
+	       " unsealed; %" PRIu64 " finding%s of missing records\n",
+	       n_streams, plural(n_streams), streams_count_end(r->streams, STREAM_COMPLETE),
 	       streams_count_end(r->streams, STREAM_INTERRUPTED),
-	       streams_count_end(r->streams, STREAM_OPEN),
-	       f->count[FINDING_MISSING] + f->count[FINDING_ROLLED_BACK]);
+	       streams_count_end(r->streams, STREAM_OPEN), n_missing, plural(n_missing));
 	print_findings(f);
 	for (unsigned i = 0; i < n_notes; i++)
 		printf("note: %s\n", notes[i]);

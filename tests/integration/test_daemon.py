@@ -488,7 +488,7 @@ def metrics_and_health():
         status, text = d.http("/metrics")
         assert status == 200
         for line in ('frames_rejected_total{reason="frame_length"} 1', "cells 2",
-                     'events_total{type="guest.v1.process_spawned"} 1', "log_segments 1",
+                     'events_total{type="process.spawned"} 1', "log_segments 1",
                      'build_info{version="', 'cell_frames_received_total{cell="a"} 2',
                      'cell_frames_rejected_total{cell="a"} 1', 'cell_connected{cell="b.2:x"} 0',
                      'cell_events_total{cell="b.2:x"} 1', "inflight_oldest_seconds 0.",
@@ -644,7 +644,7 @@ def tail_reads_and_follows():
     with Daemon("[evidence]\nrotate_size = 64K\n") as d:
         d.add("a")
         d.add("b")
-        follower = subprocess.Popen([RECEIVER, "tail", "-f", "--type", "guest.v1.process_*",
+        follower = subprocess.Popen([RECEIVER, "tail", "-f", "--type", "process.*",
                                      "--cell", "a", d.evidence], stdout=subprocess.PIPE, text=True)
         time.sleep(0.5)
         try:
@@ -660,7 +660,7 @@ def tail_reads_and_follows():
             follower.kill()
             follower.wait()
         for line in seen:
-            assert " a " in line and "guest.v1.process_spawned" in line and "ppid=1" in line
+            assert " a " in line and " process.spawned " in line and "ppid=1" in line
             assert all(" " <= c < "\x7f" for c in line.rstrip("\n")), line
         run = subprocess.run([RECEIVER, "tail", "--config", d.file("conf"), "--json"],
                              capture_output=True)

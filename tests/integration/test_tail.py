@@ -53,7 +53,7 @@ def a_folder_and_a_file_are_printed():
                 assert tail("--json", "-", stdin=stdin).stdout.splitlines() == one
             lines = tail(f.path).stdout.splitlines()
             assert len(lines) == len(whole)
-            assert b"stream.v1.opened" in lines[1] and b"cell-0-0" in lines[1]
+            assert b" stream.opened " in lines[1] and b"cell-0-0" in lines[1]
 
 
 def the_newest_lines():

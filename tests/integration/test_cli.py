@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""What people meet at the command line before anything runs: help, mistakes, colours, and what the
+shells complete."""
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import logmaker
+from runner import main
+
+RECEIVER = os.environ["CELLOS_RECEIVER"]
+COMPLETIONS = os.path.join(os.environ["CELLOS_SOURCE"], "packaging", "completions")
+HASH = "sha256:" + "5" * 64
+
+
+def run(*args, **options):
+    return subprocess.run([RECEIVER, *args], capture_output=True, text=True, timeout=60, **options)
+
+
+def _verbs():
+    return re.findall(r"^  ([a-z-]+) ", run("--help").stdout, re.MULTILINE)
+
+
+def help_in_every_form():
+    whole = run("--help")
+    assert whole.returncode == 0 and not whole.stderr and len(_verbs()) > 10
+    for same in (["-h"], ["help"]):
+        assert run(*same).stdout == whole.stdout
+    nothing = run()
+    assert (nothing.returncode, nothing.stderr, nothing.stdout) == (64, whole.stdout, "")
+    for verb in _verbs():
+        got = run("help", verb)
+        assert got.returncode == 0 and not got.stderr and got.stdout.startswith("Usage: "), got
+        assert got.stdout == run(verb, "--help").stdout == run(verb, "-h").stdout
+
+
+def a_wrong_verb_is_guessed():
+    for args, meant in ((["recieve"], "receive"), (["verfy", "x"], "verify"), (["stat"], "status"),
+                        (["help", "keygne"], "keygen"), (["hlep"], "help"),
+                        (["cell", "lst"], "list"), (["cell", "rm"], "remove"),
+                        (["log", "acknowlege"], "acknowledge")):
+        got = run(*args)
+        assert got.returncode == 64 and not got.stdout, got
+        wrong = "no such verb; did you mean %s? --help lists them\n" % meant
+        if meant == "remove":  # too far away to guess
+            wrong = "no such verb; --help lists them\n"
+        assert got.stderr.endswith(wrong), got.stderr
+    for args in (["quux"], ["cell", "x"], ["x"], ["log", "x" * 200]):
+        got = run(*args)
+        assert got.returncode == 64 and "did you mean" not in got.stderr, got
+    assert "did you mean --cell-id?" in run("receive", "--cel-id", "x").stderr
+
+
+def unsigned_evidence_is_warned_of():
+    with tempfile.TemporaryDirectory() as tmp:
+        command = ["receive", "--uds", f"{tmp}/v", "--cell-id", "a", "--run-id", "r",
+                   "--spec-hash", HASH]
+        for signing, warned in (([], True), (["--sign-alg", "ed25519-log", "--sign-kid", "k",
+                                              "--sign-key-file", f"{tmp}/k.seed"], False)):
+            run("keygen", "--kid", "k", "--out", tmp)
+            process = subprocess.Popen([RECEIVER, *command, *signing], stderr=subprocess.PIPE,
+                                       stdout=subprocess.DEVNULL, text=True)
+            said = []
+            while not said or "listening" not in said[-1]:
+                said.append(process.stderr.readline())
+                assert said[-1], said
+            process.terminate()
+            assert process.wait(60) == 0
+            assert ("evidence is not signed" in "".join(said)) == warned, said
+
+
+def one_and_many():
+    key = logmaker.new_key()
+    with tempfile.TemporaryDirectory() as tmp:
+        log = logmaker.ordinary(key, cells=1, events=2).write(f"{tmp}/log")
+        keyring = f"{tmp}/keyring.json"
+        with open(keyring, "w") as f:
+            f.write(logmaker.keyring(("k", key)).decode())
+        said = run("verify", "--keys", keyring, log).stdout
+        assert not re.search(r"\b1 (records|streams|entries|checkpoints|findings)\b", said), said
+        assert re.search(r"^\d+ records: ", said, re.MULTILINE), said
+
+
+def on_a_terminal(args, environment):
+    """What it prints there."""
+    master, slave = pty.openpty()
+    with subprocess.Popen([RECEIVER, *args], stdout=slave, env=environment) as process:
+        os.close(slave)
+        out = b""
+        while True:
+            try:
+                data = os.read(master, 65536)
+            except OSError:
+                break
+            out += data
+        os.close(master)
+        assert process.wait(60) == 0
+    return out
+
+
+def colour_only_where_it_is_wanted():
+    with tempfile.TemporaryDirectory() as tmp:
+        log = logmaker.ordinary(logmaker.new_key(), cells=1, events=2).write(f"{tmp}/log")
+        plain = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+        assert b"\x1b[" in on_a_terminal(["tail", log], plain)
+        assert b"\x1b[" not in on_a_terminal(["tail", log], {**plain, "NO_COLOR": "1"})
+        assert b"\x1b[" not in subprocess.run([RECEIVER, "tail", log], capture_output=True,
+                                              env=plain, check=True).stdout
+
+
+COMPLETED = (
+    # words, and what must be among the completions of the last of them
+    (["cellos-host-telemetry", "ver"], {"verify"}),
+    (["cellos-host-telemetry", "help", "key"], {"keygen"}),
+    (["cellos-host-telemetry", "cell", ""], {"add", "remove", "list", "show"}),
+    (["cellos-host-telemetry", "log", "a"], {"acknowledge"}),
+    (["cellos-host-telemetry", "verify", "--ke"], {"--keys"}),
+    (["cellos-host-telemetry", "receive", "--sign-alg", "ed"], {"ed25519", "ed25519-log"}),
+    (["cellos-host-telemetry", "receive", "--log-level", "e"], {"emerg", "err"}),
+    (["cellos-host-telemetry", "verify", "--keys", "some-f"], {"some-file"}),
+    (["cellos-telemetry", "--inot"], {"--inotify"}),
+    (["cellos-telemetry", "--process", "proc-"], {"proc-connector", "proc-walk"}),
+    (["cellos-telemetry", "--content-version", ""], {"1", "2"}),
+    (["cellos-workload-exec", "--drop"], {"--drop-net-admin"}),
+)
+
+
+def programs_on_the_path(tmp):
+    """The programs that were built, by their names."""
+    there = set()
+    for variable in ("CELLOS_RECEIVER", "CELLOS_AGENT", "CELLOS_WORKLOAD_EXEC"):
+        if path := os.environ.get(variable):
+            os.symlink(path, os.path.join(tmp, os.path.basename(path)))
+            there.add(os.path.basename(path))
+    open(os.path.join(tmp, "some-file"), "w").close()
+    return there, {**os.environ, "PATH": f"{tmp}:{os.environ['PATH']}", "HOME": tmp}
+
+
+def bash_completes():
+    with tempfile.TemporaryDirectory() as tmp:
+        there, environment = programs_on_the_path(tmp)
+        for words, wanted in COMPLETED:
+            if words[0] not in there:
+                continue
+            script = f'''source {COMPLETIONS}/cellos.bash
+COMP_WORDS=({" ".join(repr(w) for w in words)}) COMP_CWORD={len(words) - 1}
+_cellos; printf '%s\\n' "${{COMPREPLY[@]}}"'''
+            got = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True,
+                                 env=environment, cwd=tmp, check=True, timeout=60)
+            assert not got.stderr and set(got.stdout.split()) == wanted, (words, got)
+
+
+def zsh_completes():
+    if not shutil.which("zsh"):
+        print("skip zsh_completes: no zsh")
+        return
+    with tempfile.TemporaryDirectory() as tmp:
+        there, environment = programs_on_the_path(tmp)
+        # zsh completes in an interactive shell only: zpty is its own terminal for that.
+        for words, wanted in COMPLETED[::2]:
+            if words[0] not in there:
+                continue
+            script = f'''zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "fpath=({COMPLETIONS} \\$fpath); autoload -Uz compinit; compinit -u -d {tmp}/dump"
+zpty -w shell "PS1=; unset zle_bracketed_paste; bindkey '^I' list-choices; LISTMAX=1000; stty -echo"
+zpty -w shell "compadd() {{ if [[ \\${{@[1,(i)(-|--)]}} == *-(O|A|D)\\ * ]]; then builtin compadd \\"\\$@\\"; return; fi;
+ typeset -a __hits; builtin compadd -A __hits \\"\\$@\\"; print -l HIT:\\${{^__hits}}:TIH >> {tmp}/hits; builtin compadd \\"\\$@\\" }}"
+zpty -w shell "echo READY:"
+zpty -r shell line "*READY:*"
+: > {tmp}/hits
+zpty -w -n shell {" ".join(words)!r}$'\\t'
+for i in {{1..600}}; do [[ -s {tmp}/hits ]] && break; sleep 0.1; done
+sleep 0.2
+zpty -d shell'''
+            subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True,
+                           env=environment, cwd=tmp, timeout=120)
+            with open(f"{tmp}/hits") as f:
+                got = set(re.findall(r"HIT:([^:]+).*:TIH", f.read()))
+            assert got == wanted, (words, got)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
