@@ -33,10 +33,7 @@
  */
 #include "host-receiver/cell/cell.h"
 
-#include <fcntl.h>
-
 #include "common/log.h"
-#include "common/utf8.h"
 #include "host-receiver/cell/frames.h"
 
 /* ---- what follows from the state ---- */
@@ -47,26 +44,11 @@ static void sooner(uint64_t *next, uint64_t at_ns)
 		*next = at_ns;
 }
 
-/* When the guest counts as silent; 0: never. */
-static uint64_t silence_due(const struct cell *cell)
-{
-	if (cell->silent || cell->unread_since_ns != 0)
-		return 0;
-	if (!cell->connected_ever)
-		return cell->options.connect_within_ms
-			       ? cell->added_ns + cell->options.connect_within_ms * NSEC_PER_MSEC
-			       : 0;
-	if (cell->watch_since_ns == 0 || cell->options.keepalive_ms == 0)
-		return 0;
-	return MAX(cell->watch_since_ns, cell->last_frame_ns) +
-	       cell->options.keepalive_ms * NSEC_PER_MSEC;
-}
-
 static uint64_t next_due(const struct cell *cell)
 {
 	uint64_t next = cell->checkpoint_at_ns;
 
-	sooner(&next, silence_due(cell));
+	sooner(&next, keepalive_due(&cell->keepalive));
 	sooner(&next, ceilings_due(&cell->ceilings));
 	sooner(&next, cell->accept_again_ns);
 	sooner(&next, cell->ack_due_ns);
@@ -110,19 +92,6 @@ static bool may_read(struct cell *cell, uint64_t now_ns)
 	return allowed && !cell->registry->paused;
 }
 
-/* While the host does not read the cell, the watch for its silence stands still. */
-static void watch_reading(struct cell *cell, bool reading, uint64_t now_ns)
-{
-	if (!cell->active || reading) {
-		if (cell->unread_since_ns != 0 && cell->watch_since_ns != 0)
-			cell->watch_since_ns = MAX(cell->watch_since_ns, cell->last_frame_ns) +
-					       (now_ns - cell->unread_since_ns);
-		cell->unread_since_ns = 0;
-	} else if (cell->unread_since_ns == 0) {
-		cell->unread_since_ns = now_ns;
-	}
-}
-
 static void question_active(struct cell *cell, uint64_t now_ns);
 static void on_timer(uv_timer_t *timer);
 static void on_listen(uv_poll_t *handle, int status, int events);
@@ -143,7 +112,7 @@ static void poll_listener(struct cell *cell, bool listen)
  * A cell that may not be read is accepted from all the same: a full backlog would freeze its VM.
  * But while the rest of a dead connection is read, those after its successor wait.
  */
-static void cell_update(struct cell *cell)
+void cell_update(struct cell *cell)
 {
 	const uint64_t now_ns = monotonic_ns();
 	bool waits;
@@ -163,7 +132,7 @@ static void cell_update(struct cell *cell)
 	}
 	/* What waits for its turn needs no poll to say so. */
 	waits = turns_parked(&cell->registry->turns, &cell->flow);
-	watch_reading(cell, cell->may_read && !waits, now_ns);
+	keepalive_reading(&cell->keepalive, !cell->active || (cell->may_read && !waits), now_ns);
 	if (cell->active)
 		connection_poll(cell->active, cell->may_read && !waits, cell->active->ack_left > 0);
 	poll_listener(cell, cell->accept_again_ns == 0 &&
@@ -220,18 +189,14 @@ static void flush_limited(struct cell *cell, uint64_t now_ns, bool force)
 
 static void set_silent(struct cell *cell, uint64_t now_ns)
 {
-	const struct report_silenced silence = {
-		.reason = !cell->connected_ever ? "never_connected"
-			  : cell->said_bye	? "after_bye"
-						: "no_frames",
-		.window_ms = cell->connected_ever ? cell->options.keepalive_ms
-						  : cell->options.connect_within_ms,
-		.last_frame_ns = cell->last_frame_ns,
+	struct report_silenced silence = {
+		.last_frame_ns = cell->keepalive.last_frame_ns,
 		.connected = cell->active != NULL,
 	};
 
+	silence.reason = keepalive_reason(&cell->keepalive, &silence.window_ms);
 	report_silenced(&cell->stream, &silence, now_ns);
-	cell->silent = true;
+	cell->keepalive.silent = true;
 	cell->registry->stats.silent++;
 	log_warning("msg=\"agent silenced\" cell=%s stream_sequence=%" PRIu64,
 		    cell->options.cell_id, cell->stream.sequence);
@@ -273,9 +238,7 @@ static void activate(struct cell *cell, struct connection *c)
 	cell->active = c;
 	cell->state = CELL_CONNECTED;
 	c->number = ++cell->n_connections;
-	cell->connected_ever = true;
-	cell->watch_since_ns = monotonic_ns();
-	cell->unread_since_ns = 0;
+	keepalive_connected(&cell->keepalive, monotonic_ns());
 	cell->numbering = (struct numbering){0};
 	cell->acks = cell->hurry = cell->lie_noted = false;
 	cell->ack_due_ns = 0;
@@ -526,7 +489,7 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 static void on_timer(uv_timer_t *timer)
 {
 	struct cell *cell = timer->data;
-	const uint64_t now_ns = monotonic_ns(), due = silence_due(cell);
+	const uint64_t now_ns = monotonic_ns(), due = keepalive_due(&cell->keepalive);
 
 	cell->timer_at_ns = 0;
 	if (now_ns >= cell->accept_again_ns)
@@ -579,76 +542,13 @@ static void on_parked(struct fair_flow *f)
 	cell_update(cell_of(f));
 }
 
-static const struct turns_ops turns_ops = {.read = on_turn, .parked = on_parked};
+const struct turns_ops cell_turns_ops = {.read = on_turn, .parked = on_parked};
 
-/* ---- the registry of cells ---- */
-
-static void read_boot_id(char *out, size_t size)
-{
-	_cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
-
-	out[MAX(n, 0)] = '\0';
-	out[strcspn(out, "\n")] = '\0';
-}
-
-int cell_registry_init(struct cell_registry *registry, uv_loop_t *loop, struct pipeline *pipeline,
-		       unsigned checkpoint_ms)
-{
-	*registry = (struct cell_registry){
-		.loop = loop,
-		.pipeline = pipeline,
-		.checkpoint_ms = checkpoint_ms,
-		.read_buffer = malloc(CONNECTION_READ_SIZE),
-	};
-	spare_fd_open(&registry->spare);
-	turns_init(&registry->turns, loop, pipeline, &turns_ops);
-	if (!registry->read_buffer || probe_scheduler_new(loop, &registry->probes) < 0)
-		return -ENOMEM;
-	if (gethostname(registry->hostname, sizeof(registry->hostname) - 1) < 0 ||
-	    !utf8_valid(registry->hostname, strlen(registry->hostname)))
-		registry->hostname[0] = '\0';
-	read_boot_id(registry->boot_id, sizeof(registry->boot_id));
-	return 0;
-}
-
-void cell_registry_close(struct cell_registry *registry)
-{
-	if (registry->loop)
-		turns_close(&registry->turns);
-	probe_scheduler_free(take_ptr(registry->probes));
-}
-
-void cell_registry_done(struct cell_registry *registry)
-{
-	/* Without a buffer cell_registry_init() was never called. */
-	if (registry->read_buffer)
-		close_fd(registry->spare.fd);
-	free(registry->read_buffer);
-}
-
-void cell_registry_full(struct cell_registry *registry)
-{
-	if (registry->paused)
-		return;
-	registry->paused = true;
-	registry->stats.reads_paused++;
-	for (struct cell *cell = registry->cells; cell; cell = cell->next)
-		cell_update(cell);
-}
-
-void cell_registry_progress(struct cell_registry *registry)
-{
-	if (!registry->paused || pipeline_full(registry->pipeline))
-		return;
-	registry->paused = false;
-	for (struct cell *cell = registry->cells; cell; cell = cell->next)
-		cell_update(cell);
-}
+/* ---- what is durable ---- */
 
 static void finish_removal(struct cell *cell);
 
-void cell_registry_durable(struct pipeline_account *account)
+void cell_durable(struct pipeline_account *account)
 {
 	struct cell *cell = account->owner;
 	struct session *s = sessions_find_id(&cell->sessions, account->durable.session);
@@ -662,13 +562,6 @@ void cell_registry_durable(struct pipeline_account *account)
 			finish_removal(cell);
 	}
 	cell_update(cell);
-}
-
-void cell_stream_id(uint8_t ret[static UUID_SIZE])
-{
-	struct uuid_source random = {0};
-
-	uuid_generate(&random, ret);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -802,6 +695,7 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 		.keepalive_ms = options->keepalive_ms,
 		.previous = previous,
 	};
+	const uint64_t now_ns = monotonic_ns();
 	struct cell *cell = calloc(1, sizeof(*cell));
 	int r;
 
@@ -820,10 +714,10 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 		cell->next->link = &cell->next;
 	registry->cells = cell;
 	registry->stats.cells++;
-	cell->added_ns = monotonic_ns();
+	keepalive_init(&cell->keepalive, options->keepalive_ms, options->connect_within_ms, now_ns);
 	ceilings_init(&cell->ceilings, options->rate, options->rate_bytes,
-		      options->rate_connections, cell->added_ns);
-	cell->checkpoint_at_ns = cell->added_ns + registry->checkpoint_ms * NSEC_PER_MSEC;
+		      options->rate_connections, now_ns);
+	cell->checkpoint_at_ns = now_ns + registry->checkpoint_ms * NSEC_PER_MSEC;
 	report_opened(&cell->stream, &opened);
 	begin_view(cell, previous != NULL);
 	cell_update(cell);
@@ -899,7 +793,7 @@ void cell_remove(struct cell *cell, const char *reason)
 	if (cell->next)
 		cell->next->link = cell->link;
 	registry->stats.cells--;
-	registry->stats.silent -= cell->silent;
+	registry->stats.silent -= cell->keepalive.silent;
 	/* It lives until it is sealed and until its handles are closed. */
 	cell->open_handles++;
 	registry->ending++;

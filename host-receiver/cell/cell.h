@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A cell (one microVM) as the receiver serves it: its socket, its one active connection, its
- * stream, and what it knows of the guest. And the registry of cells: what all of them share.
+ * stream, and what it knows of the guest. And the registry: what all cells share; its functions are
+ * in registry.h.
  *
  * Everything here belongs to the loop thread. Only cell.c writes it, and for what frames say
  * frames.c. A cell that was removed is freed once its handles are closed and its last event is
@@ -13,6 +14,7 @@
 #include "host-receiver/cell/connection.h"
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/host_view.h"
+#include "host-receiver/cell/keepalive.h"
 #include "host-receiver/cell/limited.h"
 #include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/options.h"
@@ -104,11 +106,8 @@ struct cell {
 	uint64_t checkpoint_sequence, checkpoint_at_ns;
 	uint64_t frames, frames_rejected, bytes, gaps, repeated;
 
-	/* Silence: watched from the first connect, or from connect_within on. */
-	uint64_t added_ns, last_frame_ns, heartbeat_ns; /* 0: none yet */
-	uint64_t watch_since_ns;			/* 0: not watched */
-	uint64_t unread_since_ns; /* the host does not read: the watch stands still; 0: it reads */
-	bool connected_ever, silent, said_bye;
+	struct keepalive keepalive;
+	uint64_t heartbeat_ns; /* of the last; 0: none yet */
 
 	/* Numbers and acknowledgements (delivery.md sections 1 and 2). */
 	struct sessions sessions;
@@ -130,22 +129,14 @@ struct cell {
 	struct limited limited; /* reports */
 };
 
-/* 0 or -ENOMEM. */
-int cell_registry_init(struct cell_registry *registry, uv_loop_t *loop, struct pipeline *pipeline,
-		       unsigned checkpoint_ms);
-/* When no cell is left: its handles close as the loop goes on. */
-void cell_registry_close(struct cell_registry *registry);
-/* After the loop has ended. */
-void cell_registry_done(struct cell_registry *registry);
+/* The cells' part in the order of reading; for cell_registry_init(). */
+extern const struct turns_ops cell_turns_ops;
 
-/*
- * For the pipeline's on_full() and on_progress(): with so much in flight that the guests must wait,
- * nothing is read; reading goes on when there is room again.
- */
-void cell_registry_full(struct cell_registry *registry);
-void cell_registry_progress(struct cell_registry *registry);
+/* Poll what the state and the registry allow, and set the timer: what cell.c says at its top. */
+void cell_update(struct cell *cell);
+
 /* For the pipeline's on_durable(): acknowledges what is durable, and ends what waited for it. */
-void cell_registry_durable(struct pipeline_account *account);
+void cell_durable(struct pipeline_account *account);
 
 /*
  * Bind the cell's socket and open its stream; when it returns 0 the VM may be started. options and
@@ -155,9 +146,6 @@ void cell_registry_durable(struct pipeline_account *account);
 int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	     bool replace_socket, const uint8_t stream_id[static UUID_SIZE],
 	     const struct stream_end *previous, struct cell **ret, char why[CELL_WHY_MAX]);
-
-/* A new stream's name. */
-void cell_stream_id(uint8_t ret[static UUID_SIZE]);
 
 /*
  * The first step of the receiver's end (delivery.md section 4): the socket is closed and unlinked,

@@ -11,22 +11,15 @@ static void mark_numbers(struct cell *cell)
 			      (struct pipeline_mark){.session = s->id, .seq = s->next - 1});
 }
 
-/* A frame came: silence is over, or begins to be watched. */
+/* A frame came: a silence is over. */
 static void note_frame(struct cell *cell, uint64_t now_ns)
 {
-	if (cell->silent) {
-		const uint64_t since = cell->last_frame_ns    ? cell->last_frame_ns
-				       : cell->watch_since_ns ? cell->watch_since_ns
-							      : cell->added_ns;
+	const uint64_t silence_ns = keepalive_frame(&cell->keepalive, now_ns);
 
-		report_resumed(&cell->stream, age_ms(since, now_ns));
-		cell->silent = false;
-		cell->registry->stats.silent--;
-	}
-	cell->last_frame_ns = now_ns;
-	cell->said_bye = false;
-	if (cell->watch_since_ns == 0)
-		cell->watch_since_ns = now_ns;
+	if (silence_ns == 0)
+		return;
+	report_resumed(&cell->stream, silence_ns / NSEC_PER_MSEC);
+	cell->registry->stats.silent--;
 }
 
 /* Something that no agent does, but that needs no end of the connection. */
@@ -209,7 +202,7 @@ static bool take_declaration(struct cell *cell, const struct declaration *d, uin
 		return true;
 	}
 	if (d->source == WIRE_TELEMETRY_BYE)
-		cell->said_bye = cell->hurry = true;
+		cell->keepalive.said_bye = cell->hurry = true;
 	if (d->source == WIRE_TELEMETRY_HELLO && !take_hello(cell, d))
 		return false;
 	if (!take_number(cell, d->seq)) {

@@ -76,3 +76,10 @@ struct wire_text stream_copy(struct stream *s, struct wire_text text)
 {
 	return pipeline_copy(s->pipeline, text);
 }
+
+void stream_id_generate(uint8_t ret[static UUID_SIZE])
+{
+	struct uuid_source random = {0};
+
+	uuid_generate(&random, ret);
+}

@@ -15,6 +15,9 @@ struct stream {
 	uint64_t sequence;		  /* of the last event */
 };
 
+/* The id of a new stream. */
+void stream_id_generate(uint8_t ret[static UUID_SIZE]);
+
 /*
  * The texts and the id are copied. counts has _EVENT_TYPE_MAX entries. owner: of the account, for
  * the pipeline's on_durable(). 0 or -ENOMEM.

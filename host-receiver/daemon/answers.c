@@ -68,19 +68,19 @@ static json_t *describe(const struct cell *cell)
 		"cellId", cell->options.cell_id, "runId", cell->options.run_id, "specSignatureHash",
 		cell->options.spec_hash, "streamId", stream, "socket",
 		json_sprintf("%s_%u", cell->uds_base, WIRE_VSOCK_PORT), "connected",
-		cell->active != NULL, "silent", cell->silent, "connections",
+		cell->active != NULL, "silent", cell->keepalive.silent, "connections",
 		(json_int_t)cell->n_connections, "sequence", (json_int_t)cell->stream.sequence,
 		"frames", (json_int_t)cell->frames, "framesRejected",
 		(json_int_t)cell->frames_rejected, "bytes", (json_int_t)cell->bytes, "gaps",
 		(json_int_t)cell->gaps, "guestDropped",
 		(json_int_t)cell->guest.grown[GUEST_DROPPED], "guestKernelLost",
 		(json_int_t)cell->guest.grown[GUEST_KERNEL_LOST], "lastFrameAgeMs",
-		age_of(cell->last_frame_ns, now_ns), "heartbeatAgeMs",
+		age_of(cell->keepalive.last_frame_ns, now_ns), "heartbeatAgeMs",
 		age_of(cell->heartbeat_ns, now_ns), "keepaliveMs",
-		(json_int_t)cell->options.keepalive_ms, "rate", (json_int_t)cell->options.rate,
-		"addedAgoMs", (json_int_t)((now_ns - cell->added_ns) / NSEC_PER_MSEC), "repeated",
-		(json_int_t)cell->repeated, "rateLimited", describe_hits(cell->ceilings.hits),
-		"probes", describe_probes(cell, now_ns));
+		(json_int_t)cell->keepalive.frame_within_ms, "rate", (json_int_t)cell->options.rate,
+		"addedAgoMs", (json_int_t)((now_ns - cell->keepalive.added_ns) / NSEC_PER_MSEC),
+		"repeated", (json_int_t)cell->repeated, "rateLimited",
+		describe_hits(cell->ceilings.hits), "probes", describe_probes(cell, now_ns));
 }
 
 static void append_cell(const struct cell *cell, void *array)

@@ -403,7 +403,7 @@ static json_t *begin_add(struct daemon *d, struct option_texts *given)
 	refusal = refuse_add(d, &o);
 	if (refusal)
 		return refusal;
-	cell_stream_id(stream_id);
+	stream_id_generate(stream_id);
 	r = cell_state_format(given, stream_id, &since, &state);
 	if (r < 0)
 		return r == -E2BIG ? control_refusal(EX_USAGE,
@@ -588,7 +588,7 @@ static void on_retry_read(uv_work_t *work, int status)
 		return;
 	}
 	daemon_cell_defaults(d, &t->options);
-	cell_stream_id(t->stream_id);
+	stream_id_generate(t->stream_id);
 	if (option_texts_apply(&t->given, &t->options, why) < 0 ||
 	    cell_state_format(&t->given, t->stream_id, &since, &t->state) < 0)
 		end_retry(t, why);

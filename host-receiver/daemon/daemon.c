@@ -174,7 +174,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 static void on_durable(void *ctx, struct pipeline_account *account)
 {
 	(void)ctx;
-	cell_registry_durable(account);
+	cell_durable(account);
 }
 
 static void on_full(void *ctx)

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "host-receiver/cell/cell.h"
+#include "host-receiver/cell/registry.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/control/server.h"
 #include "host-receiver/daemon/cell_index.h"

@@ -169,7 +169,7 @@ static void stage_again(void *ctx, const char *file, const char *id, const struc
 		daemon_cell_unserved(d, id, s->why);
 		return;
 	}
-	cell_stream_id(stream_id);
+	stream_id_generate(stream_id);
 	r = cell_state_format(&s->options, stream_id, &since, &text);
 	if (r == -E2BIG) {
 		daemon_cell_unserved(d, id, "its options are too long to be remembered");

@@ -495,7 +495,7 @@ static struct cell_numbers *copy_cells(const struct cell_registry *registry, siz
 
 		snprintf(to->id, sizeof(to->id), "%s", cell->options.cell_id);
 		to->connected = cell->active != NULL;
-		to->silent = cell->silent;
+		to->silent = cell->keepalive.silent;
 		to->sequence = cell->stream.sequence;
 		to->frames = cell->frames;
 		to->frames_rejected = cell->frames_rejected;

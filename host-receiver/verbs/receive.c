@@ -8,7 +8,7 @@
 
 #include "common/log.h"
 #include "common/options.h"
-#include "host-receiver/cell/cell.h"
+#include "host-receiver/cell/registry.h"
 #include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/pipeline/stdout_sink.h"
 #include "host-receiver/sign/confine.h"
@@ -161,7 +161,7 @@ static void on_progress(void *ctx, int error, bool fatal)
 static void on_durable(void *ctx, struct pipeline_account *account)
 {
 	(void)ctx;
-	cell_registry_durable(account);
+	cell_durable(account);
 }
 
 static void on_full(void *ctx)
@@ -200,7 +200,7 @@ static int start_cell(struct receive *r)
 	uint8_t stream_id[UUID_SIZE];
 	int error;
 
-	cell_stream_id(stream_id);
+	stream_id_generate(stream_id);
 	error = cell_add(&r->registry, &r->options, false, stream_id, NULL, &r->cell, why);
 
 	if (error < 0) {

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The registry of a receiver's cells (struct cell_registry, in cell.h): it begins and ends with the
+ * receiver, and pauses and resumes the reading of all cells together. Cells join and leave it by
+ * cell_add() and cell_remove(). Loop thread only.
+ */
+#pragma once
+
+#include "host-receiver/cell/cell.h"
+
+/* 0 or -ENOMEM. */
+int cell_registry_init(struct cell_registry *registry, uv_loop_t *loop, struct pipeline *pipeline,
+		       unsigned checkpoint_ms);
+/* When no cell is left: its handles close as the loop goes on. */
+void cell_registry_close(struct cell_registry *registry);
+/* After the loop has ended. */
+void cell_registry_done(struct cell_registry *registry);
+
+/*
+ * For the pipeline's on_full() and on_progress(): with so much in flight that the guests must wait,
+ * nothing is read; reading goes on when there is room again.
+ */
+void cell_registry_full(struct cell_registry *registry);
+void cell_registry_progress(struct cell_registry *registry);
