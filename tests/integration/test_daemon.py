@@ -724,7 +724,7 @@ class Disk:
 def killed_at_any_instant():
     """kill -9 under load: what was on disk is there once, each stream is linked, and verify names
     exactly the seals that are missing."""
-    kills, cells = int(os.environ.get("CELLOS_KILLS", 15)), 24
+    kills, cells = int(os.environ.get("CELLOS_KILLS", 6)), 12
     stop = threading.Event()
     with Daemon("[evidence]\nrotate_size = 1M\n") as d:
         for i in range(cells):
