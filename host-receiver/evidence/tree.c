@@ -20,13 +20,22 @@ struct tree_hasher {
 	EVP_MD_CTX *ctx;
 };
 
-/* Fetching costs more than hashing an entry, so it is done once. Lives as long as the process. */
+/*
+ * Fetching costs more than hashing an entry, so it is done once. Lives as long as the process. The
+ * library context is our own: without memory for its default one, OpenSSL 3.0 fetches from a NULL
+ * pointer.
+ */
 static EVP_MD *sha256;
 static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
 
 static void fetch_sha256(void)
 {
-	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	OSSL_LIB_CTX *library = NULL;
+
+	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL))
+		library = OSSL_LIB_CTX_new();
+	if (library)
+		sha256 = EVP_MD_fetch(library, "SHA256", NULL);
 }
 
 struct tree_hasher *tree_hasher_new(void)

@@ -377,6 +377,7 @@ static int read_checkpoint(struct facts_reader *reader, const struct json_node *
 	struct wire_text id = {0}, origin, text, kid;
 	struct note note;
 	uint64_t size;
+	int fits = 1;
 
 	facts->class = CLASS_CHECKPOINT;
 	if (!json_member_string(reader->doc, root, "id", &id) ||
@@ -393,8 +394,12 @@ static int read_checkpoint(struct facts_reader *reader, const struct json_node *
 	if (!json_text_is(origin, note.checkpoint.origin) || size != note.checkpoint.size ||
 	    !id_is(id, "checkpoint", note.checkpoint.origin, size))
 		facts->why = "a checkpoint line that disagrees with its checkpoint";
-	else if (!keyring_kid_fits(reader->ring, reader->hasher, &note, kid))
+	else
+		fits = keyring_kid_fits(reader->ring, reader->hasher, &note, kid);
+	if (fits == 0)
 		facts->why = "a checkpoint line whose signerKid did not sign its checkpoint";
+	if (fits < 0)
+		return fits;
 	return facts->why ? 0 : check_note(reader, &note, kid, &facts->note);
 }
 

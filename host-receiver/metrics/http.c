@@ -317,7 +317,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 	if (!f)
 		return MHD_NO;
 	status = answer_to(ctx, url, f);
-	if (fclose(f) != 0) {
+	if (fclose(f) != 0 || !body) {
 		free(body);
 		return MHD_NO;
 	}

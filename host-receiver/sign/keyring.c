@@ -349,21 +349,33 @@ static bool has_key_id(const struct note *note, const uint8_t key_id[static NOTE
 	return false;
 }
 
-bool keyring_kid_fits(const struct keyring *ring, struct tree_hasher *hasher,
-		      const struct note *note, struct wire_text kid)
+/* Returns 1, 0 or -EIO. */
+static int note_names_key(const struct note *note, struct tree_hasher *hasher,
+			  const struct entry *e)
+{
+	uint8_t key_id[NOTE_KEY_ID_SIZE];
+	int r = note_key_id(hasher, note->checkpoint.origin, e->bytes, key_id);
+
+	return r < 0 ? r : has_key_id(note, key_id);
+}
+
+int keyring_kid_fits(const struct keyring *ring, struct tree_hasher *hasher,
+		     const struct note *note, struct wire_text kid)
 {
 	const struct entry *named = find(ring, SIGN_ED25519, kid);
-	uint8_t key_id[NOTE_KEY_ID_SIZE];
 	unsigned known = 0;
 
 	if (named)
-		return note_key_id(hasher, note->checkpoint.origin, named->bytes, key_id) == 0 &&
-		       has_key_id(note, key_id);
-	for (size_t i = 0; i < ring->n; i++)
-		if (ring->entries[i].algorithm == SIGN_ED25519 &&
-		    note_key_id(hasher, note->checkpoint.origin, ring->entries[i].bytes, key_id) ==
-			    0 &&
-		    has_key_id(note, key_id))
-			known++;
+		return note_names_key(note, hasher, named);
+	for (size_t i = 0; i < ring->n; i++) {
+		int r;
+
+		if (ring->entries[i].algorithm != SIGN_ED25519)
+			continue;
+		r = note_names_key(note, hasher, &ring->entries[i]);
+		if (r < 0)
+			return r;
+		known += (unsigned)r;
+	}
 	return known < note->n;
 }

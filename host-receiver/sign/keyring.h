@@ -68,12 +68,12 @@ int keyring_check_note(const struct keyring *ring, struct tree_hasher *hasher,
 		       const struct note *note, enum keyring_verdict *ret, const char **ret_kid);
 
 /*
- * Whether the note can be from the key that the line around it names: false when the ring knows
- * that kid and the note does not have its key id, or when the ring knows all keys of the note and
- * none has this kid.
+ * Whether the note can be from the key that the line around it names: 0 when the ring knows that
+ * kid and the note does not have its key id, or when the ring knows all keys of the note and none
+ * has this kid. Returns 1, 0 or -EIO.
  */
-bool keyring_kid_fits(const struct keyring *ring, struct tree_hasher *hasher,
-		      const struct note *note, struct wire_text kid);
+int keyring_kid_fits(const struct keyring *ring, struct tree_hasher *hasher,
+		     const struct note *note, struct wire_text kid);
 
 /* An origin begins with the prefix, and the prefix ends where a part of the origin ends. */
 bool origin_has_prefix(const char *origin, const char *prefix);

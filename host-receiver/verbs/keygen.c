@@ -111,8 +111,10 @@ static int load_keyring(const struct keygen *k, struct keyring_text *ret)
 	struct keyring_key known;
 	int r, status = EX_CONFIG;
 
-	if (asprintf(&path, "%s/" KEYRING_NAME, k->dir) < 0)
-		return EX_OSERR;
+	if (asprintf(&path, "%s/" KEYRING_NAME, k->dir) < 0) {
+		errno = ENOMEM;
+		return fail(k->dir, KEYRING_NAME, "cannot read");
+	}
 	if (access(path, F_OK) < 0 && errno == ENOENT)
 		return EX_OK;
 	ring = keyring_new();
@@ -163,15 +165,17 @@ static int format_keyring(const struct keygen *k, const struct keyring_text *old
 	return r;
 }
 
+/* *ret_named: the keyring has the key, whatever the status is. */
 static int write_keyring(const struct keygen *k, int dir_fd, const struct keyring_text *old,
-			 const char *public_key)
+			 const char *public_key, bool *ret_named)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t len = 0;
 	FILE *f = open_memstream(&text, &len);
 	int r = f ? format_keyring(k, old, public_key, f) : -ENOMEM;
 
-	if (f && fclose(f) == EOF)
+	/* glibc's fclose() succeeds without memory for the text: then there is none. */
+	if (f && (fclose(f) == EOF || !text))
 		r = -ENOMEM;
 	/* What an interrupted run has left. */
 	unlinkat(dir_fd, KEYRING_NEW_NAME, 0);
@@ -179,6 +183,7 @@ static int write_keyring(const struct keygen *k, int dir_fd, const struct keyrin
 		r = publish(dir_fd, KEYRING_NEW_NAME, 0644, text, len);
 	if (r == 0 && renameat(dir_fd, KEYRING_NEW_NAME, dir_fd, KEYRING_NAME) < 0)
 		r = -errno;
+	*ret_named = r == 0;
 	if (r == 0 && fsync(dir_fd) < 0)
 		r = -errno;
 	errno = -r;
@@ -251,7 +256,7 @@ static int generate(const struct keygen *k, int dir_fd)
 	uint8_t seed[crypto_sign_SEEDBYTES];
 	char text[64], name[KID_MAX + sizeof(".seed")];
 	struct keyring_text old = {0};
-	bool made = false;
+	bool made = false, named = false;
 	int status = load_keyring(k, &old);
 
 	snprintf(name, sizeof(name), "%s.seed", k->kid);
@@ -262,8 +267,9 @@ static int generate(const struct keygen *k, int dir_fd)
 		sodium_memzero(secret, sizeof(secret));
 		sodium_bin2base64(text, sizeof(text), public_key, sizeof(public_key),
 				  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-		status = write_keyring(k, dir_fd, &old, text);
-		if (status != EX_OK && made)
+		status = write_keyring(k, dir_fd, &old, text, &named);
+		/* A key that the keyring names keeps its seed. */
+		if (status != EX_OK && made && !named)
 			unlinkat(dir_fd, name, 0);
 	}
 	sodium_memzero(seed, sizeof(seed));
@@ -295,8 +301,10 @@ int cmd_keygen(int argc, char **argv)
 		option_usage_error(&program, k.kid ? "--out is missing" : "--kid is missing");
 		return EX_USAGE;
 	}
-	if (sodium_init() < 0)
+	if (sodium_init() < 0) {
+		fprintf(stderr, "keygen: libsodium cannot be initialised\n");
 		return EX_SOFTWARE;
+	}
 	dir_fd = open(k.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0) {
 		fprintf(stderr, "keygen: %s: %s\n", k.dir, strerror(errno));

@@ -237,6 +237,8 @@ static int start_log_stream(struct receive *r, const struct log_start *start)
 		return EX_OK;
 	r->log_stream = log_stream_new(&options, start);
 	r->registry.log_stream = r->log_stream;
+	if (!r->log_stream)
+		log_error("msg=\"no memory\"");
 	return r->log_stream ? EX_OK : EX_OSERR;
 }
 

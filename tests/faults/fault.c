@@ -15,11 +15,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -86,19 +89,38 @@ static int fails(const char *call)
 	return 1;
 }
 
+/* A pipe and an event descriptor are never full of a disk, and only a disk has errors. */
+static int can_fail(int fd)
+{
+	struct stat st;
+
+	return error == EINTR || (syscall(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode));
+}
+
+/* As fails(), of what only some descriptors do. */
+static int fails_on(const char *call, int fd)
+{
+	return strcmp(call, chosen) == 0 && can_fail(fd) && fails(call);
+}
+
 ssize_t read(int fd, void *data, size_t size)
 {
-	return fails("read") ? -1 : syscall(SYS_read, fd, data, size);
+	return fails_on("read", fd) ? -1 : syscall(SYS_read, fd, data, size);
 }
 
 ssize_t write(int fd, const void *data, size_t size)
 {
-	return fails("write") ? -1 : syscall(SYS_write, fd, data, size);
+	return fails_on("write", fd) ? -1 : syscall(SYS_write, fd, data, size);
 }
 
 ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
 {
 	return fails("pread") ? -1 : syscall(SYS_pread64, fd, data, size, offset);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
+{
+	return fails("pwrite") ? -1 : syscall(SYS_pwrite64, fd, data, size, offset);
 }
 
 /* With 64-bit offsets, as everything here is built. */
@@ -176,14 +198,16 @@ int socketpair(int family, int type, int protocol, int fds[2])
 	return fails("socket") ? -1 : (int)syscall(SYS_socketpair, family, type, protocol, fds);
 }
 
-int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags)
+/* As glibc declares them: a union of pointers to each kind of address. */
+int accept4(int fd, __SOCKADDR_ARG address, socklen_t *size, int flags)
 {
-	return fails("accept4") ? -1 : (int)syscall(SYS_accept4, fd, address, size, flags);
+	return fails("accept4") ? -1
+				: (int)syscall(SYS_accept4, fd, address.__sockaddr__, size, flags);
 }
 
-int bind(int fd, const struct sockaddr *address, socklen_t size)
+int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size)
 {
-	return fails("bind") ? -1 : (int)syscall(SYS_bind, fd, address, size);
+	return fails("bind") ? -1 : (int)syscall(SYS_bind, fd, address.__sockaddr__, size);
 }
 
 int listen(int fd, int backlog)

@@ -18,7 +18,14 @@ in_leaf() {{
 }}
 {RECEIVE} --cgroup {LEAF} --probe-interval 200 > /tmp/evidence 2> /tmp/log &
 receiver=$!
-sleep 1
+readings() {{
+    grep -c host.v1.cgroup /tmp/evidence
+}}
+more() {{
+    local all=$(($(readings) + $1))
+    while [ $(readings) -lt $all ]; do sleep 0.05; done
+}}
+more 4
 vm say before $(wc -l < /tmp/evidence)
 
 echo 12M > {LEAF}/memory.max
@@ -33,21 +40,21 @@ echo max > {LEAF}/cpu.max
 echo 3 > {LEAF}/pids.max
 in_leaf sh -c 'for i in 1 2 3 4 5 6; do sleep 0.3 & done; wait' 2> /tmp/null
 echo max > {LEAF}/pids.max
-sleep 0.5
+more 2
 
 # A leaf that goes and comes back counts from 0 again.
 vm put {LEAF}/memory.events memory.events
 vm put {LEAF}/pids.events pids.events
 vm put {LEAF}/cpu.stat cpu.stat
-sleep 1
+more 2
 rmdir {LEAF}
-sleep 0.6
+until grep -q 'a probe cannot read' /tmp/log; do sleep 0.05; done
 mkdir {LEAF}
-sleep 0.6
+more 2
 
 # A controller that is off.
 echo -memory > /sys/fs/cgroup/cgroup.subtree_control
-sleep 0.6
+more 2
 kill -TERM $receiver
 wait $receiver
 vm say status $?
