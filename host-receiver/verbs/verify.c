@@ -101,10 +101,12 @@ static int print_result(void *data, const struct verifier_result *result,
 	int r = 0;
 
 	(void)sources;
-	if (v->json)
+	if (v->json) {
 		r = verify_report_json(&report, stdout);
-	else
+		putchar('\n');
+	} else {
 		verify_report_text(&report);
+	}
 	if (r < 0) {
 		fprintf(stderr, "verify: no memory\n");
 		return EX_NOINPUT;

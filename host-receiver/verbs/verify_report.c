@@ -65,6 +65,14 @@ static void verdict_text(const struct verify_report *report, char *text, size_t 
 		}
 }
 
+void verify_report_verdict(const struct verify_report *report, char ret[VERIFY_VERDICT_MAX])
+{
+	char text[128];
+
+	verdict_text(report, text, sizeof(text));
+	snprintf(ret, VERIFY_VERDICT_MAX, "%s: %s", verdict_word(report->result->verdict), text);
+}
+
 /* What no file can show. Returns how many notes there are. */
 static unsigned find_notes(const struct verifier_result *r, const char *notes[NOTES_MAX])
 {
@@ -202,7 +210,7 @@ void verify_report_text(const struct verify_report *report)
 	const unsigned n_notes = find_notes(r, notes);
 	const uint64_t n_streams = streams_count(r->streams);
 	const uint64_t n_missing = f->count[FINDING_MISSING] + f->count[FINDING_ROLLED_BACK];
-	char text[128];
+	char text[VERIFY_VERDICT_MAX];
 
 	for (const struct log_summary *log = r->logs->first; report->details && log;
 	     log = log->next)
@@ -227,8 +235,8 @@ void verify_report_text(const struct verify_report *report)
 	print_findings(f);
 	for (unsigned i = 0; i < n_notes; i++)
 		printf("note: %s\n", notes[i]);
-	verdict_text(report, text, sizeof(text));
-	printf("%s: %s\n", verdict_word(r->verdict), text);
+	verify_report_verdict(report, text);
+	puts(text);
 }
 
 /* ---- JSON ---- */
@@ -389,6 +397,5 @@ int verify_report_json(const struct verify_report *report, FILE *out)
 	json_put_kv_uint(&w, "verified", r->verified);
 	json_put_end_object(&w);
 	flush(&w, out);
-	putc('\n', out);
 	return 0;
 }

@@ -15,6 +15,10 @@ struct verify_report {
 	bool details;	     /* --report */
 };
 
+#define VERIFY_VERDICT_MAX 160u
+
+/* "OK: ..." or "NOT OK: ...": plain ASCII, nothing of the evidence. */
+void verify_report_verdict(const struct verify_report *report, char ret[VERIFY_VERDICT_MAX]);
 void verify_report_text(const struct verify_report *report);
-/* One line to out. Returns 0 or -ENOMEM. */
+/* One object to out, without a newline. Returns 0 or -ENOMEM. */
 int verify_report_json(const struct verify_report *report, FILE *out);

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The files of page/ as one document, in pieces. embed.py makes design.c of them: the document's
+ * policy allows its own script and style by their hashes, and nothing else.
+ */
+#pragma once
+
+/* ... title ... before ... title ... between ... packed text ... after */
+extern const char report_design_title[], report_design_before[], report_design_between[],
+	report_design_after[];
