@@ -369,12 +369,11 @@ static void handle_closed(struct cell *cell)
 static void on_readable(void *ctx, struct connection *c)
 {
 	struct cell *cell = ctx;
-	const bool quiet = cell->stream.account->inflight < CELL_QUIET_BYTES &&
-			   cell->flow.deficit > -(int64_t)FAIR_QUANTUM;
+	struct turns *turns = &cell->registry->turns;
 
 	(void)c;
-	turns_add(&cell->registry->turns, &cell->flow, quiet);
-	if (turns_parked(&cell->registry->turns, &cell->flow) && !quiet)
+	turns_add(turns, &cell->flow, cell->stream.account->inflight < CELL_QUIET_BYTES);
+	if (turns_parked(turns, &cell->flow))
 		cell_update(cell);
 }
 
@@ -511,20 +510,20 @@ static void on_timer(uv_timer_t *timer)
 
 /* ---- whose turn it is ---- */
 
-_Static_assert(TURNS_READ <= CONNECTION_READ_SIZE, "what a turn asks for can be read at once");
+_Static_assert(TURNS_READ_SIZE <= CONNECTION_READ_SIZE, "what a turn asks for can be read at once");
 
 static struct cell *cell_of(struct fair_flow *f)
 {
 	return (struct cell *)(void *)((char *)f - offsetof(struct cell, flow));
 }
 
-static void on_turn(struct turns *t, struct fair_flow *f, size_t size)
+static void on_turn(struct turns *t, struct fair_flow *f)
 {
 	struct cell *cell = cell_of(f);
 	const struct pipeline_account *account = cell->stream.account;
 	const uint64_t bytes = account->bytes, frames = cell->frames;
 	const struct connection *c = cell->active;
-	const ssize_t n = read_active(cell, size);
+	const ssize_t n = read_active(cell, TURNS_READ_SIZE);
 	size_t cost;
 
 	if (cell->removed || cell->quiet) {
@@ -533,7 +532,7 @@ static void on_turn(struct turns *t, struct fair_flow *f, size_t size)
 	}
 	cost = CELL_READ_COST + (size_t)(account->bytes - bytes) +
 	       (size_t)(cell->frames - frames) * CELL_FRAME_COST;
-	fair_served(&t->queue, f, cost, n == (ssize_t)size && cell->active == c);
+	fair_served(&t->queue, f, cost, n == TURNS_READ_SIZE && cell->active == c);
 	cell_update(cell);
 }
 

@@ -31,17 +31,44 @@ static void take_out(struct fair_flow *f)
 	f->list = NULL;
 }
 
-void fair_add(struct fair_queue *q, struct fair_flow *f, bool quiet)
+static void leave(struct fair_queue *q, struct fair_flow *f)
 {
-	if (!f->list)
-		append(quiet ? &q->quiet : &q->backlog, f);
+	q->n_backlog -= fair_in_backlog(q, f);
+	take_out(f);
+}
+
+static void join_backlog(struct fair_queue *q, struct fair_flow *f)
+{
+	append(&q->backlog, f);
+	q->n_backlog++;
+}
+
+/* While the flow was not in the backlog, the others were served for so much each. */
+static void forgive(struct fair_queue *q, struct fair_flow *f)
+{
+	const uint64_t more = MIN(q->share - f->forgiven, (uint64_t)INT64_MAX / 2);
+
+	f->forgiven = q->share;
+	if (f->deficit < 0)
+		f->deficit = q->n_backlog ? MIN(f->deficit + (int64_t)more, INT64_C(0)) : 0;
+}
+
+void fair_add(struct fair_queue *q, struct fair_flow *f, bool little)
+{
+	if (f->list)
+		return;
+	forgive(q, f);
+	if (little && f->deficit > -(int64_t)FAIR_QUANTUM)
+		append(&q->quiet, f);
+	else
+		join_backlog(q, f);
 }
 
 void fair_remove(struct fair_queue *q, struct fair_flow *f)
 {
-	(void)q;
 	if (f->list)
-		take_out(f);
+		leave(q, f);
+	f->forgiven = q->share;
 	/* A debt stays, or a cell could shed it by pausing. */
 	f->deficit = MIN(f->deficit, INT64_C(0));
 }
@@ -66,12 +93,14 @@ void fair_served(struct fair_queue *q, struct fair_flow *f, size_t bytes, bool m
 	const bool was_quiet = f->list == &q->quiet;
 
 	f->deficit -= (int64_t)bytes;
+	if (fair_in_backlog(q, f))
+		q->share += bytes / q->n_backlog;
 	if (!more) {
 		fair_remove(q, f);
 		return;
 	}
 	if (f->list && (was_quiet || f->deficit <= 0)) {
-		take_out(f);
-		append(&q->backlog, f);
+		leave(q, f);
+		join_backlog(q, f);
 	}
 }

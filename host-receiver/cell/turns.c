@@ -34,6 +34,8 @@ static void plan(struct turns *t)
 	if (t->closed)
 		return;
 	t->closed = true;
+	/* Nothing is added to the open batch before a commit, so it need not wait any longer. */
+	pipeline_flush(t->pipeline);
 	/* If no commit comes, the stall opens the window. */
 	uv_timer_start(&t->timer, on_timer, PIPELINE_STALL_MS, PIPELINE_STALL_MS);
 	for (struct fair_flow *f = t->queue.backlog.first, *next; f; f = next) {
@@ -46,15 +48,15 @@ static void on_prepare(uv_prepare_t *prepare)
 {
 	struct turns *t = prepare->data;
 	struct fair_flow *f;
-	unsigned reads = 0;
 
-	for (; reads < TURNS_READS && (f = fair_quiet(&t->queue)); reads++)
-		t->ops->read(t, f, TURNS_QUIET_READ);
+	for (unsigned i = 0; i < TURNS_QUIET_READS && (f = fair_quiet(&t->queue)); i++)
+		t->ops->read(t, f);
 	if (pipeline_window_open(t->pipeline))
 		t->closed = false;
-	while (reads++ < TURNS_READS && pipeline_window_open(t->pipeline) &&
-	       (f = fair_turn(&t->queue)))
-		t->ops->read(t, f, TURNS_READ);
+	for (unsigned i = 0;
+	     i < TURNS_READS && pipeline_window_open(t->pipeline) && (f = fair_turn(&t->queue));
+	     i++)
+		t->ops->read(t, f);
 	plan(t);
 }
 
@@ -78,9 +80,9 @@ void turns_close(struct turns *t)
 	uv_close((uv_handle_t *)&t->timer, NULL);
 }
 
-void turns_add(struct turns *t, struct fair_flow *f, bool quiet)
+void turns_add(struct turns *t, struct fair_flow *f, bool little)
 {
-	fair_add(&t->queue, f, quiet);
+	fair_add(&t->queue, f, little);
 	if (t->started)
 		return;
 	t->started = true;

@@ -12,15 +12,20 @@
 #include "host-receiver/cell/fair.h"
 #include "host-receiver/pipeline/pipeline.h"
 
-#define TURNS_READS	 64u /* in one turn of the loop, before it looks at other things */
-#define TURNS_QUIET_READ (4u * 1024u)
-#define TURNS_READ	 (16u * 1024u)
+/*
+ * In one turn of the loop, before it looks at other things: so many reads of quiet cells, and of
+ * cells with a backlog. A quiet cell whose bytes come in the meantime waits for these.
+ */
+#define TURNS_QUIET_READS 64u
+#define TURNS_READS	  4u
+/* Bytes of a read. What it makes is known only afterwards, so it is little. */
+#define TURNS_READ_SIZE (4u * 1024u)
 
 struct turns;
 
 struct turns_ops {
-	/* Read once, at most so many bytes, and call fair_served(). */
-	void (*read)(struct turns *t, struct fair_flow *f, size_t size);
+	/* Read once, at most TURNS_READ_SIZE, and call fair_served(). */
+	void (*read)(struct turns *t, struct fair_flow *f);
 	/* The window closed: the flow waits for a commit, and needs no poll until then. */
 	void (*parked)(struct fair_flow *f);
 };
@@ -41,7 +46,8 @@ void turns_init(struct turns *t, uv_loop_t *loop, struct pipeline *pipeline,
 		const struct turns_ops *ops);
 void turns_close(struct turns *t);
 
-void turns_add(struct turns *t, struct fair_flow *f, bool quiet);
+/* little: see fair_add(). */
+void turns_add(struct turns *t, struct fair_flow *f, bool little);
 
 static inline void turns_remove(struct turns *t, struct fair_flow *f)
 {
@@ -51,5 +57,5 @@ static inline void turns_remove(struct turns *t, struct fair_flow *f)
 /* The flow waits for the window. */
 static inline bool turns_parked(const struct turns *t, const struct fair_flow *f)
 {
-	return t->closed && fair_queued(f);
+	return t->closed && fair_in_backlog(&t->queue, f);
 }

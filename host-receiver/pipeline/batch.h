@@ -51,7 +51,8 @@ struct batch {
 	char *out;			 /* the lines */
 	size_t out_len, out_size;
 	uint64_t n_lines;
-	int error; /* of writing the lines; fatal */
+	uint64_t write_ns; /* what batch_write() took */
+	int error;	   /* of writing the lines; fatal */
 	struct batch_share shares[BATCH_EVENTS_MAX];
 	struct event events[BATCH_EVENTS_MAX];
 	struct tree_hash leaves[BATCH_EVENTS_MAX]; /* of the lines, in modes with a tree */

@@ -32,10 +32,9 @@ struct pipeline {
 	struct batch *open;
 	bool overdue; /* the open batch, which waits for those before it */
 	struct event_clock clock;
-	size_t line_overhead;  /* what signing adds to an event */
-	size_t lines_inflight; /* bytes of all lines that are not committed */
-	uint64_t progress_ns;  /* of the last commit, or when the first batch after it was closed */
-	uint64_t rate;	       /* bytes a second that were committed lately, while there was work */
+	size_t line_overhead;		  /* what signing adds to an event */
+	size_t lines_inflight;		  /* bytes of all lines that are not committed */
+	uint64_t lately_bytes, lately_ns; /* of lines, and what it took a worker to write them */
 	size_t window;
 	struct pipeline_account *durable; /* list: accounts to report */
 	struct batch_queue free_batches;
@@ -63,7 +62,7 @@ struct pipeline {
 
 	struct pipeline_stats stats;
 	_Atomic uint64_t commit_began_ns; /* 0: the committer is not in the sink */
-	_Atomic uint64_t commit_ns;	  /* what a commit takes lately */
+	_Atomic uint64_t commit_ns;	  /* what a commit usually takes */
 	struct evidence_sink *sink;	  /* the committer's */
 	struct tree_hash *leaves;	  /* the committer's: of a group; owned */
 	bool has_committer;

@@ -57,20 +57,22 @@ static void settle_shares(struct pipeline *p, const struct batch *b)
 	p->lines_inflight -= b->lines_size;
 }
 
-/* These batches are back: how fast is it, and so how much may be on its way? */
+/* These batches are back: how fast are the workers, and so how much may be on its way? */
 static void measure_window(struct pipeline *p, const struct batch *first)
 {
-	const uint64_t now_ns = monotonic_ns(), ns = MAX(now_ns - p->progress_ns, UINT64_C(1));
 	const uint64_t target_ns = PIPELINE_WINDOW_MS * NSEC_PER_MSEC + p->commit_ns;
-	uint64_t bytes = 0, window;
+	__uint128_t window;
 
-	for (const struct batch *b = first; b; b = b->next)
-		bytes += b->lines_size;
-	p->rate = (3 * p->rate + (uint64_t)((__uint128_t)bytes * NSEC_PER_SEC / ns)) / 4;
-	window = (uint64_t)((__uint128_t)p->rate * target_ns / NSEC_PER_SEC);
-	window = MIN(window, (uint64_t)PIPELINE_WINDOW_MAX);
+	for (const struct batch *b = first; b; b = b->next) {
+		p->lately_bytes += b->lines_size;
+		p->lately_ns += b->write_ns;
+	}
+	window = (__uint128_t)p->lately_bytes * p->n_workers * target_ns /
+		 MAX(p->lately_ns, UINT64_C(1));
+	window = MIN(window, (__uint128_t)PIPELINE_WINDOW_MAX);
 	p->window = MAX((size_t)window, (size_t)PIPELINE_WINDOW_MIN);
-	p->progress_ns = now_ns;
+	p->lately_bytes -= p->lately_bytes / 8;
+	p->lately_ns -= p->lately_ns / 8;
 }
 
 static void report_durable(struct pipeline *p)
@@ -147,8 +149,7 @@ void pipeline_flush(struct pipeline *p)
 	b->younger = NULL;
 	*p->youngest = b;
 	p->youngest = &b->younger;
-	if (p->n_outstanding++ == 0)
-		p->progress_ns = monotonic_ns();
+	p->n_outstanding++;
 	uv_mutex_lock(&p->lock);
 	queue_put(&p->to_sign, b);
 	uv_cond_signal(&p->work);
@@ -243,6 +244,16 @@ static struct batch_share *open_share(struct pipeline *p, struct pipeline_accoun
 	return &b->shares[a->share];
 }
 
+/*
+ * The lines of a batch that is closed although it has room for more events. While workers and
+ * committer have enough of them, batches are filled: each takes memory of its own.
+ */
+static size_t lines_max(const struct pipeline *p)
+{
+	return p->n_outstanding < 2 * PIPELINE_WINDOW_BATCHES ? p->window / PIPELINE_WINDOW_BATCHES
+							      : BATCH_LINES_MAX;
+}
+
 size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_account *a)
 {
 	struct batch *b = p->open;
@@ -261,7 +272,7 @@ size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_
 	}
 	measure_footprint(p, b);
 	if (b->n_events == BATCH_EVENTS_MAX || b->n_shares == BATCH_EVENTS_MAX ||
-	    b->lines_size >= BATCH_LINES_MAX)
+	    b->lines_size >= lines_max(p))
 		pipeline_flush(p);
 	if (p->on_full && pipeline_full(p))
 		p->on_full(p->ctx);

@@ -7,9 +7,9 @@
  *   committer:   batches in their order, all that are ready as one group, to the sink
  *   loop thread: on_progress(), and the batch is used again
  *
- * A batch closes at BATCH_EVENTS_MAX events or after PIPELINE_BATCH_MS; but while the sink fails,
- * or a whole group waits for it already, it would not be committed any sooner for that, and so is
- * filled until they are.
+ * A batch closes at BATCH_EVENTS_MAX events, at a part of the window, or after PIPELINE_BATCH_MS.
+ * But while the sink fails, or a whole group waits for it already, it would not be committed any
+ * sooner for that, and so is filled until they are.
  *
  * What is in flight is counted as the memory it takes, at each submit with the real length of the
  * line; at max_inflight pipeline_full() turns true and the loop must stop reading until
@@ -37,15 +37,19 @@
 #define PIPELINE_GROUP_MAX	  64u /* batches of one commit */
 #define PIPELINE_FREE_MAX	  16u /* batches kept for reuse */
 /*
- * The window: what cells with a backlog may have in flight together. What comes later stands behind
- * it, so it is as much as the workers and the disk lately took in PIPELINE_WINDOW_MS and in two
- * commits, between these bounds.
+ * The window: what cells with a backlog may have in flight together. What comes later waits for all
+ * of it, so it is only what keeps workers and disk busy: what the workers lately wrote in
+ * PIPELINE_WINDOW_MS and while a commit lasts, between these bounds. A commit that takes long may
+ * do so because it is large, so the upper bound is what ends that circle.
  */
-#define PIPELINE_WINDOW_MS  5u
-#define PIPELINE_WINDOW_MIN (64u * 1024u)
-#define PIPELINE_WINDOW_MAX (4u * 1024u * 1024u)
-/* A commit that takes so long hangs: then waiting helps nobody, and more is taken. */
-#define PIPELINE_STALL_MS 250u
+#define PIPELINE_WINDOW_MS  2u
+#define PIPELINE_WINDOW_MIN (128u * 1024u)
+#define PIPELINE_WINDOW_MAX (1024u * 1024u)
+/* A window is so many batches at least, for the workers and the committer to share. */
+#define PIPELINE_WINDOW_BATCHES 4u
+/* A commit that takes so long hangs. Then the guests' own buffers are what overflows, and as much
+ * is read as max_inflight and the share of each cell allow. */
+#define PIPELINE_STALL_MS 1000u
 #define PIPELINE_BUCKETS  16u /* of the histograms */
 
 struct pipeline;

@@ -51,7 +51,8 @@ static void worker_main(void *arg)
 		uv_mutex_unlock(&p->lock);
 		began = monotonic_ns();
 		b->error = batch_write(b, b->signer->signer, writer);
-		measure(&p->stats.sign, monotonic_ns() - began);
+		b->write_ns = monotonic_ns() - began;
+		measure(&p->stats.sign, b->write_ns);
 		measure_footprint(p, b);
 		uv_mutex_lock(&p->lock);
 		put_signed(p, b);
@@ -130,6 +131,14 @@ static void gather(struct pipeline *p, struct batch *const *group, size_t n,
 	g->leaves = g->signer ? p->leaves : NULL;
 }
 
+/* What commits usually take: a single one that was held up says little of the disk. */
+static void note_commit(struct pipeline *p, uint64_t ns)
+{
+	const uint64_t was = p->commit_ns;
+
+	atomic_store(&p->commit_ns, ns < was ? was - (was - ns) / 4 : was + (ns - was) / 32);
+}
+
 /* Until it is written, or there is no use. Returns false in the latter case. */
 static bool commit_group(struct pipeline *p, struct batch *const *group, size_t n)
 {
@@ -144,7 +153,7 @@ static bool commit_group(struct pipeline *p, struct batch *const *group, size_t 
 		atomic_store(&p->commit_began_ns, began);
 		r = p->sink->ops->commit(p->sink, &g.group);
 		atomic_store(&p->commit_began_ns, 0);
-		atomic_store(&p->commit_ns, (3 * p->commit_ns + monotonic_ns() - began) / 4);
+		note_commit(p, monotonic_ns() - began);
 
 		set_error(p, r);
 		if (r == 0)

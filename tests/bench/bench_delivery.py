@@ -219,7 +219,11 @@ def wait_idle(clocks):
 def run_attack(target, args):
     """The latencies of the quiet seconds, and of the loud ones."""
     quiet, loud = [], []
-    with Daemon() as d:
+    with Daemon(start=False) as d:
+        # The mode of the packaged configuration.
+        d.base_config = d.base_config.replace("algorithm = ed25519\n", "algorithm = ed25519-log\n")
+        d.configure("")
+        d.start()
         for i in range(16):
             d.add(f"x{i}")
         guests = [Honest(d, i) for i in range(CELLS)]

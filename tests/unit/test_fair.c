@@ -105,6 +105,51 @@ START_TEST(a_debt_is_not_shed_by_leaving)
 }
 END_TEST
 
+/* A flow with a backlog is served for a quantum, and then the other one once. */
+static unsigned times_quiet(size_t bytes, unsigned rounds)
+{
+	struct fair_flow loud = {0}, other = {0};
+	struct fair_queue q = {0};
+	unsigned quiet = 0;
+
+	fair_add(&q, &loud, false);
+	for (unsigned i = 0; i < rounds; i++) {
+		ck_assert_ptr_nonnull(fair_turn(&q));
+		fair_served(&q, &loud, FAIR_QUANTUM, true);
+		fair_add(&q, &other, true);
+		quiet += fair_quiet(&q) == &other;
+		fair_served(&q, &other, bytes, false);
+	}
+	return quiet;
+}
+
+START_TEST(a_flow_below_its_share_stays_quiet)
+{
+	ck_assert_uint_eq(times_quiet(600, 10000), 10000);
+	ck_assert_uint_eq(times_quiet(FAIR_QUANTUM, 10000), 10000);
+	/* More than its share: first its turn is overdrawn, and then it is as loud as the other. */
+	ck_assert_uint_le(times_quiet(FAIR_QUANTUM * 3, 10000), 10000 / 2);
+	ck_assert_uint_ge(times_quiet(FAIR_QUANTUM * 3, 10000), 1);
+}
+END_TEST
+
+START_TEST(no_debt_remains_while_nobody_has_a_backlog)
+{
+	struct fair_flow f = {0}, loud = {0};
+	struct fair_queue q = {0};
+
+	fair_add(&q, &f, true);
+	fair_served(&q, &f, 100 * FAIR_QUANTUM, false);
+	fair_add(&q, &f, true);
+	ck_assert_ptr_eq(fair_quiet(&q), &f);
+	fair_served(&q, &f, 100 * FAIR_QUANTUM, false);
+	/* Beside somebody with a backlog it counts. */
+	fair_add(&q, &loud, false);
+	fair_add(&q, &f, true);
+	ck_assert_ptr_null(fair_quiet(&q));
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("fair");
@@ -113,5 +158,7 @@ int main(void)
 	tcase_add_test(tc, one_alone_gets_everything);
 	tcase_add_test(tc, a_quiet_one_goes_first_once);
 	tcase_add_test(tc, a_debt_is_not_shed_by_leaving);
+	tcase_add_test(tc, a_flow_below_its_share_stays_quiet);
+	tcase_add_test(tc, no_debt_remains_while_nobody_has_a_backlog);
 	return unit_run("fair", &tc, 1);
 }
