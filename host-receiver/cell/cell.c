@@ -637,6 +637,18 @@ static const struct host_view_ops host_view_ops = {
 
 /* ---- add and remove ---- */
 
+struct ceiling_rates cell_rates(const struct cell *cell)
+{
+	const struct ceiling_rates *otherwise = &cell->registry->rates;
+	const struct cell_options *o = &cell->options;
+
+	return (struct ceiling_rates){
+		.events = o->rate ? o->rate : otherwise->events,
+		.bytes = o->rate_bytes ? o->rate_bytes : otherwise->bytes,
+		.connections = o->rate_connections ? o->rate_connections : otherwise->connections,
+	};
+}
+
 /* The socket, the stream and the texts; nothing is polled yet. */
 static int build_cell(struct cell *cell, const struct cell_options *o, bool replace_socket,
 		      const uint8_t stream_id[static UUID_SIZE], char why[CELL_WHY_MAX])
@@ -696,6 +708,7 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	};
 	const uint64_t now_ns = monotonic_ns();
 	struct cell *cell = calloc(1, sizeof(*cell));
+	struct ceiling_rates rates;
 	int r;
 
 	if (!cell)
@@ -714,8 +727,8 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	registry->cells = cell;
 	registry->stats.cells++;
 	keepalive_init(&cell->keepalive, options->keepalive_ms, options->connect_within_ms, now_ns);
-	ceilings_init(&cell->ceilings, options->rate, options->rate_bytes,
-		      options->rate_connections, now_ns);
+	rates = cell_rates(cell);
+	ceilings_init(&cell->ceilings, &rates, now_ns);
 	cell->checkpoint_at_ns = now_ns + registry->checkpoint_ms * NSEC_PER_MSEC;
 	report_opened(&cell->stream, &opened);
 	begin_view(cell, previous != NULL);

@@ -55,6 +55,7 @@ struct cell_registry {
 	struct log_stream *log_stream;	/* borrowed; NULL: there is none */
 	struct probe_scheduler *probes; /* owned */
 	unsigned checkpoint_ms;
+	struct ceiling_rates rates; /* of cells whose options say nothing */
 	char hostname[256], boot_id[64];
 	struct cell *cells; /* list */
 	unsigned ending;    /* removed, and not sealed yet */
@@ -134,6 +135,9 @@ extern const struct turns_ops cell_turns_ops;
 
 /* Poll what the state and the registry allow, and set the timer: what cell.c says at its top. */
 void cell_update(struct cell *cell);
+
+/* The cell's ceilings: its own, or the registry's. */
+struct ceiling_rates cell_rates(const struct cell *cell);
 
 /* For the pipeline's on_durable(): acknowledges what is durable, and ends what waited for it. */
 void cell_durable(struct pipeline_account *account);

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/cell/limiter.h"
 
-#define BURST_EVENTS	  2u
-#define BURST_BYTES	  8u
-#define BURST_CONNECTIONS 2u
-
 const char *ceiling_name(enum ceiling ceiling)
 {
 	static const char *const names[] = {
@@ -18,15 +14,41 @@ const char *ceiling_name(enum ceiling ceiling)
 	return names[ceiling];
 }
 
-void ceilings_init(struct ceilings *c, unsigned rate, unsigned rate_bytes,
-		   unsigned rate_connections, uint64_t now_ns)
+static uint64_t rate_of(const struct ceiling_rates *rates, enum ceiling ceiling)
+{
+	return ceiling == CEILING_EVENTS  ? rates->events
+	       : ceiling == CEILING_BYTES ? rates->bytes
+					  : rates->connections;
+}
+
+static uint64_t burst_of(const struct ceiling_rates *rates, enum ceiling ceiling)
+{
+	static const unsigned factors[] = {
+		[CEILING_EVENTS] = 2,
+		[CEILING_BYTES] = 8,
+		[CEILING_CONNECTIONS] = 2,
+	};
+
+	return rate_of(rates, ceiling) * factors[ceiling];
+}
+
+void ceilings_init(struct ceilings *c, const struct ceiling_rates *rates, uint64_t now_ns)
 {
 	*c = (struct ceilings){.paused_by = _CEILING_MAX};
-	token_bucket_init(&c->buckets[CEILING_EVENTS], rate, (uint64_t)rate * BURST_EVENTS, now_ns);
-	token_bucket_init(&c->buckets[CEILING_BYTES], rate_bytes,
-			  (uint64_t)rate_bytes * BURST_BYTES, now_ns);
-	token_bucket_init(&c->buckets[CEILING_CONNECTIONS], rate_connections,
-			  (uint64_t)rate_connections * BURST_CONNECTIONS, now_ns);
+	for (enum ceiling i = 0; i < CEILING_IN_FLIGHT; i++)
+		token_bucket_init(&c->buckets[i], rate_of(rates, i), burst_of(rates, i), now_ns);
+}
+
+void ceilings_change(struct ceilings *c, const struct ceiling_rates *rates, uint64_t now_ns)
+{
+	for (enum ceiling i = 0; i < CEILING_IN_FLIGHT; i++) {
+		struct token_bucket *b = &c->buckets[i];
+
+		token_bucket_refill(b, now_ns);
+		b->rate = rate_of(rates, i);
+		b->burst = burst_of(rates, i);
+		b->level = MIN(b->level, (int64_t)b->burst);
+	}
 }
 
 void ceilings_charge(struct ceilings *c, uint64_t events, uint64_t bytes, uint64_t now_ns)

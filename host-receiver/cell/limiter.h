@@ -111,8 +111,14 @@ struct ceilings {
 	struct once_a_second reports[_CEILING_MAX]; /* of milliseconds; of connections */
 };
 
-void ceilings_init(struct ceilings *c, unsigned rate, unsigned rate_bytes,
-		   unsigned rate_connections, uint64_t now_ns);
+/* A second each; see token_bucket_init() for their bounds. */
+struct ceiling_rates {
+	unsigned events, bytes, connections;
+};
+
+void ceilings_init(struct ceilings *c, const struct ceiling_rates *rates, uint64_t now_ns);
+/* Other rates from now on. What was saved up beyond the new bursts is gone; a debt stays. */
+void ceilings_change(struct ceilings *c, const struct ceiling_rates *rates, uint64_t now_ns);
 
 /* Events and bytes that were made for the cell. */
 void ceilings_charge(struct ceilings *c, uint64_t events, uint64_t bytes, uint64_t now_ns);

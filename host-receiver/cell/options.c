@@ -8,9 +8,6 @@ void cell_options_defaults(struct cell_options *o)
 	*o = (struct cell_options){
 		.keepalive_ms = CELL_KEEPALIVE_DEFAULT_MS,
 		.connect_within_ms = CELL_CONNECT_WITHIN_DEFAULT_MS,
-		.rate = CELL_RATE_DEFAULT,
-		.rate_bytes = CELL_RATE_BYTES_DEFAULT,
-		.rate_connections = CELL_RATE_CONNECTIONS_DEFAULT,
 		.socket_mode = CELL_SOCKET_MODE_DEFAULT,
 		.probes.interval_ms = PROBE_INTERVAL_DEFAULT_MS,
 	};

@@ -30,7 +30,7 @@ struct cell_options {
 	const char *uds_base, *cell_id, *run_id, *spec_hash;
 	unsigned keepalive_ms;	    /* 0: off */
 	unsigned connect_within_ms; /* 0: off */
-	/* Ceilings, a second each (delivery.md section 5). */
+	/* Ceilings, a second each (delivery.md section 5); 0: those of the registry. */
 	unsigned rate, rate_bytes, rate_connections;
 	bool check_peer_uid;
 	uid_t peer_uid;

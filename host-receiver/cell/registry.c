@@ -21,6 +21,9 @@ int cell_registry_init(struct cell_registry *registry, uv_loop_t *loop, struct p
 		.loop = loop,
 		.pipeline = pipeline,
 		.checkpoint_ms = checkpoint_ms,
+		.rates = {.events = CELL_RATE_DEFAULT,
+			  .bytes = CELL_RATE_BYTES_DEFAULT,
+			  .connections = CELL_RATE_CONNECTIONS_DEFAULT},
 		.read_buffer = malloc(CONNECTION_READ_SIZE),
 	};
 	spare_fd_open(&registry->spare);
@@ -47,6 +50,17 @@ void cell_registry_done(struct cell_registry *registry)
 	if (registry->read_buffer)
 		close_fd(registry->spare.fd);
 	free(registry->read_buffer);
+}
+
+void cell_registry_set_rates(struct cell_registry *registry, const struct ceiling_rates *rates)
+{
+	registry->rates = *rates;
+	for (struct cell *cell = registry->cells; cell; cell = cell->next) {
+		const struct ceiling_rates own = cell_rates(cell);
+
+		ceilings_change(&cell->ceilings, &own, monotonic_ns());
+		cell_update(cell);
+	}
 }
 
 void cell_registry_full(struct cell_registry *registry)

@@ -16,6 +16,9 @@ void cell_registry_close(struct cell_registry *registry);
 /* After the loop has ended. */
 void cell_registry_done(struct cell_registry *registry);
 
+/* The ceilings of cells whose options say nothing, also of those that are there. */
+void cell_registry_set_rates(struct cell_registry *registry, const struct ceiling_rates *rates);
+
 /*
  * For the pipeline's on_full() and on_progress(): with so much in flight that the guests must wait,
  * nothing is read; reading goes on when there is room again.

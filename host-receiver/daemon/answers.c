@@ -60,6 +60,7 @@ static json_int_t hits_in_all(const uint64_t hits[_CEILING_MAX])
 static json_t *describe(const struct cell *cell)
 {
 	const uint64_t now_ns = monotonic_ns();
+	const struct ceiling_rates rates = cell_rates(cell);
 	char stream[UUID_STRING_MAX];
 
 	uuid_format(cell->stream.identity->stream_id, stream);
@@ -77,7 +78,7 @@ static json_t *describe(const struct cell *cell)
 		(json_int_t)cell->guest.grown[GUEST_KERNEL_LOST], "lastFrameAgeMs",
 		age_of(cell->keepalive.last_frame_ns, now_ns), "heartbeatAgeMs",
 		age_of(cell->heartbeat_ns, now_ns), "keepaliveMs",
-		(json_int_t)cell->keepalive.frame_within_ms, "rate", (json_int_t)cell->options.rate,
+		(json_int_t)cell->keepalive.frame_within_ms, "rate", (json_int_t)rates.events,
 		"addedAgoMs", (json_int_t)((now_ns - cell->keepalive.added_ns) / NSEC_PER_MSEC),
 		"repeated", (json_int_t)cell->repeated, "rateLimited",
 		describe_hits(cell->ceilings.hits), "probes", describe_probes(cell, now_ns));

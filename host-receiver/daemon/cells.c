@@ -62,9 +62,6 @@ void daemon_cell_defaults(const struct daemon *d, struct cell_options *o)
 	cell_options_defaults(o);
 	o->keepalive_ms = (unsigned)d->config.keepalive_ms;
 	o->connect_within_ms = (unsigned)d->config.connect_within_ms;
-	o->rate = (unsigned)d->config.rate;
-	o->rate_bytes = (unsigned)d->config.rate_bytes;
-	o->rate_connections = (unsigned)d->config.rate_connections;
 }
 
 /* ---- tasks --------------------------------------------------------------------------------------

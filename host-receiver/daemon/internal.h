@@ -109,6 +109,8 @@ int daemon_acknowledge_alarm(struct daemon *d, uint64_t uid);
 
 /* Read the configuration again. If anything of it is refused, nothing changes. */
 void daemon_reload(struct daemon *d);
+/* What all cells share of the configuration, also those that are there. */
+void daemon_set_limits(struct daemon *d, const struct config *config);
 /* Each of the errors as a line of the log. */
 void daemon_log_config_errors(const struct config_errors *errors);
 

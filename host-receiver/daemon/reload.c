@@ -98,6 +98,18 @@ static bool set_signer(struct daemon *d, struct signer *signer)
 	return true;
 }
 
+void daemon_set_limits(struct daemon *d, const struct config *config)
+{
+	const struct ceiling_rates rates = {
+		.events = (unsigned)config->rate,
+		.bytes = (unsigned)config->rate_bytes,
+		.connections = (unsigned)config->rate_connections,
+	};
+
+	d->registry.checkpoint_ms = (unsigned)config->checkpoint_ms;
+	cell_registry_set_rates(&d->registry, &rates);
+}
+
 void daemon_reload(struct daemon *d)
 {
 	struct config_errors errors;
@@ -116,7 +128,7 @@ void daemon_reload(struct daemon *d)
 	}
 	config_limits(&wanted, &limits);
 	evidence_log_set_limits(d->log, &limits);
-	d->registry.checkpoint_ms = (unsigned)wanted.checkpoint_ms;
+	daemon_set_limits(d, &wanted);
 	forwards_differently = config_forward_differs(&d->config, &wanted);
 	config_free(&d->config);
 	d->config = wanted;

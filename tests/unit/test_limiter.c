@@ -58,7 +58,7 @@ START_TEST(the_emptiest_bucket_pauses_and_says_for_how_long)
 	struct ceilings c;
 	uint64_t now = 9 * SECOND;
 
-	ceilings_init(&c, 100, 1000, 10, now);
+	ceilings_init(&c, &(struct ceiling_rates){100, 1000, 10}, now);
 	ck_assert(ceilings_allow(&c, false, now));
 	ck_assert_uint_eq(ceilings_due(&c), 0);
 	ceilings_charge(&c, 200, 8000, now);
@@ -89,7 +89,7 @@ START_TEST(what_is_in_flight_pauses_without_a_clock)
 {
 	struct ceilings c;
 
-	ceilings_init(&c, 100, 100000, 10, SECOND);
+	ceilings_init(&c, &(struct ceiling_rates){100, 100000, 10}, SECOND);
 	ck_assert(!ceilings_allow(&c, true, SECOND));
 	ck_assert_int_eq(c.paused_by, CEILING_IN_FLIGHT);
 	ck_assert_str_eq(ceiling_name(c.paused_by), "in_flight");
@@ -105,7 +105,7 @@ START_TEST(connections_above_the_rate_are_counted)
 	struct ceilings c;
 	uint64_t report, refused = 0, now = SECOND;
 
-	ceilings_init(&c, 100, 100000, 10, now);
+	ceilings_init(&c, &(struct ceiling_rates){100, 100000, 10}, now);
 	for (int i = 0; i < 20; i++)
 		ck_assert(ceilings_connect(&c, now, &report) && report == 0);
 	ck_assert(!ceilings_connect(&c, now, &report));
@@ -122,12 +122,35 @@ START_TEST(connections_above_the_rate_are_counted)
 }
 END_TEST
 
+START_TEST(other_rates_keep_debts_and_cut_what_was_saved)
+{
+	const struct ceiling_rates more = {1000, 10000, 100}, less = {10, 1000, 1};
+	struct ceilings c;
+	uint64_t report, now = SECOND;
+
+	ceilings_init(&c, &(struct ceiling_rates){100, 1000, 10}, now);
+	ceilings_charge(&c, 300, 0, now);
+	ck_assert(!ceilings_allow(&c, false, now));
+	/* 101 events at 1000 a second. */
+	ceilings_change(&c, &more, now);
+	ck_assert(!ceilings_allow(&c, false, now + SECOND / 10));
+	ck_assert(ceilings_allow(&c, false, now + SECOND / 10 + NSEC_PER_MSEC));
+	now += 60 * SECOND;
+	ceilings_change(&c, &less, now);
+	ck_assert_int_eq(c.buckets[CEILING_EVENTS].level, 20);
+	for (int i = 0; i < 2; i++)
+		ck_assert(ceilings_connect(&c, now, &report));
+	ck_assert(!ceilings_connect(&c, now, &report));
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("limiter");
 
 	tcase_add_test(tc, a_bucket_gives_its_rate_and_its_burst);
 	tcase_add_test(tc, a_debt_is_paid_in_time);
+	tcase_add_test(tc, other_rates_keep_debts_and_cut_what_was_saved);
 	tcase_add_test(tc, the_emptiest_bucket_pauses_and_says_for_how_long);
 	tcase_add_test(tc, what_is_in_flight_pauses_without_a_clock);
 	tcase_add_test(tc, connections_above_the_rate_are_counted);
