@@ -6,7 +6,6 @@
 
 #include "guest-agent/probes/exec_hold.h"
 
-#include "guest-agent/observation.h"
 #include "guest-agent/probes/pid_table.h"
 
 #define TICK_NS (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
@@ -103,6 +102,7 @@ struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_n
 		h->rested_ns = 0;
 		h->hold_until_ns = now_ns + EXEC_HOLD_NS;
 		h->give_up_ns = now_ns + EXEC_GIVE_UP_NS;
+		h->rest_until_ns = now_ns + EXEC_REST_NS;
 		h->order = x->order++;
 		h->args_state = EXEC_ARGS_NONE;
 		h->args_len = h->comm_len = 0;
@@ -125,31 +125,53 @@ bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_n
 	return now_ns >= h->give_up_ns;
 }
 
-bool exec_hold_rested(struct exec_held *h, uint64_t now_ns, uint64_t empty_ns)
+/*
+ * Whether it is not within execve(2): its program's stack is there, and it sleeps or has run for
+ * longer than the rest of execve(2) takes. The kernel sets the stack up after all that can wait for
+ * a file system, and the event follows at once, but for a tracer's stop ('t').
+ */
+static bool has_left_execve(const struct exec_held *h, const struct proc_stat *st)
+{
+	return st->has_stack && (memchr("STI", st->state, 3) ||
+				 st->cpu_ticks >= h->facts.stat.cpu_ticks + EXEC_CPU_TICKS);
+}
+
+bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns)
 {
 	struct proc_stat st;
 
 	if (h->rested_ns)
 		return empty_ns >= h->rested_ns;
-	/* It does not sleep interruptibly between its new image and the event. */
-	if (now_ns >= h->give_up_ns || proc_read_stat(h->pid, &st) < 0 ||
-	    (st.state != 'R' && st.state != 'D'))
+	/* Who has ended has left it, too, and has no stack any more. */
+	if (proc_read_stat(h->pid, &st) < 0 || memchr("ZX", st.state, 2) || has_left_execve(h, &st))
 		h->rested_ns = monotonic_ns();
 	return false;
 }
 
-static void add_facts(struct observation *o, const struct exec_held *h)
+/* Whether what was read can be another program's. */
+static bool is_doubtful(enum exec_why why)
 {
-	if (h->facts.has_status) {
-		declaration_add_uint(&o->d, WIRE_KEY_UID, h->facts.status.uid);
-		declaration_add_uint(&o->d, WIRE_KEY_EUID, h->facts.status.euid);
+	return why == EXEC_REPLACED || why == EXEC_UNSURE || why == EXEC_GONE;
+}
+
+void exec_describe(const struct exec_facts *facts, enum exec_why why, pid_t ppid,
+		   struct observation *o)
+{
+	observation_add_bytes(o, WIRE_KEY_EXE, facts->exe,
+			      why == EXEC_RESOLVED ? facts->exe_len : 0);
+	if (ppid)
+		declaration_add_uint(&o->d, WIRE_KEY_PPID, (uint32_t)ppid);
+	declaration_add_bool(&o->d, WIRE_KEY_RESOLVED, why == EXEC_RESOLVED);
+	if (why != EXEC_RESOLVED)
+		declaration_add_text(&o->d, WIRE_KEY_WHY, wire_text(exec_why_name(why)));
+	if (is_doubtful(why))
+		return;
+	if (facts->has_status) {
+		declaration_add_uint(&o->d, WIRE_KEY_UID, facts->status.uid);
+		declaration_add_uint(&o->d, WIRE_KEY_EUID, facts->status.euid);
 	}
-	if (h->facts.cwd_len)
-		observation_add_bytes(o, WIRE_KEY_CWD, h->facts.cwd, h->facts.cwd_len);
-	if (h->args_state == EXEC_ARGS_THERE) {
-		observation_add_bytes(o, WIRE_KEY_ARGS, h->args, h->args_len);
-		declaration_add_bool(&o->d, WIRE_KEY_ARGS_CUT, h->args_cut);
-	}
+	if (facts->cwd_len)
+		observation_add_bytes(o, WIRE_KEY_CWD, facts->cwd, facts->cwd_len);
 }
 
 static void report(const struct exec_held *h, enum exec_why why, struct event_queue *q)
@@ -157,16 +179,11 @@ static void report(const struct exec_held *h, enum exec_why why, struct event_qu
 	struct observation o;
 
 	observation_init(&o, WIRE_PROCESS_EXECUTED, h->pid, h->comm, h->comm_len, h->at_ns);
-	observation_add_bytes(&o, WIRE_KEY_EXE, h->facts.exe,
-			      why == EXEC_RESOLVED ? h->facts.exe_len : 0);
-	if (h->ppid)
-		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)h->ppid);
-	declaration_add_bool(&o.d, WIRE_KEY_RESOLVED, why == EXEC_RESOLVED);
-	if (why != EXEC_RESOLVED)
-		declaration_add_text(&o.d, WIRE_KEY_WHY, wire_text(exec_why_name(why)));
-	/* What is another program's, or may be, is left out with it. */
-	if (why != EXEC_REPLACED && why != EXEC_UNSURE && why != EXEC_GONE)
-		add_facts(&o, h);
+	exec_describe(&h->facts, why, h->ppid, &o);
+	if (!is_doubtful(why) && h->args_state == EXEC_ARGS_THERE) {
+		observation_add_bytes(&o, WIRE_KEY_ARGS, h->args, h->args_len);
+		declaration_add_bool(&o.d, WIRE_KEY_ARGS_CUT, h->args_cut);
+	}
 	event_queue_observe(q, &o.d);
 }
 
@@ -257,4 +274,5 @@ void exec_hold_args(struct exec_held *h, const char *data, ssize_t len, uint64_t
 	h->rested_ns = 0;
 	h->hold_until_ns = MAX(h->hold_until_ns, now_ns + EXEC_HOLD_NS);
 	h->give_up_ns = MAX(h->give_up_ns, now_ns + EXEC_GIVE_UP_NS);
+	h->rest_until_ns = MAX(h->rest_until_ns, now_ns + EXEC_REST_NS);
 }

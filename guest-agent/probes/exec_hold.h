@@ -7,15 +7,18 @@
  * program's. An execution is held until that can be ruled out:
  *
  *   ends by                                   verdict
- *   HOLD_NS passed, then the process slept,
- *   then the socket was empty                 the path is true
+ *   HOLD_NS passed, then the process was seen
+ *   outside of execve(2), then the socket was
+ *   empty                                     the path is true
  *   the process ended                         the path is true: it cannot have executed another
  *   it executed something else                `replaced`
  *   GIVE_UP_NS passed, events still queued    `unsure`
+ *   REST_NS passed, not seen outside          `unsure`
  *   /proc did not give the path               `gone`, `traced`, `too_long`, `unreadable`: at once
  *
- * A process that runs all the time is taken to sleep after GIVE_UP_NS: HOLD_NS can pass between its
- * new image and the event of it on a machine that takes the processor away, GIVE_UP_NS hardly.
+ * A process is outside of execve(2) when it sleeps, or when it has used more processor time since
+ * the path was read than the rest of execve(2) takes. Time alone proves nothing: a workload can
+ * keep a process of the idle class from running for as long as it likes.
  *
  * Later events of that process wait until the execution is reported. A process that ran before the
  * agent did has an image to learn too; that hold reports nothing.
@@ -27,6 +30,7 @@
 #include <stdbool.h>
 
 #include "guest-agent/event_queue.h"
+#include "guest-agent/observation.h"
 #include "guest-agent/probes/connector_message.h"
 #include "guest-agent/probes/image_table.h"
 #include "guest-agent/probes/proc_file.h"
@@ -35,6 +39,8 @@
 #define EXEC_WAITING_MAX 128u
 #define EXEC_HOLD_NS	 (20 * NSEC_PER_MSEC)
 #define EXEC_GIVE_UP_NS	 (100 * NSEC_PER_MSEC)
+#define EXEC_REST_NS	 (2 * NSEC_PER_SEC)
+#define EXEC_CPU_TICKS	 4u /* at least 20 ms, as two numbers that are rounded down differ */
 #define EXEC_TEXT_MAX	 WIRE_DETAIL_TEXT_MAX
 
 enum exec_why {
@@ -75,9 +81,9 @@ struct exec_held {
 	bool ended;  /* exit_* is valid */
 	image_id image;
 	uint64_t at_ns;
-	uint64_t hold_until_ns, give_up_ns;
-	uint64_t rested_ns; /* it executes nothing at this moment; 0: not known yet */
-	uint32_t order; /* of their beginning */
+	uint64_t hold_until_ns, give_up_ns, rest_until_ns;
+	uint64_t rested_ns; /* when it was seen outside of execve(2); 0: not yet */
+	uint32_t order;	    /* of their beginning */
 	uint32_t exit_status;
 	uint64_t exit_at_ns;
 	enum exec_args args_state;
@@ -108,6 +114,10 @@ struct exec_holds {
  */
 void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret);
 
+/* Add to *o what process.executed says of a program. ppid 0: not known. */
+void exec_describe(const struct exec_facts *facts, enum exec_why why, pid_t ppid,
+		   struct observation *o);
+
 /* NULL when nothing is held of pid, or no such. Borrowed until released. */
 struct exec_held *exec_hold_find(struct exec_holds *x, pid_t pid);
 struct exec_held *exec_hold_oldest(struct exec_holds *x);
@@ -126,7 +136,7 @@ bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_n
  * Of a hold that is over by time: whether every execution before the path was read has queued its
  * event, and that was read. False: ask again later.
  */
-bool exec_hold_rested(struct exec_held *h, uint64_t now_ns, uint64_t empty_ns);
+bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns);
 
 /* Report it (unless it is silent), settle its image, free it. Events that waited stay there. */
 void exec_hold_release(struct exec_holds *x, struct exec_held *h, enum exec_why why,

@@ -46,6 +46,35 @@ static int parse_number(const char **p, const char *end, uint64_t *ret)
 	return 0;
 }
 
+/* Fields of /proc/PID/stat: proc(5). */
+enum {
+	STAT_PPID = 4,
+	STAT_FLAGS = 9,
+	STAT_UTIME = 14,
+	STAT_STIME = 15,
+	STAT_THREADS = 20,
+	STAT_START = 22,
+	STAT_START_STACK = 28,
+};
+
+#define STAT_WANTED                                                                                \
+	(1u << STAT_PPID | 1u << STAT_FLAGS | 1u << STAT_UTIME | 1u << STAT_STIME |                \
+	 1u << STAT_THREADS | 1u << STAT_START | 1u << STAT_START_STACK)
+
+/* False when the value cannot be. */
+static bool stat_field(struct proc_stat *st, unsigned field, uint64_t v)
+{
+	switch (field) {
+	case STAT_PPID: st->ppid = (pid_t)v; return v <= INT_MAX;
+	case STAT_FLAGS: st->kernel_thread = v & TASK_KERNEL_THREAD; return true;
+	case STAT_UTIME:
+	case STAT_STIME: return !__builtin_add_overflow(st->cpu_ticks, v, &st->cpu_ticks);
+	case STAT_THREADS: st->threads = (uint32_t)v; return v <= UINT32_MAX;
+	case STAT_START: st->start_ticks = v; return true;
+	default: st->has_stack = v != 0; return true;
+	}
+}
+
 int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret)
 {
 	const char *end = data + len, *p = data, *open, *close;
@@ -70,23 +99,15 @@ int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret)
 	st.state = p[1];
 	p += 2;
 
-	/* Field 4 is ppid, 9 flags, 20 num_threads, 22 starttime; the rest is not needed. */
-	for (unsigned field = 4; field <= 22; field++) {
+	/* What follows the start time can be missing, and the rest is not needed. */
+	for (unsigned field = STAT_PPID; field <= STAT_START_STACK; field++) {
+		if (field > STAT_START && (p == end || *p == '\n'))
+			break;
 		if (p == end || *p != ' ')
 			return -EBADMSG;
 		p++;
-		if (field == 4 || field == 9 || field == 20 || field == 22) {
-			if (parse_number(&p, end, &v) < 0)
-				return -EBADMSG;
-			if (field == 4 && v <= INT_MAX)
-				st.ppid = (pid_t)v;
-			else if (field == 9)
-				st.kernel_thread = v & TASK_KERNEL_THREAD;
-			else if (field == 20 && v <= UINT32_MAX)
-				st.threads = (uint32_t)v;
-			else if (field == 22)
-				st.start_ticks = v;
-			else
+		if (STAT_WANTED >> field & 1) {
+			if (parse_number(&p, end, &v) < 0 || !stat_field(&st, field, v))
 				return -EBADMSG;
 		}
 		while (p < end && *p != ' ' && *p != '\n')

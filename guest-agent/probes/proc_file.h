@@ -26,6 +26,8 @@ struct proc_stat {
 	bool kernel_thread; /* its name changes with its work */
 	uint32_t threads;
 	uint64_t start_ticks; /* since boot, in USER_HZ (100 a second on every architecture) */
+	uint64_t cpu_ticks;   /* processor time of all its threads, in the same unit */
+	bool has_stack;	      /* its program's first stack is set up; false also if not permitted */
 	size_t comm_len;
 	char comm[PROC_COMM_MAX]; /* raw bytes, not terminated */
 };

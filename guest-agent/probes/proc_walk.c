@@ -10,7 +10,7 @@
 
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
-#include "guest-agent/observation.h"
+#include "guest-agent/probes/exec_hold.h"
 #include "guest-agent/probes/pid_table.h"
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/sources.h"
@@ -37,30 +37,42 @@ static struct proc_walk *from_probe(struct probe *probe)
 	return (struct proc_walk *)probe;
 }
 
+static bool comm_differs(const struct pid_entry *e, const struct proc_stat *st)
+{
+	return e->comm_len != st->comm_len || memcmp(e->comm, st->comm, st->comm_len) != 0;
+}
+
+/*
+ * The path belongs to the name if the process still has the name after the path was read and is not
+ * within execve(2), which sets the path first, then the name, then the stack.
+ */
+static void describe_program(const struct pid_entry *e, struct observation *o)
+{
+	struct exec_facts facts;
+	enum exec_why why;
+
+	exec_read(e->pid, e->start_ns, &facts);
+	why = facts.why;
+	if (why == EXEC_RESOLVED && comm_differs(e, &facts.stat))
+		why = EXEC_REPLACED;
+	else if (why == EXEC_RESOLVED && !facts.stat.has_stack)
+		why = EXEC_UNSURE;
+	exec_describe(&facts, why, e->ppid, o);
+}
+
 static void observe(const struct proc_walk *w, struct event_queue *q, enum wire_source source,
 		    const struct pid_entry *e)
 {
 	struct observation o;
-	char exe[WIRE_DETAIL_TEXT_MAX];
-	int n;
 
 	if (w->silent || probe_excludes_start(w->config, e->pid, e->start_ns))
 		return;
 	observation_init(&o, source, e->pid, e->comm, e->comm_len, monotonic_ns());
-	if (source == WIRE_PROCESS_EXECUTED) {
-		n = proc_read_exe(e->pid, exe, sizeof(exe));
-		observation_add_bytes(&o, WIRE_KEY_EXE, exe, n > 0 ? (size_t)n : 0);
+	if (source == WIRE_PROCESS_EXECUTED)
+		describe_program(e, &o);
+	else
 		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
-		declaration_add_bool(&o.d, WIRE_KEY_RESOLVED, n > 0);
-	} else {
-		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
-	}
 	event_queue_observe(q, &o.d);
-}
-
-static bool comm_differs(const struct pid_entry *e, const struct proc_stat *st)
-{
-	return e->comm_len != st->comm_len || memcmp(e->comm, st->comm, st->comm_len) != 0;
 }
 
 static void see(struct proc_walk *w, struct event_queue *q, const struct proc_stat *st)

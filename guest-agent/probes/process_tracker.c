@@ -147,14 +147,14 @@ static void settle(struct process_tracker *t, struct event_queue *q, struct exec
 
 	if (!exec_hold_over(h, now_ns, t->empty_ns, &why))
 		return;
-	if (why == EXEC_RESOLVED && !h->ended && !exec_hold_rested(h, now_ns, t->empty_ns)) {
-		if (now_ns < h->give_up_ns)
-			return;
-		why = EXEC_UNSURE;
-	}
 	/* An agent that got no processor for a while is not flooded: it reads on first. */
 	if (why == EXEC_UNSURE && (!t->behind_ns || now_ns < t->behind_ns + EXEC_GIVE_UP_NS))
 		return;
+	if (why == EXEC_RESOLVED && !h->ended && !exec_hold_rested(h, t->empty_ns)) {
+		if (now_ns < h->rest_until_ns)
+			return;
+		why = EXEC_UNSURE;
+	}
 	finish(t, q, h, why);
 }
 

@@ -221,19 +221,31 @@ START_TEST(test_rested)
 	struct proc_stat st;
 	const pid_t running = child(spin), sleeping = child(sleep_on);
 
-	h = begin(running, 1000);
-	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
-	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
-	ck_assert(!exec_hold_rested(h, h->give_up_ns, UINT64_MAX));
-	ck_assert(exec_hold_rested(h, h->give_up_ns, UINT64_MAX));
 	h = begin(sleeping, 1000);
 	do
 		ck_assert_int_eq(proc_read_stat(sleeping, &st), 0);
 	while (st.state != 'S');
-	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, UINT64_MAX));
+	ck_assert(!exec_hold_rested(h, UINT64_MAX));
 	/* What it did before it slept is to be read. */
-	ck_assert(!exec_hold_rested(h, h->give_up_ns - 1, h->rested_ns - 1));
-	ck_assert(exec_hold_rested(h, h->give_up_ns - 1, h->rested_ns));
+	ck_assert(!exec_hold_rested(h, h->rested_ns - 1));
+	ck_assert(exec_hold_rested(h, h->rested_ns));
+	/* However long it takes: by its own processor time only. */
+	h = begin(running, 1000);
+	do
+		ck_assert_int_eq(proc_read_stat(running, &st), 0);
+	while (st.cpu_ticks < EXEC_CPU_TICKS);
+	h->facts.stat.cpu_ticks = UINT64_MAX / 2;
+	while (st.state != 'R')
+		ck_assert_int_eq(proc_read_stat(running, &st), 0);
+	ck_assert(!exec_hold_rested(h, UINT64_MAX));
+	ck_assert_uint_eq(h->rested_ns, 0);
+	h->facts.stat.cpu_ticks = st.cpu_ticks - EXEC_CPU_TICKS;
+	ck_assert(!exec_hold_rested(h, UINT64_MAX));
+	ck_assert(exec_hold_rested(h, UINT64_MAX));
+	/* Who has ended executes nothing. */
+	h = begin(PID, 1000);
+	ck_assert(!exec_hold_rested(h, UINT64_MAX));
+	ck_assert(exec_hold_rested(h, UINT64_MAX));
 	for (size_t i = 0; i < 2; i++) {
 		kill(i ? sleeping : running, SIGKILL);
 		waitpid(i ? sleeping : running, NULL, 0);

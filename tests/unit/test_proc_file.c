@@ -28,6 +28,31 @@ START_TEST(test_stat)
 	ck_assert(!st.kernel_thread);
 	ck_assert_uint_eq(st.comm_len, 3);
 	ck_assert_mem_eq(st.comm, "cat", 3);
+	ck_assert_uint_eq(st.cpu_ticks, 0);
+	ck_assert(!st.has_stack);
+}
+END_TEST
+
+START_TEST(test_stat_of_execve)
+{
+	struct proc_stat st;
+
+	ck_assert_int_eq(
+		parse("42 (cat) R 7 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 3 0 1 0 0 9 1 1 0 0", &st), 0);
+	ck_assert_uint_eq(st.cpu_ticks, 11);
+	ck_assert(!st.has_stack);
+	ck_assert_int_eq(
+		parse("42 (cat) R 7 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 3 0 1 0 0 9 1 1 140722 0", &st),
+		0);
+	ck_assert(st.has_stack);
+	/* The sum of the two is no number. */
+	ck_assert_int_eq(parse("42 (cat) R 7 1 1 0 -1 0 0 0 0 0 18446744073709551615 1 0 0 20 0 3 "
+			       "0 1 0 0 9 1 1 0 0",
+			       &st),
+			 -EBADMSG);
+	/* This one's own. */
+	ck_assert_int_eq(proc_read_stat(getpid(), &st), 0);
+	ck_assert(st.has_stack);
 }
 END_TEST
 
@@ -201,6 +226,7 @@ int main(void)
 	TCase *tc = tcase_create("proc_file");
 
 	tcase_add_test(tc, test_stat);
+	tcase_add_test(tc, test_stat_of_execve);
 	tcase_add_test(tc, test_stat_hostile_comm);
 	tcase_add_test(tc, test_stat_kernel_thread);
 	tcase_add_test(tc, test_stat_malformed);
