@@ -5,9 +5,9 @@
  * what it had no room for. What the events mean, and what is done after a loss, is
  * process_tracker.h's.
  *
- * The kernel ignores a listener outside the first pid namespace, and before 6.6 any process with
- * CAP_NET_ADMIN can silence all listeners; so a child that ends at once is forked now and then, and
- * must be seen to end.
+ * The kernel ignores a listener outside the first pid namespace, and it keeps one count of all
+ * listeners, which others can lower: before 6.6 with CAP_NET_ADMIN, from then on without. So a
+ * child that ends at once is forked now and then, and must be seen to end.
  *
  * To wake for each of a process's events would cost the workload more than the events: only an exec
  * cannot wait, because /proc must be read while the process lives. So while there is something to
@@ -49,6 +49,7 @@
 #define CHECK_TURNS	8u
 #define CHECK_BUDGET	256u
 #define CATCH_UP_BUDGET 256u
+#define LISTENS_MAX	256u /* of one failed self-test */
 
 struct connector {
 	struct probe probe; /* its fd: an epoll of the following */
@@ -74,6 +75,7 @@ struct connector {
 	bool healthy;
 	uint64_t canary_ns;
 	uint64_t canary_lost; /* lost when it was forked */
+	unsigned listens;     /* how often to say LISTEN when the next self-test fails */
 
 	struct mmsghdr msgs[BATCH];
 	struct iovec iovs[BATCH];
@@ -410,6 +412,24 @@ int process_view_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 	return current ? process_tracker_comm(&current->tracker, pid, ret_comm) : 0;
 }
 
+/*
+ * Raise the kernel's count of listeners. Before Linux 6.6 each LISTEN adds one, from then on only
+ * the first of a socket. Closing the socket takes nothing back. Somebody may have lowered the count
+ * by many, so the next failed test adds twice as many.
+ */
+static void listen_again(struct connector *c)
+{
+	for (unsigned i = 0; i < c->listens; i++) {
+		const char *step;
+		_cleanup_close_ int fd =
+			netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, BELL_BUFFER, &step);
+
+		if (fd < 0 || connector_send(fd, PROC_CN_MCAST_LISTEN, 0) < 0)
+			break;
+	}
+	c->listens = MIN(2 * c->listens, LISTENS_MAX);
+}
+
 static int connector_check(struct probe *probe, struct event_queue *q)
 {
 	struct connector *c = (struct connector *)probe;
@@ -428,11 +448,12 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 	if (c->canary && canary_reap(c->canary, WNOHANG) && (c->canary_seen || empty)) {
 		if (c->canary_seen) {
 			c->healthy = true;
+			c->listens = 1;
 		} else if (c->lost == c->canary_lost) {
 			/* Neither seen nor lost: somebody silenced the connector. What happened
 			 * meanwhile has no number, but /proc can still tell the most of it. */
 			c->healthy = false;
-			connector_send(c->events_fd, PROC_CN_MCAST_LISTEN, 0);
+			listen_again(c);
 			process_tracker_repair(&c->tracker, q);
 		}
 		c->canary = 0;
@@ -587,6 +608,10 @@ static int open_descriptors(struct connector *c, const char **ret_step)
 	c->events_fd = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, RECEIVE_BUFFER, ret_step);
 	if (c->events_fd < 0)
 		return c->events_fd;
+	/* Else Linux 6.6 and later take a full buffer for a sign that nobody listens any more, and
+	 * say nothing from then on. */
+	(void)!setsockopt(c->events_fd, SOL_NETLINK, NETLINK_BROADCAST_ERROR, &(int){1},
+			  sizeof(int));
 	*ret_step = "epoll";
 	c->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	c->probe.fd = epoll_create1(EPOLL_CLOEXEC);
@@ -616,6 +641,7 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	c->config = config;
 	c->healthy = true;
 	c->canary_seen = true;
+	c->listens = 1;
 	c->canary_ns = monotonic_ns();
 	r = open_descriptors(c, &step);
 	if (r < 0)
