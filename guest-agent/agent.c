@@ -44,6 +44,8 @@ struct agent {
 	uint64_t heartbeat_at_ns, give_up_at_ns;
 	uint64_t timer_at_ns; /* what the timer is armed for; 0: it is not */
 	uint64_t taken;	      /* bytes that the host had taken at the last look */
+	/* What the last line of the log tells of the loop. */
+	uint64_t woke_ns, longest_turn_ns, heartbeat_late_ns;
 };
 
 static int watch(struct agent *a, int fd, void *tag)
@@ -148,6 +150,7 @@ static void tick(struct agent *a, uint64_t now_ns)
 	const uint64_t folded_ns = event_queue_folded_ns(a->queue);
 
 	if (a->ready && now_ns >= a->heartbeat_at_ns) {
+		a->heartbeat_late_ns = MAX(a->heartbeat_late_ns, now_ns - a->heartbeat_at_ns);
 		heartbeat(a);
 		a->heartbeat_at_ns = now_ns + a->options->heartbeat_ms * NSEC_PER_MSEC;
 	}
@@ -264,6 +267,7 @@ static void sleep_until_something(struct agent *a, int timeout)
 	struct epoll_event events[EPOLL_EVENTS];
 	const int n = epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, timeout);
 
+	a->woke_ns = monotonic_ns();
 	/* Interrupted, as by having been stopped: what happened meanwhile comes before the clock.
 	 */
 	if (n < 0)
@@ -399,6 +403,16 @@ static void log_not_ready(const struct agent *a)
 							 : "the host closed the connection");
 }
 
+static void log_end(const struct agent *a)
+{
+	const struct event_queue_totals *t = event_queue_totals(a->queue);
+
+	log_info("msg=\"ended\" observed=%" PRIu64 " sent=%" PRIu64 " longest_turn_us=%" PRIu64
+		 " heartbeat_late_us=%" PRIu64,
+		 t->observed, t->sent, a->longest_turn_ns / NSEC_PER_USEC,
+		 a->heartbeat_late_ns / NSEC_PER_USEC);
+}
+
 /* Returns the exit status, or -1 to go on. */
 static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 {
@@ -410,6 +424,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 		return EXIT_NOT_READY;
 	if (a->terminated) {
 		say_bye(a);
+		log_end(a);
 		return EXIT_SUCCESS;
 	}
 	/* Before it is ready nothing is reported: what queues up in the sources waits there. */
@@ -427,6 +442,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 		return EXIT_NOT_READY;
 	}
 	arm_timer(a, now_ns);
+	a->longest_turn_ns = MAX(a->longest_turn_ns, monotonic_ns() - a->woke_ns);
 	return -1;
 }
 

@@ -2,7 +2,6 @@
 #include "guest-agent/harden.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -170,8 +169,9 @@ int harden_identity(uid_t uid, const char *folder)
 		return r;
 	if (chown(folder, uid, (gid_t)uid) < 0 && errno != ENOENT)
 		return -errno;
-	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
-	    setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) < 0 || setresuid(uid, uid, uid) < 0)
+	/* Raw: musl's wrappers bring code that stops other threads, and there are none. */
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
+	    syscall(SYS_setresgid, uid, uid, uid) < 0 || syscall(SYS_setresuid, uid, uid, uid) < 0)
 		return -errno;
 	return raise_capabilities();
 }

@@ -20,6 +20,7 @@
  */
 #include "common/util.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/fanotify.h>
@@ -65,6 +66,7 @@ struct watch {
 	bool verify;	/* its name may lead elsewhere */
 	bool announced; /* its coming back was reported by an event already */
 	int mount_fd;	/* a directory of its file system, or -1 */
+	int list_fd;	/* its directory while its files are being marked, or -1 */
 	struct fan_object object;
 };
 
@@ -83,7 +85,7 @@ struct fanotify {
 	struct probe probe; /* its fd: an epoll of the group, the timer and the helper */
 	const struct probe_config *config;
 	struct probe *helper; /* inotify, for what cannot be marked; NULL: none can be had */
-	uint64_t unwatched;   /* paths that neither takes, and that are not counted as lost yet */
+	uint64_t unwatched;   /* paths and files without a mark, not counted as lost yet */
 	int group, timer_fd;
 	unsigned timer_ms; /* what it is armed for */
 	bool left;	   /* a path is the helper's */
@@ -209,20 +211,28 @@ static void unmark(struct fanotify *f, unsigned watch)
 	}
 }
 
-static void mark_child(struct fanotify *f, struct event_queue *q, unsigned watch, int dir,
-		       const char *name)
+/*
+ * False when there is no room for more: writes to the file by its name here still show, those by
+ * another name do not.
+ */
+static bool mark_child(struct fanotify *f, unsigned watch, int dir, const char *name)
 {
-	_cleanup_close_ int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_close_ int fd = -1;
 	struct stat st;
 
+	if (f->marks.n == FAN_MARKS_MAX)
+		return false;
+	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return;
-	/* Writes to it by its name here still show, those by another name do not. */
-	if (add_mark(f, watch, FAN_ROLE_CHILD, fd, NULL) < 0 && q)
-		event_queue_kernel_lost(q, PROBE_FS, 1);
+		return true;
+	return add_mark(f, watch, FAN_ROLE_CHILD, fd, NULL) == 0;
 }
 
-static void mark_children(struct fanotify *f, struct event_queue *q, unsigned watch, int dir)
+/*
+ * Mark some more of the files in a watched directory; how many it has is up to the workload. False
+ * at the end.
+ */
+static bool mark_children_step(struct fanotify *f, unsigned watch)
 {
 	struct entry {
 		uint64_t ino;
@@ -231,16 +241,30 @@ static void mark_children(struct fanotify *f, struct event_queue *q, unsigned wa
 		uint8_t type;
 		char name[];
 	};
-	long n;
+	struct watch *w = &f->watches[watch];
+	const long n = syscall(SYS_getdents64, w->list_fd, f->entries, sizeof(f->entries));
+	bool room = true;
 
-	while ((n = syscall(SYS_getdents64, dir, f->entries, sizeof(f->entries))) > 0)
-		for (long at = 0; at < n;) {
-			const struct entry *e = (const struct entry *)(f->entries + at);
+	for (long at = 0; at < n && room;) {
+		const struct entry *e = (const struct entry *)(f->entries + at);
 
-			if (e->name[0] != '.' || (e->name[1] && strcmp(e->name, "..") != 0))
-				mark_child(f, q, watch, dir, e->name);
-			at += e->len;
-		}
+		if (e->type == DT_REG || e->type == DT_UNKNOWN)
+			room = mark_child(f, watch, w->list_fd, e->name);
+		at += e->len;
+	}
+	f->unwatched += !room;
+	if (room && n > 0)
+		return true;
+	close_fd(take_fd(&w->list_fd));
+	return false;
+}
+
+static bool mark_children(struct fanotify *f)
+{
+	for (unsigned i = 0; i < f->n_watches; i++)
+		if (f->watches[i].list_fd >= 0 && mark_children_step(f, i))
+			return true;
+	return false;
 }
 
 /* The directory with the path's name, and those above it. */
@@ -291,15 +315,16 @@ static bool cannot_be_marked(int r)
 	return r < 0 && r != -ENOENT && r != -ENOTDIR && r != -EACCES && r != -ELOOP;
 }
 
-/* q is NULL before the first drain. Returns 0 or a negative errno. */
-static int mark_watch(struct fanotify *f, struct event_queue *q, unsigned watch)
+/* Its files are marked afterwards, some at a time. Returns 0 or a negative errno. */
+static int mark_watch(struct fanotify *f, unsigned watch)
 {
 	struct watch *w = &f->watches[watch];
-	_cleanup_close_ int fd = -1, list = -1;
+	_cleanup_close_ int fd = -1;
 	struct stat st;
 	int r;
 
 	unmark(f, watch);
+	close_fd(take_fd(&w->list_fd));
 	w->state = WATCH_MISSING;
 	w->object.len = 0;
 	mark_ancestors(f, watch);
@@ -313,12 +338,11 @@ static int mark_watch(struct fanotify *f, struct event_queue *q, unsigned watch)
 	w->state = WATCH_MARKED;
 	if (!w->directory)
 		return 0;
-	list = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (list < 0)
+	w->list_fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (w->list_fd < 0)
 		return 0;
-	mark_children(f, q, watch, list);
 	close_fd(w->mount_fd);
-	w->mount_fd = take_fd(&list);
+	w->mount_fd = fcntl(w->list_fd, F_DUPFD_CLOEXEC, 0);
 	return 0;
 }
 
@@ -328,6 +352,7 @@ static void leave_to_helper(struct fanotify *f, unsigned watch)
 
 	unmark(f, watch);
 	w->state = WATCH_LEFT;
+	close_fd(take_fd(&w->list_fd));
 	close_fd(take_fd(&w->mount_fd));
 	if (!f->helper) {
 		f->unwatched++;
@@ -474,7 +499,7 @@ static bool on_name(struct fanotify *f, struct event_queue *q, const struct fan_
 
 			memcpy(name, ev->name, ev->name_len);
 			name[ev->name_len] = '\0';
-			mark_child(f, q, m->watch, w->mount_fd, name);
+			f->unwatched += !mark_child(f, m->watch, w->mount_fd, name);
 		}
 		change(f, q, m->watch, mask, ev->pid, ev->name, ev->name_len);
 		return true;
@@ -564,7 +589,7 @@ static void look_up(struct fanotify *f, struct event_queue *q, unsigned watch)
 		w->announced = false;
 		return;
 	}
-	r = mark_watch(f, q, watch);
+	r = mark_watch(f, watch);
 	if (cannot_be_marked(r)) {
 		leave_to_helper(f, watch);
 	} else if (r == 0) {
@@ -662,7 +687,7 @@ static int fanotify_drain(struct probe *probe, struct event_queue *q, unsigned b
 	f->unwatched = 0;
 	settle(f, q);
 	arm_timer(f);
-	if (r > 0)
+	if (r > 0 || mark_children(f))
 		return 1;
 	return f->left ? inotify_ops.drain(f->helper, q, budget) : 0;
 }
@@ -684,8 +709,10 @@ static void fanotify_close(struct probe *probe)
 	process_view_notify(NULL, NULL);
 	if (f->helper)
 		inotify_ops.close(f->helper);
-	for (size_t i = 0; i < f->n_watches; i++)
+	for (size_t i = 0; i < f->n_watches; i++) {
+		close_fd(f->watches[i].list_fd);
 		close_fd(f->watches[i].mount_fd);
+	}
 	close_fd(f->group);
 	close_fd(f->timer_fd);
 	close_fd(probe->fd);
@@ -728,7 +755,7 @@ static int mark_all(struct fanotify *f, char why[PROBE_WHY_MAX])
 	size_t left = 0;
 
 	for (unsigned i = 0; i < f->n_watches; i++) {
-		const int r = mark_watch(f, NULL, i);
+		const int r = mark_watch(f, i);
 
 		if (!cannot_be_marked(r))
 			continue;
@@ -763,10 +790,14 @@ static int fanotify_open(const struct probe_config *config, struct probe **ret,
 	f->n_watches = config->n_inotify_paths;
 	fan_marks_init(&f->marks);
 	for (size_t i = 0; i < f->n_watches; i++)
-		f->watches[i] = (struct watch){.path = config->inotify_paths[i], .mount_fd = -1};
+		f->watches[i] = (struct watch){
+			.path = config->inotify_paths[i], .mount_fd = -1, .list_fd = -1};
 	r = open_descriptors(f, why);
 	if (r == 0)
 		r = mark_all(f, why);
+	/* Those that are there before the agent is ready are marked before. */
+	while (r == 0 && mark_children(f))
+		;
 	if (r < 0) {
 		fanotify_close(&f->probe);
 		return r;

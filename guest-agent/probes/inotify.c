@@ -122,13 +122,38 @@ static void watch_missing(struct inotify_probe *p, struct event_queue *q)
 	arm_timer(p);
 }
 
+/*
+ * Events were lost, and the kernel does not say how many: at least one. A path's end may be among
+ * them, so that its watch is dead: each is looked up again.
+ */
+static void on_overflow(struct inotify_probe *p, struct event_queue *q)
+{
+	event_queue_kernel_lost(q, PROBE_FS, 1);
+	for (size_t i = 0; i < p->n_watches; i++) {
+		struct watch *w = &p->watches[i];
+		int wd;
+
+		if (w->wd < 0)
+			continue;
+		wd = inotify_add_watch(p->inotify_fd, w->path, REPORTED_MASK | SELF_MASK);
+		if (wd == w->wd)
+			continue;
+		inotify_rm_watch(p->inotify_fd, w->wd);
+		w->retired = w->wd;
+		w->wd = wd;
+		if (wd >= 0)
+			report(q, w, IN_CREATE, NULL, 0);
+	}
+	watch_missing(p, q);
+}
+
 /* Two of the paths can be one inode, and then share a watch descriptor. */
 static void on_event(struct inotify_probe *p, struct event_queue *q, const struct inotify_event *ev)
 {
 	bool known = false, again = false;
 
 	if (ev->mask & IN_Q_OVERFLOW) {
-		event_queue_kernel_lost(q, PROBE_FS, 1);
+		on_overflow(p, q);
 		return;
 	}
 	for (size_t i = 0; i < p->n_watches; i++) {

@@ -234,35 +234,44 @@ static int parse_value(const char *p, const char *end, unsigned base, uint64_t *
 	return 0;
 }
 
-int proc_status_value(const char *data, size_t len, const char *name, unsigned base, uint64_t *ret)
+/* What follows "NAME:" in its line, and in *ret_end where the line ends; NULL: no such line. */
+static const char *status_line(const char *data, size_t len, const char *name, const char **ret_end)
 {
 	const char *end = data + len;
-	size_t name_len = strlen(name);
+	const size_t name_len = strlen(name);
 
 	for (const char *line = data; line < end;) {
 		const char *eol = memchr(line, '\n', (size_t)(end - line));
 		const char *stop = eol ? eol : end;
 
 		if ((size_t)(stop - line) > name_len && !memcmp(line, name, name_len) &&
-		    line[name_len] == ':')
-			return parse_value(line + name_len + 1, stop, base, ret);
+		    line[name_len] == ':') {
+			*ret_end = stop;
+			return line + name_len + 1;
+		}
 		if (!eol)
 			break;
 		line = eol + 1;
 	}
-	return -ENOENT;
+	return NULL;
+}
+
+int proc_status_value(const char *data, size_t len, const char *name, unsigned base, uint64_t *ret)
+{
+	const char *end, *value = status_line(data, len, name, &end);
+
+	return value ? parse_value(value, end, base, ret) : -ENOENT;
 }
 
 /* The first two numbers of a line "NAME:\tA\tB\t...": real and effective. */
 static int parse_ids(const char *data, size_t len, const char *name, uint32_t *ret_real,
 		     uint32_t *ret_effective)
 {
-	const char *line = memmem(data, len, name, strlen(name)), *end = data + len;
+	const char *end, *line = status_line(data, len, name, &end);
 	uint64_t real, effective;
 
-	if (!line)
+	if (!line || line == end || *line++ != '\t')
 		return -EBADMSG;
-	line += strlen(name);
 	if (parse_number(&line, end, &real) < 0 || line == end || *line != '\t')
 		return -EBADMSG;
 	line++;
@@ -279,8 +288,8 @@ int proc_status_parse(const char *data, size_t len, struct proc_status *ret)
 	uint64_t tracer;
 
 	/* The name comes first and its newlines are escaped, so no name can look like a line. */
-	if (parse_ids(data, len, "\nUid:\t", &st.uid, &st.euid) < 0 ||
-	    parse_ids(data, len, "\nGid:\t", &st.gid, &st.egid) < 0 ||
+	if (parse_ids(data, len, "Uid", &st.uid, &st.euid) < 0 ||
+	    parse_ids(data, len, "Gid", &st.gid, &st.egid) < 0 ||
 	    proc_status_value(data, len, "TracerPid", 10, &tracer) < 0 || tracer > INT_MAX ||
 	    proc_status_value(data, len, "CapEff", 16, &st.effective) < 0)
 		return -EBADMSG;
