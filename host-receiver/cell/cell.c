@@ -449,11 +449,11 @@ static bool may_connect(struct cell *cell, uint64_t now_ns)
  */
 static bool accept_some(struct cell *cell, bool all)
 {
-	const unsigned most = all ? CELL_BACKLOG + 1 : CELL_ACCEPTS_PER_TURN;
+	const unsigned most = all ? LISTENER_BACKLOG + 1 : CELL_ACCEPTS_PER_TURN;
 
 	for (unsigned i = 0; i < most; i++) {
 		struct connection *c;
-		int fd = spare_fd_accept(&cell->registry->spare, cell->socket.fd);
+		int fd = spare_fd_accept(&cell->registry->spare, cell->socket.listener.fd);
 
 		if (fd < 0 && fd != -EMFILE)
 			return true;
@@ -661,10 +661,10 @@ static int build_cell(struct cell *cell, const struct cell_options *o, bool repl
 	    stream_open(&cell->stream, cell->registry->pipeline, cell->registry->stats.events, cell,
 			o->cell_id, o->run_id, o->spec_hash, stream_id) < 0)
 		return -ENOMEM;
-	r = cell_socket_bind(&cell->socket, o, replace_socket, why);
+	r = cell_socket_bind(&cell->socket, o, replace_socket, cell->registry->parent, why);
 	if (r < 0)
 		return r;
-	if (uv_poll_init(cell->registry->loop, &cell->listen_poll, cell->socket.fd) < 0) {
+	if (uv_poll_init(cell->registry->loop, &cell->listen_poll, cell->socket.listener.fd) < 0) {
 		cell_socket_close(&cell->socket);
 		return -ENOMEM;
 	}

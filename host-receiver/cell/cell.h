@@ -53,6 +53,7 @@ struct cell_registry {
 	uv_loop_t *loop;		/* borrowed */
 	struct pipeline *pipeline;	/* borrowed */
 	struct log_stream *log_stream;	/* borrowed; NULL: there is none */
+	struct sign_client *parent;	/* borrowed; binds sockets of other owners */
 	struct probe_scheduler *probes; /* owned */
 	unsigned checkpoint_ms;
 	struct ceiling_rates rates; /* of cells whose options say nothing */

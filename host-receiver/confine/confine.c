@@ -90,6 +90,13 @@ int confine_landlock(const struct confine_access *access)
 	return syscall(SYS_landlock_restrict_self, fd, 0) < 0 ? -errno : 1;
 }
 
+void confine_bounding_set(uint64_t keep)
+{
+	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (!(keep & (UINT64_C(1) << cap)))
+			prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+}
+
 int confine_capabilities(uint64_t keep)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -97,15 +104,13 @@ int confine_capabilities(uint64_t keep)
 
 	if (syscall(SYS_capget, &head, sets) < 0)
 		return -errno;
-	/* Without CAP_SETPCAP the bounding set stays; without new privileges it gives nothing. */
-	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-		if (!(keep & (UINT64_C(1) << cap)))
-			prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+	confine_bounding_set(keep);
 	for (int i = 0; i < 2; i++) {
 		const uint32_t word = (uint32_t)(keep >> (32 * i));
 
-		sets[i].effective &= word;
 		sets[i].permitted &= word;
+		/* A change of user has emptied the effective set. */
+		sets[i].effective = sets[i].permitted;
 		sets[i].inheritable &= word;
 	}
 	return syscall(SYS_capset, &head, sets) < 0 ? -errno : 0;

@@ -33,6 +33,9 @@ struct confine_access {
  */
 int confine_landlock(const struct confine_access *access);
 
+/* Before a change of user, which takes the right away: drop all others from the bounding set. It
+ * stays without CAP_SETPCAP; without new privileges it gives nothing. */
+void confine_bounding_set(uint64_t keep);
 /* Keep these capabilities at most; a set bit is a capability's number. Returns 0 or -errno. */
 int confine_capabilities(uint64_t keep);
 

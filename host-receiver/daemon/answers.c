@@ -162,10 +162,10 @@ static json_t *describe_signing(const struct daemon *d)
 	char fingerprint[DAEMON_FINGERPRINT_MAX];
 
 	daemon_key_fingerprint(d->signer, fingerprint);
-	return json_pack("{s:s,s:s,s:s,s:b,s:I,s:I,s:b}", "algorithm",
+	return json_pack("{s:s,s:s,s:s,s:b,s:b,s:I,s:I,s:b}", "algorithm",
 			 sign_algorithm_name(signer_algorithm(d->signer)), "kid",
 			 signer_kid(d->signer), "fingerprint", fingerprint, "landlock",
-			 (int)d->confinement.landlock, "signerPid",
+			 (int)d->landlock, "separateUsers", (int)d->separate, "signerPid",
 			 (json_int_t)sign_client_pid(d->client), "restarts",
 			 (json_int_t)sign_client_restarts(d->client), "required",
 			 (int)d->config.sign_required);

@@ -509,7 +509,7 @@ static void on_left_found(uv_work_t *work, int status)
 	}
 	daemon_cell_defaults(t->d, &o);
 	if (option_texts_apply(&t->given, &o, why) == 0)
-		cell_socket_remove_stale(&o);
+		cell_socket_remove_stale(&o, t->d->client);
 	give_to_worker(t, TASK_STORING, work_remove, on_removed);
 }
 

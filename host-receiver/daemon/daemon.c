@@ -16,7 +16,7 @@
 #include "host-receiver/cell/recall.h"
 #include "host-receiver/control/notify.h"
 #include "host-receiver/daemon/internal.h"
-#include "host-receiver/sign/confine.h"
+#include "host-receiver/privilege/receiver.h"
 #include "host-receiver/sign/keeper.h"
 
 /* ---- the end ------------------------------------------------------------------------------------
@@ -286,6 +286,7 @@ static int start_pipeline(struct daemon *d)
 	}
 	d->registry.spare.report = lifecycle_report_shortage;
 	daemon_set_limits(d, &d->config);
+	d->registry.parent = d->client;
 	return daemon_start_log_stream(d);
 }
 
@@ -368,45 +369,83 @@ static void run(struct daemon *d)
 	unserved_free(&d->unserved);
 }
 
-int daemon_run(const char *config_path)
+/* Before everything else: what follows never holds a key. */
+static int start_parent(struct daemon *d, const struct daemon_options *o, int *ret_fd,
+			pid_t *ret_pid)
 {
-	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
-	struct daemon d = {.config_path = config_path,
-			   .state_dir_fd = -1,
-			   .state_fd = -1,
-			   .retention.cursors_fd = -1,
-			   .forwarding.fd = -1};
-	struct config_errors errors;
-	int r, keeper_fd;
-	pid_t keeper_pid;
+	struct keeper_options options = {.state = o->signer_state, .config = o->config_path};
+	char why[USERS_WHY_MAX];
+	int r = users_find(o->user, o->signer_user, &options.users, why);
 
-	signal(SIGPIPE, SIG_IGN);
-	/* Before everything else: what follows never holds a key. */
-	r = keeper_start(&keeper_fd, &keeper_pid);
+	if (r < 0) {
+		log_error("msg=\"cannot separate the signer\" why=\"%s\"", why);
+		return r == -EPERM ? EX_NOPERM : EX_USAGE;
+	}
+	d->separate = options.users.separate;
+	r = keeper_start(&options, ret_fd, ret_pid);
 	if (r < 0) {
 		log_error("msg=\"cannot start the signer's parent\" why=\"%s\"", strerror(-r));
 		return EX_OSERR;
 	}
-	r = receiver_confine(&d.confinement);
+	r = receiver_give_up(&options.users);
 	if (r < 0) {
 		log_error("msg=\"cannot give up privileges\" why=\"%s\"", strerror(-r));
+		close_fd(*ret_fd);
 		return EX_OSERR;
 	}
-	r = config_read(config_path, &d.config, &errors);
+	return EX_OK;
+}
+
+static int read_config(struct daemon *d)
+{
+	struct config_errors errors;
+	int r = config_read(d->config_path, &d->config, &errors);
+
 	if (r < 0)
 		daemon_log_config_errors(&errors);
 	config_errors_free(&errors);
-	if (r < 0) {
-		d.exit_status = EX_CONFIG;
+	return r < 0 ? EX_CONFIG : EX_OK;
+}
+
+/* With the parent's socket, which is given to the client. */
+static int run_with(struct daemon *d, const struct daemon_options *o, int keeper_fd,
+		    pid_t keeper_pid)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+	int status = read_config(d), r;
+
+	if (status == EX_OK)
+		status = daemon_hide_keys(d, o->signer_state);
+	if (status != EX_OK) {
 		close_fd(keeper_fd);
-	} else if ((d.exit_status = daemon_start_client(&d, keeper_fd, keeper_pid)) != EX_OK) {
-		;
-	} else if ((r = lifecycle_init(&d.life, &life_ops, signals, ARRAY_SIZE(signals), &d)) < 0) {
-		log_error("msg=\"cannot start the event loop\" why=\"%s\"", strerror(-r));
-		d.exit_status = EX_OSERR;
-	} else {
-		run(&d);
+		return status;
 	}
+	status = daemon_start_client(d, keeper_fd, keeper_pid);
+	if (status != EX_OK)
+		return status;
+	r = lifecycle_init(&d->life, &life_ops, signals, ARRAY_SIZE(signals), d);
+	if (r < 0) {
+		log_error("msg=\"cannot start the event loop\" why=\"%s\"", strerror(-r));
+		return EX_OSERR;
+	}
+	run(d);
+	return d->exit_status;
+}
+
+int daemon_run(const struct daemon_options *options)
+{
+	struct daemon d = {.config_path = options->config_path,
+			   .state_dir_fd = -1,
+			   .state_fd = -1,
+			   .retention.cursors_fd = -1,
+			   .forwarding.fd = -1};
+	int status, keeper_fd;
+	pid_t keeper_pid;
+
+	signal(SIGPIPE, SIG_IGN);
+	status = start_parent(&d, options, &keeper_fd, &keeper_pid);
+	if (status == EX_OK)
+		status = run_with(&d, options, keeper_fd, keeper_pid);
 	config_free(&d.config);
-	return d.exit_status;
+	return status;
 }

@@ -5,11 +5,17 @@
  */
 #pragma once
 
-/*
- * Serve the cells of the configuration at this path until SIGTERM or SIGINT. Returns the exit
- * status of the process; what went wrong was logged. config_path is borrowed for the call.
- */
 /* In state_dir: the reason why the next start begins a new log, for `log new`. */
 #define DAEMON_PLAN_FILE "new-log"
 
-int daemon_run(const char *config_path);
+/* All borrowed for the call. */
+struct daemon_options {
+	const char *config_path;
+	/* Users of the receiver and the signer (users.h); both NULL: the caller's own. */
+	const char *user, *signer_user;
+	const char *signer_state; /* the signer's folder; NULL: in state_dir */
+};
+
+/* Serve the cells of the configuration until SIGTERM or SIGINT. Returns the exit status of the
+ * process; what went wrong was logged. */
+int daemon_run(const struct daemon_options *options);

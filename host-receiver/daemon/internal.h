@@ -18,7 +18,6 @@
 #include "host-receiver/daemon/unserved.h"
 #include "host-receiver/metrics/http.h"
 #include "host-receiver/pipeline/log_stream.h"
-#include "host-receiver/sign/confine.h"
 
 /* An add or a removal waits so long for the log; then its client gets a refusal. */
 #define DAEMON_TASK_MS 10000u
@@ -38,7 +37,8 @@ struct daemon {
 	struct pipeline *pipeline;
 	const struct signer *signer; /* the pipeline's, for the next event */
 	struct sign_client *client;  /* owned; the signer process */
-	struct confinement confinement;
+	bool separate; /* the signer has a user of its own */
+	bool landlock; /* this process is in a Landlock domain of its own */
 	struct log_start log_start;
 	struct log_stream *log_stream; /* owned */
 	unsigned stopped_cells;
@@ -82,6 +82,14 @@ void daemon_raise_descriptor_limit(const struct config *config);
 int daemon_open_signer(const struct daemon *d, struct signer **ret, char why[SIGN_WHY_MAX]);
 /* The key as the signer would get it, for a check only: not in a process that serves. */
 int daemon_check_key(const struct config *config, struct signing_key **ret, char why[SIGN_WHY_MAX]);
+/*
+ * From now on this process cannot read the key, credentials and the signer's folder; state: NULL:
+ * it is in state_dir. Tries it: EX_CONFIG, after a message, if they can be opened all the same.
+ * Without separate users it only says what separates the processes.
+ */
+int daemon_hide_keys(struct daemon *d, const char *state);
+/* Whether this process could open the file. */
+bool daemon_can_open(const char *path);
 /* The signer process of this configuration; takes the parent's socket. Returns an exit status. */
 int daemon_start_client(struct daemon *d, int keeper_fd, pid_t keeper_pid);
 /*

@@ -110,6 +110,19 @@ void daemon_set_limits(struct daemon *d, const struct config *config)
 	cell_registry_set_rates(&d->registry, &rates);
 }
 
+/* With separate users the parent opens it: a file that was put in its place after the start may be
+ * out of this process's sight. */
+static int read_again(struct daemon *d, struct config *ret, struct config_errors *errors)
+{
+	const int fd = d->separate ? sign_client_open_config(d->client) : -1;
+	_cleanup_fclose_ FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+
+	if (f)
+		return config_read_file(f, d->config_path, ret, errors);
+	close_fd(fd);
+	return config_read(d->config_path, ret, errors);
+}
+
 void daemon_reload(struct daemon *d)
 {
 	struct config_errors errors;
@@ -117,7 +130,7 @@ void daemon_reload(struct daemon *d)
 	struct signer *signer = NULL;
 	struct config wanted;
 	bool forwards_differently;
-	bool ok = config_read(d->config_path, &wanted, &errors) == 0;
+	bool ok = read_again(d, &wanted, &errors) == 0;
 
 	if (!ok)
 		daemon_log_config_errors(&errors);

@@ -76,7 +76,7 @@ static void note_staged(void *ctx, const char *file, const char *id, const struc
 	/* Cut before anything was done with it, or an add that was never answered. */
 	daemon_cell_defaults(d, &o);
 	if (!s->has_file && !s->why && option_texts_apply(&s->options, &o, why) == 0) {
-		cell_socket_remove_stale(&o);
+		cell_socket_remove_stale(&o, d->client);
 		log_notice("msg=\"forgot a cell whose add was cut short\" cell=%s", id);
 	}
 	cell_state_discard(d->state_fd, id);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The daemon's signer, at the start and at a reload. Loop thread. */
+#include <fcntl.h>
 #include <sysexits.h>
 
 #include <sodium.h>
 
 #include "common/log.h"
 #include "host-receiver/daemon/internal.h"
+#include "host-receiver/privilege/hidden.h"
 #include "host-receiver/sign/key.h"
 
 #define SIGNER_FOLDER "signer"
@@ -15,6 +17,65 @@ static void on_signer_lost(const char *why)
 {
 	log_line(LOG_CRIT, "msg=\"nothing can be signed any more\" why=\"%s\"", why);
 	_exit(EX_OSERR);
+}
+
+/* ---- what is out of reach ---- */
+
+bool daemon_can_open(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	return fd >= 0;
+}
+
+static int refuse_reachable(const char *path)
+{
+	log_error("msg=\"the process that decodes what guests send could open what is the "
+		  "signer's\" path=%s why=\"it must belong to root or to the signer's user, "
+		  "closed to others\"",
+		  path);
+	return EX_CONFIG;
+}
+
+static int try_credential(const char *folder)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/" SIGNING_CREDENTIAL, folder) < 0) {
+		path = NULL;
+		return EX_OSERR;
+	}
+	return daemon_can_open(path) ? refuse_reachable(path) : EX_OK;
+}
+
+int daemon_hide_keys(struct daemon *d, const char *state)
+{
+	const char *credentials = getenv("CREDENTIALS_DIRECTORY"), *hidden[HIDDEN_MAX];
+	_cleanup_free_ char *folder = NULL;
+	size_t n = 0;
+
+	if (!d->separate) {
+		d->landlock = hidden_enter(NULL, 0);
+		log_warning("msg=\"receiver and signer are the same user\" uid=%u landlock=%s "
+			    "why=\"serve has --user and --signer-user: whoever takes the receiver "
+			    "over could read the key file\"",
+			    (unsigned)geteuid(), d->landlock ? "yes" : "no");
+		return EX_OK;
+	}
+	if (asprintf(&folder, "%s/" SIGNER_FOLDER, d->config.state_dir) < 0) {
+		folder = NULL;
+		return EX_OSERR;
+	}
+	hidden[n++] = state ? state : folder;
+	if (*d->config.sign_key_file)
+		hidden[n++] = d->config.sign_key_file;
+	if (credentials)
+		hidden[n++] = credentials;
+	d->landlock = hidden_enter(hidden, n);
+	for (size_t i = 0; i < n; i++)
+		if (hidden[i] != credentials && daemon_can_open(hidden[i]))
+			return refuse_reachable(hidden[i]);
+	return credentials ? try_credential(credentials) : EX_OK;
 }
 
 int daemon_start_client(struct daemon *d, int keeper_fd, pid_t keeper_pid)
@@ -155,6 +216,13 @@ int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
 	int r;
 
 	*ret = NULL;
+	if (d->separate && *wanted->sign_key_file && daemon_can_open(wanted->sign_key_file)) {
+		snprintf(why, SIGN_WHY_MAX,
+			 "[signing] key_file %.255s: the receiver's own user can open it; it must "
+			 "belong to root or to the signer's user, closed to others",
+			 wanted->sign_key_file);
+		return -EPERM;
+	}
 	if (is_signed && !*algorithm) {
 		snprintf(why, SIGN_WHY_MAX,
 			 "[signing] algorithm is gone: say algorithm = off for evidence that is "

@@ -72,12 +72,33 @@ static int receive_reply(struct sign_client *c, struct parent_reply *a, int *fds
 	return 0;
 }
 
+/* sent_fd goes along with the request; -1: none does. */
+static int send_request(struct sign_client *c, const struct parent_request *q, int sent_fd)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)q, .iov_len = sizeof(*q)};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (sent_fd >= 0) {
+		message.msg_control = control.space;
+		message.msg_controllen = sizeof(control.space);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.head), &sent_fd, sizeof(int));
+	}
+	return sendmsg(c->keeper_fd, &message, MSG_NOSIGNAL) == (ssize_t)sizeof(*q) ? 0 : -EPIPE;
+}
+
 static int ask_parent(struct sign_client *c, const struct parent_request *q,
 		      struct parent_reply *ret, int *fds, unsigned *ret_n)
 {
-	if (send(c->keeper_fd, q, sizeof(*q), MSG_NOSIGNAL) != (ssize_t)sizeof(*q))
-		return -EPIPE;
-	return receive_reply(c, ret, fds, ret_n);
+	int r = send_request(c, q, -1);
+
+	return r < 0 ? r : receive_reply(c, ret, fds, ret_n);
 }
 
 /* Under the lock. */
@@ -89,7 +110,7 @@ static int start_signer(struct sign_client *c, char why[SIGN_WHY_MAX])
 	unsigned n = 0;
 	int r;
 
-	memcpy(q.state, c->state, sizeof(q.state));
+	memcpy(q.path, c->state, sizeof(c->state));
 	r = ask_parent(c, &q, &a, fds, &n);
 	if (r < 0) {
 		snprintf(why, SIGN_WHY_MAX, "the parent process is gone");
@@ -330,6 +351,94 @@ uint64_t sign_client_restarts(const struct sign_client *c)
 	return c->restarts;
 }
 
+/* ---- sockets of other owners, the configuration ---- */
+
+/* Asks with these descriptors expected. Returns 0, or a negative errno with a sentence in why. */
+static int ask_for_fds(struct sign_client *c, const struct parent_request *q, int sent_fd,
+		       struct parent_reply *ret, int *fds, unsigned wanted)
+{
+	int all[2 * SIGN_CHANNELS_MAX], r;
+	unsigned n = 0;
+
+	pthread_mutex_lock(&c->lock);
+	r = send_request(c, q, sent_fd);
+	if (r == 0)
+		r = receive_reply(c, ret, all, &n);
+	pthread_mutex_unlock(&c->lock);
+	if (r < 0)
+		snprintf(ret->why, sizeof(ret->why), "the parent process is gone");
+	else
+		r = ret->result < 0 ? ret->result : n != wanted ? -EPROTO : 0;
+	for (unsigned i = 0; i < n; i++) {
+		if (r == 0)
+			fds[i] = all[i];
+		else
+			close_fd(all[i]);
+	}
+	return r;
+}
+
+static int request_socket(struct parent_request *q, enum parent_op op,
+			  const struct listener_options *o)
+{
+	*q = (struct parent_request){
+		.op = op,
+		.socket = {.uid = o->uid, .gid = o->gid, .mode = o->mode, .replace = o->replace},
+	};
+	return snprintf(q->path, sizeof(q->path), "%s", o->base) >= (int)sizeof(q->path)
+		       ? -ENAMETOOLONG
+		       : 0;
+}
+
+int sign_client_listen(struct sign_client *c, const struct listener_options *o,
+		       struct listener *ret, char why[LISTENER_WHY_MAX])
+{
+	struct parent_request q;
+	struct parent_reply a = {0};
+	int fds[2], r = request_socket(&q, PARENT_LISTEN, o);
+
+	if (r < 0)
+		snprintf(why, LISTENER_WHY_MAX, "the path is too long for --socket-owner");
+	else if ((r = ask_for_fds(c, &q, -1, &a, fds, ARRAY_SIZE(fds))) < 0)
+		snprintf(why, LISTENER_WHY_MAX, "%.399s", a.why);
+	if (r < 0)
+		return r;
+	*ret = (struct listener){
+		.fd = fds[0], .dir_fd = fds[1], .dev = a.socket.dev, .ino = a.socket.ino};
+	memcpy(ret->name, a.socket.name, sizeof(ret->name));
+	return 0;
+}
+
+void sign_client_clear(struct sign_client *c, const struct listener_options *o)
+{
+	struct parent_request q;
+	struct parent_reply a = {0};
+
+	if (request_socket(&q, PARENT_CLEAR, o) == 0)
+		ask_for_fds(c, &q, -1, &a, NULL, 0);
+}
+
+void sign_client_unlink(struct sign_client *c, const struct listener *l, uid_t uid, gid_t gid)
+{
+	struct parent_request q = {
+		.op = PARENT_UNLINK,
+		.socket = {.uid = uid, .gid = gid, .dev = l->dev, .ino = l->ino},
+	};
+	struct parent_reply a = {0};
+
+	memcpy(q.socket.name, l->name, sizeof(q.socket.name));
+	ask_for_fds(c, &q, l->dir_fd, &a, NULL, 0);
+}
+
+int sign_client_open_config(struct sign_client *c)
+{
+	const struct parent_request q = {.op = PARENT_CONFIG};
+	struct parent_reply a = {0};
+	int fd, r = ask_for_fds(c, &q, -1, &a, &fd, 1);
+
+	return r < 0 ? r : fd;
+}
+
 /* ---- keys ---- */
 
 static bool copy_option(const char *text, char *ret, size_t size)
@@ -350,7 +459,7 @@ int sign_client_open_key(struct sign_client *c, const struct signing_options *o,
 
 	q.has_algorithm = copy_option(o->algorithm, q.algorithm, sizeof(q.algorithm));
 	q.has_kid = copy_option(o->kid, q.kid, sizeof(q.kid));
-	q.has_file = copy_option(o->key_file, q.file, sizeof(q.file));
+	q.has_file = copy_option(o->key_file, q.path, sizeof(q.path));
 	pthread_mutex_lock(&c->lock);
 	r = ask_parent(c, &q, &a, fds, &n);
 	pthread_mutex_unlock(&c->lock);

@@ -38,6 +38,15 @@ struct sign_key_info {
 int sign_client_open_key(struct sign_client *client, const struct signing_options *options,
 			 struct sign_key_info *ret, char why[SIGN_WHY_MAX]);
 
+/* The parent does it as the socket's owner: see listener.h. One thread. */
+int sign_client_listen(struct sign_client *client, const struct listener_options *options,
+		       struct listener *ret, char why[LISTENER_WHY_MAX]);
+void sign_client_clear(struct sign_client *client, const struct listener_options *options);
+void sign_client_unlink(struct sign_client *client, const struct listener *listener, uid_t uid,
+			gid_t gid);
+/* The configuration file as the parent opens it. Returns a descriptor or a negative errno. */
+int sign_client_open_config(struct sign_client *client);
+
 /* See core.h. For channel 0's thread. */
 int sign_client_memory(struct sign_client *client, struct sign_memory *ret);
 int sign_client_retreat(struct sign_client *client, const char *origin, uint64_t size);

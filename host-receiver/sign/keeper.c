@@ -2,6 +2,8 @@
 #include "host-receiver/sign/keeper.h"
 
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -12,10 +14,15 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/confine/confine.h"
 #include "host-receiver/sign/process.h"
 
 struct keeper {
-	int fd; /* the receiver's */
+	struct keeper_options options;
+	int fd;			   /* the receiver's */
+	bool pinned;		   /* state is known */
+	char state[SIGN_PATH_MAX]; /* of all signers */
+	int taken_fd;		   /* came with the request; -1 */
 	struct signing_key *keys[SIGN_KEYS_MAX];
 	uint32_t numbers[SIGN_KEYS_MAX];
 	uint32_t next_key;
@@ -34,6 +41,12 @@ struct link {
 	int signer_fds[SIGN_CHANNELS_MAX], receiver_fds[SIGN_CHANNELS_MAX];
 	int memory_fds[SIGN_CHANNELS_MAX];
 	void *shared[SIGN_CHANNELS_MAX];
+};
+
+/* Descriptors that go along with a reply; closed here afterwards. */
+struct carried {
+	unsigned n;
+	int fds[2 * SIGN_CHANNELS_MAX];
 };
 
 /* ---- keys ---- */
@@ -73,16 +86,19 @@ static int check_locked(const struct keeper *k, const struct signing_key *key,
 	return r;
 }
 
-static void open_key(struct keeper *k, const struct parent_request *q, struct parent_reply *a)
+static void open_key(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
+		     struct carried *carried)
 {
 	const struct signing_options options = {
+		.users = &k->options.users,
 		.algorithm = optional(q->has_algorithm, q->algorithm),
 		.kid = optional(q->has_kid, q->kid),
-		.key_file = optional(q->has_file, q->file),
+		.key_file = optional(q->has_file, q->path),
 	};
 	struct signing_key *key;
 	const uint32_t number = k->next_key;
 
+	(void)carried;
 	k->allow_unlocked = q->allow_unlocked;
 	a->key = SIGN_NO_KEY;
 	a->result = signing_key_open(&options, &key, a->why);
@@ -111,17 +127,21 @@ static void open_key(struct keeper *k, const struct parent_request *q, struct pa
 
 /* ---- signers ---- */
 
-static void close_link(struct link *l, bool receiver_too)
+/* The signer has its ends; the receiver's go along with the reply. */
+static void close_link(struct link *l)
 {
 	for (unsigned i = 0; i < l->channels; i++) {
 		close_fd(l->signer_fds[i]);
-		if (receiver_too) {
-			close_fd(l->receiver_fds[i]);
-			close_fd(l->memory_fds[i]);
-		}
 		if (l->shared[i])
 			munmap(l->shared[i], SIGN_SHARED_SIZE);
 	}
+}
+
+static void carry_link(const struct link *l, struct carried *carried)
+{
+	memcpy(carried->fds, l->receiver_fds, l->channels * sizeof(int));
+	memcpy(carried->fds + l->channels, l->memory_fds, l->channels * sizeof(int));
+	carried->n = 2 * l->channels;
 }
 
 static int open_channel(struct link *l)
@@ -149,15 +169,24 @@ static int open_channel(struct link *l)
 }
 
 /* -1 in *ret: the state is in memory only. */
-static int open_state(const char *path, int *ret)
+static int open_state(const struct keeper *k, int *ret)
 {
+	const struct user_ids *signer = &k->options.users.signer;
+	struct user_acting was;
+	int r = 0;
+
 	*ret = -1;
-	if (!*path)
+	if (!*k->state)
 		return 0;
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	*ret = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return *ret < 0 ? -errno : 0;
+	if (k->options.users.separate)
+		was = users_act_as(signer->uid, signer->gid);
+	if (mkdir(k->state, 0700) == 0 || errno == EEXIST)
+		*ret = open(k->state, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*ret < 0)
+		r = -errno;
+	if (k->options.users.separate)
+		users_act_back(&was);
+	return r;
 }
 
 _Noreturn static void become_signer(struct keeper *k, struct link *l, int state_fd, int parent_fd,
@@ -173,9 +202,9 @@ _Noreturn static void become_signer(struct keeper *k, struct link *l, int state_
 		.allow_unlocked = k->allow_unlocked,
 		.keys = k->keys,
 		.key_numbers = k->numbers,
+		.user = k->options.users.separate ? &k->options.users.signer : NULL,
 	};
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	close_fd(k->fd);
 	close_fd(k->signer_fd);
 	for (unsigned i = 0; i < l->channels; i++) {
@@ -237,12 +266,38 @@ static bool may_restart(struct keeper *k)
 		       KEEPER_DEATHS_MS * NSEC_PER_MSEC;
 }
 
-static void start_signer(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
-			 struct link *l)
+static int make_signer(struct keeper *k, uint32_t channels, struct link *l, char why[SIGN_WHY_MAX])
 {
 	_cleanup_close_ int state_fd = -1;
+	int r = open_state(k, &state_fd);
 
-	a->result = 0;
+	if (r < 0) {
+		snprintf(why, SIGN_WHY_MAX, "%.400s: %s", k->state, strerror(-r));
+		return r;
+	}
+	for (uint32_t i = 0; r == 0 && i < MIN(channels, SIGN_CHANNELS_MAX); i++)
+		r = open_channel(l);
+	if (r == 0)
+		r = fork_signer(k, l, state_fd);
+	if (r < 0)
+		snprintf(why, SIGN_WHY_MAX, "the signer process cannot start: %s", strerror(-r));
+	return r;
+}
+
+/* Another folder would make it forget the trees it signed: so the receiver names it once only. */
+static void pin_state(struct keeper *k, const char *path)
+{
+	if (!k->pinned)
+		snprintf(k->state, sizeof(k->state), "%s",
+			 k->options.state ? k->options.state : path);
+	k->pinned = true;
+}
+
+static void start_signer(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
+			 struct carried *carried)
+{
+	struct link l = {0};
+
 	if (k->signer > 0) {
 		bury_signer(k);
 		if (!may_restart(k)) {
@@ -252,81 +307,194 @@ static void start_signer(struct keeper *k, const struct parent_request *q, struc
 			return;
 		}
 	}
-	a->result = open_state(q->state, &state_fd);
-	if (a->result < 0) {
-		snprintf(a->why, sizeof(a->why), "%.400s: %s", q->state, strerror(-a->result));
-		return;
-	}
-	for (uint32_t i = 0; a->result == 0 && i < MIN(q->channels, SIGN_CHANNELS_MAX); i++)
-		a->result = open_channel(l);
-	if (a->result == 0)
-		a->result = fork_signer(k, l, state_fd);
-	if (a->result < 0)
-		snprintf(a->why, sizeof(a->why), "the signer process cannot start: %s",
-			 strerror(-a->result));
+	pin_state(k, q->path);
+	a->result = make_signer(k, q->channels, &l, a->why);
 	a->signer_pid = k->signer;
+	close_link(&l);
+	carry_link(&l, carried);
+}
+
+/* ---- sockets of other owners ---- */
+
+static bool may_own(const struct keeper *k, uid_t uid)
+{
+	return !k->options.users.separate || uid != k->options.users.signer.uid;
+}
+
+static struct listener_options options_of(const struct parent_request *q)
+{
+	return (struct listener_options){
+		.base = q->path,
+		.set_owner = true,
+		.uid = q->socket.uid,
+		.gid = q->socket.gid,
+		.mode = q->socket.mode,
+		.replace = q->socket.replace,
+	};
+}
+
+static void open_listener(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
+			  struct carried *carried)
+{
+	const struct listener_options options = options_of(q);
+	struct listener listener;
+
+	a->result = -EPERM;
+	snprintf(a->why, sizeof(a->why), "no socket is given to the signer's user");
+	if (!may_own(k, q->socket.uid))
+		return;
+	a->result = listener_bind(&listener, &options, a->why);
+	if (a->result < 0)
+		return;
+	memcpy(a->socket.name, listener.name, sizeof(a->socket.name));
+	a->socket.dev = listener.dev;
+	a->socket.ino = listener.ino;
+	carried->fds[carried->n++] = listener.fd;
+	carried->fds[carried->n++] = listener.dir_fd;
+}
+
+static void clear_listener(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
+			   struct carried *carried)
+{
+	const struct listener_options options = options_of(q);
+
+	(void)a;
+	(void)carried;
+	if (may_own(k, q->socket.uid))
+		listener_remove_stale(&options);
+}
+
+static void unlink_listener(struct keeper *k, const struct parent_request *q,
+			    struct parent_reply *a, struct carried *carried)
+{
+	struct listener listener = {
+		.fd = -1, .dir_fd = k->taken_fd, .dev = q->socket.dev, .ino = q->socket.ino};
+
+	(void)a;
+	(void)carried;
+	memcpy(listener.name, q->socket.name, sizeof(listener.name));
+	if (may_own(k, q->socket.uid) && !strchr(listener.name, '/'))
+		listener_unlink(&listener, true, q->socket.uid, q->socket.gid);
+}
+
+/* The receiver's own view of files may be too narrow for a file that was put in its place. */
+static void open_config(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
+			struct carried *carried)
+{
+	int fd;
+
+	(void)q;
+	fd = k->options.config ? open(k->options.config, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+	a->result = fd < 0 ? -errno : 0;
+	if (fd >= 0)
+		carried->fds[carried->n++] = fd;
 }
 
 /* ---- the receiver's requests ---- */
 
-static bool reply(struct keeper *k, const struct parent_reply *a, const struct link *l)
+static bool reply(const struct keeper *k, const struct parent_reply *a,
+		  const struct carried *carried)
 {
-	int fds[2 * SIGN_CHANNELS_MAX];
 	union {
 		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(fds))];
+		char space[CMSG_SPACE(sizeof(carried->fds))];
 	} control = {0};
 	struct iovec iov = {.iov_base = (void *)(uintptr_t)a, .iov_len = sizeof(*a)};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	const size_t size = 2 * l->channels * sizeof(int);
+	const size_t size = carried->n * sizeof(int);
 
-	if (a->result == 0 && l->channels > 0) {
-		memcpy(fds, l->receiver_fds, l->channels * sizeof(int));
-		memcpy(fds + l->channels, l->memory_fds, l->channels * sizeof(int));
+	if (a->result == 0 && carried->n > 0) {
 		message.msg_control = control.space;
 		message.msg_controllen = CMSG_SPACE(size);
 		control.head.cmsg_level = SOL_SOCKET;
 		control.head.cmsg_type = SCM_RIGHTS;
 		control.head.cmsg_len = CMSG_LEN(size);
-		memcpy(CMSG_DATA(&control.head), fds, size);
+		memcpy(CMSG_DATA(&control.head), carried->fds, size);
 	}
 	return sendmsg(k->fd, &message, MSG_NOSIGNAL) >= 0;
 }
 
-_Noreturn static void keeper_main(int fd)
+static bool take_request(struct keeper *k, struct parent_request *q)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = q, .iov_len = sizeof(*q)};
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof(control.space),
+	};
+	const struct cmsghdr *head;
+	ssize_t n;
+
+	do
+		n = recvmsg(k->fd, &message, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)sizeof(*q) || (unsigned)q->op >= _PARENT_OP_MAX)
+		return false;
+	head = CMSG_FIRSTHDR(&message);
+	k->taken_fd = -1;
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+	    head->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(&k->taken_fd, CMSG_DATA(head), sizeof(int));
+	q->path[sizeof(q->path) - 1] = '\0';
+	q->algorithm[sizeof(q->algorithm) - 1] = q->kid[sizeof(q->kid) - 1] = '\0';
+	q->socket.name[sizeof(q->socket.name) - 1] = '\0';
+	return true;
+}
+
+static bool serve(struct keeper *k)
+{
+	static void (*const table[_PARENT_OP_MAX])(
+		struct keeper * k, const struct parent_request *q, struct parent_reply *a,
+		struct carried *carried) = {
+		[PARENT_KEY] = open_key,	   [PARENT_START] = start_signer,
+		[PARENT_LISTEN] = open_listener,   [PARENT_CLEAR] = clear_listener,
+		[PARENT_UNLINK] = unlink_listener, [PARENT_CONFIG] = open_config,
+	};
+	struct parent_request q;
+	struct parent_reply a = {0};
+	struct carried carried = {0};
+	bool ok = take_request(k, &q);
+
+	if (!ok)
+		return false;
+	table[q.op](k, &q, &a, &carried);
+	ok = reply(k, &a, &carried);
+	for (unsigned i = 0; i < carried.n; i++)
+		close_fd(carried.fds[i]);
+	close_fd(take_fd(&k->taken_fd));
+	return ok;
+}
+
+/* What it needs for other users' sockets, folders and processes; of root's files it is the owner.
+ * The signer drops the rest of the bounding set. */
+#define KEPT_CAPABILITIES                                                                          \
+	(UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID | UINT64_C(1) << CAP_SETPCAP)
+
+_Noreturn static void keeper_main(const struct keeper_options *options, int fd)
 {
 	static struct keeper k;
-	struct parent_request q;
 
+	k.options = *options;
 	k.fd = fd;
-	k.signer_fd = -1;
+	k.signer_fd = k.taken_fd = -1;
 	prctl(PR_SET_NAME, "cellos-keeper", 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (options->users.separate)
+		setgroups(0, NULL);
+	confine_capabilities(KEPT_CAPABILITIES);
 	/* It ends with the receiver, whatever a terminal or a service manager sends to all. */
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
-	for (;;) {
-		struct parent_reply a = {0};
-		struct link l = {0};
-		ssize_t n = recv(fd, &q, sizeof(q), 0);
-		bool ok;
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n != (ssize_t)sizeof(q))
-			break;
-		if (q.op == PARENT_KEY)
-			open_key(&k, &q, &a);
-		else
-			start_signer(&k, &q, &a, &l);
-		ok = reply(&k, &a, &l);
-		close_link(&l, true);
-		if (!ok)
-			break;
-	}
+	while (serve(&k))
+		;
 	/* A signer that still writes its state ends by itself: its channels are closed. */
 	close_fd(k.signer_fd);
 	if (k.signer > 0)
@@ -334,7 +502,7 @@ _Noreturn static void keeper_main(int fd)
 	_exit(0);
 }
 
-int keeper_start(int *ret_fd, pid_t *ret_pid)
+int keeper_start(const struct keeper_options *options, int *ret_fd, pid_t *ret_pid)
 {
 	int fds[2], null_fd;
 	pid_t pid;
@@ -353,7 +521,7 @@ int keeper_start(int *ret_fd, pid_t *ret_pid)
 		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 		dup2(null_fd, STDIN_FILENO);
 		dup2(null_fd, STDOUT_FILENO);
-		keeper_main(fds[1]);
+		keeper_main(options, fds[1]);
 	}
 	close_fd(fds[1]);
 	signing_environment_wipe();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The parent of the signer: a process that is forked before everything else. It alone opens keys,
- * also at a reload, starts signers and starts them again. It parses nothing of guests, and ends
- * with the receiver.
+ * also at a reload, starts signers and starts them again, and binds sockets for other owners. It
+ * parses nothing of guests, and ends with the receiver.
  *
  *	receiver (decodes guests, holds no key)  <->  parent (reads keys)
  *	      \--- channels, shared memory --->  signer (keys, memory of the tree)
@@ -11,15 +11,23 @@
 
 #include <sys/types.h>
 
+#include "host-receiver/privilege/users.h"
 #include "host-receiver/sign/protocol.h"
 
 /* A signer that dies so often within a minute is not started again. */
 #define KEEPER_DEATHS_MAX 3u
 #define KEEPER_DEATHS_MS  60000u
 
+struct keeper_options {
+	struct process_users users;
+	const char *state;  /* the signer's folder; NULL: the one that PARENT_START names first */
+	const char *config; /* PARENT_CONFIG opens it; NULL: there is none */
+};
+
 /*
- * Fork it. To be called first, with one thread. The environment's keys are wiped from this process,
- * and stay in the parent. Returns 0, the receiver's socket and the parent's pid, or a negative
- * errno.
+ * Fork it. To be called first, with one thread; the strings are borrowed for the parent's life. The
+ * environment's keys are wiped from this process, and stay in the parent. The parent keeps its user
+ * and the capabilities that set ids. Returns 0, the receiver's socket and the parent's pid, or a
+ * negative errno.
  */
-int keeper_start(int *ret_fd, pid_t *ret_pid);
+int keeper_start(const struct keeper_options *options, int *ret_fd, pid_t *ret_pid);

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host-receiver/privilege/users.h"
+
 #define KEY_ED25519_SIZE 32u /* seed, and public key */
 #define KEY_HMAC_MIN	 32u
 #define KEY_BYTES_MAX	 1024u
@@ -31,3 +33,7 @@ int key_decode(const char *text, size_t len, uint8_t out[static KEY_BYTES_MAX]);
  */
 int key_read_file(const char *path, bool secret, char **ret, size_t *ret_len, char *why,
 		  size_t why_size);
+/* The same of a secret, which may belong to owner too, and is read as owner if the caller may not:
+ * NULL: there is none. */
+int key_read_secret(const char *path, const struct user_ids *owner, char **ret, size_t *ret_len,
+		    char *why, size_t why_size);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/sign/process.h"
 
-#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,6 +13,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/confine/confine.h"
 #include "seccomp/signer_filter.h"
 
 /* The state reaches the disk within this time; a power cut may take so much of it. */
@@ -228,16 +228,6 @@ static int take_keys(struct process *p, const struct sign_process_options *o)
 	return 0;
 }
 
-static void drop_capabilities(void)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{0}};
-
-	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-	syscall(SYS_capset, &head, none);
-}
-
 static int start_channels(struct process *p, const struct sign_process_options *o)
 {
 	pthread_attr_t attr;
@@ -268,6 +258,14 @@ static int begin(struct process *p, const struct sign_process_options *o)
 	int r;
 
 	prctl(PR_SET_NAME, "cellos-signer", 0, 0, 0);
+	confine_bounding_set(0);
+	if (o->user) {
+		r = users_become(o->user, false, false);
+		if (r < 0)
+			return r;
+	}
+	/* After the change of user, which takes both away. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	p->allow_unlocked = o->allow_unlocked;
@@ -279,7 +277,7 @@ static int begin(struct process *p, const struct sign_process_options *o)
 		r = take_keys(p, o);
 	if (r < 0)
 		return r;
-	drop_capabilities();
+	confine_capabilities(0);
 	r = start_channels(p, o);
 	/* From here on it can do little more than to read, sign and write. */
 	return r < 0 ? r : signer_filter_install();

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "host-receiver/privilege/users.h"
 #include "host-receiver/sign/protocol.h"
 
 struct sign_process_options {
@@ -18,6 +19,7 @@ struct sign_process_options {
 	bool allow_unlocked;
 	struct signing_key *const *keys; /* SIGN_KEYS_MAX, by number % SIGN_KEYS_MAX; NULL: none */
 	const uint32_t *key_numbers;
+	const struct user_ids *user; /* the signer's own; NULL: it stays the parent's */
 };
 
 /* Never returns. ready_fd gets an int: 0, or the negative errno why it cannot begin. */

@@ -4,12 +4,13 @@
  * one machine and one build, so in the machine's order. Everything long (leaves, entries) lies in
  * shared memory that the receiver writes and the signer copies before it reads it.
  *
- *	receiver -> parent:  KEY, START
+ *	receiver -> parent:  KEY, START, LISTEN, CLEAR, UNLINK, CONFIG
  *	receiver -> signer:  MEMORY, RETREAT, EXTEND, APPEND, SIGN, on any channel
  *	parent   -> signer:  struct sign_key_transfer
  */
 #pragma once
 
+#include "host-receiver/privilege/listener.h"
 #include "host-receiver/sign/core.h"
 #include "host-receiver/sign/signing_key.h"
 
@@ -19,23 +20,41 @@
 #define SIGN_ENTRY_MAX	  65535u
 #define SIGN_KEYS_MAX	  8u /* that are known at a time: the newest ones */
 #define SIGN_NO_KEY	  UINT32_MAX
-#define SIGN_PATH_MAX	  1024u
+#define SIGN_PATH_MAX	  4096u
 
 /* ---- to the parent ---- */
 
 enum parent_op {
-	PARENT_KEY,   /* read a key; the signer gets it, the receiver its public half */
-	PARENT_START, /* a new signer; the answer carries its sockets and memories */
+	PARENT_KEY,    /* read a key; the signer gets it, the receiver its public half */
+	PARENT_START,  /* a new signer; the answer carries its sockets and memories */
+	PARENT_LISTEN, /* bind a socket for its owner; the answer carries it and its folder */
+	PARENT_CLEAR,  /* remove a stale socket as its owner */
+	PARENT_UNLINK, /* unlink a socket as its owner; its folder comes along */
+	PARENT_CONFIG, /* the answer carries the configuration file, open for reading */
+	_PARENT_OP_MAX,
+};
+
+/* A path's text is in parent_request.path. */
+struct parent_socket {
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	bool replace;
+	char name[NAME_MAX + 1];
+	dev_t dev;
+	ino_t ino;
 };
 
 struct parent_request {
 	enum parent_op op;
-	/* PARENT_KEY; has: 0 = take it from the environment. */
+	/* PARENT_KEY; has: 0 = take it from the environment. The file is path. */
 	bool has_algorithm, has_kid, has_file, allow_unlocked;
-	char algorithm[64], kid[SIGN_KID_MAX + 2], file[SIGN_PATH_MAX];
-	/* PARENT_START; "": the state is in memory only. */
-	char state[SIGN_PATH_MAX];
+	char algorithm[64], kid[SIGN_KID_MAX + 2];
+	/* PARENT_START: path is the state's folder, "": the state is in memory only. Later signers
+	 * get the first one's folder, whatever is asked. */
 	uint32_t channels;
+	struct parent_socket socket; /* LISTEN, CLEAR, UNLINK; path is the base */
+	char path[SIGN_PATH_MAX];
 };
 
 struct parent_reply {
@@ -45,6 +64,7 @@ struct parent_reply {
 	char kid[SIGN_KID_MAX + 1];
 	uint8_t public_key[32];
 	int32_t signer_pid;
+	struct parent_socket socket; /* of LISTEN: name, dev and ino */
 	char why[SIGN_WHY_MAX];
 };
 

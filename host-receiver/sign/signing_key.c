@@ -18,7 +18,6 @@ _Static_assert(SIGN_SIGNATURE_MAX >= crypto_sign_BYTES &&
 #define ENV_KID		"CELLOS_HOST_TELEMETRY_SIGN_KID"
 #define ENV_ED25519_KEY "CELLOS_HOST_TELEMETRY_SIGN_ED25519_KEY"
 #define ENV_HMAC_KEY	"CELLOS_HOST_TELEMETRY_SIGN_HMAC_KEY"
-#define CREDENTIAL_NAME "cellos-sign-key"
 
 struct signing_key {
 	_Atomic unsigned refs;
@@ -85,16 +84,20 @@ static int find_key(const struct signing_options *o, enum sign_algorithm algorit
 	const char *const variable = algorithms[algorithm].variable;
 	const char *const other = algorithms[algorithm].ed25519 ? ENV_HMAC_KEY : ENV_ED25519_KEY;
 	const char *path = o->key_file;
+	const bool separate = o->users && o->users->separate;
+	const struct user_ids *owner = separate ? &o->users->signer : NULL;
 
 	*ret = (struct key_text){0};
 	if (!path && credentials) {
-		snprintf(ret->path, sizeof(ret->path), "%s/" CREDENTIAL_NAME, credentials);
-		if (access(ret->path, F_OK) == 0)
+		snprintf(ret->path, sizeof(ret->path), "%s/" SIGNING_CREDENTIAL, credentials);
+		if (access(ret->path, F_OK) == 0 || errno == EACCES) {
 			path = ret->path;
+			owner = separate ? &o->users->receiver : NULL;
+		}
 	}
 	if (path) {
 		ret->origin = path;
-		int r = key_read_file(path, true, &ret->file, &ret->len, why, SIGN_WHY_MAX);
+		int r = key_read_secret(path, owner, &ret->file, &ret->len, why, SIGN_WHY_MAX);
 
 		ret->data = ret->file;
 		return r;
@@ -112,7 +115,7 @@ static int find_key(const struct signing_options *o, enum sign_algorithm algorit
 	else
 		snprintf(why, SIGN_WHY_MAX,
 			 "algorithm %s without a key: give --sign-key-file FILE, %s or a systemd "
-			 "credential " CREDENTIAL_NAME,
+			 "credential " SIGNING_CREDENTIAL,
 			 algorithms[algorithm].name, variable);
 	return -ENOKEY;
 }

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host-receiver/privilege/users.h"
+
 enum sign_algorithm {
 	SIGN_OFF,
 	SIGN_ED25519_LOG, /* entries are bare events; the tree over them is signed */
@@ -25,6 +27,9 @@ enum sign_algorithm {
 #define SIGN_SIGNATURE_MAX 64u
 #define SIGN_SECRET_MAX	   512u
 
+/* The name of a systemd credential with the key. */
+#define SIGNING_CREDENTIAL "cellos-sign-key"
+
 struct signing_key;
 
 /* Another process has the keys of the environment now: wipe them from this one. */
@@ -34,6 +39,9 @@ void signing_environment_wipe(void);
  */
 struct signing_options {
 	const char *algorithm, *kid, *key_file;
+	/* With separate users the key file may belong to the signer's, and a systemd credential to
+	 * the receiver's, because the unit runs as that; NULL: the caller's own. */
+	const struct process_users *users;
 };
 
 /* "off", "ed25519-log", "ed25519", "hmac-sha256"; -EINVAL. */

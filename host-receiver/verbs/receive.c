@@ -11,7 +11,8 @@
 #include "host-receiver/cell/registry.h"
 #include "host-receiver/daemon/lifecycle.h"
 #include "host-receiver/pipeline/stdout_sink.h"
-#include "host-receiver/sign/confine.h"
+#include "host-receiver/privilege/receiver.h"
+#include "host-receiver/privilege/hidden.h"
 #include "host-receiver/sign/keeper.h"
 #include "host-receiver/verbs/verbs.h"
 
@@ -262,6 +263,7 @@ static int start_pipeline(struct receive *r, struct signer *signer)
 		return EX_OSERR;
 	}
 	r->registry.spare.report = lifecycle_report_shortage;
+	r->registry.parent = r->client;
 	return start_log_stream(r, &start);
 }
 
@@ -315,20 +317,21 @@ int cmd_receive(int argc, char **argv)
 	char why[SIGN_WHY_MAX] = "no memory";
 	struct signer *signer;
 	int status = parse(&r, argc, argv), keeper_fd;
-	struct confinement confinement;
+	const struct keeper_options keeper = {0};
 	pid_t keeper_pid;
 
 	if (status != EX_OK)
 		return status < 0 ? EX_OK : status;
 	/* Before everything else: what follows never holds a key. */
-	if (keeper_start(&keeper_fd, &keeper_pid) < 0) {
+	if (keeper_start(&keeper, &keeper_fd, &keeper_pid) < 0) {
 		log_error("msg=\"cannot start the signer's parent\"");
 		return EX_OSERR;
 	}
-	if (receiver_confine(&confinement) < 0) {
+	if (receiver_give_up(&keeper.users) < 0) {
 		log_error("msg=\"cannot give up privileges\"");
 		return EX_OSERR;
 	}
+	hidden_enter(NULL, 0);
 	log_set_level(r.log_level);
 	signal(SIGPIPE, SIG_IGN);
 	if (start_client(&r, keeper_fd, keeper_pid) < 0 ||

@@ -10,25 +10,32 @@
 #include "host-receiver/verbs/verbs.h"
 
 struct serve_options {
-	const char *config_path;
+	struct daemon_options daemon;
 	int log_level;
 };
 
 static const struct option_row rows[] = {
 	{"config", "FILE", "default " CONFIG_FILE_DEFAULT,
-	 OPTION_SETS_TEXT(struct serve_options, config_path)},
+	 OPTION_SETS_TEXT(struct serve_options, daemon.config_path)},
+	{"user", "NAME", "user of the process that receives (needs a start as root)",
+	 OPTION_SETS_TEXT(struct serve_options, daemon.user)},
+	{"signer-user", "NAME", "user of the process that signs; with --user",
+	 OPTION_SETS_TEXT(struct serve_options, daemon.signer_user)},
+	{"signer-state", "DIR", "the signer's folder (default signer in state_dir)",
+	 OPTION_SETS_TEXT(struct serve_options, daemon.signer_state)},
 	{"log-level", "LEVEL", "emerg .. debug (default info)",
 	 OPTION_SETS_LOG_LEVEL(struct serve_options, log_level)},
 	OPTION_ROW_HELP,
 };
 
 /* Returns EX_OK, EX_USAGE after a message, or -1 if --help was answered. */
-static int parse(const char **config_path, int argc, char **argv)
+static int parse(struct daemon_options *ret, int argc, char **argv)
 {
-	struct serve_options o = {.config_path = CONFIG_FILE_DEFAULT, .log_level = LOG_INFO};
+	struct serve_options o = {.daemon.config_path = CONFIG_FILE_DEFAULT, .log_level = LOG_INFO};
 	const struct option_program program = {
 		.name = "serve",
 		.before = "Usage: cellos-host-telemetry serve [--config FILE] [--log-level LEVEL]\n"
+			  "           [--user NAME --signer-user NAME [--signer-state DIR]]\n"
 			  "The daemon: receives from many cells, writes their evidence to the log. "
 			  "Cells are\nadded and removed with the verb cell.\n",
 		.after =
@@ -41,17 +48,17 @@ static int parse(const char **config_path, int argc, char **argv)
 
 	if (at <= 0)
 		return at < 0 ? EX_USAGE : -1;
-	*config_path = o.config_path;
+	*ret = o.daemon;
 	log_set_level(o.log_level);
 	return EX_OK;
 }
 
 int cmd_serve(int argc, char **argv)
 {
-	const char *config_path;
-	int status = parse(&config_path, argc, argv);
+	struct daemon_options options;
+	int status = parse(&options, argc, argv);
 
 	if (status != EX_OK)
 		return status < 0 ? EX_OK : status;
-	return daemon_run(config_path);
+	return daemon_run(&options);
 }

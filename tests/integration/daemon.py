@@ -49,9 +49,10 @@ def no_preload():
 
 
 class Daemon:
-    def __init__(self, config="", sign=True, env=None, evidence=None, start=True):
+    def __init__(self, config="", sign=True, env=None, evidence=None, start=True, args=()):
         self.tmp = tempfile.TemporaryDirectory(prefix="cellos-serve-")
         self.dir = self.tmp.name
+        self.args = list(args)
         self.evidence = evidence or self.file("evidence")
         self.control = self.file("control.sock")
         os.makedirs(self.evidence, exist_ok=True)
@@ -94,7 +95,8 @@ class Daemon:
 
     def start(self, wait=True):
         before = self.log().count('msg="ready"')
-        self.process = subprocess.Popen([RECEIVER, "serve", "--config", self.file("conf")],
+        self.process = subprocess.Popen([RECEIVER, "serve", "--config", self.file("conf"),
+                                         *self.args],
                                         stdin=subprocess.DEVNULL, stderr=self.err, env=self.env)
         if wait:
             until(lambda: self.process.poll() is not None or

@@ -2,14 +2,18 @@
 """The signer process: the receiver has no key, and what happens to the signer loses nothing."""
 
 import base64
+import glob
 import os
+import pwd
+import resource
+import shutil
 import signal
 import subprocess
 import time
 
 import oracle
 from daemon import Daemon
-from receiver import RECEIVER, Receiver, spawned, hello
+from receiver import HASH, RECEIVER, Receiver, spawned, hello
 from runner import main, until
 from test_log import LogDaemon
 
@@ -81,6 +85,37 @@ def the_receiver_never_has_the_key():
             d.verdict(0)
 
 
+def a_core_of_the_receiver_holds_no_key():
+    with open("/proc/sys/kernel/core_pattern") as f:
+        pattern = f.read().strip()
+    if not PLAIN or pattern[:1] in ("|", "/"):
+        print(f"skipped: a sanitizer, or cores go elsewhere ({pattern})", flush=True)
+        return
+    limit, folder = resource.getrlimit(resource.RLIMIT_CORE), os.getcwd()
+    with LogDaemon() as d:
+        d.stop()
+        os.chdir(d.dir)
+        resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
+        try:
+            d.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_CORE, limit)
+            os.chdir(folder)
+        d.add("a")
+        d.send("a", range(1, 300))
+        os.kill(d.process.pid, signal.SIGSEGV)
+        assert d.process.wait(60) == -signal.SIGSEGV
+        cores = glob.glob(d.file("core*"))
+        if not cores:
+            print("skipped: this machine writes no core", flush=True)
+            return
+        with open(cores[0], "rb") as f:
+            core = f.read()
+        assert b"cellos-host-telemetry" in core and d.evidence.encode() in core
+        for secret in secrets_of(d.file("k1.seed")):
+            assert secret not in core, "the receiver's core holds the key"
+
+
 def the_environments_key_is_not_the_receivers():
     if not PLAIN:
         print("not under a sanitizer, which keeps a copy of the environment")
@@ -125,6 +160,111 @@ def a_receiver_that_is_taken_over_cannot_reach_the_signer():
             assert int(status[name], 16) & (1 << 19) == 0, "CAP_SYS_PTRACE"
         # The kernel here has Landlock: a process of one domain traces none outside it.
         assert d.ask({"verb": "status"})["signing"]["landlock"]
+
+
+USER, SIGNER = "daemon", "games"  # that every Debian has
+
+
+class SplitDaemon(LogDaemon):
+    """Receiver and signer with users of their own, as the unit starts them."""
+
+    def start(self, wait=True):
+        if not self.args:
+            os.mkdir(self.file("signer"), 0o700)
+            shutil.chown(self.file("signer"), SIGNER)
+            for name in ("", "state", "evidence"):
+                shutil.chown(self.file(name), USER)
+            os.chmod(self.dir, 0o755)
+            self.args = ["--user", USER, "--signer-user", SIGNER, "--signer-state",
+                         self.file("signer")]
+        super().start(wait)
+
+
+def not_root():
+    if os.geteuid() != 0:
+        print("skipped: needs root, for other users", flush=True)
+    return os.geteuid() != 0
+
+
+def three_processes_of_three_users():
+    if not_root():
+        return
+    with SplitDaemon() as d:
+        pids = {name: pid for pid, name in children(d.process.pid).items()}
+        status = {"receiver": status_of(d.process.pid), "keeper": status_of(pids["cellos-keeper"]),
+                  "signer": status_of(pids["cellos-signer"])}
+        uids = {name: set(s["Uid"].split()) for name, s in status.items()}
+        assert uids == {"receiver": {str(pwd.getpwnam(USER).pw_uid)}, "keeper": {"0"},
+                        "signer": {str(pwd.getpwnam(SIGNER).pw_uid)}}
+        # CAP_NET_ADMIN for nftables' counters; SETUID, SETGID, SETPCAP.
+        for name, may in (("receiver", 1 << 12), ("keeper", 1 << 6 | 1 << 7 | 1 << 8), ("signer", 0)):
+            for which in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"):
+                assert int(status[name][which], 16) & ~may == 0, (name, which, status[name])
+            assert status[name]["NoNewPrivs"] == "1"
+        assert status["signer"]["Groups"].strip() == ""
+        signing = d.ask({"verb": "status"})["signing"]
+        assert signing["separateUsers"] and signing["landlock"]
+        assert os.stat(d.file("signer/tree.state")).st_uid == pwd.getpwnam(SIGNER).pw_uid
+        # A jailed VMM's folder, in one that only root can pass.
+        os.makedirs(d.file("jail/a"))
+        os.chown(d.file("jail/a"), 1234, 5678)
+        os.chmod(d.file("jail/a"), 0o700)
+        os.chmod(d.file("jail"), 0o700)
+        d.run("cell", "add", "--cell-id", "a", "--run-id", "r", "--spec-hash", HASH, "--uds",
+              d.file("jail/a/v"), "--socket-owner", "1234:5678", "--socket-mode", "0600")
+        st = os.stat(d.file("jail/a/v_9001"))
+        assert (st.st_uid, st.st_gid, st.st_mode & 0o777) == (1234, 5678, 0o600)
+        with d.connect("jail/a/v") as sock:
+            sock.sendall(hello() + b"".join(map(spawned, range(1, 50))))
+            until(lambda: d.count("a", 49), "number 49")
+        # A file that is renamed into the place of the configuration, as editors do.
+        shutil.copy(d.file("conf"), d.file("conf~"))
+        os.rename(d.file("conf~"), d.file("conf"))
+        d.process.send_signal(signal.SIGHUP)
+        d.wait_log("configuration applied")
+        d.kill()
+        d.start()
+        assert os.path.exists(d.file("jail/a/v_9001")), "its stale socket was replaced"
+        d.run("cell", "remove", "a")
+        assert os.listdir(d.file("jail/a")) == [], "the socket is unlinked as its owner"
+        memory = memory_of(d.process.pid)
+        assert not any(secret in memory for secret in secrets_of(d.file("k1.seed")))
+        d.stop()
+        d.verdict(0)
+
+
+def a_receiver_that_could_open_the_key_does_not_start():
+    if not_root():
+        return
+    with SplitDaemon() as d:
+        d.stop()
+        serve = [RECEIVER, "serve", "--config", d.file("conf"), *d.args]
+
+        def refused(words):
+            got = subprocess.run(serve, capture_output=True, text=True, timeout=60)
+            assert got.returncode == 78 and words in got.stderr, got
+
+        shutil.chown(d.file("k1.seed"), USER)
+        refused("belongs to uid")
+        shutil.chown(d.file("k1.seed"), SIGNER)
+        d.start()
+        d.stop()
+        shutil.chown(d.file("k1.seed"), "root")
+        os.chmod(d.file("k1.seed"), 0o644)
+        refused("mode 0644 lets others at the key")
+        os.chmod(d.file("k1.seed"), 0o600)
+        # Landlock hides files, not what stands in a folder: the user must do that.
+        os.chmod(d.file("signer"), 0o755)
+        refused("could open what is the signer's")
+        os.chmod(d.file("signer"), 0o700)
+        d.start()
+        d.stop()
+        d.verdict(0)
+        for wrong in (["--user", USER], ["--user", USER, "--signer-user", USER],
+                      ["--user", "root", "--signer-user", SIGNER],
+                      ["--user", USER, "--signer-user", "nobody-of-that-name"]):
+            got = subprocess.run([*serve[:4], *wrong], capture_output=True, text=True, timeout=60)
+            assert got.returncode == 64 and "user" in got.stderr, got
 
 
 def a_key_of_somebody_else():
@@ -226,8 +366,9 @@ def it_all_ends_with_the_receiver():
 
 
 if __name__ == "__main__":
-    main([the_receiver_never_has_the_key, the_environments_key_is_not_the_receivers,
+    main([the_receiver_never_has_the_key, a_core_of_the_receiver_holds_no_key, the_environments_key_is_not_the_receivers,
           the_signer_is_confined,
-          a_receiver_that_is_taken_over_cannot_reach_the_signer, a_key_of_somebody_else,
+          a_receiver_that_is_taken_over_cannot_reach_the_signer, three_processes_of_three_users,
+          a_receiver_that_could_open_the_key_does_not_start, a_key_of_somebody_else,
           a_signer_that_dies, three_deaths_in_a_minute,
           a_signer_that_stands_still, a_key_that_cannot_be_locked, it_all_ends_with_the_receiver])

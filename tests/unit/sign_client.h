@@ -19,9 +19,10 @@ static inline struct sign_client *unit_sign_client(void)
 		.allow_unlocked = true,
 		.on_lost = unit_signer_lost,
 	};
+	const struct keeper_options keeper = {0};
 	struct sign_client *client;
 
-	ck_assert_int_eq(keeper_start(&options.keeper_fd, &options.keeper_pid), 0);
+	ck_assert_int_eq(keeper_start(&keeper, &options.keeper_fd, &options.keeper_pid), 0);
 	ck_assert_int_eq(sign_client_new(&options, &client), 0);
 	return client;
 }

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The listening socket of a cell at <BASE>_9001 (host-receiver.md section 2). Its mode and owner
+ * are right from the instant the path exists and are never changed by path: the folder may belong
+ * to a jailed VMM that could swap the name. So the folder is opened once and everything goes
+ * through that descriptor. With an owner each access to files is made as that owner, so that no
+ * capability over files is needed. One thread: setfsuid(2) and umask(2).
+ */
+#pragma once
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#define LISTENER_BACKLOG 4096
+#define LISTENER_WHY_MAX 400u
+
+struct listener_options {
+	const char *base; /* borrowed */
+	bool set_owner;
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	/*
+	 * The caller's own records say that a stale socket at this path is its own; then, if nobody
+	 * listens there, it is replaced. Anything else that exists is refused and left alone.
+	 */
+	bool replace;
+};
+
+struct listener {
+	int fd;	    /* listening, non-blocking; owned */
+	int dir_fd; /* O_PATH of the folder; owned */
+	char name[NAME_MAX + 1];
+	dev_t dev; /* of the socket's inode, */
+	ino_t ino; /* so that only our own is ever unlinked */
+};
+
+/* Returns 0, or a negative errno with a sentence in why: -EEXIST and -EADDRINUSE: the path is
+ * taken. */
+int listener_bind(struct listener *listener, const struct listener_options *options,
+		  char why[LISTENER_WHY_MAX]);
+
+/*
+ * Remove the socket that a dead receiver left at the path: the caller's own records say that it was
+ * about to bind there. Anything but a socket without a listener is left alone.
+ */
+void listener_remove_stale(const struct listener_options *options);
+
+/* Unlink the path, if it still is this socket. */
+void listener_unlink(const struct listener *listener, bool set_owner, uid_t uid, gid_t gid);
+
+/* Close the descriptors; the path stays. */
+void listener_close(struct listener *listener);
