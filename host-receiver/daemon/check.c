@@ -19,7 +19,9 @@
 struct check {
 	const char *path;
 	const struct config *config;
-	bool runs; /* a daemon answers at the control socket */
+	const struct process_users *users;
+	struct signing_key *key; /* owned; NULL: it was complained about, or not looked at yet */
+	bool runs;		 /* a daemon answers at the control socket */
 	unsigned errors;
 };
 
@@ -65,6 +67,12 @@ static void become_daemon(struct check *c)
 	struct stat st;
 	int r;
 
+	if (c->users->separate) {
+		r = users_become(&c->users->receiver, true, false);
+		if (r < 0)
+			complain(c, "--user", "%s: %s", c->users->receiver.name, strerror(-r));
+		return;
+	}
 	if (geteuid() != 0 || stat(c->config->state_dir, &st) < 0 || st.st_uid == 0)
 		return;
 	r = become(st.st_uid);
@@ -194,38 +202,60 @@ static void check_limits(struct check *c)
 		     c->config->max_cells, needs, limit);
 }
 
-/* Prints the line that begins with OK if this was the last error that could be found. */
-static void check_signing(struct check *c)
+static void check_key(struct check *c)
 {
-	struct signing_key *key;
-	enum sign_algorithm algorithm;
 	char why[SIGN_WHY_MAX] = "no memory";
 
-	if (daemon_check_key(c->config, &key, why) < 0) {
+	if (daemon_check_key(c->config, c->users, &c->key, why) < 0)
 		complain(c, "[signing]", "%s", why);
+}
+
+/* As the receiver. */
+static void check_separation(struct check *c)
+{
+	const char *file = c->config->sign_key_file;
+
+	if (*file && daemon_can_open(file))
+		complain(c, "[signing] key_file",
+			 "%s: the receiver's user can open it; expected a file of root or of the "
+			 "signer's user, closed to others",
+			 file);
+}
+
+/* Prints the line that begins with OK if there was no error. */
+static void conclude(struct check *c)
+{
+	enum sign_algorithm algorithm;
+
+	if (!c->key)
 		return;
-	}
-	algorithm = signing_key_algorithm(key);
+	algorithm = signing_key_algorithm(c->key);
 	if (algorithm == SIGN_OFF)
 		warn(c, "[signing]", "evidence would not be signed");
 	if (c->errors == 0 && algorithm == SIGN_OFF)
 		puts("OK: not signed");
 	else if (c->errors == 0)
-		printf("OK: signed by %s (%s)\n", signing_key_kid(key),
+		printf("OK: signed by %s (%s)\n", signing_key_kid(c->key),
 		       sign_algorithm_name(algorithm));
-	signing_key_free(key);
+	signing_key_free(c->key);
 }
 
-int daemon_check(const char *path, const struct config *config)
+int daemon_check(const char *path, const struct config *config, const struct process_users *users)
 {
-	struct check c = {.path = path, .config = config};
+	struct check c = {.path = path, .config = config, .users = users};
 
+	if (users->separate)
+		check_key(&c);
 	become_daemon(&c);
 	check_folder(&c, "[receiver] state_dir", config->state_dir);
 	check_control(&c);
 	check_evidence(&c);
 	check_metrics(&c);
 	check_limits(&c);
-	check_signing(&c);
+	if (users->separate)
+		check_separation(&c);
+	else
+		check_key(&c);
+	conclude(&c);
 	return c.errors == 0 ? EX_OK : EX_CONFIG;
 }

@@ -81,7 +81,8 @@ void daemon_raise_descriptor_limit(const struct config *config);
  * errno with a sentence in why. */
 int daemon_open_signer(const struct daemon *d, struct signer **ret, char why[SIGN_WHY_MAX]);
 /* The key as the signer would get it, for a check only: not in a process that serves. */
-int daemon_check_key(const struct config *config, struct signing_key **ret, char why[SIGN_WHY_MAX]);
+int daemon_check_key(const struct config *config, const struct process_users *users,
+		     struct signing_key **ret, char why[SIGN_WHY_MAX]);
 /*
  * From now on this process cannot read the key, credentials and the signer's folder; state: NULL:
  * it is in state_dir. Tries it: EX_CONFIG, after a message, if they can be opened all the same.

@@ -129,11 +129,15 @@ static int check_required(const struct config *c, enum sign_algorithm algorithm,
 	return -EINVAL;
 }
 
-int daemon_check_key(const struct config *c, struct signing_key **ret, char why[SIGN_WHY_MAX])
+int daemon_check_key(const struct config *c, const struct process_users *users,
+		     struct signing_key **ret, char why[SIGN_WHY_MAX])
 {
-	const struct signing_options options =
+	struct signing_options options =
 		options_of(c->sign_algorithm, c->sign_kid, c->sign_key_file);
-	int r = signing_key_open(&options, ret, why);
+	int r;
+
+	options.users = users;
+	r = signing_key_open(&options, ret, why);
 
 	if (r < 0)
 		return r;

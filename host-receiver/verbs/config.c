@@ -12,13 +12,32 @@
 #include "host-receiver/verbs/verbs.h"
 
 struct reading {
-	const char *path;
+	const char *path, *user, *signer_user;
 };
 
 static const struct option_row rows[] = {
 	{"config", "FILE", "default " CONFIG_FILE_DEFAULT, OPTION_SETS_TEXT(struct reading, path)},
 	OPTION_ROW_HELP,
 };
+
+static const struct option_row check_rows[] = {
+	{"config", "FILE", "default " CONFIG_FILE_DEFAULT, OPTION_SETS_TEXT(struct reading, path)},
+	{"user", "NAME", "as serve would be started", OPTION_SETS_TEXT(struct reading, user)},
+	{"signer-user", "NAME", "as serve would be started",
+	 OPTION_SETS_TEXT(struct reading, signer_user)},
+	OPTION_ROW_HELP,
+};
+
+static int check(const struct reading *reading, const struct config *config)
+{
+	struct process_users users;
+	char why[USERS_WHY_MAX];
+
+	if (users_find(reading->user, reading->signer_user, &users, why) == 0)
+		return daemon_check(reading->path, config, &users);
+	fprintf(stderr, "check-config: %s\n", why);
+	return EX_USAGE;
+}
 
 static int run(int argc, char **argv, bool dump)
 {
@@ -30,14 +49,16 @@ static int run(int argc, char **argv, bool dump)
 			       "Prints the configuration in effect, defaults included. Keys are in "
 			       "files of\ntheir own and are never printed.\n"
 			     : "Usage: cellos-host-telemetry check-config [--config FILE]\n"
+			       "           [--user NAME --signer-user NAME]\n"
 			       "Checks the daemon's configuration and what a start would find: key, "
-			       "groups,\nfolders, free space, ports. Root checks as the user who owns "
-			       "state_dir.\n",
+			       "groups,\nfolders, free space, ports. Root checks as --user, or as the "
+			       "user who owns\nstate_dir.\n",
 		.after =
 			"Exit status: 0 the configuration is good; 64 usage; 78 it is not, and each "
 			"error\nis on standard error: FILE:LINE: reason, or FILE: [SECTION] KEY: "
 			"reason.\n",
-		.groups = {{NULL, rows, ARRAY_SIZE(rows), &reading}},
+		.groups = {{NULL, dump ? rows : check_rows,
+			    dump ? ARRAY_SIZE(rows) : ARRAY_SIZE(check_rows), &reading}},
 	};
 	struct config_errors errors;
 	struct config config;
@@ -52,7 +73,7 @@ static int run(int argc, char **argv, bool dump)
 	} else if (dump) {
 		config_dump(&config, stdout);
 	} else {
-		status = daemon_check(reading.path, &config);
+		status = check(&reading, &config);
 	}
 	config_errors_free(&errors);
 	config_free(&config);

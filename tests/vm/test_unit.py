@@ -5,6 +5,8 @@ unit, in a VM. The unit and its drop-in for the nftables probe come from the sou
 import json
 import os
 import pathlib
+import subprocess
+import tempfile
 import unittest
 
 from vm import CGROUP2, EVENT_PREFIX, Missing, Vm, main, receiver_binary
@@ -27,18 +29,21 @@ vm say status "$(state StatusText)"
 pid=$(state MainPID)
 vm say privileges $(sed -n 's/^Uid:[[:space:]]*\\([0-9]*\\).*/uid=\\1/p; s/^CapEff:[[:space:]]*/cap=/p; s/^Seccomp:[[:space:]]*/seccomp=/p; s/^NoNewPrivs:[[:space:]]*/nnp=/p' /proc/$pid/status)
 
-# A jailed VMM's folder: of another user, and closed to the daemon but for its capabilities.
+vm say processes $(for p in $pid $(cat /proc/$pid/task/*/children); do for q in $p $(cat /proc/$p/task/*/children); do echo $(cat /proc/$q/comm)=$(sed -n 's/^Uid:[[:space:]]*\\([0-9]*\\).*/\\1/p' /proc/$q/status); done; done | sort -u)
+vm say signing $(cellos-host-telemetry status --json)
+
+# A jailed VMM's folder: of another user, who alone may write to it.
 mkdir -p /srv/other /srv/jailer/a
 vm say elsewhere $({ADD} --cell-id b --uds /srv/other/v 2>&1)
-chown 1234:1234 /srv/jailer/a
-chmod 0700 /srv/jailer/a
+chown 1234:999 /srv/jailer/a
+chmod 0710 /srv/jailer/a
 nft -f /root/table
 vm say add $({ADD} --cell-id a --uds /srv/jailer/a/v --socket-owner 1234:1234 --socket-mode 0666 --nft-table inet/cell --tap lo --cgroup /sys/fs/cgroup/cell --fc-metrics /srv/jailer/a/metrics) $?
 vm say socket $(stat -c '%u:%g %a' /srv/jailer/a/v_9001)
 vm say control $(stat -c '%U %a' /run/cellos/host-telemetry.sock)
 mkfifo /srv/jailer/a/metrics
-chown 1234 /srv/jailer/a/metrics
-chmod 0600 /srv/jailer/a/metrics
+chown 1234:999 /srv/jailer/a/metrics
+chmod 0640 /srv/jailer/a/metrics
 echo '{{"utc_timestamp_ms":99999999999999,"vsock":{{"tx_bytes_count":5}}}}' > /root/document
 exec 3<> /srv/jailer/a/metrics
 cat /root/document >&3
@@ -80,10 +85,12 @@ mkdir /sys/fs/cgroup/cell
 # The service manager mounts its own where there is none, and hides the harness's socket.
 mount --bind /run /run
 # What ReadWritePaths names is there before the daemon.
-mkdir -p /var/lib /var/log /etc/cellos /srv/jailer /home /usr/lib
+mkdir -p /var/lib/cellos/signer /var/log /etc/cellos /srv/jailer /home /usr/lib
+# As tmpfiles.d does.
+chown 998:998 /var/lib/cellos/signer
+chmod 0700 /var/lib/cellos/signer
 ip link set lo up
 cellos-host-telemetry keygen --kid k1 --out /etc/cellos > /tmp/null
-chown 999 /etc/cellos/k1.seed
 env -i PATH=/bin:/usr/bin container=vm unshare -p -m -f sh -c '
     mount -t proc proc /proc
     exec {SYSTEMD} --system --unit=multi-user.target --log-target=console --log-level=notice
@@ -146,9 +153,10 @@ class Unit(unittest.TestCase):
         fs.symlink(f"/etc/systemd/system/multi-user.target.wants/{SERVICE}", f"{UNITS}/{SERVICE}")
         fs.symlink("/etc/systemd/system/multi-user.target.wants/inside.service",
                    f"{UNITS}/inside.service")
-        user = "cellos-telemetry:x:999:999::/:/bin/false\n"
+        user = ("cellos-telemetry:x:999:999::/:/bin/false\n"
+                "cellos-signer:x:998:998::/:/bin/false\n")
         fs.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n" + user)
-        fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\n")
+        fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\ncellos-signer:x:998:\n")
         cls.vm = vm.start().wait()
         cls.said = cls.vm.files.get("systemd", b"").decode() + cls.vm.files.get("out", b"").decode()
         if cls.vm.status != 0:
@@ -162,7 +170,7 @@ class Unit(unittest.TestCase):
 
     def test_it_runs(self):
         self.assertEqual(self.vm.mark("active"), "active", self.said)
-        self.assertEqual(self.vm.mark("main").strip(), "/usr/bin/cellos-host-telemetry serve")
+        self.assertTrue(self.vm.mark("main").startswith("/usr/bin/cellos-host-telemetry serve"))
         self.assertEqual(self.vm.mark("health"), "ok")
 
     def test_with_few_privileges(self):
@@ -170,8 +178,24 @@ class Unit(unittest.TestCase):
         self.assertEqual(said["uid"], "999")
         self.assertEqual(said["seccomp"], "2")
         self.assertEqual(said["nnp"], "1")
-        # DAC_OVERRIDE, CHOWN, SETUID, SETGID; NET_ADMIN by the drop-in.
-        self.assertEqual(int(said["cap"], 16), 1 << 1 | 1 << 0 | 1 << 7 | 1 << 6 | 1 << 12)
+        # NET_ADMIN by the drop-in.
+        self.assertEqual(int(said["cap"], 16), 1 << 12)
+
+    def test_three_processes_of_three_users(self):
+        uids = dict(word.rsplit("=", 1) for word in self.vm.mark("processes").split())
+        self.assertEqual((uids["cellos-keeper"], uids["cellos-signer"]), ("0", "998"), uids)
+        signing = json.loads(self.vm.mark("signing"))["signing"]
+        self.assertTrue(signing["separateUsers"])
+        self.assertTrue(signing["landlock"])
+
+    def test_its_exposure(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, SERVICE)
+            with open(path, "w") as f:
+                f.write(the_unit())
+            got = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--no-pager",
+                                  "--threshold=15", path], capture_output=True, text=True)
+        self.assertEqual(got.returncode, 0, got.stdout[-2000:] + got.stderr)
 
     def test_a_jailed_cell(self):
         self.assertEqual(self.vm.mark("add"), "/srv/jailer/a/v_9001 0", self.said)

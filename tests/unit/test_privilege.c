@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* Users, hidden files and sockets of other owners, on this machine's kernel. */
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "common/util.h"
+#include "host-receiver/privilege/hidden.h"
+#include "host-receiver/privilege/listener.h"
+#include "host-receiver/privilege/users.h"
+#include "tests/unit/unit.h"
+
+static char folder[] = "/tmp/cellos-privilege-XXXXXX";
+
+static void make(const char *name)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+}
+
+static bool can_read(const char *name)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	close_fd(fd);
+	return fd >= 0;
+}
+
+/* Whose user it is makes no difference: this may be root. */
+static int hide_and_look(void)
+{
+	char secret[64], state[64], missing[64];
+	const char *const hidden[] = {secret, state, missing};
+
+	snprintf(secret, sizeof(secret), "%s/key", folder);
+	snprintf(state, sizeof(state), "%s//state/", folder);
+	snprintf(missing, sizeof(missing), "%s/none/key", folder);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || !hidden_enter(hidden, 3))
+		return 77;
+	if (can_read("key") || can_read("state/tree"))
+		return 1;
+	if (!can_read("key2") || !can_read("beside/file") || access("/proc/self/status", R_OK) < 0)
+		return 2;
+	/* Made later: below what was there it can be read, beside the hidden ones it cannot. */
+	make("beside/new");
+	make("new");
+	if (!can_read("beside/new") || can_read("new"))
+		return 3;
+	return 0;
+}
+
+START_TEST(hidden_files_are_out_of_reach)
+{
+	int status;
+	char path[64];
+	pid_t child;
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, i ? "state" : "beside");
+		ck_assert_int_eq(mkdir(path, 0700), 0);
+	}
+	make("key");
+	make("key2");
+	make("state/tree");
+	make("beside/file");
+	child = unit_fork();
+	if (child == 0)
+		_exit(hide_and_look());
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		puts("skipped: no Landlock here");
+	else
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
+	snprintf(path, sizeof(path), "rm -r %s", folder);
+	ck_assert_int_eq(system(path), 0);
+}
+END_TEST
+
+START_TEST(users_go_together)
+{
+	struct process_users users;
+	char why[USERS_WHY_MAX];
+
+	ck_assert_int_eq(users_find(NULL, NULL, &users, why), 0);
+	ck_assert(!users.separate);
+	ck_assert_int_eq(users_find("daemon", NULL, &users, why), -EINVAL);
+	ck_assert_int_eq(users_find(NULL, "daemon", &users, why), -EINVAL);
+	ck_assert_int_eq(users_find("root", "daemon", &users, why), -EINVAL);
+	ck_assert_int_eq(users_find("daemon", "daemon", &users, why), -EINVAL);
+	ck_assert_int_eq(users_find("daemon", "no-such-user", &users, why), -ENOENT);
+	ck_assert_int_eq(users_find("daemon", "games", &users, why), geteuid() == 0 ? 0 : -EPERM);
+}
+END_TEST
+
+/* A cell's socket in a folder that only another user may enter, below one that only root may. */
+START_TEST(a_listener_is_bound_as_its_owner)
+{
+	char base[] = "/tmp/cellos-listener-XXXXXX", path[96], why[LISTENER_WHY_MAX];
+	const struct listener_options options = {
+		.base = path, .set_owner = true, .uid = 1234, .gid = 5678, .mode = 0600};
+	struct listener listener, other;
+	struct stat st;
+
+	if (geteuid() != 0) {
+		puts("skipped: needs root");
+		return;
+	}
+	ck_assert_ptr_nonnull(mkdtemp(base));
+	snprintf(path, sizeof(path), "%s/jail", base);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	ck_assert_int_eq(chown(path, 1234, 5678), 0);
+	snprintf(path, sizeof(path), "%s/jail/v", base);
+	ck_assert_msg(listener_bind(&listener, &options, why) == 0, "%s", why);
+	ck_assert_int_eq(fstatat(listener.dir_fd, "v_9001", &st, 0), 0);
+	ck_assert_int_eq(st.st_uid, 1234);
+	ck_assert_int_eq(st.st_gid, 5678);
+	ck_assert_int_eq(st.st_mode & 07777, 0600);
+	ck_assert_int_eq(geteuid(), 0);
+	/* Taken; then stale, and not ours to remove without a record. */
+	ck_assert_int_eq(listener_bind(&other, &options, why), -EADDRINUSE);
+	close_fd(take_fd(&listener.fd));
+	ck_assert_int_eq(listener_bind(&other, &options, why), -EEXIST);
+	/* Only the very inode is unlinked. */
+	listener.ino++;
+	listener_unlink(&listener, true, 1234, 5678);
+	ck_assert_int_eq(fstatat(listener.dir_fd, "v_9001", &st, 0), 0);
+	listener.ino--;
+	listener_unlink(&listener, true, 1234, 5678);
+	ck_assert_int_lt(fstatat(listener.dir_fd, "v_9001", &st, 0), 0);
+	listener_close(&listener);
+	snprintf(path, sizeof(path), "rm -r %s", base);
+	ck_assert_int_eq(system(path), 0);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *cases[] = {tcase_create("privilege")};
+
+	tcase_add_test(cases[0], hidden_files_are_out_of_reach);
+	tcase_add_test(cases[0], users_go_together);
+	tcase_add_test(cases[0], a_listener_is_bound_as_its_owner);
+	return unit_run("privilege", cases, ARRAY_SIZE(cases));
+}
