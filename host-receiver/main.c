@@ -26,6 +26,7 @@ static const struct verb {
 	{"dump-config", cmd_dump_config, "print the configuration in effect"},
 	{"verify", cmd_verify, "check evidence: signatures and completeness"},
 	{"report", cmd_report, "write evidence as one page to look at, with verify's verdict"},
+	{"export", cmd_export, "write evidence in the form of other systems: a view"},
 	{"checkpoint", cmd_checkpoint, "print the newest checkpoint of a log, to keep it"},
 	{"prove", cmd_prove, "write a proof of one entry, or that a log extends a checkpoint"},
 #ifdef HAVE_NATS

@@ -252,7 +252,7 @@ def filters(b):
     b.js("document.querySelector('.kind.k-denied').click()")
     assert shown() == 1
     b.js("document.getElementById('reset').click(); document.querySelector('.tile').click()")
-    assert shown() == 1 and b.js("page.list.items[0].name") == "agent_silenced"
+    assert shown() == 1 and b.js("page.list.items[0].name") == "guest.agent_silenced"
     # The first half of the axis: what came after the silence is not there.
     b.js("document.getElementById('reset').click()")
     box = b.js("(r => [r.left, r.top, r.width])(document.querySelector('#chart svg')"

@@ -27,10 +27,10 @@ function kindOf(name) {
 	return LOG_LOSSES.has(name) ? "loss" : "log";
 }
 
-/* guest.v1.process_spawned -> process.spawned: one name for a type, here as in tail. */
+/* One name for a type, here as in tail: what the guest declared has the name of its source. */
 function shortName(name, data) {
 	return data.probeSource && name.startsWith("guest.v1.") ? data.probeSource
-		: name.replace(".v1.", ".").replace(/^guest\./, "");
+		: name.replace(".v1.", ".");
 }
 
 /* What every event has, or what has a column of its own. */
@@ -63,10 +63,10 @@ const SENTENCES = {
 	"capability.denied": d => `${d.syscall}  ${d.error}  ${d.capability || ""}  ${d.exe || ""}`,
 	"fs.changed": d => `${d.path}  ${d.name || ""}  ${d.event}`,
 	"fs.inotify_fired": d => `${d.path}  ${d.name || ""}  ${d.event}`,
-	"agent_silenced": (d, data) => data.reason === "never_connected" ? "no agent ever connected"
+	"guest.agent_silenced": (d, data) => data.reason === "never_connected" ? "no agent ever connected"
 		: `no frame for ${duration(data.windowMs)} (${data.reason})`,
-	"agent_resumed": (d, data) => `after ${duration(data.silentMs)}`,
-	"telemetry_gap": (d, data) => `frames ${data.firstMissing} to ${data.lastMissing} are missing` +
+	"guest.agent_resumed": (d, data) => `after ${duration(data.silentMs)}`,
+	"guest.telemetry_gap": (d, data) => `frames ${data.firstMissing} to ${data.lastMissing} are missing` +
 		` (${data.reason})`,
 	"host.tap_link": (d, data) => `rx ${data.output.rxPackets}  tx ${data.output.txPackets} packets` +
 		`  ${data.output.operstate}`,
@@ -197,9 +197,9 @@ function follow(model, record, data) {
 		followProcess(model, cell, record, data);
 	else if (record.kind === "host")
 		followCurves(cell, record, data.output || {});
-	if (record.name === "agent_silenced" && !cell.silence)
+	if (record.name === "guest.agent_silenced" && !cell.silence)
 		model.silences.push(cell.silence = {cell: record.cell, from: record.time, to: null, record});
-	else if (record.name === "agent_resumed" || record.name === "stream.sealed") {
+	else if (record.name === "guest.agent_resumed" || record.name === "stream.sealed") {
 		if (cell.silence)
 			cell.silence.to = record.time;
 		cell.silence = null;

@@ -72,11 +72,11 @@ function showFirst(model) {
 	for (const record of model.records)
 		names[record.name] = (names[record.name] || 0) + 1;
 	const tiles = [
-		["loss", "silence", "silences", ["agent_silenced"]], ["loss", "gap", "gaps", ["telemetry_gap"]],
+		["loss", "silence", "silences", ["guest.agent_silenced"]], ["loss", "gap", "gaps", ["guest.telemetry_gap"]],
 		["loss", "loss that the guest declared", "losses that the guest declared", ["telemetry.dropped"]],
 		["loss", "contest of the channel", "contests of the channel",
-			["channel_contested", "channel_violation"]],
-		["loss", "unwitnessed declaration", "unwitnessed declarations", ["declaration_unwitnessed"]],
+			["guest.channel_contested", "guest.channel_violation"]],
+		["loss", "unwitnessed declaration", "unwitnessed declarations", ["guest.declaration_unwitnessed"]],
 		["denied", "refused privilege", "refused privileges", ["capability.denied"]],
 		["process", "program started", "programs started", ["process.executed"]],
 		["process", "change of identity", "changes of identity", ["process.identity_changed"]],

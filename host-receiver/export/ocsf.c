@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+#include "host-receiver/export/ocsf.h"
+
+#include <errno.h>
+#include <sodium.h>
+
+#include "common/util.h"
+#include "host-receiver/event/event.h"
+#include "host-receiver/evidence/timestamp.h"
+#include "host-receiver/export/classes.h"
+
+#define ENVELOPE_TYPE "dev.cellos.events.signed_envelope.v1"
+
+/* Ids of OCSF's enumerations. */
+#define DEVICE_SERVER	   1u
+#define DEVICE_VIRTUAL	   6u
+#define FILE_UNKNOWN	   0u
+#define FILE_REGULAR	   1u
+#define HASH_SHA_256	   3u
+#define KERNEL_SYSTEM_CALL 2u
+#define STATUS_SUCCESS	   1u
+#define STATUS_FAILURE	   2u
+
+/* An event that is being written. */
+struct view {
+	const struct json_document *doc;
+	const struct json_node *event, *data, *detail;
+	const struct ocsf_mapping *mapping;
+	struct wire_text type, id, source;
+	int64_t time_ms;
+	struct json_writer *w;
+};
+
+static const struct json_node *event_of(const struct json_document *doc)
+{
+	const struct json_node *root = json_document_root(doc);
+	struct wire_text type;
+
+	if (json_member_string(doc, root, "type", &type) && json_text_is(type, ENVELOPE_TYPE))
+		return json_member(doc, json_member(doc, root, "data"), "event");
+	return root;
+}
+
+static bool read_time(const struct json_document *doc, const struct json_node *event, int64_t *ret)
+{
+	struct wire_text time;
+
+	return json_member_string(doc, event, "time", &time) &&
+	       timestamp_parse(time.data, time.len, ret) == 0;
+}
+
+bool ocsf_is_wanted(const struct json_document *doc, const char *cell, int64_t since_ms,
+		    int64_t until_ms)
+{
+	const struct json_node *event = event_of(doc);
+	struct wire_text id;
+	int64_t ms;
+
+	if (read_time(doc, event, &ms) && (ms < since_ms || ms > until_ms))
+		return false;
+	return !cell || !json_member_string(doc, json_member(doc, event, "data"), "cellId", &id) ||
+	       json_text_is(id, cell);
+}
+
+static bool read_event(struct view *v)
+{
+	const size_t prefix = sizeof(EVENT_TYPE_PREFIX) - 1;
+	struct wire_text name;
+
+	v->event = event_of(v->doc);
+	v->data = json_member(v->doc, v->event, "data");
+	v->detail = json_member(v->doc, v->data, "detail");
+	if (!v->data || v->data->type != JSON_OBJECT_NODE ||
+	    !read_time(v->doc, v->event, &v->time_ms) ||
+	    !json_member_string(v->doc, v->event, "type", &v->type) ||
+	    !json_member_string(v->doc, v->event, "id", &v->id) ||
+	    !json_member_string(v->doc, v->event, "source", &v->source))
+		return false;
+	name = v->type;
+	if (name.len > prefix && memcmp(name.data, EVENT_TYPE_PREFIX, prefix) == 0)
+		name = (struct wire_text){.data = name.data + prefix, .len = name.len - prefix};
+	v->mapping = ocsf_mapping_of(name);
+	return true;
+}
+
+/* ---- pieces ---- */
+
+/* The member as it is, under another name, if it is there. */
+static void put_member(const struct view *v, const char *key, const struct json_node *object,
+		       const char *member)
+{
+	const struct json_node *node = json_member(v->doc, object, member);
+
+	if (!node || node->type == JSON_NULL_NODE)
+		return;
+	json_put_key(v->w, key);
+	json_write_canonical(v->doc, node, v->w);
+}
+
+/* The same for an integer that OCSF wants as a text. */
+static void put_digits(const struct view *v, const char *key, const char *member)
+{
+	const struct json_node *node = json_member(v->doc, v->detail, member);
+
+	if (node && node->type == JSON_INTEGER_NODE)
+		json_put_kv_text(v->w, key, node->text);
+}
+
+static void begin(const struct view *v, const char *key)
+{
+	json_put_key(v->w, key);
+	json_put_begin_object(v->w);
+}
+
+static void end(const struct view *v)
+{
+	json_put_end_object(v->w);
+}
+
+/* A file by its path: OCSF wants its name. */
+static void put_file(const struct view *v, const char *key, struct wire_text path, unsigned type)
+{
+	struct wire_text name = path;
+
+	for (size_t i = 0; i + 1 < path.len; i++)
+		if (path.data[i] == '/')
+			name = (struct wire_text){.data = path.data + i + 1,
+						  .len = path.len - i - 1};
+	begin(v, key);
+	json_put_kv_text(v->w, "name", name);
+	json_put_kv_text(v->w, "path", path);
+	json_put_kv_uint(v->w, "type_id", type);
+	end(v);
+}
+
+/* The acting process: who it is, and for launches what it executes. */
+static void put_process(const struct view *v, bool program)
+{
+	struct wire_text exe;
+
+	put_member(v, "pid", v->data, "guestPid");
+	put_member(v, "name", v->data, "guestComm");
+	if (json_member_string(v->doc, v->detail, "exe", &exe) && exe.len > 0)
+		put_file(v, "file", exe, FILE_REGULAR);
+	if (!program)
+		return;
+	put_member(v, "cmd_line", v->detail, "args");
+	put_member(v, "working_directory", v->detail, "cwd");
+	if (json_member(v->doc, v->detail, "uid")) {
+		begin(v, "user");
+		put_digits(v, "uid", "uid");
+		end(v);
+	}
+}
+
+/* actor.process: the parent that launched, the tracer that opened, otherwise the process itself. */
+static void put_actor(const struct view *v)
+{
+	const bool launch = v->mapping->class == OCSF_PROCESS_ACTIVITY && v->mapping->activity == 1;
+
+	begin(v, "actor");
+	begin(v, "process");
+	if (launch && json_member(v->doc, v->detail, "ppid")) {
+		put_member(v, "pid", v->detail, "ppid");
+	} else if (json_member(v->doc, v->detail, "tracerPid")) {
+		put_member(v, "pid", v->detail, "tracerPid");
+		put_member(v, "name", v->detail, "tracerComm");
+	} else {
+		put_process(v, false);
+	}
+	end(v);
+	end(v);
+}
+
+/* The cell is a virtual device; what the log says of itself is its host's. */
+static void put_device(const struct view *v, const struct ocsf_place *place)
+{
+	const bool cell = json_member(v->doc, v->data, "cellId");
+
+	begin(v, "device");
+	put_member(v, "hostname", v->data, "hostname");
+	json_put_kv_uint(v->w, "type_id", cell ? DEVICE_VIRTUAL : DEVICE_SERVER);
+	if (cell)
+		put_member(v, "uid", v->data, "cellId");
+	else
+		json_put_kv_string(v->w, "uid", place->origin);
+	end(v);
+}
+
+static void put_metadata(const struct view *v, const struct ocsf_place *place)
+{
+	begin(v, "metadata");
+	put_member(v, "correlation_uid", v->data, "runId");
+	json_put_kv_text(v->w, "event_code", v->type);
+	if (*place->origin)
+		json_put_kv_string(v->w, "log_name", place->origin);
+	json_put_kv_text(v->w, "log_provider", v->source);
+	json_put_kv_text(v->w, "original_event_uid", v->id);
+	put_member(v, "original_time", v->event, "time");
+	begin(v, "product");
+	json_put_kv_string(v->w, "name", "cellos-host-telemetry");
+	json_put_kv_string(v->w, "vendor_name", "CellOS");
+	json_put_kv_string(v->w, "version", CELLOS_VERSION);
+	end(v);
+	put_member(v, "sequence", v->data, "sequence");
+	json_put_kv_string(v->w, "version", OCSF_VERSION);
+	end(v);
+}
+
+static void put_raw(const struct view *v, const char *line, size_t len)
+{
+	unsigned char hash[crypto_hash_sha256_BYTES];
+	char hex[2 * sizeof(hash) + 1];
+
+	crypto_hash_sha256(hash, (const unsigned char *)line, len);
+	sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
+	json_put_key(v->w, "raw_data");
+	json_put_string(v->w, line, len);
+	begin(v, "raw_data_hash");
+	json_put_kv_string(v->w, "algorithm", "SHA-256");
+	json_put_kv_uint(v->w, "algorithm_id", HASH_SHA_256);
+	json_put_kv_string(v->w, "value", hex);
+	end(v);
+	json_put_kv_uint(v->w, "raw_data_size", len);
+}
+
+/* ---- what a class has of its own ---- */
+
+static void put_endpoint(const struct view *v, const char *key, bool ours)
+{
+	begin(v, key);
+	if (ours)
+		put_member(v, "uid", v->data, "cellId");
+	put_member(v, "ip", v->detail, "address");
+	put_member(v, "port", v->detail, "port");
+	end(v);
+}
+
+static void put_network(const struct view *v)
+{
+	const bool ours = v->mapping->activity == 7 || v->mapping->activity == OCSF_ACTIVITY_OTHER;
+
+	/* What a process binds is its own end; the class wants one of the two. */
+	put_endpoint(v, ours ? "src_endpoint" : "dst_endpoint", ours);
+	begin(v, "connection_info");
+	json_put_kv_uint(v->w, "direction_id", ours ? 0 : 2); /* outbound */
+	put_member(v, "protocol_name", v->detail, "protocol");
+	end(v);
+}
+
+/* A system call that the kernel or the profile refused. */
+static void put_kernel(const struct view *v)
+{
+	begin(v, "kernel");
+	put_member(v, "name", v->detail, "syscall");
+	put_member(v, "system_call", v->detail, "syscall");
+	json_put_kv_string(v->w, "type", "System Call");
+	json_put_kv_uint(v->w, "type_id", KERNEL_SYSTEM_CALL);
+	end(v);
+	put_member(v, "status_code", v->detail, "error");
+	put_member(v, "status_detail", v->detail, "capability");
+}
+
+/* path, and in a folder the name. */
+static void put_changed_file(const struct view *v)
+{
+	struct wire_text path = {0}, name = {0};
+	char joined[2 * WIRE_DETAIL_TEXT_MAX + 2];
+	int n;
+
+	json_member_string(v->doc, v->detail, "path", &path);
+	json_member_string(v->doc, v->detail, "name", &name);
+	n = snprintf(joined, sizeof(joined), "%.*s%s%.*s", (int)path.len,
+		     path.data ? path.data : "", name.len > 0 ? "/" : "", (int)name.len,
+		     name.data ? name.data : "");
+	put_file(v, "file",
+		 (struct wire_text){.data = joined, .len = MIN((size_t)n, sizeof(joined) - 1)},
+		 FILE_UNKNOWN);
+}
+
+static void put_finding(const struct view *v)
+{
+	struct wire_text stream;
+	char uid[256];
+
+	begin(v, "finding_info");
+	json_put_kv_string(v->w, "title", v->mapping->message);
+	if (v->mapping->finding && json_member_string(v->doc, v->data, "streamId", &stream)) {
+		snprintf(uid, sizeof(uid), "urn:cellos:finding:%s:%.*s", v->mapping->finding,
+			 (int)MIN(stream.len, (size_t)64), stream.data);
+		json_put_kv_string(v->w, "uid", uid);
+	} else {
+		json_put_kv_text(v->w, "uid", v->id);
+	}
+	end(v);
+	json_put_kv_bool(v->w, "is_alert", v->mapping->activity == 1);
+}
+
+static void put_of_class(const struct view *v, const struct ocsf_place *place)
+{
+	switch (v->mapping->class) {
+	case OCSF_PROCESS_ACTIVITY:
+		put_member(v, "exit_code", v->detail, "exitCode");
+		begin(v, "process");
+		put_process(v, true);
+		end(v);
+		break;
+	case OCSF_NETWORK_ACTIVITY: put_network(v); break;
+	case OCSF_KERNEL_ACTIVITY: put_kernel(v); break;
+	case OCSF_FILE_ACTIVITY: put_changed_file(v); break;
+	case OCSF_DETECTION_FINDING: put_finding(v); break;
+	case OCSF_EVENT_LOG_ACTIVITY:
+		json_put_kv_string(v->w, "log_name", place->origin);
+		json_put_kv_text(v->w, "log_provider", v->source);
+		break;
+	case OCSF_BASE_EVENT: break;
+	}
+}
+
+/* ---- the event ---- */
+
+/* What inotify's and fanotify's words are in OCSF, the strongest first. */
+static void file_activity(const struct view *v, unsigned *ret, const char **ret_name)
+{
+	static const struct {
+		const char *word;
+		unsigned activity;
+		const char *name;
+	} words[] = {
+		{"delete", 4, "Delete"},      {"moved", 5, "Rename"},
+		{"create", 1, "Create"},      {"modify", 3, "Update"},
+		{"close_write", 3, "Update"}, {"attrib", 6, "Set Attributes"},
+	};
+	struct wire_text event;
+
+	if (!json_member_string(v->doc, v->detail, "event", &event))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (memmem(event.data, event.len, words[i].word, strlen(words[i].word))) {
+			*ret = words[i].activity;
+			*ret_name = words[i].name;
+			return;
+		}
+}
+
+static void put_classification(const struct view *v)
+{
+	const struct ocsf_mapping *m = v->mapping;
+	const bool failed = m->class == OCSF_KERNEL_ACTIVITY;
+	const char *name = m->activity_name;
+	unsigned activity = m->activity;
+
+	if (m->class == OCSF_FILE_ACTIVITY)
+		file_activity(v, &activity, &name);
+	json_put_kv_uint(v->w, "activity_id", activity);
+	json_put_kv_string(v->w, "activity_name", name);
+	json_put_kv_uint(v->w, "category_uid", OCSF_CATEGORY(m->class));
+	json_put_kv_string(v->w, "class_name", ocsf_class_name(m->class));
+	json_put_kv_uint(v->w, "class_uid", m->class);
+	json_put_kv_string(v->w, "message", m->message);
+	json_put_kv_string(v->w, "severity", ocsf_severity_name(m->severity));
+	json_put_kv_uint(v->w, "severity_id", m->severity);
+	/* The status of a finding is its life: new, resolved. */
+	if (m->class == OCSF_DETECTION_FINDING)
+		json_put_kv_uint(v->w, "status_id", m->activity == 3 ? 4 : 1);
+	else if (m->class != OCSF_BASE_EVENT)
+		json_put_kv_uint(v->w, "status_id", failed ? STATUS_FAILURE : STATUS_SUCCESS);
+	json_put_kv_int(v->w, "time", v->time_ms);
+	json_put_kv_uint(v->w, "type_uid", m->class * 100u + activity);
+}
+
+/* The data as it was signed, for what OCSF has no place for. */
+static void put_unmapped(const struct view *v, const struct ocsf_place *place)
+{
+	begin(v, "unmapped");
+	json_put_key(v->w, "data");
+	json_write_canonical(v->doc, v->data, v->w);
+	if (*place->origin)
+		json_put_kv_uint(v->w, "index", place->index);
+	end(v);
+}
+
+int ocsf_write(const struct json_document *doc, const char *line, size_t len,
+	       const struct ocsf_place *place, char out[static OCSF_EVENT_MAX], size_t *ret_len)
+{
+	struct json_writer w;
+	struct view v = {.doc = doc, .w = &w};
+
+	if (!read_event(&v))
+		return -EBADMSG;
+	json_writer_init(&w, out, OCSF_EVENT_MAX);
+	json_put_begin_object(&w);
+	put_classification(&v);
+	if (json_member(doc, v.data, "guestPid"))
+		put_actor(&v);
+	put_device(&v, place);
+	put_of_class(&v, place);
+	put_metadata(&v, place);
+	put_raw(&v, line, len);
+	put_unmapped(&v, place);
+	json_put_end_object(&w);
+	return json_writer_done(&w, ret_len);
+}

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""export --format ocsf: every type of event, against what OCSF 1.8 requires of its class."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import logmaker
+import oracle
+from receiver import RECEIVER
+from runner import main
+
+KEY = logmaker.new_key()
+SOURCE = os.environ["CELLOS_SOURCE"]
+
+# Facts of the published schema (schema.ocsf.io/1.8.0): what each class requires besides the base
+# event, and which activities it has besides 0 (Unknown) and 99 (Other).
+BASE = {"activity_id", "category_uid", "class_uid", "metadata", "severity_id", "time", "type_uid"}
+CLASSES = {
+    0: (set(), set()),
+    1001: ({"actor", "device", "file"}, set(range(1, 15))),
+    1003: ({"actor", "device", "kernel"}, {1, 2, 3, 4}),
+    1007: ({"actor", "device", "process"}, {1, 2, 3, 4, 5}),
+    1008: (set(), set(range(1, 11))),
+    2004: ({"finding_info"}, {1, 2, 3}),
+    4001: (set(), {1, 2, 3, 4, 5, 6, 7}),
+}
+# Of classes: at least one of these.
+ONE_OF = {1008: {"file", "log_name", "log_provider", "log_type", "log_type_id"},
+          4001: {"dst_endpoint", "src_endpoint"}}
+# Of objects, by the attributes that hold them: what is required, and at least one of what.
+OBJECTS = {
+    "actor": (set(), {"process", "user", "session", "app_name", "invoked_by"}),
+    "device": ({"type_id"}, {"hostname", "ip", "uid", "name", "instance_uid", "interface_uid"}),
+    "process": (set(), {"pid", "uid", "cpid"}),
+    "file": ({"name", "type_id"}, set()),
+    "kernel": ({"name", "type_id"}, set()),
+    "user": (set(), {"account", "name", "uid"}),
+    "metadata": ({"product", "version"}, set()),
+    "product": ({"name", "vendor_name"}, set()),
+    "raw_data_hash": ({"algorithm_id", "value"}, set()),
+    "finding_info": ({"title", "uid"}, set()),
+    "connection_info": ({"direction_id"}, set()),
+    "src_endpoint": (set(), {"ip", "port", "uid", "name", "hostname"}),
+    "dst_endpoint": (set(), {"ip", "port", "uid", "name", "hostname"}),
+}
+TYPES = {"activity_id": int, "time": int, "pid": int, "port": int, "exit_code": int, "sequence": int,
+         "raw_data": str, "cmd_line": str, "uid": str, "name": str, "raw_data_size": int}
+
+DETAILS = {
+    "process.spawned": {"ppid": 1},
+    "process.executed": {"exe": "/bin/sh", "args": "sh -c id", "uid": 0, "euid": 0, "ppid": 1,
+                         "cwd": "/"},
+    "process.traced": {"tracerPid": 9, "tracerComm": "gdb"},
+    "process.exited": {"exitCode": 3, "ppid": 1},
+    "net.connect_attempted": {"family": "inet", "address": "203.0.113.7", "port": 443},
+    "net.datagram_sent": {"family": "inet6", "address": "2001:db8::1", "port": 53, "protocol": "udp"},
+    "net.bound": {"family": "inet", "address": "0.0.0.0", "port": 80},
+    "net.socket_created": {"family": "inet", "type": "raw", "protocol": "icmp"},
+    "capability.denied": {"syscall": "mount", "error": "EPERM", "capability": "CAP_SYS_ADMIN"},
+    "fs.changed": {"path": "/etc", "name": "passwd", "event": "modify,close_write"},
+    "fs.inotify_fired": {"path": "/etc/shadow", "event": "delete"},
+}
+
+
+def sources():
+    """The guest's sources, from the table that decodes them; heartbeats become no event."""
+    with open(os.path.join(SOURCE, "common", "wire.c"), encoding="utf-8") as f:
+        found = re.findall(r'\[WIRE_\w+\] = \{T\("([a-z_]+[.][a-z_]+)"\)', f.read())
+    assert len(found) > 15, found
+    return [name for name in found if name != "telemetry.heartbeat"]
+
+
+def other_types():
+    """Types of the receiver, the probes and the log, from the table that writes them."""
+    with open(os.path.join(SOURCE, "host-receiver", "event", "event.c"), encoding="utf-8") as f:
+        text = f.read()
+    found = [f"{area}.v1.{name}" for area, name in
+             re.findall(r'(?:RECEIVER|OF)\(EVENT_\w+, (?:SOURCE_\w+, )?"(\w+)", "(\w+)"\)', text)]
+    found += [f"log.v1.{name}" for name in re.findall(r'LOG\(EVENT_\w+, "(\w+)"\)', text)]
+    assert len(found) > 25, found
+    return found
+
+
+class Folder:
+    """A log with an event of each type."""
+
+    def __init__(self, **options):
+        log = self.log = logmaker.Log(KEY, **options)
+        stream = log.open("web-1")
+        common = {"cellId": "web-1", "runId": "run-7", "specSignatureHash": logmaker.SPEC}
+        for name in sources():
+            log.event(stream, "cellos-host-telemetry/guest", "guest.v1." + name.replace(".", "_"),
+                      {**common, "authority": "declared", "probeSource": name,
+                       "guestPid": 0 if name == "fs.inotify_fired" else 77, "guestComm": "w\u202e<b>",
+                       "guestMonotonicNs": 2**64 - 1, "connection": 1, "contentVersion": 2,
+                       "detail": DETAILS.get(name, {})})
+        for name in other_types():
+            if name.startswith("log.v1."):
+                if name not in ("log.v1.opened", "log.v1.closed"):
+                    log.own(name[7:])
+            elif not name.startswith("stream.v1."):
+                log.event(stream, "cellos-host-telemetry/receiver", name, dict(common))
+        log.seal("web-1", stream)
+        log.close()
+        self.tmp = tempfile.TemporaryDirectory(prefix="cellos-export-")
+        self.path = log.write(f"{self.tmp.name}/log")
+
+    def export(self, *args, want=0):
+        got = subprocess.run([RECEIVER, "export", *args, self.path], capture_output=True,
+                             timeout=60, check=False)
+        assert got.returncode == want, got
+        self.said = got.stderr.decode()
+        return [json.loads(line) for line in got.stdout.splitlines()]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.tmp.cleanup()
+
+
+def check_objects(event):
+    for name, value in event.items():
+        if name in ("unmapped", "raw_data"):
+            continue
+        if name in TYPES:
+            assert isinstance(value, TYPES[name]), (name, value)
+        if isinstance(value, dict):
+            required, one_of = OBJECTS[name]
+            assert required <= set(value), (name, value)
+            assert not one_of or one_of & set(value), (name, value)
+            check_objects(value)
+
+
+def check_event(event, entry):
+    required, activities = CLASSES[event["class_uid"]]
+    assert BASE | required <= set(event), (required - set(event), event)
+    assert ONE_OF.get(event["class_uid"], set(event)) & set(event), event
+    assert event["activity_id"] in activities | {99}, event
+    assert event["type_uid"] == event["class_uid"] * 100 + event["activity_id"]
+    assert event["category_uid"] == event["class_uid"] // 1000
+    assert event["severity_id"] in range(1, 6) and event["metadata"]["version"] == "1.8.0"
+    check_objects(event)
+    assert event["raw_data"].encode() == entry
+    assert event["raw_data_hash"] == {"algorithm": "SHA-256", "algorithm_id": 3,
+                                      "value": hashlib.sha256(entry).hexdigest()}
+    signed = json.loads(entry)
+    signed = signed["data"].get("event", signed)
+    metadata = event["metadata"]
+    assert (metadata["original_event_uid"], metadata["sequence"], metadata["event_code"]) == \
+        (signed["id"], signed["data"]["sequence"], signed["type"])
+    assert event["unmapped"]["data"] == signed["data"]
+
+
+def every_type_is_a_valid_event():
+    for options in ({}, {"envelope": KEY}):
+        with Folder(**options) as f:
+            events = f.export("--format", "ocsf")
+            assert len(events) == len(f.log.entries)
+            for index, (event, entry) in enumerate(zip(events, f.log.entries)):
+                check_event(event, entry)
+                assert event["metadata"]["log_name"] == f.log.origin
+                assert event["unmapped"]["index"] == index
+            base = {e["metadata"]["event_code"].removeprefix(oracle.PREFIX)
+                    for e in events if e["class_uid"] == 0}
+            assert all(name.startswith("host.v1.") for name in base), f"without a class: {base}"
+
+
+def what_a_siem_searches_for():
+    with Folder() as f:
+        by_name = {e["metadata"]["event_code"].rpartition(".")[2]: e for e in f.export()}
+        ran = by_name["process_executed"]
+        assert (ran["class_uid"], ran["activity_id"]) == (1007, 1)
+        assert ran["process"] == {"pid": 77, "name": "w\u202e<b>", "cmd_line": "sh -c id",
+                                  "working_directory": "/", "user": {"uid": "0"},
+                                  "file": {"name": "sh", "path": "/bin/sh", "type_id": 1}}
+        assert ran["actor"] == {"process": {"pid": 1}}
+        assert ran["device"] == {"type_id": 6, "uid": "web-1"}
+        assert ran["metadata"]["correlation_uid"] == "run-7"
+        assert by_name["process_exited"]["exit_code"] == 3
+        assert by_name["process_traced"]["actor"]["process"] == {"pid": 9, "name": "gdb"}
+        denied = by_name["capability_denied"]
+        assert (denied["kernel"]["name"], denied["status_id"], denied["status_code"]) == \
+            ("mount", 2, "EPERM")
+        assert by_name["net_connect_attempted"]["dst_endpoint"] == {"ip": "203.0.113.7", "port": 443}
+        assert by_name["net_bound"]["src_endpoint"] == {"ip": "0.0.0.0", "port": 80,
+                                                            "uid": "web-1"}
+        changed = by_name["fs_changed"]
+        assert (changed["activity_id"], changed["file"]["path"], changed["file"]["name"]) == \
+            (3, "/etc/passwd", "passwd")
+        assert by_name["fs_inotify_fired"]["activity_id"] == 4
+        silenced, resumed = by_name["agent_silenced"], by_name["agent_resumed"]
+        assert silenced["severity_id"] == 4 and silenced["is_alert"]
+        assert resumed["activity_id"] == 3
+        assert silenced["finding_info"]["uid"] == resumed["finding_info"]["uid"], "one finding"
+
+
+def a_part_and_a_damaged_line():
+    with Folder() as f:
+        own = [e for e in f.log.entries if b'"cellId"' not in e]
+        assert len(f.export("--cell", "other")) == len(own)
+        assert f.export("--since", "2030-01-01") == [] and f.export("--until", "2001-01-01") == []
+        f.export("--format", "cef", want=64)
+        name = os.path.join(f.path, os.listdir(f.path)[0])
+        with open(name, "ab") as out:
+            out.write(b'{"data":1}\n' + b"x" * 70000 + b"\nnot json\n")
+        assert len(f.export(want=1)) == len(f.log.entries)
+        assert "skipped 3 lines that are no event" in f.said, f.said
+
+
+if __name__ == "__main__":
+    sys.exit(main([every_type_is_a_valid_event, what_a_siem_searches_for,
+                   a_part_and_a_damaged_line]))
