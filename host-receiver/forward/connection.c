@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/forward/connection.h"
 
+#include <fcntl.h>
+#include <sched.h>
+
 #include "common/util.h"
 
 #define CONNECT_MS 5000
@@ -17,6 +20,16 @@ static const struct {
 	{NATS_SECURE_CONNECTION_REQUIRED, FORWARD_TLS},
 	{NATS_TIMEOUT, FORWARD_TIMEOUT},
 };
+
+void connection_library_open(void)
+{
+	const struct sched_param none = {0};
+
+	/* Threads inherit the policy; the wake-up of a batch thread preempts nobody (sched(7)). */
+	sched_setscheduler(0, SCHED_BATCH, &none);
+	nats_Open(-1);
+	sched_setscheduler(0, SCHED_OTHER, &none);
+}
 
 enum forward_error connection_error(natsStatus status)
 {
@@ -64,8 +77,19 @@ static natsStatus set_tls(natsOptions *opts, const struct forward_settings *s, c
 	return st;
 }
 
+/* A ping's timer would be another thread, and the socket's owner is one thread. */
+static natsStatus set_loop(natsOptions *opts, const struct connection_loop *loop)
+{
+	natsStatus st = natsOptions_SetEventLoop(opts, loop->owner, loop->attach, loop->read,
+						 loop->write, loop->detach);
+
+	if (st == NATS_OK)
+		st = natsOptions_SetSendAsap(opts, true);
+	return st == NATS_OK ? natsOptions_SetPingInterval(opts, 0) : st;
+}
+
 static natsStatus set_options(natsOptions *opts, const struct forward_settings *s, const char *url,
-			      natsConnectionHandler on_end, void *closure)
+			      const struct connection_loop *loop)
 {
 	natsStatus st = natsOptions_SetURL(opts, url);
 
@@ -77,10 +101,8 @@ static natsStatus set_options(natsOptions *opts, const struct forward_settings *
 		st = natsOptions_SetWriteDeadline(opts, PUBLISHER_TIMEOUT_MS);
 	if (st == NATS_OK)
 		st = natsOptions_SetName(opts, "cellos-host-telemetry");
-	if (st == NATS_OK && on_end)
-		st = natsOptions_SetClosedCB(opts, on_end, closure);
-	if (st == NATS_OK)
-		st = natsOptions_SetNoEcho(opts, false);
+	if (st == NATS_OK && loop)
+		st = set_loop(opts, loop);
 	if (st == NATS_OK && *s->credentials)
 		st = natsOptions_SetUserCredentialsFromFiles(opts, s->credentials, NULL);
 	if (st == NATS_OK && wants_tls(s, url))
@@ -102,7 +124,10 @@ static enum forward_error check_files(const struct forward_settings *s, char why
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		if (!*files[i].path || access(files[i].path, R_OK) == 0)
+		_cleanup_close_ int fd =
+			*files[i].path ? open(files[i].path, O_RDONLY | O_CLOEXEC) : -1;
+
+		if (!*files[i].path || fd >= 0)
 			continue;
 		snprintf(why, PUBLISHER_WHY_MAX, "%s = %.200s: %s", files[i].key, files[i].path,
 			 strerror(errno));
@@ -112,8 +137,8 @@ static enum forward_error check_files(const struct forward_settings *s, char why
 }
 
 enum forward_error connection_open(const struct forward_settings *s, const char *url,
-				   natsConnectionHandler on_end, void *closure,
-				   natsConnection **ret, char why[PUBLISHER_WHY_MAX])
+				   const struct connection_loop *loop, natsConnection **ret,
+				   char why[PUBLISHER_WHY_MAX])
 {
 	enum forward_error error = check_files(s, why);
 	natsOptions *opts = NULL;
@@ -124,7 +149,7 @@ enum forward_error connection_open(const struct forward_settings *s, const char 
 		return error;
 	st = natsOptions_Create(&opts);
 	if (st == NATS_OK)
-		st = set_options(opts, s, url, on_end, closure);
+		st = set_options(opts, s, url, loop);
 	if (st == NATS_OK)
 		st = natsConnection_Connect(ret, opts);
 	natsOptions_Destroy(opts);

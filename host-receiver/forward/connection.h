@@ -9,13 +9,28 @@
 
 #include "host-receiver/forward/publisher.h"
 
+/*
+ * The owner's event loop instead of threads of libnats: libnats calls these on the owner's thread,
+ * from within its own functions. NULL: libnats has threads.
+ */
+struct connection_loop {
+	natsEvLoop_Attach attach;
+	natsEvLoop_ReadAddRemove read;
+	natsEvLoop_WriteAddRemove write;
+	natsEvLoop_Detach detach;
+	void *owner; /* what attach() gets as its loop */
+};
+
+/*
+ * Start libnats' own threads so that they never run in the place of this one: one of them frees
+ * each answer, and would be woken for each. Call before anything else of libnats.
+ */
+void connection_library_open(void);
+
 /* What a status of libnats means for people. */
 enum forward_error connection_error(natsStatus status);
 
-/*
- * on_end: called on a thread of libnats when the connection has ended; NULL: nobody asks. Returns
- * FORWARD_OK, or what failed with a sentence in why.
- */
+/* Returns FORWARD_OK, or what failed with a sentence in why. */
 enum forward_error connection_open(const struct forward_settings *settings, const char *url,
-				   natsConnectionHandler on_end, void *closure,
-				   natsConnection **ret, char why[PUBLISHER_WHY_MAX]);
+				   const struct connection_loop *loop, natsConnection **ret,
+				   char why[PUBLISHER_WHY_MAX]);

@@ -9,7 +9,8 @@
 #include "host-receiver/evidence/durable.h"
 
 #define CURSOR_TEXT_MAX 768u
-#define CHECK_SIZE	16u /* bytes of the checksum */
+#define CHECK_SIZE	16u    /* bytes of the checksum */
+#define NO_ORIGIN	"none" /* of a cursor before the first entry */
 
 static const char *const names[] = {"cursor.0", "cursor.1"};
 
@@ -24,8 +25,8 @@ static void format(const struct forward_cursor *cursor, char out[static CURSOR_T
 	len = snprintf(out, CURSOR_TEXT_MAX,
 		       "cellos-forward-cursor 1 %" PRIu64 " %s %" PRIu64 " %" PRIu64 " %" PRIu64
 		       " %s ",
-		       cursor->generation, cursor->origin, cursor->index, cursor->at.segment,
-		       cursor->at.offset, before);
+		       cursor->generation, *cursor->origin ? cursor->origin : NO_ORIGIN,
+		       cursor->index, cursor->at.segment, cursor->at.offset, before);
 	crypto_generichash(check, sizeof(check), (const uint8_t *)out, (size_t)len, NULL, 0);
 	sodium_bin2hex(check_hex, sizeof(check_hex), check, sizeof(check));
 	snprintf(out + len, CURSOR_TEXT_MAX - (size_t)len, "%s\n", check_hex);

@@ -12,10 +12,9 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 
-#include <nats/nats.h>
-
 #include "common/log.h"
 #include "host-receiver/evidence/cursor.h"
+#include "host-receiver/forward/connection.h"
 #include "host-receiver/forward/cursor.h"
 #include "host-receiver/forward/group.h"
 #include "host-receiver/forward/subject.h"
@@ -28,14 +27,25 @@
 #define KEEP_MS	       600000u /* segments are kept so long after they were acknowledged */
 #define KEEP_STEP_MS   10000u
 #define KEEP_STEPS     (KEEP_MS / KEEP_STEP_MS)
-#define SEND_BURST     512u /* messages of one turn, before answers are taken again */
+#define SEND_BURST     512u  /* messages of one turn, before answers are taken again */
+#define GATHER_MS      2     /* answers are let gather so long while no message may be sent */
+#define STATUS_MS      1000u /* between two reports */
+#define STATUS_IDLE_MS 100u  /* if the log was caught up with, or is not any more */
 #define FLOOR_NAME     "forward"
 
 /* A message that was sent: where the log stands once it is acknowledged. */
 struct sent {
-	struct forward_cursor after; /* generation unused */
-	char time[TIME_TEXT_MAX];    /* when its first entry was received */
-	uint64_t sent_ns;
+	struct group_place after;
+	const char *origin;	  /* of the message; the walk's */
+	uint64_t index;		  /* of the message */
+	bool notice;		  /* in the place of one that is too large */
+	char time[TIME_TEXT_MAX]; /* when its first entry was received */
+};
+
+/* A message that the server refused for its size, though its limits do not say so. */
+struct refused {
+	const char *origin; /* the walk's; NULL: none */
+	uint64_t index;
 };
 
 struct forwarder {
@@ -49,8 +59,10 @@ struct forwarder {
 
 	struct sent *sent; /* max_pending; a ring beside the publisher's */
 	uint64_t first, next;
-	struct forward_cursor cursor; /* what is acknowledged */
-	bool cursor_known, cursor_dirty;
+	struct group_place place;     /* what is acknowledged */
+	struct forward_cursor cursor; /* the same, or from up to a second ago */
+	bool cursor_known, place_newer, cursor_dirty;
+	struct refused refused;
 	uint64_t cursor_stored_ns;
 
 	struct {
@@ -61,7 +73,7 @@ struct forwarder {
 
 	uint64_t next_try_ns;
 	unsigned backoff_ms, url_number;
-	bool caught_up, stopping;
+	bool caught_up, stopping, was_idle;
 	struct forward_status status, reported;
 	uint64_t status_ns;
 };
@@ -84,6 +96,35 @@ static void keep_segments(struct forwarder *f, uint64_t now_ns)
 	f->kept[f->n_kept++].at = f->cursor.at;
 }
 
+/*
+ * From the place to a cursor: the hash is taken here, once a second, and not of each entry that is
+ * sent.
+ */
+static int update_cursor(struct forwarder *f)
+{
+	struct forward_cursor next = {
+		.generation = f->cursor.generation,
+		.index = f->place.index,
+		.at = f->place.at,
+	};
+	int r;
+
+	if (!f->place_newer)
+		return 0;
+	snprintf(next.origin, sizeof(next.origin), "%s", f->place.origin);
+	r = walk_leaf(f->walk, &next.at, &next.before);
+	if (r < 0)
+		return r;
+	f->cursor = next;
+	f->cursor_known = true;
+	f->place_newer = false;
+	return 0;
+}
+
+/*
+ * At most once a second, also when all is acknowledged: its syncs go to the disk that the log's
+ * commits wait for.
+ */
 static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
 {
 	int r;
@@ -91,7 +132,9 @@ static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
 	if (!f->cursor_dirty || (!now && now_ns < f->cursor_stored_ns + CURSOR_MS * NSEC_PER_MSEC))
 		return;
 	f->cursor_stored_ns = now_ns;
-	r = forward_cursor_store(f->state_fd, &f->cursor);
+	r = update_cursor(f);
+	if (r == 0)
+		r = forward_cursor_store(f->state_fd, &f->cursor);
 	if (r < 0) {
 		log_error("msg=\"cannot write the forwarder's cursor\" error=\"%s\"", strerror(-r));
 		return;
@@ -108,7 +151,7 @@ static bool is_cursor(const struct forwarder *f, const struct walk_line *line)
 	struct tree_hash leaf;
 
 	return line->kind == WALK_ENTRY && line->index + 1 == f->cursor.index &&
-	       strcmp(walk_origin(f->walk), f->cursor.origin) == 0 &&
+	       strcmp(line->origin, f->cursor.origin) == 0 &&
 	       tree_hash_leaf(f->hasher, line->text, line->len, &leaf) == 0 &&
 	       tree_hash_equal(&leaf, &f->cursor.before);
 }
@@ -158,9 +201,12 @@ static void report_lost_cursor(struct forwarder *f, const char *why)
 /* Put the walk after the last acknowledged entry. Returns 0 or a negative errno. */
 static int seek(struct forwarder *f)
 {
-	int r = f->cursor_known ? seek_directly(f) : 0;
+	int r;
 
+	/* If it fails, the older cursor is as good: more is sent again. */
+	update_cursor(f);
 	f->first = f->next = 0;
+	r = f->cursor_known ? seek_directly(f) : 0;
 	if (f->cursor_known && r == 0)
 		r = seek_by_index(f);
 	if (r < 0)
@@ -172,7 +218,12 @@ static int seek(struct forwarder *f)
 		f->cursor_known = false;
 		r = walk_rewind(f->walk);
 	}
-	group_reset(f->group, &f->cursor);
+	f->place = (struct group_place){
+		.origin = f->cursor_known ? walk_origin(f->walk) : "",
+		.index = f->cursor.index,
+		.at = f->cursor.at,
+	};
+	group_reset(f->group, &f->place);
 	return MIN(r, 0);
 }
 
@@ -236,11 +287,12 @@ static void connect_now(struct forwarder *f)
 {
 	char url[512], why[PUBLISHER_WHY_MAX] = "", warnings[PUBLISHER_WHY_MAX] = "";
 	enum forward_error error;
+	size_t max;
 	int r;
 
 	next_url(f, url, sizeof(url));
 	show_server(f, url);
-	error = publisher_open(f->settings, url, f->cursor.origin, &f->publisher, why, warnings);
+	error = publisher_open(f->settings, url, &f->publisher, why, warnings);
 	if (error != FORWARD_OK) {
 		f->publisher = NULL;
 		note_error(f, error, why);
@@ -257,29 +309,38 @@ static void connect_now(struct forwarder *f)
 		log_warning("msg=\"the stream's settings may lose evidence\" stream=%s why=\"%s\"",
 			    f->settings->stream, warnings);
 	snprintf(f->status.warnings, sizeof(f->status.warnings), "%s", warnings);
-	group_set_max(f->group, publisher_max_payload(f->publisher) - GROUP_HEADERS_MAX);
+	max = publisher_max_size(f->publisher);
+	group_set_max(f->group, max > GROUP_HEADERS_MAX ? max - GROUP_HEADERS_MAX : 1);
 	f->status.state = FORWARD_CONNECTED;
 }
 
 /* ---- sending ---- */
 
-static void remember(struct forwarder *f, const struct group_message *m)
+static void remember(struct forwarder *f, const struct group_message *m, bool notice)
 {
 	struct sent *s = &f->sent[f->next++ % f->settings->max_pending];
 
 	s->after = m->after;
-	s->sent_ns = monotonic_ns();
+	s->origin = m->origin;
+	s->index = m->index;
+	s->notice = notice;
 	memcpy(s->time, m->time, sizeof(s->time));
+}
+
+static bool was_refused(const struct forwarder *f, const struct group_message *m)
+{
+	return f->refused.origin && f->refused.index == m->index &&
+	       strcmp(f->refused.origin, m->origin) == 0;
 }
 
 /* The server never takes this message: say so in its place, and go on. */
 static enum forward_error send_notice(struct forwarder *f, const struct group_message *m,
-				      char why[PUBLISHER_WHY_MAX])
+				      uint64_t now_ns, char why[PUBLISHER_WHY_MAX])
 {
 	struct publisher_message message = {.origin = m->origin, .index = m->index};
 	char notice[GROUP_NOTICE_MAX], subject[SUBJECT_MAX], id[GROUP_ID_MAX];
 
-	message.len = group_notice(m, publisher_max_payload(f->publisher), notice, id);
+	message.len = group_notice(m, publisher_max_size(f->publisher), notice, id);
 	subject_entry(f->settings->subject, (struct wire_text){0},
 		      (struct wire_text){.data = "forward.v1.skipped", .len = 18}, subject);
 	message.subject = subject;
@@ -289,12 +350,13 @@ static enum forward_error send_notice(struct forwarder *f, const struct group_me
 		  " bytes=%zu origin=%s",
 		  m->index, m->len, m->origin);
 	f->status.skipped++;
-	remember(f, m);
-	return publisher_send(f->publisher, &message, why);
+	f->status.errors[FORWARD_TOO_LARGE]++;
+	remember(f, m, true);
+	return publisher_send(f->publisher, &message, now_ns, why);
 }
 
 static enum forward_error send_one(struct forwarder *f, const struct group_message *m,
-				   char why[PUBLISHER_WHY_MAX])
+				   uint64_t now_ns, char why[PUBLISHER_WHY_MAX])
 {
 	const struct publisher_message message = {
 		.subject = m->subject,
@@ -305,11 +367,10 @@ static enum forward_error send_one(struct forwarder *f, const struct group_messa
 		.len = m->len,
 	};
 
-	/* The headers count too. */
-	if (m->len + GROUP_HEADERS_MAX > publisher_max_payload(f->publisher))
-		return send_notice(f, m, why);
-	remember(f, m);
-	return publisher_send(f->publisher, &message, why);
+	if (was_refused(f, m) || !publisher_fits(f->publisher, &message))
+		return send_notice(f, m, now_ns, why);
+	remember(f, m, false);
+	return publisher_send(f->publisher, &message, now_ns, why);
 }
 
 /* Read on until there is a message. Returns 1, 0: nothing more is durable, or a negative errno. */
@@ -331,6 +392,7 @@ static int next_message(struct forwarder *f, struct group_message *m)
 
 static void send_more(struct forwarder *f)
 {
+	const uint64_t now_ns = monotonic_ns();
 	char why[PUBLISHER_WHY_MAX] = "";
 	enum forward_error error;
 	struct group_message m;
@@ -346,7 +408,7 @@ static void send_more(struct forwarder *f)
 		if (r == 0)
 			return;
 		f->status.read += m.entries;
-		error = send_one(f, &m, why);
+		error = send_one(f, &m, now_ns, why);
 		if (error != FORWARD_OK) {
 			wait_after(f, error, why);
 			return;
@@ -360,18 +422,38 @@ static void send_more(struct forwarder *f)
 static void acknowledge(struct forwarder *f)
 {
 	const struct sent *s = &f->sent[f->first++ % f->settings->max_pending];
-	const uint64_t generation = f->cursor.generation;
 
 	f->status.acked++;
-	f->cursor = s->after;
-	f->cursor.generation = generation;
-	f->cursor_known = f->cursor_dirty = true;
+	if (s->notice)
+		f->refused = (struct refused){0};
+	if (s->after.index > 0) {
+		f->place = s->after;
+		f->place_newer = f->cursor_dirty = true;
+	}
 	f->backoff_ms = BACKOFF_MIN_MS;
 	f->status.error = FORWARD_OK;
 	f->status.why[0] = '\0';
 }
 
-/* A message that the server refused for its size is counted, logged and passed over. */
+/*
+ * The oldest message was refused for its size. All before it is acknowledged, so the next
+ * connection begins with it, and sends the notice. A notice that is refused too is passed over.
+ */
+static bool pass_refused(struct forwarder *f, const struct publisher_answer *answer)
+{
+	const struct sent *s = &f->sent[f->first % f->settings->max_pending];
+
+	if (!s->notice) {
+		f->refused = (struct refused){s->origin, s->index};
+		wait_after(f, answer->error, answer->why);
+		return false;
+	}
+	log_error("msg=\"the server refused the notice of a skipped message too\" index=%" PRIu64
+		  " why=\"%s\"",
+		  s->index, answer->why);
+	return true;
+}
+
 static void take_answers(struct forwarder *f)
 {
 	struct publisher_answer answer;
@@ -380,12 +462,8 @@ static void take_answers(struct forwarder *f)
 
 	while (publisher_take_answer(f->publisher, &answer)) {
 		if (answer.error == FORWARD_TOO_LARGE) {
-			f->status.skipped++;
-			log_error("msg=\"the server refused an entry for its size: it was "
-				  "skipped\" before=%" PRIu64 " why=\"%s\"",
-				  f->sent[f->first % f->settings->max_pending].after.index,
-				  answer.why);
-			f->status.errors[FORWARD_TOO_LARGE]++;
+			if (!pass_refused(f, &answer))
+				return;
 		} else if (answer.error != FORWARD_OK) {
 			wait_after(f, answer.error, answer.why);
 			return;
@@ -409,20 +487,23 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 {
 	struct forward_status *s = &f->status;
 	const struct sent *oldest = &f->sent[f->first % f->settings->max_pending];
-	const bool waits = f->first < f->next;
+	const uint64_t sent_ns = f->publisher ? publisher_oldest_ns(f->publisher) : 0;
+	const bool waits = f->first < f->next, idle = f->caught_up && !waits;
 	uint64_t received_ms;
 
-	if (now_ns < f->status_ns + NSEC_PER_SEC && s->state == f->reported.state)
+	/* Whoever waits for the end of an outage need not wait for the next second. */
+	if (now_ns < f->status_ns + STATUS_MS * NSEC_PER_MSEC && s->state == f->reported.state &&
+	    (idle == f->was_idle || now_ns < f->status_ns + STATUS_IDLE_MS * NSEC_PER_MSEC))
 		return;
 	f->status_ns = now_ns;
-	s->index = f->cursor_known ? f->cursor.index : 0;
+	f->was_idle = idle;
+	s->index = f->place.index;
 	s->lag_events = f->end.index > s->index ? f->end.index - s->index : 0;
-	s->unacked_ms =
-		waits && now_ns > oldest->sent_ns ? (now_ns - oldest->sent_ns) / NSEC_PER_MSEC : 0;
+	s->unacked_ms = sent_ns > 0 && now_ns > sent_ns ? (now_ns - sent_ns) / NSEC_PER_MSEC : 0;
 	received_ms = waits ? group_time_ms(oldest->time) : 0;
 	if (received_ms > 0 && realtime_ms() > received_ms)
 		s->lag_ms = realtime_ms() - received_ms;
-	else if (s->state == FORWARD_CONNECTED && f->caught_up && !waits)
+	else if (s->state == FORWARD_CONNECTED && idle)
 		s->lag_ms = 0;
 	else
 		s->lag_ms += 1000;
@@ -433,7 +514,7 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 /* Entries from this index or time on are sent again; before the oldest means all. */
 static void rewind_to(struct forwarder *f, const struct link_order *order)
 {
-	struct forward_cursor before = {0};
+	struct group_place before = {.origin = ""};
 	struct walk_line line;
 	char time[TIME_TEXT_MAX];
 	uint64_t time_ms;
@@ -454,17 +535,19 @@ static void rewind_to(struct forwarder *f, const struct link_order *order)
 		if (order->kind == LINK_REWIND_INDEX ? line.index >= order->index
 						     : time_ms >= order->realtime_ms)
 			break;
-		before.index = line.index + 1;
-		before.at = line.start;
-		snprintf(before.origin, sizeof(before.origin), "%s", walk_origin(f->walk));
-		tree_hash_leaf(f->hasher, line.text, line.len, &before.before);
+		before = (struct group_place){
+			.origin = line.origin,
+			.index = line.index + 1,
+			.at = line.start,
+		};
 	}
-	before.generation = f->cursor.generation;
-	f->cursor = before;
-	f->cursor_known = before.index > 0;
+	f->place = before;
+	f->cursor = (struct forward_cursor){.generation = f->cursor.generation};
+	f->cursor_known = false;
+	f->place_newer = before.index > 0;
 	f->cursor_dirty = true;
 	store_cursor(f, monotonic_ns(), true);
-	log_notice("msg=\"the forwarder sends again\" from=%" PRIu64, f->cursor.index);
+	log_notice("msg=\"the forwarder sends again\" from=%" PRIu64, f->place.index);
 }
 
 static void take_orders(struct forwarder *f)
@@ -491,15 +574,24 @@ static void wait_for_event(struct forwarder *f)
 	struct pollfd fds[] = {
 		{.fd = f->signal_fd, .events = POLLIN},
 		{.fd = f->link_fd, .events = POLLIN},
-		{.fd = f->publisher ? publisher_fd(f->publisher) : -1, .events = POLLIN},
+		{.fd = -1},
 	};
 	const bool busy = f->publisher && !f->caught_up && publisher_has_room(f->publisher);
 
+	if (f->publisher) {
+		fds[2].fd = publisher_fd(f->publisher);
+		fds[2].events = publisher_events(f->publisher);
+	}
 	poll(fds, ARRAY_SIZE(fds), busy ? 0 : TURN_MS);
+	/* An answer a turn costs more than the message did. */
+	if (!f->caught_up && !busy && fds[2].events == POLLIN && fds[2].revents == POLLIN)
+		poll(fds, 2, GATHER_MS);
 	if (fds[0].revents)
 		f->stopping = true;
 	if (fds[1].revents)
 		take_orders(f);
+	if (f->publisher && fds[2].revents)
+		publisher_turn(f->publisher, fds[2].revents);
 }
 
 static void run(struct forwarder *f)
@@ -515,7 +607,7 @@ static void run(struct forwarder *f)
 			take_answers(f);
 		if (f->publisher)
 			send_more(f);
-		store_cursor(f, now_ns, f->caught_up && f->first == f->next);
+		store_cursor(f, now_ns, false);
 		report_status(f, now_ns);
 		wait_for_event(f);
 	}
@@ -545,7 +637,8 @@ static void load_cursor(struct forwarder *f)
 	bool damaged;
 	int r = forward_cursor_load(f->state_fd, &f->cursor, &damaged);
 
-	f->cursor_known = r == 0;
+	f->cursor_known = r == 0 && f->cursor.index > 0;
+	f->place.index = f->cursor.index;
 	if (r < 0 && r != -ENOENT)
 		report_lost_cursor(f, "both generations are damaged");
 	else if (damaged)
@@ -570,7 +663,9 @@ static int begin(struct forwarder *f)
 	sigset_t signals;
 	int r;
 
+	connection_library_open();
 	f->backoff_ms = BACKOFF_MIN_MS;
+	f->place.origin = "";
 	f->sent = calloc(f->settings->max_pending, sizeof(*f->sent));
 	f->hasher = tree_hasher_new();
 	f->state_fd = open_folder(f->settings->state_dir, "forward");

@@ -10,9 +10,8 @@
 
 struct group {
 	const struct forward_settings *settings; /* borrowed */
-	struct tree_hasher *hasher;
 	size_t max;
-	struct forward_cursor at; /* after the last line that a message took */
+	struct group_place at; /* after the last line that a message took */
 	char subject[SUBJECT_MAX], id[GROUP_ID_MAX];
 
 	/* Mode batches: the message that is being collected, and the line that did not fit. */
@@ -31,9 +30,9 @@ int group_new(const struct forward_settings *settings, struct group **ret)
 		return -ENOMEM;
 	group->settings = settings;
 	group->max = GROUP_BYTES_MAX;
-	group->hasher = tree_hasher_new();
+	group->at.origin = "";
 	group->buf = malloc(GROUP_BYTES_MAX + EVIDENCE_LINE_MAX + 1);
-	if (!group->hasher || !group->buf) {
+	if (!group->buf) {
 		group_free(group);
 		return -ENOMEM;
 	}
@@ -45,12 +44,11 @@ void group_free(struct group *group)
 {
 	if (!group)
 		return;
-	tree_hasher_free(group->hasher);
 	free(group->buf);
 	free(group);
 }
 
-void group_reset(struct group *group, const struct forward_cursor *at)
+void group_reset(struct group *group, const struct group_place *at)
 {
 	if (at)
 		group->at = *at;
@@ -76,25 +74,30 @@ uint64_t group_time_ms(const char *time)
 	return (uint64_t)timegm(&tm) * MSEC_PER_SEC + ms;
 }
 
-static void keep_time(char out[static TIME_TEXT_MAX], struct wire_text time)
+static void copy_text(char *out, size_t size, struct wire_text text)
 {
-	if (time.len >= TIME_TEXT_MAX)
-		return;
-	memcpy(out, time.data, time.len);
-	out[time.len] = '\0';
+	const size_t len = MIN(text.len, size - 1);
+
+	if (len > 0)
+		memcpy(out, text.data, len);
+	out[len] = '\0';
 }
 
-/* Where the log stands after this line. */
-static int advance(struct group *group, const struct walk *walk, const struct walk_line *line)
+static void keep_time(char out[static TIME_TEXT_MAX], struct wire_text time)
 {
-	struct forward_cursor *at = &group->at;
+	if (time.len < TIME_TEXT_MAX)
+		copy_text(out, TIME_TEXT_MAX, time);
+}
 
-	snprintf(at->origin, sizeof(at->origin), "%s", walk_origin(walk));
-	if (line->kind != WALK_ENTRY)
-		return 0;
-	at->index = line->index + 1;
-	at->at = line->start;
-	return tree_hash_leaf(group->hasher, line->text, line->len, &at->before);
+/* Only an entry can be found again: other lines leave the place at the entry before them. */
+static void advance(struct group *group, const struct walk_line *line)
+{
+	if (line->kind == WALK_ENTRY)
+		group->at = (struct group_place){
+			.origin = line->origin,
+			.index = line->index + 1,
+			.at = line->start,
+		};
 }
 
 /* ---- mode events ---- */
@@ -107,12 +110,12 @@ static void message_of_line(struct group *group, const struct walk_line *line,
 	if (entry)
 		subject_entry(group->settings->subject, line->cell, line->type, group->subject);
 	else
-		subject_host(SUBJECT_CHECKPOINTS, group->at.origin, group->subject);
-	snprintf(group->id, sizeof(group->id), "%.*s", (int)line->id.len, line->id.data);
+		subject_host(SUBJECT_CHECKPOINTS, line->origin, group->subject);
+	copy_text(group->id, sizeof(group->id), line->id);
 	*ret = (struct group_message){
 		.subject = group->subject,
 		.id = group->id,
-		.origin = group->at.origin,
+		.origin = line->origin,
 		.index = line->index,
 		.data = line->text,
 		.len = line->len,
@@ -140,6 +143,7 @@ static void add_line(struct group *group, const struct walk_line *line)
 	group->buf[m->len++] = '\n';
 	if (m->entries == 0)
 		m->index = line->index;
+	m->origin = line->origin;
 	m->entries += line->kind == WALK_ENTRY;
 	if (!*m->time)
 		keep_time(m->time, line->time);
@@ -151,16 +155,14 @@ static void finish_batch(struct group *group, struct group_message *ret)
 	struct group_message *m = &group->batch;
 	const uint64_t end = m->index + m->entries;
 
-	subject_host(SUBJECT_LOGS, m->after.origin, group->subject);
-	snprintf(group->id, sizeof(group->id), "%.64s:%" PRIu64 "-%" PRIu64,
-		 log_uuid(m->after.origin), m->index, end);
+	subject_host(SUBJECT_LOGS, m->origin, group->subject);
+	snprintf(group->id, sizeof(group->id), "%.64s:%" PRIu64 "-%" PRIu64, log_uuid(m->origin),
+		 m->index, end);
 	m->subject = group->subject;
 	m->id = group->id;
-	m->origin = m->after.origin;
 	m->data = group->buf;
 	group->given = true;
 	*ret = *m;
-	ret->origin = m->after.origin;
 }
 
 /* True when the batch must go before this line is taken. */
@@ -197,9 +199,7 @@ static int next_batch(struct group *group, struct walk *walk, struct group_messa
 		/* After a cursor only the checkpoint of a group that was sent may be left. */
 		if (line.kind == WALK_CHECKPOINT && group->batch.len == 0)
 			continue;
-		r = advance(group, walk, &line);
-		if (r < 0)
-			return r;
+		advance(group, &line);
 		add_line(group, &line);
 		if (line.kind == WALK_CHECKPOINT) {
 			finish_batch(group, ret);
@@ -216,9 +216,7 @@ static int next_event(struct group *group, struct walk *walk, struct group_messa
 
 	if (r != 1)
 		return r;
-	r = advance(group, walk, &line);
-	if (r < 0)
-		return r;
+	advance(group, &line);
 	message_of_line(group, &line, ret);
 	return 1;
 }
@@ -229,7 +227,7 @@ int group_next(struct group *group, struct walk *walk, struct group_message *ret
 							: next_event(group, walk, ret);
 }
 
-size_t group_notice(const struct group_message *m, size_t max_payload,
+size_t group_notice(const struct group_message *m, size_t max_size,
 		    char out[static GROUP_NOTICE_MAX], char id[static GROUP_ID_MAX])
 {
 	struct json_writer w;
@@ -243,7 +241,7 @@ size_t group_notice(const struct group_message *m, size_t max_payload,
 	json_put_kv_uint(&w, "bytes", m->len);
 	json_put_kv_uint(&w, "entries", m->entries);
 	json_put_kv_uint(&w, "index", m->index);
-	json_put_kv_uint(&w, "maxPayload", max_payload);
+	json_put_kv_uint(&w, "maxSize", max_size);
 	json_put_kv_string(&w, "origin", m->origin);
 	json_put_end_object(&w);
 	json_put_kv_string(&w, "datacontenttype", "application/json");

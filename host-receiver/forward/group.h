@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include "host-receiver/forward/cursor.h"
 #include "host-receiver/forward/settings.h"
 #include "host-receiver/forward/subject.h"
 #include "host-receiver/forward/walk.h"
@@ -16,6 +15,13 @@
 #define GROUP_NOTICE_MAX  1024u
 #define TIME_TEXT_MAX	  32u
 
+/* Where the log stands: entries [0, index) are before it. */
+struct group_place {
+	const char *origin; /* the walk's; "" before the first line */
+	uint64_t index;
+	struct evidence_position at; /* where the entry index - 1 begins */
+};
+
 /* Borrowed until the next call of group_next() or group_reset(). */
 struct group_message {
 	const char *subject, *id, *origin;
@@ -23,8 +29,8 @@ struct group_message {
 	const char *data;
 	size_t len;
 	unsigned entries;
-	char time[TIME_TEXT_MAX];    /* when the first line was received; "": unknown */
-	struct forward_cursor after; /* once it is acknowledged */
+	char time[TIME_TEXT_MAX]; /* when the first line was received; "": unknown */
+	struct group_place after; /* once it is acknowledged */
 };
 
 struct group;
@@ -35,7 +41,7 @@ void group_free(struct group *group);
 
 /* Forget the batch that is being collected: the walk goes on elsewhere, after `at` (NULL: as
  * before). */
-void group_reset(struct group *group, const struct forward_cursor *at);
+void group_reset(struct group *group, const struct group_place *at);
 
 /* No message with more bytes of data than this; at least one line goes into each all the same. */
 void group_set_max(struct group *group, size_t max);
@@ -50,5 +56,5 @@ uint64_t group_time_ms(const char *time);
  * The event that stands in the place of a message which the server does not take. Returns its
  * length.
  */
-size_t group_notice(const struct group_message *message, size_t max_payload,
+size_t group_notice(const struct group_message *message, size_t max_size,
 		    char out[static GROUP_NOTICE_MAX], char id[static GROUP_ID_MAX]);

@@ -2,9 +2,10 @@
 #include "host-receiver/forward/publisher.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <stdarg.h>
-#include <sys/eventfd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <jansson.h>
 #include <nats/nats.h>
@@ -12,6 +13,19 @@
 #include "common/util.h"
 #include "host-receiver/forward/connection.h"
 #include "host-receiver/forward/stream.h"
+
+/* A peer that is gone without a word is noticed within a minute, also when nothing is sent. */
+#define KEEPALIVE_IDLE_S  30
+#define KEEPALIVE_PROBE_S 10
+#define KEEPALIVE_PROBES  3
+
+/*
+ * Answers that were read, and are given back to libnats together: a thread of libnats frees them,
+ * and one by one it would be woken for each.
+ */
+#define SPENT_MAX 1024u
+
+static const char header_begin[] = "NATS/1.0\r\n", header_end[] = "\r\n";
 
 struct slot {
 	bool answered;
@@ -28,26 +42,83 @@ struct publisher {
 	natsSubscription *answers;
 	char *stream; /* owned */
 	char inbox[64];
+	size_t inbox_len;
+	size_t max_size; /* of a message with its headers */
 	unsigned max_pending;
-	size_t bytes; /* sent and not taken */
-	int event_fd;
 
-	pthread_mutex_t lock; /* of all below: libnats' threads write it too */
+	/* libnats' event loop interface. */
+	int fd; /* borrowed; -1: not attached */
+	bool wants_read, wants_write;
+
 	struct slot *slots;   /* max_pending; message n has slot n % max_pending */
 	uint64_t first, next; /* messages whose answer was not taken: [first, next) */
-	bool ended;
-	char ended_why[PUBLISHER_WHY_MAX];
+	size_t bytes;	      /* of their data */
+
+	natsMsg *spent[SPENT_MAX];
+	unsigned n_spent;
 };
 
-/* ---- answers, on a thread of libnats ---- */
+/* ---- libnats' event loop interface ---- */
 
-static void wake(struct publisher *p)
+static void keep_alive(int fd)
 {
-	const uint64_t one = 1;
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{SOL_SOCKET, SO_KEEPALIVE, 1},
+		{IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
+		{IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_PROBE_S},
+		{IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES},
+	};
 
-	/* It cannot fail: the counter is far from its end. */
-	(void)!write(p->event_fd, &one, sizeof(one));
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+			   sizeof(options[i].value));
 }
+
+static natsStatus on_attach(void **ret_user, void *loop, natsConnection *nc _unused_, natsSock fd)
+{
+	struct publisher *p = loop;
+
+	p->fd = fd;
+	p->wants_read = true;
+	keep_alive(fd);
+	*ret_user = p;
+	return NATS_OK;
+}
+
+static natsStatus on_read(void *user, bool add)
+{
+	((struct publisher *)user)->wants_read = add;
+	return NATS_OK;
+}
+
+static natsStatus on_write(void *user, bool add)
+{
+	((struct publisher *)user)->wants_write = add;
+	return NATS_OK;
+}
+
+static natsStatus on_detach(void *user)
+{
+	struct publisher *p = user;
+
+	p->fd = -1;
+	p->wants_read = p->wants_write = false;
+	return NATS_OK;
+}
+
+int publisher_fd(const struct publisher *p)
+{
+	return p->fd;
+}
+
+short publisher_events(const struct publisher *p)
+{
+	return (short)((p->wants_read ? POLLIN : 0) | (p->wants_write ? POLLOUT : 0));
+}
+
+/* ---- answers ---- */
 
 static _printf_(2, 3) void put_why(struct slot *slot, const char *fmt, ...)
 {
@@ -111,45 +182,51 @@ static void read_answer(const struct publisher *p, natsMsg *msg, struct slot *sl
 	json_decref(root);
 }
 
-static void on_answer(natsConnection *nc _unused_, natsSubscription *sub _unused_, natsMsg *msg,
-		      void *closure)
+static void take_message(struct publisher *p, natsMsg *msg)
 {
-	struct publisher *p = closure;
-	const char *token = strrchr(natsMsg_GetSubject(msg), '.');
-	struct slot answer = {.answered = true}, *slot;
-	uint64_t n = UINT64_MAX;
+	const char *subject = natsMsg_GetSubject(msg);
+	struct slot *slot;
+	uint64_t n;
 
+	/* The last token is the message's number. */
+	if (strlen(subject) <= p->inbox_len ||
+	    parse_u64(subject + p->inbox_len + 1, 0, UINT64_MAX, &n) < 0 || n < p->first ||
+	    n >= p->next)
+		return;
+	slot = &p->slots[n % p->max_pending];
+	if (slot->answered)
+		return;
+	slot->answered = true;
 	if (!is_plain_answer(p, msg))
-		read_answer(p, msg, &answer);
-	if (token)
-		parse_u64(token + 1, 0, UINT64_MAX, &n);
-	natsMsg_Destroy(msg);
-	pthread_mutex_lock(&p->lock);
-	if (n >= p->first && n < p->next && !p->slots[n % p->max_pending].answered) {
-		slot = &p->slots[n % p->max_pending];
-		answer.sent_ns = slot->sent_ns;
-		answer.bytes = slot->bytes;
-		*slot = answer;
-		answer.why = NULL;
-		if (n == p->first)
-			wake(p);
-	}
-	pthread_mutex_unlock(&p->lock);
-	free(answer.why);
+		read_answer(p, msg, slot);
 }
 
-static void on_end(natsConnection *nc, void *closure)
+static void free_spent(struct publisher *p)
 {
-	struct publisher *p = closure;
-	const char *text = NULL;
+	while (p->n_spent > 0)
+		natsMsg_Destroy(p->spent[--p->n_spent]);
+}
 
-	natsConnection_GetLastError(nc, &text);
-	pthread_mutex_lock(&p->lock);
-	p->ended = true;
-	snprintf(p->ended_why, sizeof(p->ended_why), "the connection ended%s%.200s",
-		 text && *text ? ": " : "", text && *text ? text : "");
-	wake(p);
-	pthread_mutex_unlock(&p->lock);
+static void take_messages(struct publisher *p)
+{
+	natsMsg *msg = NULL;
+
+	while (natsSubscription_NextMsg(&msg, p->answers, 0) == NATS_OK) {
+		take_message(p, msg);
+		p->spent[p->n_spent++] = take_ptr(msg);
+		if (p->n_spent == SPENT_MAX)
+			free_spent(p);
+	}
+}
+
+void publisher_turn(struct publisher *p, short events)
+{
+	if (p->wants_read && (events & (POLLIN | POLLHUP | POLLERR))) {
+		natsConnection_ProcessReadEvent(p->nc);
+		take_messages(p);
+	}
+	if (p->wants_write && (events & POLLOUT))
+		natsConnection_ProcessWriteEvent(p->nc);
 }
 
 /* ---- connecting ---- */
@@ -162,8 +239,9 @@ static enum forward_error subscribe(struct publisher *p, char why[PUBLISHER_WHY_
 
 	if (st == NATS_OK) {
 		snprintf(p->inbox, sizeof(p->inbox), "%s", inbox);
+		p->inbox_len = strlen(p->inbox);
 		snprintf(subject, sizeof(subject), "%s.*", p->inbox);
-		st = natsConnection_Subscribe(&p->answers, p->nc, subject, on_answer, p);
+		st = natsConnection_SubscribeSync(&p->answers, p->nc, subject);
 	}
 	if (st == NATS_OK)
 		st = natsSubscription_SetPendingLimits(p->answers, -1, -1);
@@ -180,87 +258,81 @@ static struct publisher *publisher_new(const struct forward_settings *s)
 
 	if (!p)
 		return NULL;
-	pthread_mutex_init(&p->lock, NULL);
 	p->max_pending = s->max_pending;
 	p->stream = strdup(s->stream);
 	p->slots = calloc(p->max_pending, sizeof(*p->slots));
-	p->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (!p->stream || !p->slots || p->event_fd < 0) {
+	p->fd = -1;
+	if (!p->stream || !p->slots) {
 		publisher_close(p);
 		return NULL;
 	}
 	return p;
 }
 
+/* libnats' own threads wait for the answers here: it is done with them when this returns. */
+static enum forward_error check_stream(const struct forward_settings *settings, const char *url,
+				       struct stream_facts *ret, char why[PUBLISHER_WHY_MAX])
+{
+	natsConnection *nc = NULL;
+	enum forward_error error = connection_open(settings, url, NULL, &nc, why);
+
+	if (error == FORWARD_OK)
+		error = stream_check(nc, settings, ret, why);
+	natsConnection_Destroy(nc);
+	return error;
+}
+
 enum forward_error publisher_open(const struct forward_settings *settings, const char *url,
-				  const char *origin, struct publisher **ret,
-				  char why[PUBLISHER_WHY_MAX], char warnings[PUBLISHER_WHY_MAX])
+				  struct publisher **ret, char why[PUBLISHER_WHY_MAX],
+				  char warnings[PUBLISHER_WHY_MAX])
 {
 	struct publisher *p = publisher_new(settings);
+	const struct connection_loop loop = {on_attach, on_read, on_write, on_detach, p};
+	struct stream_facts facts = {0};
 	enum forward_error error;
 
 	if (!p) {
-		snprintf(why, PUBLISHER_WHY_MAX, "no memory or no file descriptor is left");
+		snprintf(why, PUBLISHER_WHY_MAX, "no memory is left");
 		return FORWARD_CONNECT;
 	}
-	error = connection_open(settings, url, on_end, p, &p->nc, why);
+	error = check_stream(settings, url, &facts, why);
 	if (error == FORWARD_OK)
-		error = stream_check(p->nc, settings, origin, why, warnings);
+		error = connection_open(settings, url, &loop, &p->nc, why);
 	if (error == FORWARD_OK)
 		error = subscribe(p, why);
 	if (error != FORWARD_OK) {
 		publisher_close(p);
 		return error;
 	}
+	p->max_size = (size_t)MAX(natsConnection_GetMaxPayload(p->nc), INT64_C(0));
+	if (facts.max_msg_size > 0)
+		p->max_size = MIN(p->max_size, facts.max_msg_size);
+	snprintf(warnings, PUBLISHER_WHY_MAX, "%s", facts.warnings);
 	*ret = p;
 	return FORWARD_OK;
-}
-
-/* Waits until no callback runs any more: they use this memory. */
-static void close_connection(struct publisher *p)
-{
-	natsConnection_Close(p->nc);
-	for (;;) {
-		bool ended;
-
-		pthread_mutex_lock(&p->lock);
-		ended = p->ended;
-		pthread_mutex_unlock(&p->lock);
-		if (ended)
-			break;
-		poll(NULL, 0, 1);
-	}
-	natsSubscription_Destroy(p->answers);
-	natsConnection_Destroy(p->nc);
 }
 
 void publisher_close(struct publisher *p)
 {
 	if (!p)
 		return;
+	free_spent(p);
 	if (p->nc)
-		close_connection(p);
+		natsConnection_Close(p->nc);
+	natsSubscription_Destroy(p->answers);
+	natsConnection_Destroy(p->nc);
 	for (unsigned i = 0; p->slots && i < p->max_pending; i++)
 		free(p->slots[i].why);
 	free(p->slots);
 	free(p->stream);
-	close_fd(p->event_fd);
-	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
 
 /* ---- sending ---- */
 
-int publisher_fd(const struct publisher *p)
+size_t publisher_max_size(const struct publisher *p)
 {
-	return p->event_fd;
-}
-
-size_t publisher_max_payload(const struct publisher *p)
-{
-	const int64_t max = natsConnection_GetMaxPayload(p->nc);
-
-	return max > 0 ? (size_t)max : 0;
+	return p->max_size;
 }
 
 unsigned publisher_pending(const struct publisher *p)
@@ -270,49 +342,82 @@ unsigned publisher_pending(const struct publisher *p)
 
 bool publisher_has_room(const struct publisher *p)
 {
-	return publisher_pending(p) < p->max_pending && p->bytes < PUBLISHER_BYTES_MAX;
+	return publisher_pending(p) < p->max_pending && p->bytes < PUBLISHER_BYTES_MAX &&
+	       natsConnection_Buffered(p->nc) < (int)PUBLISHER_BUFFER_MAX;
 }
 
-static natsStatus set_headers(natsMsg *msg, const struct publisher_message *m, const char *stream)
+uint64_t publisher_oldest_ns(const struct publisher *p)
 {
-	char index[24];
-	natsStatus st = natsMsgHeader_Set(msg, "Nats-Msg-Id", m->id);
+	return p->first < p->next ? p->slots[p->first % p->max_pending].sent_ns : 0;
+}
 
-	snprintf(index, sizeof(index), "%" PRIu64, m->index);
-	if (st == NATS_OK)
-		st = natsMsgHeader_Set(msg, "Nats-Expected-Stream", stream);
-	if (st == NATS_OK)
-		st = natsMsgHeader_Set(msg, "Content-Type", "application/cloudevents+json");
-	if (st == NATS_OK)
-		st = natsMsgHeader_Set(msg, "Cellos-Log", m->origin);
-	if (st == NATS_OK)
-		st = natsMsgHeader_Set(msg, "Cellos-Index", index);
+/* ---- headers ---- */
+
+enum { HEADER_ID, HEADER_STREAM, HEADER_TYPE, HEADER_LOG, HEADER_INDEX, _HEADER_MAX };
+
+struct header {
+	const char *name, *value;
+};
+
+static void list_headers(const struct publisher *p, const struct publisher_message *m,
+			 char index[static 24], struct header ret[static _HEADER_MAX])
+{
+	snprintf(index, 24, "%" PRIu64, m->index);
+	ret[HEADER_ID] = (struct header){"Nats-Msg-Id", m->id};
+	ret[HEADER_STREAM] = (struct header){"Nats-Expected-Stream", p->stream};
+	ret[HEADER_TYPE] = (struct header){"Content-Type", "application/cloudevents+json"};
+	ret[HEADER_LOG] = (struct header){"Cellos-Log", m->origin};
+	ret[HEADER_INDEX] = (struct header){"Cellos-Index", index};
+}
+
+bool publisher_fits(const struct publisher *p, const struct publisher_message *m)
+{
+	size_t size = sizeof(header_begin) - 1 + sizeof(header_end) - 1 + m->len;
+	struct header headers[_HEADER_MAX];
+	char index[24];
+
+	list_headers(p, m, index, headers);
+	for (size_t i = 0; i < _HEADER_MAX; i++)
+		size += strlen(headers[i].name) + strlen(": ") + strlen(headers[i].value) +
+			strlen("\r\n");
+	return size <= p->max_size;
+}
+
+static natsStatus set_headers(const struct publisher *p, const struct publisher_message *m,
+			      natsMsg *msg)
+{
+	struct header headers[_HEADER_MAX];
+	natsStatus st = NATS_OK;
+	char index[24];
+
+	list_headers(p, m, index, headers);
+	for (size_t i = 0; i < _HEADER_MAX && st == NATS_OK; i++)
+		st = natsMsgHeader_Set(msg, headers[i].name, headers[i].value);
 	return st;
 }
 
-static uint64_t add_slot(struct publisher *p, size_t bytes)
-{
-	uint64_t n;
+/* ---- sending ---- */
 
-	pthread_mutex_lock(&p->lock);
-	n = p->next++;
-	p->slots[n % p->max_pending] = (struct slot){.sent_ns = monotonic_ns(), .bytes = bytes};
-	pthread_mutex_unlock(&p->lock);
+static uint64_t add_slot(struct publisher *p, size_t bytes, uint64_t now_ns)
+{
+	const uint64_t n = p->next++;
+
+	p->slots[n % p->max_pending] = (struct slot){.sent_ns = now_ns, .bytes = bytes};
 	p->bytes += bytes;
 	return n;
 }
 
 enum forward_error publisher_send(struct publisher *p, const struct publisher_message *m,
-				  char why[PUBLISHER_WHY_MAX])
+				  uint64_t now_ns, char why[PUBLISHER_WHY_MAX])
 {
 	char reply[sizeof(p->inbox) + 24];
 	natsMsg *msg = NULL;
 	natsStatus st;
 
-	snprintf(reply, sizeof(reply), "%s.%" PRIu64, p->inbox, add_slot(p, m->len));
+	snprintf(reply, sizeof(reply), "%s.%" PRIu64, p->inbox, add_slot(p, m->len, now_ns));
 	st = natsMsg_Create(&msg, m->subject, reply, m->data, (int)m->len);
 	if (st == NATS_OK)
-		st = set_headers(msg, m, p->stream);
+		st = set_headers(p, m, msg);
 	if (st == NATS_OK)
 		st = natsConnection_PublishMsg(p->nc, msg);
 	natsMsg_Destroy(msg);
@@ -324,46 +429,40 @@ enum forward_error publisher_send(struct publisher *p, const struct publisher_me
 
 bool publisher_take_answer(struct publisher *p, struct publisher_answer *ret)
 {
-	struct slot *slot;
-	uint64_t ignored;
-	bool taken = false;
+	struct slot *slot = &p->slots[p->first % p->max_pending];
 
-	(void)!read(p->event_fd, &ignored, sizeof(ignored));
-	pthread_mutex_lock(&p->lock);
-	slot = &p->slots[p->first % p->max_pending];
-	if (p->first < p->next && slot->answered) {
-		*ret = (struct publisher_answer){
-			.duplicate = slot->duplicate,
-			.error = slot->error,
-			.code = slot->code,
-		};
-		snprintf(ret->why, sizeof(ret->why), "%s", slot->why ? slot->why : "");
-		p->bytes -= slot->bytes;
-		free(take_ptr(slot->why));
-		p->first++;
-		taken = true;
-	}
-	pthread_mutex_unlock(&p->lock);
-	return taken;
+	if (p->first == p->next || !slot->answered)
+		return false;
+	ret->duplicate = slot->duplicate;
+	ret->error = slot->error;
+	ret->code = slot->code;
+	snprintf(ret->why, sizeof(ret->why), "%s", slot->why ? slot->why : "");
+	p->bytes -= slot->bytes;
+	free(take_ptr(slot->why));
+	p->first++;
+	return true;
 }
 
 enum forward_error publisher_check(struct publisher *p, uint64_t now_ns,
 				   char why[PUBLISHER_WHY_MAX])
 {
-	enum forward_error error = FORWARD_OK;
-	const struct slot *oldest;
+	const uint64_t oldest_ns = publisher_oldest_ns(p);
+	const char *text = NULL;
+	natsStatus st = NATS_OK;
 
-	pthread_mutex_lock(&p->lock);
-	oldest = &p->slots[p->first % p->max_pending];
-	if (p->ended) {
-		error = FORWARD_DISCONNECTED;
-		snprintf(why, PUBLISHER_WHY_MAX, "%s", p->ended_why);
-	} else if (p->first < p->next && !oldest->answered &&
-		   now_ns > oldest->sent_ns + PUBLISHER_TIMEOUT_MS * NSEC_PER_MSEC) {
-		error = FORWARD_TIMEOUT;
+	/* A refused subject has no answer: the server says so by an error of the connection. */
+	if (p->fd < 0 || oldest_ns > 0)
+		st = natsConnection_GetLastError(p->nc, &text);
+	if (p->fd < 0 || st == NATS_NOT_PERMITTED) {
+		snprintf(why, PUBLISHER_WHY_MAX, "%s%s%.200s",
+			 p->fd < 0 ? "the connection ended" : "the server refuses",
+			 text && *text ? ": " : "", text && *text ? text : "");
+		return p->fd < 0 ? FORWARD_DISCONNECTED : FORWARD_CREDENTIALS;
+	}
+	if (oldest_ns > 0 && now_ns > oldest_ns + PUBLISHER_TIMEOUT_MS * NSEC_PER_MSEC) {
 		snprintf(why, PUBLISHER_WHY_MAX, "no answer to a message in %u s",
 			 PUBLISHER_TIMEOUT_MS / 1000);
+		return FORWARD_TIMEOUT;
 	}
-	pthread_mutex_unlock(&p->lock);
-	return error;
+	return FORWARD_OK;
 }

@@ -4,8 +4,10 @@
  * connects once: there is no reconnecting and no buffer for later in here. After any error the
  * owner closes it, and begins again at its cursor with a new one.
  *
- * All functions are for the owner's thread. libnats has threads of its own; what they learn waits
- * in here, and publisher_fd() becomes readable.
+ * All functions are for the owner's thread, and libnats reads and writes the socket on that thread
+ * only (its event loop interface): a thread for each direction costs more than the messages do.
+ * A turn of the owner: wait for publisher_events() on publisher_fd(), publisher_turn(), take the
+ * answers, send while there is room.
  */
 #pragma once
 
@@ -17,6 +19,8 @@
 #define PUBLISHER_TIMEOUT_MS 10000u		   /* for an answer */
 #define PUBLISHER_BYTES_MAX  (32u * 1024u * 1024u) /* sent and not answered */
 #define PUBLISHER_WHY_MAX    384u
+/* Not yet written to the socket: enough for large writes, and little to move after a short one. */
+#define PUBLISHER_BUFFER_MAX (256u * 1024u)
 
 /* What stops the forwarding, for people and metrics. */
 enum forward_error {
@@ -62,24 +66,34 @@ struct publisher_answer {
  * worth a word of the stream's settings ("": nothing). Blocks for some seconds at most.
  */
 enum forward_error publisher_open(const struct forward_settings *settings, const char *url,
-				  const char *origin, struct publisher **ret,
-				  char why[PUBLISHER_WHY_MAX], char warnings[PUBLISHER_WHY_MAX]);
+				  struct publisher **ret, char why[PUBLISHER_WHY_MAX],
+				  char warnings[PUBLISHER_WHY_MAX]);
 void publisher_close(struct publisher *p);
 
-/* Readable when something happened: an answer, or the end of the connection. */
+/* What to poll(2) for, and where; -1: the connection has ended. */
 int publisher_fd(const struct publisher *p);
-/* Bytes of data that the server takes in a message. */
-size_t publisher_max_payload(const struct publisher *p);
+short publisher_events(const struct publisher *p);
+/* Read and write what the socket takes now; events as poll(2) found them. */
+void publisher_turn(struct publisher *p, short events);
+
+/* Bytes that a message may have here, headers included: the server's limit or the stream's. */
+size_t publisher_max_size(const struct publisher *p);
+/* Whether the server takes a message of this size. */
+bool publisher_fits(const struct publisher *p, const struct publisher_message *message);
 /* Whether another message may be sent before an answer comes. */
 bool publisher_has_room(const struct publisher *p);
 /* Messages without an answer. */
 unsigned publisher_pending(const struct publisher *p);
 
+/* now_ns: from when on the answer is waited for. */
 enum forward_error publisher_send(struct publisher *p, const struct publisher_message *message,
-				  char why[PUBLISHER_WHY_MAX]);
+				  uint64_t now_ns, char why[PUBLISHER_WHY_MAX]);
 
 /* Returns true and the answer to the oldest message sent, in the order of sending; else false. */
 bool publisher_take_answer(struct publisher *p, struct publisher_answer *ret);
+
+/* When the oldest message without an answer was sent (CLOCK_MONOTONIC); 0: there is none. */
+uint64_t publisher_oldest_ns(const struct publisher *p);
 
 /* FORWARD_OK, or why nothing more will come: the connection ended, or an answer is overdue. */
 enum forward_error publisher_check(struct publisher *p, uint64_t now_ns,

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/forward/stream.h"
 
+#include <jansson.h>
+
 #include "common/util.h"
 #include "host-receiver/evidence/log.h"
 #include "host-receiver/forward/subject.h"
 
 #define WAIT_MS 10000
+
+/* An account that may not ask gets no answer: nothing is known then. */
+#define VERSION_SUBJECT "$SYS.REQ.USER.INFO"
+#define VERSION_WAIT_MS 2000
 
 static const struct {
 	int code;
@@ -67,7 +73,58 @@ static void add(char warnings[PUBLISHER_WHY_MAX], const char *text)
 	snprintf(warnings + len, PUBLISHER_WHY_MAX - len, "%s%s", len ? "; " : "", text);
 }
 
-static void warn_of(const jsStreamConfig *c, char warnings[PUBLISHER_WHY_MAX])
+bool stream_version_at_least(const char *version, unsigned major, unsigned minor, unsigned patch)
+{
+	unsigned have[3] = {0};
+
+	if (sscanf(version, "%u.%u.%u", &have[0], &have[1], &have[2]) < 2)
+		return false;
+	if (have[0] != major)
+		return have[0] > major;
+	if (have[1] != minor)
+		return have[1] > minor;
+	return have[2] >= patch;
+}
+
+/* Returns true if the server said its version; "" is one from before it could be asked, 2.10. */
+static bool ask_version(natsConnection *nc, char ret[static 32])
+{
+	natsMsg *msg = NULL;
+	natsStatus st =
+		natsConnection_RequestString(&msg, nc, VERSION_SUBJECT, "", VERSION_WAIT_MS);
+	json_t *root;
+	const char *text;
+
+	ret[0] = '\0';
+	if (st != NATS_OK)
+		return st == NATS_NO_RESPONDERS;
+	root = json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), 0, NULL);
+	text = json_string_value(json_object_get(json_object_get(root, "server"), "ver"));
+	if (text)
+		snprintf(ret, 32, "%s", text);
+	json_decref(root);
+	natsMsg_Destroy(msg);
+	return text != NULL;
+}
+
+/*
+ * At its limit a server before 2.10.5 may acknowledge a message that it does not store
+ * (nats-server issue 4771).
+ */
+static void warn_of_version(natsConnection *nc, char warnings[PUBLISHER_WHY_MAX])
+{
+	char version[32], text[160];
+
+	if (!ask_version(nc, version) || stream_version_at_least(version, 2, 10, 5))
+		return;
+	snprintf(text, sizeof(text),
+		 "discard is new and the server is %.30s: before 2.10.5 it may acknowledge "
+		 "messages that it does not store",
+		 *version ? version : "older than 2.10");
+	add(warnings, text);
+}
+
+static void warn_of(natsConnection *nc, const jsStreamConfig *c, char warnings[PUBLISHER_WHY_MAX])
 {
 	const bool limited = c->MaxMsgs > 0 || c->MaxBytes > 0;
 
@@ -81,6 +138,8 @@ static void warn_of(const jsStreamConfig *c, char warnings[PUBLISHER_WHY_MAX])
 		add(warnings, "max_msgs_per_subject deletes evidence");
 	if (c->MaxMsgSize > 0 && c->MaxMsgSize < (int32_t)EVIDENCE_LINE_MAX)
 		add(warnings, "max_msg_size is below 64 KiB: larger entries are skipped");
+	if (limited && c->Discard == js_DiscardNew)
+		warn_of_version(nc, warnings);
 }
 
 static natsStatus create(jsCtx *js, const struct forward_settings *s, jsStreamInfo **info,
@@ -103,40 +162,45 @@ static natsStatus create(jsCtx *js, const struct forward_settings *s, jsStreamIn
 	return js_AddStream(info, js, &config, NULL, code);
 }
 
+/* The stream as it is, made if the settings say so. */
+static natsStatus get_or_create(jsCtx *js, const struct forward_settings *s, jsStreamInfo **info,
+				jsErrCode *code)
+{
+	natsStatus st = js_GetStreamInfo(info, js, s->stream, NULL, code);
+
+	if (st == NATS_OK || *code != JSStreamNotFoundErr || !s->create_stream)
+		return st;
+	*code = 0;
+	return create(js, s, info, code);
+}
+
 enum forward_error stream_check(natsConnection *nc, const struct forward_settings *s,
-				const char *origin _unused_, char why[PUBLISHER_WHY_MAX],
-				char warnings[PUBLISHER_WHY_MAX])
+				struct stream_facts *ret, char why[PUBLISHER_WHY_MAX])
 {
 	enum forward_error error = FORWARD_OK;
 	jsStreamInfo *info = NULL;
 	jsErrCode code = 0;
 	jsCtx *js = NULL;
 	jsOptions opts;
+	char what[128];
 	const char *fatal;
 	natsStatus st;
 
-	warnings[0] = '\0';
+	*ret = (struct stream_facts){0};
 	jsOptions_Init(&opts);
 	opts.Wait = WAIT_MS;
 	st = natsConnection_JetStream(&js, nc, &opts);
 	if (st == NATS_OK)
-		st = js_GetStreamInfo(&info, js, s->stream, NULL, &code);
-	if (st != NATS_OK && code == JSStreamNotFoundErr && s->create_stream) {
-		code = 0;
-		st = create(js, s, &info, &code);
-	}
+		st = get_or_create(js, s, &info, &code);
 	if (st != NATS_OK) {
-		char what[128];
-
 		snprintf(what, sizeof(what), "stream %.64s", s->stream);
 		error = fail(st, code, what, why);
+	} else if ((fatal = fatal_setting(info->Config))) {
+		snprintf(why, PUBLISHER_WHY_MAX, "stream %.64s: %s", s->stream, fatal);
+		error = FORWARD_STREAM;
 	} else {
-		fatal = fatal_setting(info->Config);
-		if (fatal) {
-			snprintf(why, PUBLISHER_WHY_MAX, "stream %.64s: %s", s->stream, fatal);
-			error = FORWARD_STREAM;
-		}
-		warn_of(info->Config, warnings);
+		ret->max_msg_size = (size_t)MAX(info->Config->MaxMsgSize, 0);
+		warn_of(nc, info->Config, ret->warnings);
 	}
 	jsStreamInfo_Destroy(info);
 	jsCtx_Destroy(js);

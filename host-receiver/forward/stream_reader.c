@@ -125,7 +125,7 @@ int stream_read(const struct forward_settings *settings, const struct stream_rea
 	natsConnection *nc = NULL;
 	int result = -EIO;
 
-	if (connection_open(settings, settings->url, NULL, NULL, &nc, why) != FORWARD_OK)
+	if (connection_open(settings, settings->url, NULL, &nc, why) != FORWARD_OK)
 		return -ECONNREFUSED;
 	if (natsConnection_JetStream(&r.js, nc, NULL) == NATS_OK)
 		result = read_all(&r, why);

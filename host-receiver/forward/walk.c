@@ -3,13 +3,21 @@
 
 #include "common/util.h"
 #include "host-receiver/evidence/lines.h"
+#include "host-receiver/forward/scan.h"
+
+/* Each origin that was met: a folder holds few logs. */
+struct origin {
+	struct origin *next;
+	char name[];
+};
 
 struct walk {
 	char *dir; /* owned */
 	struct evidence_reader *reader;
 	struct evidence_position end;
 	struct json_document *doc;
-	char origin[NOTE_ORIGIN_MAX + 1];
+	struct origin *origins; /* owned */
+	const char *origin;	/* one of them, or "" */
 	uint64_t index;
 	bool index_known;
 };
@@ -20,8 +28,34 @@ void walk_close(struct walk *walk)
 		return;
 	evidence_reader_close(walk->reader);
 	json_document_free(walk->doc);
+	while (walk->origins) {
+		struct origin *origin = walk->origins;
+
+		walk->origins = origin->next;
+		free(origin);
+	}
 	free(walk->dir);
 	free(walk);
+}
+
+static int set_origin(struct walk *walk, const char *name, size_t len)
+{
+	struct origin *origin;
+
+	for (origin = walk->origins; origin; origin = origin->next)
+		if (strlen(origin->name) == len && memcmp(origin->name, name, len) == 0)
+			break;
+	if (!origin) {
+		origin = malloc(sizeof(*origin) + len + 1);
+		if (!origin)
+			return -ENOMEM;
+		memcpy(origin->name, name, len);
+		origin->name[len] = '\0';
+		origin->next = walk->origins;
+		walk->origins = origin;
+	}
+	walk->origin = origin->name;
+	return 0;
 }
 
 static int reopen(struct walk *walk, const struct evidence_position *at)
@@ -45,6 +79,7 @@ int walk_open(const char *dir, struct walk **ret)
 	if (!walk)
 		return -ENOMEM;
 	walk->dir = strdup(dir);
+	walk->origin = "";
 	walk->doc = json_document_new(EVIDENCE_LINE_MAX);
 	if (walk->dir && walk->doc)
 		r = walk_rewind(walk);
@@ -65,8 +100,7 @@ int walk_seek(struct walk *walk, const struct evidence_position *at, uint64_t in
 		return r;
 	walk->index = index;
 	walk->index_known = true;
-	snprintf(walk->origin, sizeof(walk->origin), "%s", origin);
-	return 0;
+	return set_origin(walk, origin, strlen(origin));
 }
 
 int walk_rewind(struct walk *walk)
@@ -76,7 +110,7 @@ int walk_rewind(struct walk *walk)
 	if (r < 0)
 		return r;
 	walk->index_known = false;
-	walk->origin[0] = '\0';
+	walk->origin = "";
 	return 0;
 }
 
@@ -95,52 +129,69 @@ static int read_segment(struct walk *walk, const struct json_node *data, struct 
 	    !json_member_uint(walk->doc, data, "firstIndex", &walk->index))
 		return -EBADMSG;
 	walk->index_known = true;
-	snprintf(walk->origin, sizeof(walk->origin), "%.*s", (int)origin.len, origin.data);
 	line->kind = WALK_SEGMENT;
-	line->index = walk->index;
-	return 0;
+	return set_origin(walk, origin.data, origin.len);
 }
 
 /* An entry is an event, or an event in its signed envelope. */
-static void read_entry(struct walk *walk, const struct json_node *root,
-		       const struct json_node *data, struct walk_line *line)
+static void read_entry(const struct walk *walk, const struct json_node *root,
+		       struct scanned_line *facts)
 {
-	const struct json_node *inner = json_member(walk->doc, data, "event");
+	const struct json_node *inner =
+		json_member(walk->doc, json_member(walk->doc, root, "data"), "event");
 
 	if (inner)
 		root = inner;
-	json_member_string(walk->doc, root, "type", &line->type);
-	json_member_string(walk->doc, json_member(walk->doc, root, "data"), "cellId", &line->cell);
-	line->kind = WALK_ENTRY;
-	line->index = walk->index++;
+	json_member_string(walk->doc, root, "type", &facts->type);
+	json_member_string(walk->doc, json_member(walk->doc, root, "data"), "cellId", &facts->cell);
+}
+
+/* With the JSON reader: a line of a segment, or one that scan_line() leaves to it. */
+static int parse(struct walk *walk, struct walk_line *line, struct scanned_line *facts)
+{
+	const struct json_node *root;
+	const char *why;
+	size_t offset;
+
+	*facts = (struct scanned_line){0};
+	if (json_document_read(walk->doc, line->text, line->len, &why, &offset) < 0)
+		return -EBADMSG;
+	root = json_document_root(walk->doc);
+	if (!json_member_string(walk->doc, root, "type", &facts->type) ||
+	    !json_member_string(walk->doc, root, "id", &facts->id))
+		return -EBADMSG;
+	json_member_string(walk->doc, root, "time", &facts->time);
+	switch (line_kind_of(walk->doc, root)) {
+	case LINE_SEGMENT: return read_segment(walk, json_member(walk->doc, root, "data"), line);
+	case LINE_CHECKPOINT: line->kind = WALK_CHECKPOINT; return 0;
+	default:
+		line->kind = WALK_ENTRY;
+		read_entry(walk, root, facts);
+		return 0;
+	}
 }
 
 static int classify(struct walk *walk, struct walk_line *line)
 {
-	const struct json_node *root, *data;
-	enum line_kind kind;
-	const char *why;
-	size_t offset;
+	const enum line_kind kind = line_kind_of_canonical(line->text, line->len);
+	struct scanned_line facts;
+	int r = 0;
 
-	if (json_document_read(walk->doc, line->text, line->len, &why, &offset) < 0)
-		return -EBADMSG;
-	root = json_document_root(walk->doc);
-	data = json_member(walk->doc, root, "data");
-	if (!json_member_string(walk->doc, root, "type", &line->type) ||
-	    !json_member_string(walk->doc, root, "id", &line->id))
-		return -EBADMSG;
-	json_member_string(walk->doc, root, "time", &line->time);
-	kind = line_kind_of(walk->doc, root);
-	if (kind == LINE_SEGMENT)
-		return read_segment(walk, data, line);
+	if (kind == LINE_SEGMENT || !scan_line(line->text, line->len, &facts))
+		r = parse(walk, line, &facts);
+	else
+		line->kind = kind == LINE_CHECKPOINT ? WALK_CHECKPOINT : WALK_ENTRY;
+	if (r < 0)
+		return r;
 	if (!walk->index_known)
 		return -EBADMSG;
-	if (kind == LINE_CHECKPOINT) {
-		line->kind = WALK_CHECKPOINT;
-		line->index = walk->index;
-		return 0;
-	}
-	read_entry(walk, root, data, line);
+	line->id = facts.id;
+	line->type = facts.type;
+	line->time = facts.time;
+	line->cell = facts.cell;
+	line->origin = walk->origin;
+	line->index = walk->index;
+	walk->index += line->kind == WALK_ENTRY;
 	return 0;
 }
 
@@ -161,6 +212,28 @@ int walk_next(struct walk *walk, struct walk_line *ret)
 		return r;
 	*ret = line;
 	return 1;
+}
+
+int walk_leaf(const struct walk *walk, const struct evidence_position *at, struct tree_hash *ret)
+{
+	struct tree_hasher *hasher = tree_hasher_new();
+	struct evidence_reader *reader = NULL;
+	const char *text;
+	size_t len;
+	int r = hasher ? evidence_reader_open(walk->dir, at, &reader) : -ENOMEM;
+
+	while (r == 0) {
+		r = evidence_reader_next(reader, &text, &len);
+		if (r <= 0)
+			r = r == 0 ? -ENODATA : r;
+		else if (line_kind_of_canonical(text, len) == LINE_ENTRY)
+			r = tree_hash_leaf(hasher, text, len, ret) < 0 ? -EIO : 1;
+		else
+			r = 0;
+	}
+	evidence_reader_close(reader);
+	tree_hasher_free(hasher);
+	return MIN(r, 0);
 }
 
 struct evidence_position walk_position(const struct walk *walk)

@@ -27,6 +27,7 @@ struct walk_line {
 	struct wire_text id, type, time;
 	struct wire_text cell; /* empty: an entry of the log's own stream, or no entry */
 	uint64_t index;	       /* entry: its own; others: of the next entry */
+	const char *origin;    /* valid as long as the walk */
 	struct evidence_position start;
 };
 
@@ -56,5 +57,11 @@ int walk_next(struct walk *walk, struct walk_line *ret);
 struct evidence_position walk_position(const struct walk *walk);
 /* The index of the next entry; false while no segment line was seen. */
 bool walk_index(const struct walk *walk, uint64_t *ret);
-/* Of the segment that the walk is in; "" before the first. */
+/* Of the segment that the walk is in; "" before the first. Valid as long as the walk. */
 const char *walk_origin(const struct walk *walk);
+
+/*
+ * The leaf hash of the entry that begins at this position, or after the line of a segment there.
+ * Reads it again. Returns 0, -ENODATA: it is gone, or another errno.
+ */
+int walk_leaf(const struct walk *walk, const struct evidence_position *at, struct tree_hash *ret);

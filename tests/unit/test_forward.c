@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* What the forwarder finds in a line without a parse, beside the JSON reader; server versions. */
+#include "common/util.h"
+#include "host-receiver/event/json_document.h"
+#include "host-receiver/evidence/log.h"
+#include "host-receiver/forward/scan.h"
+#include "host-receiver/forward/stream.h"
+#include "tests/unit/unit.h"
+
+#define TAIL                                                                                       \
+	"\"datacontenttype\":\"application/json\",\"id\":\"urn:1\",\"source\":\"s\","              \
+	"\"specversion\":\"1.0\",\"time\":\"2026-11-21T10:00:00.000Z\",\"type\":"
+#define EVENT(data, type) "{\"data\":{" data "}," TAIL "\"" type "\"}"
+#define ENVELOPE(event)                                                                            \
+	"{\"data\":{\"algorithm\":\"ed25519\",\"event\":" event                                    \
+	",\"signature\":\"c2ln\",\"signerKid\":\"k1\"}," TAIL                                      \
+	"\"dev.cellos.events.signed_envelope.v1\"}"
+
+static bool is(struct wire_text text, const char *want)
+{
+	return text.len == strlen(want) && memcmp(text.data, want, text.len) == 0;
+}
+
+/* cell NULL: the line is left to the JSON reader. */
+static const struct {
+	const char *line, *type, *cell;
+} lines[] = {
+	{EVENT("\"authority\":\"declared\",\"cellId\":\"web-7\",\"guestComm\":\"x\"", "t"), "t",
+	 "web-7"},
+	{EVENT("\"cellId\":\"web-7\"", "t"), "t", "web-7"},
+	{EVENT("\"cellId\":\"\"", "t"), "t", ""},
+	{EVENT("", "t"), "t", ""},
+	{EVENT("\"authority\":\"observed\"", "t"), "t", ""},
+	{EVENT("\"authority\":\"observed\",\"cells\":3", "t"), "t", ""},
+	{EVENT("\"cell\":\"a\",\"cellIds\":\"b\"", "t"), "t", ""},
+	{EVENT("\"bytes\":12,\"byUid\":null,\"cellId\":\"c\"", "t"), "t", "c"},
+	/* What a guest says is no attribute, wherever it stands. */
+	{EVENT("\"cellId\":\"c\",\"guestComm\":\"\\\"},\\\"type\\\":\\\"forged\\\"}\"", "t"), "t",
+	 "c"},
+	{EVENT("\"authority\":\"\\\"cellId\\\":\\\"forged\\\"\",\"cellId\":\"c\"", "t"), "t", "c"},
+	{ENVELOPE(EVENT("\"authority\":\"declared\",\"cellId\":\"web-7\"", "inner")), "inner",
+	 "web-7"},
+	{ENVELOPE(EVENT("\"authority\":\"observed\"", "inner")), "inner", ""},
+	{EVENT("\"checkpoint\":\"n\\n\"", "dev.cellos.events.log_checkpoint.v1"),
+	 "dev.cellos.events.log_checkpoint.v1", ""},
+	/* Left to the JSON reader: members that are not simple, escapes, other orders. */
+	{EVENT("\"abandoned\":{\"size\":1},\"cellId\":\"c\"", "t"), NULL, NULL},
+	{EVENT("\"addresses\":[1],\"cellId\":\"c\"", "t"), NULL, NULL},
+	{EVENT("\"cellId\":\"a\\u0000b\"", "t"), NULL, NULL},
+	{EVENT("\"cellId\":7", "t"), NULL, NULL},
+	{EVENT("\"cellId\":\"c\"", "a\\\"b"), NULL, NULL},
+	{"{\"id\":\"urn:1\",\"data\":{},\"type\":\"t\"}", NULL, NULL},
+	{"{\"data\":{},\"id\":\"urn:1\",\"n\":1,\"type\":\"t\"}", NULL, NULL},
+	{"{\"data\":{},\"type\":\"t\"}", NULL, NULL},
+	{"{\"data\":{},\"id\":\"urn:1\"}", NULL, NULL},
+	{"{\"data\":{}}", NULL, NULL},
+	{"\"}", NULL, NULL},
+	{"}", NULL, NULL},
+	{"", NULL, NULL},
+};
+
+START_TEST(known_lines)
+{
+	struct scanned_line found;
+	const bool simple = lines[_i].type != NULL;
+
+	ck_assert_int_eq(scan_line(lines[_i].line, strlen(lines[_i].line), &found), simple);
+	if (!simple)
+		return;
+	ck_assert(is(found.id, "urn:1"));
+	ck_assert(is(found.time, "2026-11-21T10:00:00.000Z"));
+	ck_assert(is(found.type, lines[_i].type));
+	ck_assert(is(found.cell, lines[_i].cell));
+}
+END_TEST
+
+/* A copy of its own size, so that a sanitizer sees what is read past it. */
+static bool scan_copy(const char *line, size_t len, struct json_document *doc)
+{
+	struct wire_text id, type;
+	struct scanned_line found;
+	const char *why;
+	size_t offset;
+	char *copy = malloc(len + 1);
+	bool scanned;
+
+	memcpy(copy, line, len);
+	scanned = scan_line(copy, len, &found);
+	/* In an envelope the scan gives the type of the event within. */
+	if (scanned && json_document_read(doc, copy, len, &why, &offset) == 0) {
+		const struct json_node *root = json_document_root(doc);
+
+		ck_assert(json_member_string(doc, root, "id", &id));
+		ck_assert_uint_eq(id.len, found.id.len);
+		ck_assert_int_eq(memcmp(id.data, found.id.data, id.len), 0);
+		ck_assert(json_member_string(doc, root, "type", &type));
+		if (!is(type, "dev.cellos.events.signed_envelope.v1")) {
+			ck_assert_uint_eq(type.len, found.type.len);
+			ck_assert_int_eq(memcmp(type.data, found.type.data, type.len), 0);
+		}
+	}
+	free(copy);
+	return scanned;
+}
+
+/* Cut anywhere, and with any byte changed: never past the line, and never another id or type. */
+START_TEST(damaged_lines)
+{
+	struct json_document *doc = json_document_new(EVIDENCE_LINE_MAX);
+	const char *line = lines[_i].line;
+	const size_t len = strlen(line);
+	char changed[1024];
+
+	ck_assert_uint_lt(len, sizeof(changed));
+	for (size_t cut = 0; cut < len; cut++)
+		scan_copy(line, cut, doc);
+	for (size_t at = 0; at < len; at++) {
+		for (const char *with = "\"\\{}[]:,a0"; *with; with++) {
+			memcpy(changed, line, len);
+			changed[at] = *with;
+			scan_copy(changed, len, doc);
+		}
+	}
+	json_document_free(doc);
+}
+END_TEST
+
+START_TEST(versions)
+{
+	static const struct {
+		const char *text;
+		bool enough;
+	} cases[] = {
+		{"2.10.5", true},  {"2.10.4", false},  {"2.10.22", true},
+		{"2.9.10", false}, {"2.11.0", true},   {"2.12.0-beta.1", true},
+		{"3.0.0", true},   {"1.99.99", false}, {"2.10", false},
+		{"", false},	   {"x", false},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		ck_assert_msg(stream_version_at_least(cases[i].text, 2, 10, 5) == cases[i].enough,
+			      "%s", cases[i].text);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *cases[] = {tcase_create("forward")};
+
+	tcase_add_loop_test(cases[0], known_lines, 0, (int)ARRAY_SIZE(lines));
+	tcase_add_loop_test(cases[0], damaged_lines, 0, (int)ARRAY_SIZE(lines));
+	tcase_add_test(cases[0], versions);
+	return unit_run("forward", cases, ARRAY_SIZE(cases));
+}
