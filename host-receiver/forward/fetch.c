@@ -335,12 +335,26 @@ static bool is_wanted(const struct fetch_options *options, const char *origin)
 	return !options->origin || strncmp(origin, options->origin, strlen(options->origin)) == 0;
 }
 
+/* The number of entries that a notice stands for; group_notice() writes it canonically. */
+static uint64_t skipped_entries(const char *data, size_t len)
+{
+	static const char key[] = "\"entries\":";
+	const char *at = memmem(data, len, key, sizeof(key) - 1);
+	uint64_t n = 0;
+
+	if (!at)
+		return 1;
+	for (at += sizeof(key) - 1; at < data + len && *at >= '0' && *at <= '9'; at++)
+		n = MIN(n * 10 + (uint64_t)(*at - '0'), (uint64_t)UINT32_MAX);
+	return n;
+}
+
 /* Both modes: a line, or several that each end with '\n'. */
 static int take_lines(struct fetch_log *log, const char *data, size_t len, uint64_t index)
 {
 	if (ends_with(data, len, SKIPPED_END)) {
 		log->state->skipped_first = index;
-		log->state->skipped_end = index + 1;
+		log->state->skipped_end = index + skipped_entries(data, len);
 		return 0;
 	}
 	while (len > 0) {

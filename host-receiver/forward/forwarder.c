@@ -36,8 +36,9 @@
 /* A message that was sent: where the log stands once it is acknowledged. */
 struct sent {
 	struct group_place after;
-	const char *origin;	  /* of the message; the walk's */
-	uint64_t index;		  /* of the message */
+	const char *origin; /* of the message; the walk's */
+	uint64_t index;	    /* of the message */
+	unsigned entries;
 	bool notice;		  /* in the place of one that is too large */
 	char time[TIME_TEXT_MAX]; /* when its first entry was received */
 };
@@ -46,6 +47,7 @@ struct sent {
 struct refused {
 	const char *origin; /* the walk's; NULL: none */
 	uint64_t index;
+	unsigned entries; /* a checkpoint has the index of the entry after it, and 0 of these */
 };
 
 struct forwarder {
@@ -323,6 +325,7 @@ static void remember(struct forwarder *f, const struct group_message *m, bool no
 	s->after = m->after;
 	s->origin = m->origin;
 	s->index = m->index;
+	s->entries = m->entries;
 	s->notice = notice;
 	memcpy(s->time, m->time, sizeof(s->time));
 }
@@ -330,7 +333,7 @@ static void remember(struct forwarder *f, const struct group_message *m, bool no
 static bool was_refused(const struct forwarder *f, const struct group_message *m)
 {
 	return f->refused.origin && f->refused.index == m->index &&
-	       strcmp(f->refused.origin, m->origin) == 0;
+	       f->refused.entries == m->entries && strcmp(f->refused.origin, m->origin) == 0;
 }
 
 /* The server never takes this message: say so in its place, and go on. */
@@ -444,7 +447,7 @@ static bool pass_refused(struct forwarder *f, const struct publisher_answer *ans
 	const struct sent *s = &f->sent[f->first % f->settings->max_pending];
 
 	if (!s->notice) {
-		f->refused = (struct refused){s->origin, s->index};
+		f->refused = (struct refused){s->origin, s->index, s->entries};
 		wait_after(f, answer->error, answer->why);
 		return false;
 	}

@@ -2,6 +2,7 @@
 """The forwarder against a real nats-server: each entry of the log is in the stream once, whatever
 ends server, connection or forwarder on the way."""
 
+import json
 import os
 import subprocess
 import time
@@ -10,6 +11,7 @@ import nats
 import runner
 from forwarder import REWIND_INDEX, REWIND_TIME, Forwarder
 from make_log import Log
+from receiver import RECEIVER
 
 
 def entries(messages):
@@ -172,27 +174,82 @@ def test_streams_that_would_lose_evidence_are_refused():
             assert word in status["warnings"], status
 
 
-def test_a_record_that_the_server_never_takes():
-    def make(folder):
-        log = Log(folder)
-        log.open()
-        log.fill(10)
-        log.add("cell-0", pad="x" * 20000)
-        log.commit()
-        log.fill(10)
-        return log
+def one_large(folder):
+    log = Log(folder)
+    log.open()
+    log.fill(10)
+    log.add("cell-0", pad="x" * 20000)
+    log.commit()
+    log.fill(10)
+    return log
 
-    # Refused by the server (the stream's limit), and too large for any server (max_payload).
+
+def check_skipped(client, f):
+    """All but the large entry is there, and a notice in the place of that one."""
+    messages = client.messages()
+    notices = [m for m in messages if m[0] == "cellos.events._.forward_v1_skipped"]
+    large = next(i for i, line in enumerate(f.log.lines) if len(line) > 20000)
+    found = entries(m for m in messages if m not in notices)
+    assert sorted(found) == [i for i in range(f.log.tree.size) if i != large], sorted(found)
+    (_, headers, data), = notices
+    assert headers["Cellos-Index"] == str(large) and headers["Cellos-Log"] == f.log.origin
+    said = json.loads(data)["data"]
+    assert said["bytes"] == len(f.log.lines[large]) and said["index"] == large, said
+
+
+def test_a_record_that_the_server_never_takes():
+    # By the stream's limit, and by the server's.
     for config, stream in [("", {"max_msg_size": 8000}), ("max_payload: 8000\n", {})]:
         with nats.Server(config) as server, server.client() as client, \
-                Forwarder(server.url, make=make) as f:
+                Forwarder(server.url, make=one_large) as f:
             client.make_stream(**stream)
             status = f.start().wait_done()
-            assert status["skipped"] >= 1, status
+            assert status["skipped"] == 1 and status["errors"]["too_large"] == 1, status
             assert "skipped" in f.output()
-            found = entries(m for m in client.messages() if "skipped" not in m[0])
-            missing = [i for i in range(f.log.tree.size) if i not in found]
-            assert len(missing) == 1 and f.log.lines[missing[0]].count(b"x") >= 20000, missing
+            check_skipped(client, f)
+            ring = f.file("ring")
+            with open(ring, "w") as out:
+                json.dump(f.log.keyring(), out)
+            run = subprocess.run([RECEIVER, "verify", "--keys", ring, "--nats", server.url],
+                                 capture_output=True, text=True)
+            assert run.returncode == 3 and "skipped" in run.stdout, run
+            f.stop()
+
+
+def test_a_limit_that_is_lowered_later():
+    """The forwarder learns of it by the refusal of a message, and sends the notice then."""
+    with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
+        config = client.make_stream()["config"]
+        f.start().wait_done()
+        client.api("STREAM.UPDATE.CELLOS_EVENTS", {**config, "max_msg_size": 8000})
+        f.log.add("cell-0", pad="x" * 20000)
+        f.log.commit()
+        f.log.fill(10)
+        f.say_end()
+        f.wait(lambda s: s["skipped"] == 1)
+        f.wait_done()
+        check_skipped(client, f)
+
+
+def test_a_message_of_just_the_limit_is_sent():
+    """The limit is on headers and data together, to the byte."""
+    with nats.Server() as server, server.client() as client, \
+            Forwarder(server.url, make=one_large) as f:
+        client.make_stream()
+        f.start().wait_done()
+        f.stop()
+        large = next(i for i, line in enumerate(f.log.lines) if len(line) > 20000)
+        headers = next(m[1] for m in client.messages()
+                       if m[1]["Cellos-Index"] == str(large) and m[0].startswith("cellos.events."))
+        size = len(f.log.lines[large]) + len("NATS/1.0\r\n\r\n") + sum(
+            len(f"{k}: {v}\r\n") for k, v in headers.items())
+        for limit, skipped in [(size, 0), (size - 1, 1)]:
+            client.api("STREAM.DELETE.CELLOS_EVENTS")
+            client.make_stream(max_msg_size=limit)
+            f.start()
+            f.order(REWIND_INDEX, index=0)
+            f.wait(lambda s: s["acked"] >= f.log.tree.size and s["lag_events"] == 0)
+            assert f.status["skipped"] == skipped and f.status["retries"] == 0, f.status
             f.stop()
 
 
@@ -206,6 +263,43 @@ def test_wrong_credentials():
     with Forwarder("nats://127.0.0.1:1", "credentials = /nowhere/user.creds\n") as f:
         status = f.start().wait_error("credentials")
         assert "/nowhere/user.creds" in status["why"], status
+
+
+def test_a_user_that_may_not_publish():
+    config = ('authorization { users: [{ user: all, password: x },\n'
+              '{ user: agent, password: x, permissions: { publish: "$JS.API.>" } }] }\n')
+    login = {"user": "all", "pass": "x"}
+    with nats.Server(config) as server, server.client(**login) as client, \
+            Forwarder(server.url.replace("//", "//agent:x@")) as f:
+        client.make_stream()
+        status = f.start().wait_error("credentials")
+        assert "ermission" in status["why"], status
+        assert client.count() == 0
+
+
+def answer_version(client, version):
+    """Stand in for a server that says its version: Debian has but one."""
+    subject, reply, *_ = client.read()
+    assert subject == "$SYS.REQ.USER.INFO", subject
+    data = json.dumps({"server": {"ver": version}}).encode()
+    client.send(f"PUB {reply} {len(data)}", data)
+
+
+def test_servers_that_lose_what_they_acknowledge():
+    for version in [None, "2.10.4", "2.10.5"]:
+        with nats.Server() as server, server.client() as client, server.client() as other, \
+                Forwarder(server.url) as f:
+            client.make_stream(max_bytes=10**8)
+            if version:
+                other.subscribe("$SYS.REQ.USER.INFO")
+                other.request("nobody.there", None)  # the subscription is with the server
+            f.start()
+            if version:
+                answer_version(other, version)
+            status = f.wait_done()
+            told = "before 2.10.5" in status["warnings"]
+            assert told == (version != "2.10.5"), (version, status)
+            assert "2.10.4" in status["warnings"] or version != "2.10.4", status
 
 
 def test_no_jetstream():

@@ -150,5 +150,5 @@ int main(void)
 	tcase_add_loop_test(cases[0], known_lines, 0, (int)ARRAY_SIZE(lines));
 	tcase_add_loop_test(cases[0], damaged_lines, 0, (int)ARRAY_SIZE(lines));
 	tcase_add_test(cases[0], versions);
-	return unit_run("forward", cases, ARRAY_SIZE(cases));
+	return unit_run("forward_parts", cases, ARRAY_SIZE(cases));
 }
