@@ -34,5 +34,5 @@ static inline bool text_read_size(const char *text, size_t len, uint64_t *ret)
 		return false;
 	memcpy(digits, text, len);
 	digits[len] = '\0';
-	return parse_u64(digits, 0, TREE_SIZE_MAX, ret) == 0;
+	return strlen(digits) == len && parse_u64(digits, 0, TREE_SIZE_MAX, ret) == 0;
 }

@@ -93,6 +93,21 @@ START_TEST(a_note_is_read_as_it_was_written)
 }
 END_TEST
 
+/* A zero byte ends no line of a note: "2", zero, anything is not the size 2. */
+START_TEST(a_size_has_no_zero_bytes)
+{
+	struct note_checkpoint checkpoint = {.origin = ORIGIN, .size = 222};
+	char text[NOTE_TEXT_MAX];
+	const size_t len = make(&checkpoint, 1, text), at = strlen(ORIGIN) + 1;
+	const char *why = NULL;
+	struct note note;
+
+	text[at + 1] = '\0';
+	ck_assert_int_lt(note_parse(text, len, &note, &why), 0);
+	ck_assert_str_eq(why, "the second line of a checkpoint is not a size");
+}
+END_TEST
+
 START_TEST(limits_of_what_is_written)
 {
 	struct note_checkpoint checkpoint = {.origin = ORIGIN, .size = 1};
@@ -350,6 +365,7 @@ int main(void)
 
 	tcase_add_unchecked_fixture(cases[0], setup, teardown);
 	tcase_add_test(cases[0], a_note_is_read_as_it_was_written);
+	tcase_add_test(cases[0], a_size_has_no_zero_bytes);
 	tcase_add_test(cases[0], limits_of_what_is_written);
 	tcase_add_test(cases[0], only_the_exact_form_is_read);
 	tcase_add_test(cases[0], many_signature_lines_are_a_limit);
