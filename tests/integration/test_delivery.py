@@ -2,6 +2,7 @@
 """Nothing that an agent observed is lost between it and the log, unseen or at all; nothing is there
 twice (delivery.md sections 1, 2, 3, 5 and 7)."""
 
+import itertools
 import os
 import signal
 import socket
@@ -562,7 +563,7 @@ def what_is_in_flight_is_bounded_whatever_lines_are_long():
 def silence_stands_still_while_the_host_does_not_read():
     if no_preload():
         return
-    with BadDisk() as disk, Daemon("[receiver]\nkeepalive = 700ms\nmax_inflight = 4194304\n",
+    with BadDisk() as disk, Daemon("[receiver]\nkeepalive = 3s\nmax_inflight = 4194304\n",
                                    env=disk.env, sign=False) as d:
         d.add("a")
         d.add("flooder")
@@ -574,15 +575,20 @@ def silence_stands_still_while_the_host_does_not_read():
         stop = threading.Event()
         flood = threading.Thread(target=_flood, args=(d.connect("flooder"), stop))
         flood.start()
-        until(lambda: d.ask({"verb": "status"})["log"]["readsPaused"] or not time.sleep(0.05) and
-              d.ask({"verb": "show", "cell": "flooder"})["cell"]["rateLimited"], "a pause", 0.05)
-        for seq in range(1, 40):
-            sock.sendall(spawned(seq))
+        numbers = itertools.count(1)
+
+        def limited():
+            sock.sendall(spawned(next(numbers)))
+            return d.ask({"verb": "show", "cell": "flooder"})["cell"]["rateLimited"]
+
+        until(limited, "a pause", 0.05)
+        for _ in range(80):
+            sock.sendall(spawned(next(numbers)))
             time.sleep(0.05)
         stop.set()
         flood.join()
         disk.good()
-        acks.wait(39)
+        acks.wait(next(numbers) - 1)
         d.stop()
         for e in named(d.events(), "guest.v1.agent_silenced"):
             assert e["data"]["cellId"] != "a", "silenced, and it spoke all the time"
