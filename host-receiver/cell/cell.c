@@ -737,10 +737,12 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	return 0;
 }
 
+/* An agent that waits for acknowledgements sends what is not read to the next run, if there is one.
+ */
 static bool may_drain(const struct cell *cell)
 {
-	/* An agent that waits for acknowledgements sends what is not read once more. */
-	return !cell->acks || strcmp(cell->end_reason, "shutdown") != 0;
+	return !cell->acks || !cell->registry->comes_back ||
+	       strcmp(cell->end_reason, "shutdown") != 0;
 }
 
 /* Read what the active connection, and then its successor, sent so far. */

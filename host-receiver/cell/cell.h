@@ -60,6 +60,7 @@ struct cell_registry {
 	char hostname[256], boot_id[64];
 	struct cell *cells; /* list */
 	unsigned ending;    /* removed, and not sealed yet */
+	bool comes_back;    /* the next run serves the same cells */
 	bool paused;	    /* nothing is read: too much is in flight */
 	struct turns turns; /* who is read next */
 	struct cell_registry_stats stats;
@@ -163,10 +164,10 @@ void cell_quiesce(struct cell *cell);
  * Unlink the socket, end the connection, seal the stream with this reason (static: "removed",
  * "shutdown", "once") and free the cell later.
  *
- * What has arrived is still read, unless the cell is quiet, or this is a shutdown and the agent
- * waits for acknowledgements: it sends that again. Before its connection ends, what was read is
- * committed and acknowledged. With probes the seal comes after their last readings, at most
- * POOL_GIVE_UP_MS later. Until the seal registry->ending counts the cell. on_sealed may be called
- * from within.
+ * What has arrived is still read, unless the cell is quiet, or this is a shutdown, the agent waits
+ * for acknowledgements, and the next run serves the cell: then it sends that again. Before its
+ * connection ends, what was read is committed and acknowledged. With probes the seal comes after
+ * their last readings, at most POOL_GIVE_UP_MS later. Until the seal registry->ending counts the
+ * cell. on_sealed may be called from within.
  */
 void cell_remove(struct cell *cell, const char *reason);

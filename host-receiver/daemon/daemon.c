@@ -285,6 +285,7 @@ static int start_pipeline(struct daemon *d)
 		return EX_OSERR;
 	}
 	d->registry.spare.report = lifecycle_report_shortage;
+	d->registry.comes_back = true;
 	daemon_set_limits(d, &d->config);
 	d->registry.parent = d->client;
 	return daemon_start_log_stream(d);

@@ -4,6 +4,7 @@
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -11,6 +12,8 @@ import sys
 import time
 
 import oracle
+from guest import Acks
+from guest import hello as agent_hello
 from oracle import named
 from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, cpu_seconds, frame,
                       heartbeat, hello, no_more_descriptors, spawned, wait_until_read)
@@ -444,6 +447,40 @@ def a_flood_is_sealed_whole():
         sock.close()
         r.wait_for("guest.v1.agent_disconnected")
         assert len(named(r.stop(), "guest.v1.process_spawned")) == 6000
+
+
+def what_was_sent_before_the_end_is_evidence():
+    """No next run serves this cell: so the end reads what an agent that could send it again has
+    sent, and acknowledges it."""
+    with Receiver() as r:
+        sock = r.connect()
+        acks = Acks(sock)
+        sock.sendall(agent_hello("00000000000000aa", 1))
+        acks.wait(0)
+        os.kill(r.process.pid, signal.SIGSTOP)
+        sock.sendall(b"".join(spawned(seq) for seq in range(1, 501)))
+        r.process.terminate()
+        os.kill(r.process.pid, signal.SIGCONT)
+        events = r.stop()
+        assert [e["data"]["seq"] for e in named(events, "guest.v1.process_spawned")] == list(
+            range(1, 501))
+        end = named(events, "guest.v1.agent_disconnected")[0]["data"]
+        assert (end["reason"], end["nextSeq"], end["unreadBytes"]) == ("shutdown", 501, 0)
+        acks.wait(500)
+
+
+def an_end_that_nobody_reads_is_an_end_all_the_same():
+    """Standard output takes nothing: after five seconds it says so, and is gone."""
+    read_end, write_end = os.pipe()
+    with Receiver("--rate", "1000000000", sign=False, stdout=write_end) as r:
+        os.close(write_end)
+        sock = r.connect()
+        sock.sendall(frame(version=1) * 400)
+        wait_until_read(sock)
+        r.process.terminate()
+        assert r.process.wait(PATIENCE) == 1
+        assert "standard output does not take the rest" in r.log(), r.log()
+        os.close(read_end)
 
 
 def a_slow_reader_of_evidence_loses_nothing():
