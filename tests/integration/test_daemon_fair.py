@@ -11,7 +11,7 @@ import time
 
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, hello, spawned
+from receiver import HASH, frame, hello, spawned
 from runner import main, until
 
 ORDINARY = int(os.environ.get("CELLOS_CELLS", 40))
@@ -150,6 +150,36 @@ def what_dead_connections_said_delays_no_cell():
         assert before <= 4 * each, before
 
 
+def a_build_server_is_no_flood():
+    """3000 processes a second, each with its program, arguments and end, on default settings."""
+    seconds, rate = 1, 3000
+    args = "cc -O2 -g -Wall -Iinclude -c " + "x" * 200
+    with Daemon(sign=False) as d:
+        d.add("a")
+        with d.connect("a") as sock:
+            sock.sendall(hello())
+            begin, seq = time.monotonic(), 0
+            while seq < 3 * seconds * rate:
+                due = min((time.monotonic() - begin) * rate, seconds * rate)
+                data = b""
+                while seq < 3 * due:
+                    data += (spawned(seq + 1) +
+                             frame("process.executed", seq=seq + 2, detail={
+                                 "exe": "/usr/bin/cc", "args": args, "ppid": 1, "uid": 0}) +
+                             frame("process.exited", seq=seq + 3, detail={"exit_code": 0}))
+                    seq += 3
+                sock.sendall(data)
+                time.sleep(0.01)
+            d.wait_for_totals(frames=seq + 1)
+            limited = d.ask({"verb": "show", "cell": "a"})["cell"]["rateLimited"]
+        # Where the machine stands still, what is in flight may pause it; no rate does.
+        assert not {"events", "bytes", "connections"} & set(limited), limited
+        d.stop()
+        events = d.events()
+        assert [e["data"]["seq"] for e in events if "seq" in e["data"]] == list(range(1, seq + 1))
+        assert not named(events, "guest.v1.telemetry_gap")
+
+
 def frozen_clients_delay_no_cell():
     """Clients of HTTP and of the control socket that never read, send half, or stay for ever."""
     with Daemon("[metrics]\nper_cell = yes\n") as d:
@@ -183,4 +213,4 @@ def frozen_clients_delay_no_cell():
 
 if __name__ == "__main__":
     main([a_flooder_beside_ordinary_cells, what_dead_connections_said_delays_no_cell,
-          frozen_clients_delay_no_cell])
+          a_build_server_is_no_flood, frozen_clients_delay_no_cell])
