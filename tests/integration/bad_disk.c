@@ -8,7 +8,9 @@
  *	fdatasync=300:1	the same, but not the first one of the process
  *
  * The same for fsync, syncfs and pwritev. No file: a good disk. With COUNT=PATH in it, each of
- * these calls adds a byte, the first letter but one of its name, to PATH.
+ * these calls adds a byte, the first letter but one of its name, to PATH. With SYNCED=PATH, each
+ * fdatasync and fsync of a file that succeeds adds a line to PATH: the size that is durable, and
+ * the file. What is longer or not there is lost with the power.
  *
  * The signer, a child, has a good disk: its system call filter would kill it for reading the file.
  */
@@ -32,6 +34,22 @@ static void count(const char *path, const char *call)
 			abort();
 		close(fd);
 	}
+}
+
+static void note_synced(const char *path, int fd, off_t size)
+{
+	char link[64], file[4096], line[4200];
+	int out = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600), len;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, file, sizeof(file) - 1);
+	if (out < 0 || n < 0)
+		abort();
+	len = snprintf(line, sizeof(line), "%lld %.*s\n", (long long)size, (int)n, file);
+	if (write(out, line, (size_t)len) != len)
+		abort();
+	close(out);
 }
 
 /* Sleeps for the time, or until another file, or none, is at the path. */
@@ -84,18 +102,51 @@ static int ask(const char *call, atomic_int *calls)
 	return fine;
 }
 
+static void find_synced(char path[static 256])
+{
+	const char *control = getenv("BAD_DISK");
+	FILE *f = control && getpid() == receiver ? fopen(control, "re") : NULL;
+	char word[256];
+
+	path[0] = '\0';
+	if (!f)
+		return;
+	while (fscanf(f, "%255s", word) == 1)
+		if (strncmp(word, "SYNCED=", 7) == 0)
+			strcpy(path, word + 7);
+	fclose(f);
+}
+
+static int sync_file(int fd, const char *call, atomic_int *calls, long number)
+{
+	char synced[256];
+	struct stat st;
+	int r;
+
+	/* What is written from here on may not be synced. */
+	if (fstat(fd, &st) < 0)
+		return -1;
+	r = ask(call, calls) ? (int)syscall(number, fd) : -1;
+	if (r == 0 && S_ISREG(st.st_mode)) {
+		find_synced(synced);
+		if (*synced)
+			note_synced(synced, fd, st.st_size);
+	}
+	return r;
+}
+
 int fdatasync(int fd)
 {
 	static atomic_int calls;
 
-	return ask("fdatasync", &calls) ? (int)syscall(SYS_fdatasync, fd) : -1;
+	return sync_file(fd, "fdatasync", &calls, SYS_fdatasync);
 }
 
 int fsync(int fd)
 {
 	static atomic_int calls;
 
-	return ask("fsync", &calls) ? (int)syscall(SYS_fsync, fd) : -1;
+	return sync_file(fd, "fsync", &calls, SYS_fsync);
 }
 
 int syncfs(int fd)

@@ -223,6 +223,27 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
+    def cut_power(self, synced):
+        """Everything ends at once, and of the evidence only what was synced is left: `synced` is
+        what BadDisk's SYNCED= names, from before the first file."""
+        processes = [self.process.pid]
+        for pid in processes:
+            with open(f"/proc/{pid}/task/{pid}/children") as f:
+                processes += [int(child) for child in f.read().split()]
+        for pid in processes:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        sizes = {}
+        with open(synced) as f:
+            for line in f:
+                size, path = line.rstrip("\n").split(" ", 1)
+                sizes[path] = int(size)
+        for path in self.segments():
+            if path in sizes:
+                os.truncate(path, sizes[path])
+            else:
+                os.unlink(path)
+
     def stop(self, want=0):
         begin = time.monotonic()
         self.process.send_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ twice (delivery.md sections 1, 2, 3, 5 and 7)."""
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -415,6 +416,52 @@ def an_orderly_restart_beside_a_flood_on_a_hung_disk_loses_nothing():
         assert seqs(events, "honest") == list(range(1, 940))
         assert not [g for g in gaps(events)]
         d.verify()
+
+
+def a_power_cut_beside_a_flood_on_a_hung_disk_loses_nothing():
+    """The same 939, but the power goes while the disk hangs: of the log only what was synced is
+    there again. Of the signer's state, which is synced by itself, it may be the newest or one of
+    before the disk hung; neither is an alarm."""
+    if no_preload():
+        return
+    for newest in (True, False):
+        with BadDisk() as disk, Daemon(env=disk.env, start=False) as d:
+            synced, state = d.file("synced"), d.file("state/signer")
+            disk.set(f"SYNCED={synced}")
+            d.start()
+            d.add("honest")
+            d.add("flooder")
+            guest = Guest(lambda: d.connect("honest"), A)
+            guest.observe(100)
+            guest.settle()
+            stop = threading.Event()
+            flood = threading.Thread(target=_flood, args=(d.connect("flooder"), stop))
+            disk.set(f"SYNCED={synced} fdatasync=600000")
+            shutil.copytree(state, d.file("older"))
+            flood.start()
+            for _ in range(839):
+                guest.observe()
+                guest.turn()
+            # A group was signed, and is written, and is on no disk.
+            with open(synced) as f:
+                durable = max(int(line.split()[0]) for line in f if "/evidence-" in line)
+            until(lambda: os.path.getsize(d.segments()[-1]) > durable, "a group that is written")
+            d.cut_power(synced)
+            stop.set()
+            flood.join()
+            disk.good()
+            if not newest:
+                shutil.rmtree(state)
+                shutil.copytree(d.file("older"), state)
+            guest.turn()
+            d.start()
+            guest.settle()
+            d.stop()
+            events = d.events()
+            assert seqs(events, "honest") == list(range(1, 940))
+            assert not gaps([e for e in events if e["data"]["cellId"] == "honest"])
+            assert "alarm" not in d.log() and len(d.logs()) == 1, d.log()
+            d.verify()
 
 
 def killed_beside_a_flood_loses_nothing():
