@@ -25,7 +25,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "vm"), os.path.join(HERE, "..", "integration")]
 
-from initramfs import Missing  # noqa: E402
+from runner import Skip  # noqa: E402
 from test_agent_binary import MUSL, build  # noqa: E402
 from vm import Receiver, Vm, find, test_program  # noqa: E402
 
@@ -376,6 +376,6 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except Missing as e:
+    except Skip as e:
         print(e)
         sys.exit(SKIP)

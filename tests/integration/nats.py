@@ -7,17 +7,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
+
+from runner import need
 
 SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
 
 def need_server():
-    if not os.path.exists(SERVER):
-        print("skipped: nats-server is not installed")
-        sys.exit(77)
+    need(os.path.exists(SERVER), "nats-server is not installed")
 
 
 def free_port():

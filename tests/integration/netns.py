@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 
+from runner import need
+
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
-SKIP = 77
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,9 +24,7 @@ def enter():
     """Run this program again in namespaces of its own, or skip it."""
     if os.environ.get("CELLOS_IN_NETNS") == "1":
         return
-    if os.geteuid() != 0:
-        print("skipped: not root, so no network namespace with a TAP and nftables in it")
-        sys.exit(SKIP)
+    need(os.geteuid() == 0, "needs root: a network namespace with a TAP and nftables in it")
     mount = "mount -t sysfs sysfs /sys && ip link set lo up && exec \"$@\""
     os.environ["CELLOS_IN_NETNS"] = "1"
     os.execvp("unshare", ["unshare", "--net", "--mount", "sh", "-c", mount, "sh",

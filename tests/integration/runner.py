@@ -1,15 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""Runs the tests of a file, a line each; arguments name some of them. A test waits for an event,
-never for a time: until() gives up only after PATIENCE, which no machine is slow enough to need."""
+"""Runs the tests of a file: integration tests and VM tests alike. docs/testing.md says how a test
+is written. A test waits for an event, never for a time: until() gives up only after PATIENCE, which
+no machine is slow enough to need."""
 
+import ast
+import contextlib
 import inspect
+import linecache
 import os
 import sys
 import time
+import traceback
 
-# Seconds. A time-out is a failure only when it is absurd: see docs/testing.md. Who works on a test
-# that fails may want less.
+# Seconds. A time-out is a failure only when it is absurd: see docs/testing.md. With a test that
+# fails a developer may want less.
 PATIENCE = float(os.environ.get("CELLOS_PATIENCE", 300))
+
+# Meson's exit code for a test that was skipped.
+SKIPPED = 77
+VALUE_MAX = 2000
+
+
+class Skip(Exception):
+    """Raised by a test that cannot run here. Its text is the reason."""
+
+
+def need(condition, reason):
+    """Before main(): skips the whole file unless the condition holds."""
+    if not condition:
+        print(f"skipped: {reason}", flush=True)
+        sys.exit(SKIPPED)
 
 
 def until(condition, what="a condition", pause=0.01, patience=PATIENCE):
@@ -24,18 +44,84 @@ def until(condition, what="a condition", pause=0.01, patience=PATIENCE):
     return value
 
 
+@contextlib.contextmanager
+def case(*words):
+    """Around one row of a table: a failure names the row."""
+    try:
+        yield
+    except AssertionError:
+        print("in the case", *words, flush=True)
+        raise
+
+
+class once:
+    """A decorator: the function runs at its first use, and all tests of the file look at what it
+    returned. If it failed, each of them fails in the same way at once."""
+
+    def __init__(self, function):
+        self.function = function
+        self.outcome = None
+
+    def __call__(self):
+        if self.outcome is None:
+            try:
+                self.outcome = self.function(), None
+            except Exception as failure:
+                self.outcome = None, failure
+        result, failure = self.outcome
+        if failure:
+            raise failure
+        return result
+
+
 def own_tests():
-    """The functions of the program that need no argument; a leading _ hides one."""
+    """The functions of the program that need no argument. A leading _ hides one, @once too."""
     program = vars(sys.modules["__main__"])
     return [f for name, f in program.items() if inspect.isfunction(f) and
             f.__module__ == "__main__" and not name.startswith("_") and
             not inspect.signature(f).parameters]
 
 
-def main(tests=None):
-    for test in tests or own_tests():
-        if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
-            continue
-        begin = time.monotonic()
+def values_in(failure):
+    """The names in an assertion that failed, and their values: (name, text)."""
+    frame = failure.__traceback__
+    while frame.tb_next:
+        frame = frame.tb_next
+    source = "".join(linecache.getlines(frame.tb_frame.f_code.co_filename))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert) and node.lineno <= frame.tb_lineno <= node.end_lineno:
+            names = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+            for name in sorted(names & frame.tb_frame.f_locals.keys()):
+                yield name, repr(frame.tb_frame.f_locals[name])[:VALUE_MAX]
+
+
+def run(test):
+    """Whether it passed; None: it was skipped."""
+    begin = time.monotonic()
+    try:
         test()
-        print(f"ok {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+    except Skip as reason:
+        print(f"skipped {test.__name__}: {reason}", flush=True)
+        return None
+    except Exception as failure:
+        traceback.print_exc(file=sys.stdout)
+        if isinstance(failure, AssertionError):
+            for name, value in values_in(failure):
+                print(f"    {name} = {value}")
+        print(f"FAILED {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+        return False
+    print(f"ok {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+    return True
+
+
+def main(tests=None):
+    """Runs own_tests(), or those that arguments name, and exits: 0, 1 when a test failed,
+    77 when none failed and one was skipped. A skip that nobody sees is worse than a pass that is
+    not counted."""
+    tests = tests or own_tests()
+    wanted = sys.argv[1:]
+    unknown = set(wanted) - {test.__name__ for test in tests}
+    if unknown:
+        sys.exit(f"no such test here: {', '.join(sorted(unknown))}")
+    results = [run(test) for test in tests if not wanted or test.__name__ in wanted]
+    sys.exit(1 if False in results else SKIPPED if None in results else 0)

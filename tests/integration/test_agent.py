@@ -4,7 +4,6 @@
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -534,20 +533,4 @@ def excluded_pids_are_not_told():
 
 
 if __name__ == "__main__":
-    sys.exit(main([hello_is_first, a_process_is_spawned_and_exits, a_changed_comm_is_an_exec,
-                   what_was_there_is_not_told, inotify_on_two_paths,
-                   what_is_moved_away_and_back_is_still_told,
-                   the_environment_names_a_path, what_inotify_lost_is_told,
-                   heartbeats_tell_totals,
-                   sigterm_says_bye, what_the_sources_hold_is_told_before_bye,
-                   the_parent_waits_for_hello, in_the_foreground_it_has_a_group_of_its_own,
-                   no_receiver_is_exit_3,
-                   no_wait_returns_at_once, the_parent_becomes_the_command,
-                   a_command_that_cannot_run, a_fork_that_fails_is_exit_2,
-                   the_ready_fd_gets_the_pid,
-                   inherited_descriptors_are_closed, hardened, a_second_start_is_exit_5,
-                   not_root_is_exit_77, no_proc_is_exit_3,
-                   a_required_source_that_is_missing_is_exit_3, a_missing_path_is_warned_of,
-                   its_log_never_blocks, usage_errors_name_the_option,
-                   the_most_paths_are_taken, a_forced_source_that_is_missing,
-                   a_fallback_is_told, version_1_writes_five_keys, excluded_pids_are_not_told]))
+    main()

@@ -4,7 +4,6 @@
 import os
 import struct
 import subprocess
-import sys
 import time
 
 from agent import Agent, Host, of, source
@@ -371,12 +370,4 @@ def children_are_not_slowed():
 
 
 if __name__ == "__main__":
-    sys.exit(main([the_session_goes_on_after_a_close, what_is_not_settled_comes_again,
-                   an_acknowledgement_can_come_in_pieces, another_byte_makes_it_deaf,
-                   a_host_that_was_set_back, a_guest_that_was_set_back,
-                   a_poisoned_frame_is_given_up, a_unix_reset_is_an_ordinary_end,
-                   a_host_that_never_acknowledges, the_end_waits_for_its_acknowledgement,
-                   a_loop_of_one_process_is_folded, it_comes_back_for_ever, it_backs_off,
-                   a_stalled_host_costs_events_and_each_is_told, receipts_are_the_gap,
-                   what_the_host_sends_is_thrown_away, a_full_log_does_not_stop_it,
-                   children_are_not_slowed]))
+    main()

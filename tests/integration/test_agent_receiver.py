@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import tempfile
 
 from oracle import named
@@ -73,4 +72,4 @@ def a_life_is_evidence():
 
 
 if __name__ == "__main__":
-    sys.exit(main([a_life_is_evidence]))
+    main()

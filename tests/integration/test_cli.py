@@ -7,7 +7,6 @@ import pty
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import logmaker
@@ -186,4 +185,4 @@ zpty -d shell'''
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

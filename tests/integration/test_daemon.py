@@ -532,7 +532,7 @@ def is_healthy(port):
         return False
 
 
-def free_port():
+def _free_port():
     """On all addresses, and below those that are given to whoever connects."""
     while True:
         port = random.randrange(20000, 32000)
@@ -559,7 +559,7 @@ def what_agents_dropped_is_in_the_metrics():
 
 def slow_http_clients_shut_nobody_out():
     with Daemon(start=False) as d:
-        port = free_port()
+        port = _free_port()
         d.base_config = d.base_config.replace(f"unix:{d.file('metrics')}", f"127.0.0.1:{port}")
         d.configure("")
         d.start()
@@ -609,9 +609,9 @@ def two_places_are_kept_for_root():
 
 def metrics_move_to_another_address_of_their_port():
     with Daemon(start=False) as d, socket.socket() as other:
-        taken = free_port()
+        taken = _free_port()
         other.bind(("127.0.0.2", taken))
-        port = free_port()
+        port = _free_port()
         before, after = d.base_config.split(f"unix:{d.file('metrics')}")
 
         def listen(address, told, count=1):
@@ -781,16 +781,4 @@ def killed_at_any_instant():
 
 
 if __name__ == "__main__":
-    main([a_cell_is_added_heard_and_removed, without_a_daemon,
-          the_configuration_names_the_socket, what_add_refuses,
-          concurrent_adds_of_one_cell, control_socket_abuse, a_stranger_is_refused,
-          a_refused_reload_changes_nothing, a_reload_keeps_the_signer_of_the_environment,
-          a_reload_signs_as_the_file_says, a_restart_serves_the_same_cells, two_daemons,
-          bad_configuration_is_told_whole, the_manual_names_every_key,
-          check_config_finds_what_a_start_would_find, too_few_descriptors_are_named,
-          an_install_never_touches_the_configuration,
-          required_signing_never_falls_back,
-          unsigned_evidence_is_warned_of, metrics_and_health,
-          what_agents_dropped_is_in_the_metrics, slow_http_clients_shut_nobody_out, two_places_are_kept_for_root,
-          metrics_move_to_another_address_of_their_port, tail_reads_and_follows,
-          a_terminal_is_shown_nothing_that_it_obeys, killed_at_any_instant])
+    main()

@@ -10,7 +10,6 @@ import time
 
 import oracle
 from daemon import BadDisk, Daemon, no_preload
-from oracle import named
 from receiver import HASH, spawned
 from runner import main, until
 
@@ -283,7 +282,4 @@ def a_cursor_holds_what_it_needs():
 
 
 if __name__ == "__main__":
-    main([an_add_cut_short_can_be_tried_again, restarts_cut_short_lose_no_link,
-          a_cell_that_cannot_be_served_again_can_be_forgotten,
-          killed_at_random_while_adding_and_removing, a_slow_disk_of_the_state_delays_nobody,
-          who_leaves_does_not_take_the_cell_along, a_cursor_holds_what_it_needs])
+    main()

@@ -13,7 +13,7 @@ import time
 from daemon import BadDisk, Daemon, no_preload
 from oracle import named
 from receiver import frame, hello, spawned
-from runner import main, until
+from runner import main, need, until
 
 
 def wait_ready(d, want):
@@ -267,15 +267,8 @@ def a_disk_that_takes_too_long():
 
 
 if __name__ == "__main__":
-    if os.geteuid() != 0:
-        print("needs root: a tmpfs in a mount namespace of its own")
-        sys.exit(77)
+    need(os.geteuid() == 0, "needs root: a tmpfs in a mount namespace of its own")
     if "CELLOS_IN_NAMESPACE" not in os.environ:
         os.environ["CELLOS_IN_NAMESPACE"] = "1"
         os.execvp("unshare", ["unshare", "--mount", sys.executable] + sys.argv)
-    main([a_full_disk, syncs_that_fail, syncs_of_the_interval_that_fail,
-          stopping_with_a_disk_that_fails,
-          an_orderly_end_closes_the_sockets_first_and_seals_what_was_read,
-          who_waits_is_heard_before_the_seal,
-          the_last_sync_that_fails, a_slow_disk,
-          a_disk_that_takes_too_long])
+    main()

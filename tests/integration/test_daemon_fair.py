@@ -212,5 +212,4 @@ def frozen_clients_delay_no_cell():
 
 
 if __name__ == "__main__":
-    main([a_flooder_beside_ordinary_cells, what_dead_connections_said_delays_no_cell,
-          a_build_server_is_no_flood, frozen_clients_delay_no_cell])
+    main()

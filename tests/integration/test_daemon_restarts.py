@@ -175,4 +175,4 @@ def a_hung_disk_a_flood_and_a_restart_lose_nothing():
 
 
 if __name__ == "__main__":
-    main([restarts_under_load_lose_nothing, a_hung_disk_a_flood_and_a_restart_lose_nothing])
+    main()

@@ -6,13 +6,12 @@ import glob
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 
 from daemon import BadDisk, Daemon
 from receiver import HASH, hello, spawned
-from runner import main
+from runner import main, need
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
 CELLS = int(os.environ.get("CELLOS_CELLS", 320 if PLAIN else 128))
@@ -122,8 +121,7 @@ def thousands_of_cells():
 
 if __name__ == "__main__":
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 3 * CELLS + 200:
-        print(f"needs a hard limit of {3 * CELLS + 200} open files, and it is {hard}")
-        sys.exit(77)
+    need(hard >= 3 * CELLS + 200,
+         f"needs a hard limit of {3 * CELLS + 200} open files, and it is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    main([thousands_of_cells])
+    main()

@@ -5,13 +5,14 @@ ends server, connection or forwarder on the way."""
 import json
 import os
 import subprocess
+import tempfile
 import time
 
 import nats
-import runner
 from forwarder import REWIND_INDEX, REWIND_TIME, Forwarder
 from make_log import Log
 from receiver import RECEIVER
+from runner import main
 
 
 def entries(messages):
@@ -31,7 +32,7 @@ def check(server, f):
     assert [found[i] for i in sorted(found)] == f.log.lines, (len(found), len(f.log.lines))
 
 
-def test_every_entry_is_in_the_stream_once():
+def every_entry_is_in_the_stream_once():
     with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
         client.make_stream()
         f.start().wait_done()
@@ -54,7 +55,7 @@ def test_every_entry_is_in_the_stream_once():
         f.stop()
 
 
-def test_batches_are_the_log_as_it_stands():
+def batches_are_the_log_as_it_stands():
     def make(folder):
         log = Log(folder)
         log.open()
@@ -81,7 +82,7 @@ def test_batches_are_the_log_as_it_stands():
         f.stop()
 
 
-def test_nothing_before_it_is_durable():
+def nothing_before_it_is_durable():
     with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
         client.make_stream()
         segment, offset, size = f.log.end()
@@ -100,7 +101,7 @@ def test_nothing_before_it_is_durable():
 SERVER_KILLS = int(os.environ.get("CELLOS_SERVER_KILLS", "5"))
 
 
-def test_absent_then_killed_and_restarted_under_load():
+def absent_then_killed_and_restarted_under_load():
     with nats.Server(start=False) as server, Forwarder(server.url, "create_stream = yes\n") as f:
         f.start().wait_error("connect")
         server.start()
@@ -116,7 +117,7 @@ def test_absent_then_killed_and_restarted_under_load():
         f.stop()
 
 
-def test_a_server_that_hangs():
+def a_server_that_hangs():
     with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n") as f:
         f.start().wait_done()
         server.pause()
@@ -128,7 +129,7 @@ def test_a_server_that_hangs():
         check(server, f)
 
 
-def test_the_stream_is_deleted_and_made_again():
+def the_stream_is_deleted_and_made_again():
     with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
         f.start().wait_error("no_stream")
         client.make_stream()
@@ -145,7 +146,7 @@ def test_the_stream_is_deleted_and_made_again():
         check(server, f)
 
 
-def test_a_full_stream_loses_nothing():
+def a_full_stream_loses_nothing():
     with nats.Server() as server, server.client() as client, Forwarder(server.url, entries=300) as f:
         client.make_stream(max_msgs=100)
         status = f.start().wait_error("full")
@@ -159,7 +160,7 @@ def test_a_full_stream_loses_nothing():
         check(server, f)
 
 
-def test_streams_that_would_lose_evidence_are_refused():
+def streams_that_would_lose_evidence_are_refused():
     for config, why in [({"storage": "memory"}, "memory"), ({"retention": "workqueue"}, "limits"),
                         ({"no_ack": True}, "no_ack")]:
         with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
@@ -197,7 +198,7 @@ def check_skipped(client, f):
     assert said["bytes"] == len(f.log.lines[large]) and said["index"] == large, said
 
 
-def test_a_record_that_the_server_never_takes():
+def a_record_that_the_server_never_takes():
     # By the stream's limit, and by the server's.
     for config, stream in [("", {"max_msg_size": 8000}), ("max_payload: 8000\n", {})]:
         with nats.Server(config) as server, server.client() as client, \
@@ -216,7 +217,7 @@ def test_a_record_that_the_server_never_takes():
             f.stop()
 
 
-def test_a_limit_that_is_lowered_later():
+def a_limit_that_is_lowered_later():
     """The forwarder learns of it by the refusal of a message, and sends the notice then."""
     with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
         config = client.make_stream()["config"]
@@ -231,7 +232,7 @@ def test_a_limit_that_is_lowered_later():
         check_skipped(client, f)
 
 
-def test_a_message_of_just_the_limit_is_sent():
+def a_message_of_just_the_limit_is_sent():
     """The limit is on headers and data together, to the byte."""
     with nats.Server() as server, server.client() as client, \
             Forwarder(server.url, make=one_large) as f:
@@ -253,7 +254,7 @@ def test_a_message_of_just_the_limit_is_sent():
             f.stop()
 
 
-def test_wrong_credentials():
+def wrong_credentials():
     config = 'authorization { user: agent, password: right }\n'
     with nats.Server(config) as server, \
             Forwarder(server.url.replace("//", "//agent:wrong@")) as f:
@@ -265,7 +266,7 @@ def test_wrong_credentials():
         assert "/nowhere/user.creds" in status["why"], status
 
 
-def test_a_user_that_may_not_publish():
+def a_user_that_may_not_publish():
     config = ('authorization { users: [{ user: all, password: x },\n'
               '{ user: agent, password: x, permissions: { publish: "$JS.API.>" } }] }\n')
     login = {"user": "all", "pass": "x"}
@@ -285,7 +286,7 @@ def answer_version(client, version):
     client.send(f"PUB {reply} {len(data)}", data)
 
 
-def test_servers_that_lose_what_they_acknowledge():
+def servers_that_lose_what_they_acknowledge():
     for version in [None, "2.10.4", "2.10.5"]:
         with nats.Server() as server, server.client() as client, server.client() as other, \
                 Forwarder(server.url) as f:
@@ -302,12 +303,12 @@ def test_servers_that_lose_what_they_acknowledge():
             assert "2.10.4" in status["warnings"] or version != "2.10.4", status
 
 
-def test_no_jetstream():
+def no_jetstream():
     with nats.Server(jetstream=False) as server, Forwarder(server.url) as f:
         f.start().wait_error("no_jetstream")
 
 
-def test_another_stream_takes_the_subject():
+def another_stream_takes_the_subject():
     with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
         client.make_stream("CELLOS_EVENTS", subjects=["elsewhere.>"])
         client.make_stream("OTHER")
@@ -335,8 +336,7 @@ def certificate(folder, name, ca=None, days=30, host="127.0.0.1"):
         path("ext"), "-out", path("pem"))
 
 
-def test_tls():
-    import tempfile
+def tls():
     with tempfile.TemporaryDirectory() as folder:
         certificate(folder, "ca")
         certificate(folder, "other-ca")
@@ -357,7 +357,7 @@ def test_tls():
                     f.wait_done()
 
 
-def test_killed_at_any_moment():
+def killed_at_any_moment():
     with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n", entries=3000) as f:
         for i in range(10):
             f.start()
@@ -369,7 +369,7 @@ def test_killed_at_any_moment():
         assert f.status["cursor_lost"] == 0, f.status
 
 
-def test_any_cursor():
+def any_cursor():
     """Empty, cut, of zeros, of another log: all is sent again, which the stream knows already."""
     with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n") as f:
         f.start().wait_done()
@@ -410,7 +410,7 @@ def test_any_cursor():
         assert [v for _, v in sorted(entries(found).items())] == f.log.lines
 
 
-def test_evidence_pruned_under_it():
+def evidence_pruned_under_it():
     def make(folder):
         log = Log(folder)
         log.open()
@@ -430,7 +430,7 @@ def test_evidence_pruned_under_it():
         assert sorted(found) == list(range(51, 51 + 50)), sorted(found)
 
 
-def test_rewind_by_time():
+def rewind_by_time():
     with nats.Server() as server, server.client() as client, \
             Forwarder(server.url, "create_stream = yes\n") as f:
         f.start().wait_done()
@@ -441,4 +441,4 @@ def test_rewind_by_time():
 
 if __name__ == "__main__":
     nats.need_server()
-    runner.main([v for k, v in list(globals().items()) if k.startswith("test_")])
+    main()

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import nats
-import runner
+from runner import main
 from daemon import Daemon
 from receiver import RECEIVER, frame
 
@@ -76,7 +76,7 @@ def verify(server, ring, want=0):
     return run.stdout
 
 
-def test_evidence_leaves_the_host():
+def evidence_leaves_the_host():
     for algorithm in ["ed25519-log", "ed25519"]:
         with nats.Server() as server, daemon(server, algorithm) as d:
             d.start()
@@ -105,7 +105,7 @@ def test_evidence_leaves_the_host():
             assert "missing in the stream" not in text, text
 
 
-def test_ends_of_daemon_and_forwarder():
+def ends_of_daemon_and_forwarder():
     with nats.Server() as server, daemon(server) as d:
         d.start()
         d.add("web-7")
@@ -124,7 +124,7 @@ def test_ends_of_daemon_and_forwarder():
         assert "missing in the stream" not in text and "0 bad" in text, text
 
 
-def test_a_server_that_is_away_is_named():
+def a_server_that_is_away_is_named():
     with nats.Server() as server, daemon(server, more="lag_ready = 1s\n") as d:
         d.start()
         d.add("web-7")
@@ -145,14 +145,14 @@ def test_a_server_that_is_away_is_named():
             time.sleep(0.1)
 
 
-def test_without_a_tree_nothing_is_forwarded():
+def without_a_tree_nothing_is_forwarded():
     with Daemon("[nats]\nurl = nats://127.0.0.1:1\n", sign=False, start=False) as d:
         d.start(wait=False)
         assert d.process.wait(60) == 78, d.log()
         assert "ed25519-log" in d.log()
 
 
-def test_a_reload_changes_the_server():
+def a_reload_changes_the_server():
     with nats.Server() as one, nats.Server() as other, daemon(one) as d:
         d.start()
         d.add("web-7")
@@ -178,7 +178,7 @@ def test_a_reload_changes_the_server():
         assert "forwards nothing" in d.run("forward", "status", want=1)
 
 
-def test_the_example_of_three_hosts():
+def the_example_of_three_hosts():
     run = subprocess.run([os.path.join(os.environ["CELLOS_SOURCE"], "docs/examples/three-hosts")],
                          env={**os.environ, "NATS_PORT": str(nats.free_port()),
                               "PATH": os.environ["PATH"] + ":" + os.path.dirname(nats.SERVER)},
@@ -188,4 +188,4 @@ def test_the_example_of_three_hosts():
 
 if __name__ == "__main__":
     nats.need_server()
-    runner.main([v for k, v in list(globals().items()) if k.startswith("test_")])
+    main()

@@ -8,7 +8,7 @@ import select
 import subprocess
 
 import nats
-import runner
+from runner import main
 from forwarder import Forwarder
 from make_log import Log
 from receiver import RECEIVER
@@ -55,7 +55,7 @@ def forward_all(server, mode, *makers):
     return forwarders
 
 
-def test_three_hosts_one_stream():
+def three_hosts_one_stream():
     for mode in ["events", "batches"]:
         with nats.Server() as server, server.client() as client:
             hosts = forward_all(server, mode, host(1, 100, 600), host(2, 100, 600),
@@ -90,7 +90,7 @@ def delete_one(server, client, hosts, ring):
     verify(server.url, ring, "--origin", "cellos/host-3")
 
 
-def test_what_was_sent_twice_counts_once():
+def what_was_sent_twice_counts_once():
     with nats.Server() as server, server.client() as client:
         client.make_stream(duplicate_window=10**8)
         f, = forward_all(server, "events", host(1, 5, 200))
@@ -104,7 +104,7 @@ def test_what_was_sent_twice_counts_once():
         f.__exit__(None)
 
 
-def test_a_forged_message_is_bad():
+def a_forged_message_is_bad():
     with nats.Server() as server, server.client() as client:
         client.make_stream()
         f, = forward_all(server, "events", host(1, 5, 100))
@@ -121,7 +121,7 @@ def test_a_forged_message_is_bad():
         f.__exit__(None)
 
 
-def test_tail_of_many_hosts():
+def tail_of_many_hosts():
     for mode in ["events", "batches"]:
         with nats.Server() as server:
             hosts = forward_all(server, mode, host(1, 3, 30), host(2, 3, 30))
@@ -145,7 +145,7 @@ def test_tail_of_many_hosts():
                 f.__exit__(None)
 
 
-def test_nothing_and_nobody():
+def nothing_and_nobody():
     with nats.Server() as server, server.client() as client, Forwarder(server.url) as f:
         ring = keys(f.file("ring"), f)
         run = subprocess.run([RECEIVER, "verify", "--keys", ring, "--nats", server.url],
@@ -160,4 +160,4 @@ def test_nothing_and_nobody():
 
 if __name__ == "__main__":
     nats.need_server()
-    runner.main([v for k, v in list(globals().items()) if k.startswith("test_")])
+    main()

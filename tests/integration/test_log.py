@@ -347,8 +347,4 @@ def a_mode_that_changes():
 
 
 if __name__ == "__main__":
-    main([the_tree_is_what_the_oracle_says, killed_in_each_mode,
-          what_no_checkpoint_covers_is_moved_aside,
-          a_signature_that_was_never_written_is_abandoned, files_that_somebody_changes,
-          retention_says_what_it_deletes, a_mode_that_changes,
-          a_log_that_was_set_back_is_a_new_log])
+    main()

@@ -4,7 +4,6 @@
 import os
 import re
 import subprocess
-import sys
 
 from runner import main
 
@@ -84,5 +83,5 @@ def receiver():
 
 
 if __name__ == "__main__":
-    sys.exit(main([test for test, program in ((agent, AGENT), (launcher, LAUNCHER),
-                                              (receiver, RECEIVER)) if program]))
+    main([test for test, program in ((agent, AGENT), (launcher, LAUNCHER), (receiver, RECEIVER))
+          if program])

@@ -11,8 +11,7 @@ import time
 import oracle
 from daemon import BadDisk, Daemon, no_preload
 from receiver import Receiver, hello
-import runner
-from runner import main
+from runner import PATIENCE, main, until
 from vmm import Api, FIELDS, Vmm
 
 INTERVAL = 120
@@ -38,10 +37,10 @@ def readings(receiver):
     return outputs(receiver.wait_for("stream.v1.opened"))
 
 
-def until(receiver, condition):
+def newest_reading(receiver, condition):
     """The newest reading for which the condition holds."""
-    return runner.until(lambda: next(filter(condition, readings(receiver)[::-1]), None),
-                        lambda: (readings(receiver)[-1:], receiver.log()), 0.03)
+    return until(lambda: next(filter(condition, readings(receiver)[::-1]), None),
+                 lambda: (readings(receiver)[-1:], receiver.log()), 0.03)
 
 
 def has_open(receiver, path):
@@ -63,8 +62,8 @@ def a_fifo():
                 vmm.counts["signals", "sigsegv"] = 1
                 vmm.flush()
                 if i == 2:
-                    until(r, lambda o: o["documents"] == 3)
-            data = until(r, lambda o: o["documents"] == 5)
+                    newest_reading(r, lambda o: o["documents"] == 3)
+            data = newest_reading(r, lambda o: o["documents"] == 5)
             assert data["badLines"] == 0
             # The newest document, whole.
             assert set(data["metrics"]) == {"utc_timestamp_ms", *FIELDS}
@@ -94,11 +93,11 @@ def a_fifo_that_was_full():
             assert vmm.cut_inside, "another padding is needed for a line that is cut"
             whole = vmm.flushed - vmm.cut
             r = Receiver("--fc-metrics", f("metrics"), *FAST)
-            until(r, lambda o: o["documents"] == whole)
+            newest_reading(r, lambda o: o["documents"] == whole)
             # The cut one has no end: the next runs into it, and is found where it begins.
             vmm.count("uart", "write_count", 1000)
             vmm.flush()
-            data = until(r, lambda o: o["documents"] == whole + 1)
+            data = newest_reading(r, lambda o: o["documents"] == whole + 1)
             assert data["badLines"] == 1, data["badLines"]
             assert data["totals"]["uart"]["write_count"] == whole + 1000
             # Those before were counted in lines that were lost themselves.
@@ -114,7 +113,7 @@ def a_fifo_that_was_full():
             vmm.write(b'{"utc_timestamp_ms":1,"x":{"\\u0000":1}}\n \t\n')
             vmm.count("uart", "write_count", 5)
             vmm.flush()
-            data = until(r, lambda o: o["documents"] == whole + 3)
+            data = newest_reading(r, lambda o: o["documents"] == whole + 3)
             assert data["badLines"] == 1 + 6 + 4, data["badLines"]
             assert data["totals"]["uart"]["write_count"] == whole + 1005
         r.stop()
@@ -128,7 +127,7 @@ def sums_stop_at_the_end():
             for _ in range(3):
                 vmm.count("uart", "read_count", 2**63)
                 vmm.flush()
-            data = until(r, lambda o: o["documents"] == 3)
+            data = newest_reading(r, lambda o: o["documents"] == 3)
             assert data["totals"]["uart"]["read_count"] == 2**64 - 1
         r.stop()
 
@@ -141,7 +140,7 @@ def many_devices_are_more_than_a_line():
             # More than a FIFO holds: as it is read.
             data = json.dumps(vmm.document(), separators=(",", ":")).encode() + b"\n"
             vmm.write_whole(data)
-            until(r, lambda o: o.get("part") and o["part"] == o["parts"])
+            newest_reading(r, lambda o: o.get("part") and o["part"] == o["parts"])
         parts = outputs(r.stop())
         parts = parts[:parts[0]["parts"]]
         assert len(parts) > 2
@@ -160,28 +159,28 @@ def a_file():
                 old.flush()
         time.sleep(0.01)
         r = Receiver("--fc-metrics", f("metrics"), *FAST)
-        runner.until(lambda: has_open(r, f("metrics")), "a first reading")
+        until(lambda: has_open(r, f("metrics")), "a first reading")
         time.sleep(3 * INTERVAL / 1000)
         assert readings(r) == []
         # It writes over what is there.
         with Vmm(f("metrics")) as vmm:
             vmm.count("uart", "write_count", 3)
             vmm.flush()
-            data = until(r, lambda o: o["documents"] == 1)
+            data = newest_reading(r, lambda o: o["documents"] == 1)
             for i in range(2, 12):
                 vmm.count("uart", "write_count", 3)
                 vmm.flush()
-                data = until(r, lambda o, n=i: o["documents"] == n)
+                data = newest_reading(r, lambda o, n=i: o["documents"] == n)
             assert data["totals"]["uart"]["write_count"] == 33, data["totals"]["uart"]
             assert data["totals"]["vsock"]["conns_added"] == 0
         # A new VMM, on the same file again, with a first line as long as or longer than the old.
         with Vmm(f("metrics")) as vmm:
             vmm.count("uart", "write_count", 100000)
             vmm.flush()
-            data = until(r, lambda o: o["documents"] == 12)
+            data = newest_reading(r, lambda o: o["documents"] == 12)
             vmm.count("uart", "write_count", 100000)
             vmm.flush()
-            data = until(r, lambda o: o["documents"] == 13)
+            data = newest_reading(r, lambda o: o["documents"] == 13)
             assert data["totals"]["uart"]["write_count"] == 200033, data["totals"]["uart"]
         assert data["badLines"] == 0, data["badLines"]
         r.stop()
@@ -193,13 +192,13 @@ def a_first_line_longer_than_the_old_file():
         r.wait_log("metrics: No such file")
         with Vmm(f("metrics")) as vmm:
             vmm.flush()
-            until(r, lambda o: o["documents"] == 1)
+            newest_reading(r, lambda o: o["documents"] == 1)
         r.wait_log("reads again")
         time.sleep(0.05)
         with Vmm(f("metrics"), padding=3) as vmm:
             vmm.count("uart", "write_count", 9)
             vmm.flush()
-            data = until(r, lambda o: o["documents"] == 2)
+            data = newest_reading(r, lambda o: o["documents"] == 2)
             assert data["totals"]["uart"]["write_count"] == 9
         r.stop()
 
@@ -215,7 +214,7 @@ def rotation():
                 n += 1
                 vmm.count("uart", "write_count")
                 vmm.flush()
-                data = until(r, lambda o: o["documents"] == n)
+                data = newest_reading(r, lambda o: o["documents"] == n)
                 assert data["totals"]["uart"]["write_count"] == n and data["badLines"] == 0
 
             for _ in range(3):
@@ -247,7 +246,7 @@ def a_line_that_never_ends():
             vmm.write(b'{"utc_timestamp_ms":' + b"1" * (9 << 20) + b"\n")
             vmm.count("uart", "write_count", 4)
             vmm.flush()
-            data = until(r, lambda o: o["documents"] == 1)
+            data = newest_reading(r, lambda o: o["documents"] == 1)
             assert data["totals"]["uart"]["write_count"] == 4
             assert data["badLines"] == 1
         r.stop()
@@ -259,13 +258,13 @@ def a_clock_that_goes_back():
         r = Receiver("--fc-metrics", f("metrics"), *FAST)
         with Vmm(f("metrics")) as vmm:
             vmm.flush()
-            until(r, lambda o: o["documents"] == 1)
+            newest_reading(r, lambda o: o["documents"] == 1)
             vmm.write(b'{"utc_timestamp_ms":1000,"uart":{"write_count":7}}\n')
-            data = until(r, lambda o: o["documents"] == 2)
+            data = newest_reading(r, lambda o: o["documents"] == 2)
             assert data["totals"]["uart"]["write_count"] == 7 and data["badLines"] == 0
             vmm.write(b'{"utc_timestamp_ms":17\n{"utc_timestamp_ms":%d,"uart":{"write_count":1}}\n' %
                       (time.time() * 1000 + 5000))
-            data = until(r, lambda o: o["documents"] == 3)
+            data = newest_reading(r, lambda o: o["documents"] == 3)
             assert data["totals"]["uart"]["write_count"] == 8 and data["badLines"] == 1, data
         r.stop()
 
@@ -281,13 +280,13 @@ def more_than_one_reading_takes_in():
             with Vmm(f("metrics"), padding=3500) as vmm:
                 data = json.dumps(vmm.document(), separators=(",", ":")).encode() + b"\n"
                 vmm.write_whole(data)
-                until(r, lambda o: o["documents"] == 1)
+                newest_reading(r, lambda o: o["documents"] == 1)
                 # As many as this machine, and this build, need.
                 before = total = 0
                 for n in (10, 40, 160, 640, 1800):
                     before, total = total, total + n
                     vmm.write_whole(line * n)
-                    data = until(r, lambda o, n=total: o["documents"] == n + 1 and
+                    data = newest_reading(r, lambda o, n=total: o["documents"] == n + 1 and
                                  "a" in o["totals"])
                     assert data["totals"]["a"]["a"] == total and data["badLines"] == 0
                     if "more than one reading takes in" in r.log():
@@ -311,7 +310,7 @@ def a_file_of_nothing():
                 os.lseek(vmm.fd, 1 << 40, os.SEEK_SET)
                 vmm.count("uart", "write_count", 6)
                 vmm.flush()
-                data = until(r, lambda o: o["documents"] == 1)
+                data = newest_reading(r, lambda o: o["documents"] == 1)
                 assert data["totals"]["uart"]["write_count"] == 6
         r.stop()
 
@@ -323,7 +322,7 @@ def the_api_is_asked():
             vmm.count("uart", "write_count", 11)
             api = Api(f("api"), vmm)
             r = Receiver("--fc-metrics", f("metrics"), "--fc-api", f("api"), *FAST)
-            data = until(r, lambda o: o["documents"] >= 4)
+            data = newest_reading(r, lambda o: o["documents"] >= 4)
             assert data["totals"]["uart"]["write_count"] == 11
             assert api.requests[0] == (
                 b"PUT /actions HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n"
@@ -339,7 +338,7 @@ def the_api_is_asked():
             r.wait_log("cannot read", 1)
             seen = readings(r)[-1]["documents"]
             vmm.flush()
-            until(r, lambda o: o["documents"] == seen + 1)
+            newest_reading(r, lambda o: o["documents"] == seen + 1)
             api.close()
             events = r.stop()
             assert events[-1]["type"].endswith("sealed")
@@ -351,8 +350,8 @@ def another_socket_in_the_apis_place():
         d.add("a", "--fc-metrics", d.file("vmm"), "--fc-api", d.file("api"), *FAST)
         d.wait_log("api: the VMM's API: No such file")
         os.symlink(d.file("others"), d.file("api"))
-        runner.until(lambda: "a symbolic link is not followed" in d.run("status"),
-                     lambda: d.run("status"), 0.05)
+        until(lambda: "a symbolic link is not followed" in d.run("status"),
+              lambda: d.run("status"), 0.05)
         assert api.requests == []
         d.stop()
         api.close()
@@ -390,12 +389,12 @@ def readings_wait_for_room():
             time.sleep(0.1)
             return json.loads(d.run("status", "--json"))["log"]["inflightBytes"]
 
-        runner.until(lambda: in_flight() >= 1 << 20, "more than a mebibyte on its way", 0)
+        until(lambda: in_flight() >= 1 << 20, "more than a mebibyte on its way", 0)
         most = max(in_flight() for _ in range(40))
         assert most < 2 << 20, most
         disk.good()
-        runner.until(lambda: max([0] + [o["documents"] for o in outputs(d.events())]) >= flushed,
-                     "all documents", 0.1)
+        until(lambda: max([0] + [o["documents"] for o in outputs(d.events())]) >= flushed,
+              "all documents", 0.1)
         d.stop()
         d.verify()
 
@@ -411,7 +410,7 @@ def a_vmm_that_counts_more():
             vmm.count("vsock", "conns_added", 1)
             vmm.count("vsock", "tx_bytes_count", 200)
             vmm.flush()
-            until(r, lambda o: o["documents"] == 1)
+            newest_reading(r, lambda o: o["documents"] == 1)
             time.sleep(2 * INTERVAL / 1000)
             assert not oracle.named(r.wait_for("stream.v1.opened"), "guest.v1.channel_contested")
             # Somebody else took the guest's next three.
@@ -423,7 +422,7 @@ def a_vmm_that_counts_more():
             assert "peerPid" not in data
             # The same three are told once.
             vmm.flush()
-            until(r, lambda o: o["documents"] == 3)
+            newest_reading(r, lambda o: o["documents"] == 3)
             events = r.stop()
             assert len(oracle.named(events, "guest.v1.channel_contested")) == 1
             assert events[-1]["data"]["vmmBytes"] == 200
@@ -442,7 +441,7 @@ def who_connects_too_often_is_no_other():
                 for sock in socks:
                     sock.close()
                 time.sleep(0.05)
-            until(r, lambda o: o["totals"]["vsock"]["conns_added"] == 6000)
+            newest_reading(r, lambda o: o["totals"]["vsock"]["conns_added"] == 6000)
             events = [e for e in r.stop() if e["data"].get("reason") == "vmm_counts_more"]
             assert not events, events
 
@@ -484,7 +483,7 @@ def a_reading_that_hangs():
                     other.flush()
                     counted += 1
                     time.sleep(0.1)
-                    assert time.monotonic() < begin + runner.PATIENCE, d.log()
+                    assert time.monotonic() < begin + PATIENCE, d.log()
                 assert time.monotonic() - begin > 1.5
                 d.wait_for("host.v1.fc_metrics", 5)
                 d.wait_metrics("probe_readings_stuck 1")
@@ -493,7 +492,7 @@ def a_reading_that_hangs():
                 os.unlink(f("hang"))
                 d.wait_log("the probe reads again")
                 # What it had taken in is told, though late.
-                runner.until(lambda: [
+                until(lambda: [
                     e for e in oracle.named(d.events(), "host.v1.fc_metrics")
                     if e["data"]["cellId"] == "hangs" and e["data"]["output"]["documents"] == 2],
                     d.log, 0.02)
@@ -539,31 +538,10 @@ def what_is_refused():
         d.wait_log("probe=fc_metrics")
         # And what comes as something else is not read.
         os.symlink("/proc/self/status", d.file("m"))
-        runner.until(lambda: "a symbolic link is not followed" in d.run("status"),
-                     lambda: d.run("status"), 0.05)
+        until(lambda: "a symbolic link is not followed" in d.run("status"),
+              lambda: d.run("status"), 0.05)
         assert not oracle.named(d.events(), "host.v1.fc_metrics")
         d.stop()
 
 
-main([
-    a_fifo,
-    a_fifo_that_was_full,
-    sums_stop_at_the_end,
-    many_devices_are_more_than_a_line,
-    a_file,
-    a_first_line_longer_than_the_old_file,
-    rotation,
-    a_line_that_never_ends,
-    a_clock_that_goes_back,
-    more_than_one_reading_takes_in,
-    a_file_of_nothing,
-    the_api_is_asked,
-    another_socket_in_the_apis_place,
-    apis_that_never_answer,
-    readings_wait_for_room,
-    a_vmm_that_counts_more,
-    who_connects_too_often_is_no_other,
-    a_restarted_daemon_blames_nobody,
-    a_reading_that_hangs,
-    what_is_refused,
-])
+main()

@@ -8,12 +8,11 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
-from runner import PATIENCE, main
+from runner import PATIENCE, main, need
 
 LAUNCHER = os.environ["CELLOS_WORKLOAD_EXEC"]
 # No agent is here; with --share-pidns this process stands for it.
@@ -258,10 +257,5 @@ def never_unprotected():
 
 
 if __name__ == "__main__":
-    if os.geteuid() != 0:
-        print("skipped: needs root, to make namespaces")
-        sys.exit(77)
-    sys.exit(main([exit_codes, signals_pass_through, the_workload_ends_with_the_launcher,
-                   init_reaps, layer_1, options_change_what_is_refused,
-                   without_an_agent_nothing_runs, a_late_agent_is_waited_for, it_explains_itself,
-                   never_unprotected]))
+    need(os.geteuid() == 0, "needs root, to make namespaces")
+    main()

@@ -5,10 +5,9 @@ installed is skipped, and said so."""
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 
-from runner import PATIENCE
+from runner import PATIENCE, case, main, need
 
 LAUNCHER = os.environ["CELLOS_WORKLOAD_EXEC"]
 # No agent is here; with --share-pidns this process stands for it.
@@ -161,29 +160,21 @@ def run(prefix, command):
         return r.returncode, r.stdout.replace(d, "DIR"), "\n".join(lines).replace(d, "DIR")
 
 
-def main():
-    if os.geteuid() != 0:
-        print("skipped: needs root, to make namespaces")
-        return 77
-    failed = 0
+def every_program_ends_alike_under_the_profile():
     for name, (needs, command, shared) in WORK.items():
         missing = [n for n in needs if not shutil.which(n)]
         if missing:
             print(f"skipped {name}: {', '.join(missing)} not installed")
             continue
-        plain = run([], command)
-        if plain[0] != 0 or not plain[1]:
-            print(f"FAILED {name}: without the profile already: {plain}")
-            failed += 1
-            continue
-        for options in ([], ["--init"], ["--share-pidns", *shared]):
-            profiled = run([LAUNCHER, *NOWHERE, *options], command)
-            if profiled == plain:
-                print(f"ok {name} {' '.join(options)}", flush=True)
-            else:
-                print(f"FAILED {name} {' '.join(options)}:\n{plain}\n{profiled}", flush=True)
-                failed += 1
-    return 1 if failed else 0
+        with case(name):
+            plain = run([], command)
+            assert plain[0] == 0 and plain[1], "it fails without the profile already"
+            for options in ([], ["--init"], ["--share-pidns", *shared]):
+                profiled = run([LAUNCHER, *NOWHERE, *options], command)
+                assert profiled == plain, options
+                print(f"alike: {name} {' '.join(options)}", flush=True)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    need(os.geteuid() == 0, "needs root, to make namespaces")
+    main()

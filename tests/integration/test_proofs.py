@@ -8,14 +8,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import logmaker
 import oracle
 from logmaker import Log, ordinary
 from receiver import RECEIVER
-from runner import main
+from runner import main, need
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 SOURCE = os.path.dirname(os.path.dirname(VECTORS))
@@ -260,12 +259,9 @@ def made_logs_by_others():
 
 
 if __name__ == "__main__":
-    if not shutil.which("go") or not os.path.isdir("/usr/share/gocode/src/golang.org/x/mod"):
-        print("skipped: needs the packages golang-go and golang-golang-x-mod-dev")
-        sys.exit(77)
+    need(shutil.which("go") and os.path.isdir("/usr/share/gocode/src/golang.org/x/mod"),
+         "needs the packages golang-go and golang-golang-x-mod-dev")
     try:
-        sys.exit(main([golden_logs_by_others, the_newest_checkpoint_is_printed,
-                       each_entry_is_proven, a_wrong_proof_is_refused, growth_is_proven,
-                       what_retention_left_is_enough, made_logs_by_others]))
+        main()
     finally:
         Judges.clean()

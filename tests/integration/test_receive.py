@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 
 import oracle
@@ -646,4 +645,4 @@ exec "$2" receive --uds "$1/v.sock" --cell-id c --run-id r --spec-hash "$3" --ra
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 
 import browser
@@ -309,4 +308,4 @@ if __name__ == "__main__":
     if why:
         print(f"skipped: {why}: {', '.join(t.__name__ for t in in_browser)}", flush=True)
         tests = [t for t in tests if t not in in_browser]
-    sys.exit(main(tests))
+    main(tests)

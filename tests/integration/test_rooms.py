@@ -12,7 +12,7 @@ SOURCE = os.environ["CELLOS_SOURCE"]
 EVERYWHERE = "common/"
 
 
-def table():
+def _table():
     """Room -> the words of its last column, as in docs/architecture.md."""
     with open(os.path.join(SOURCE, "docs/architecture.md"), encoding="utf-8") as f:
         rows = re.findall(r"^\| `([\w/-]+/)` \|[^|]*\| ([^|]*) \|$", f.read(), re.MULTILINE)
@@ -27,7 +27,7 @@ def room_of(path, rooms):
     return max(found, key=len)
 
 
-def includes():
+def _includes():
     """(file, what it includes) for each include of the project's own in C files of the rooms."""
     for top in ("common", "guest-agent", "host-receiver", "seccomp"):
         for folder, _, files in os.walk(os.path.join(SOURCE, top)):
@@ -72,17 +72,17 @@ def allowed(room, words, rooms):
 
 
 def each_room_includes_what_the_table_allows():
-    rooms = table()
+    rooms = _table()
     may = {room: tuple(allowed(room, words, rooms)) for room, words in rooms.items()}
-    wrong = {f"{file} includes {path}" for file, path in includes()
+    wrong = {f"{file} includes {path}" for file, path in _includes()
              if not path.startswith(may[room_of(file, rooms)])}
     assert not wrong, "not in the table of docs/architecture.md:\n" + "\n".join(sorted(wrong))
 
 
 def there_is_no_circle():
-    rooms = table()
+    rooms = _table()
     edges = {}
-    for file, path in includes():
+    for file, path in _includes():
         one, other = room_of(file, rooms), room_of(path, rooms)
         # A header of its own folder's parent is the room's, not another's.
         if one != other and not one.startswith(other) and not other.startswith(one):
@@ -100,4 +100,4 @@ def there_is_no_circle():
 
 
 if __name__ == "__main__":
-    main([each_room_includes_what_the_table_allows, there_is_no_circle])
+    main()

@@ -9,12 +9,12 @@ import resource
 import shutil
 import signal
 import subprocess
-import time
+import tempfile
 
 import oracle
-from daemon import Daemon
-from receiver import HASH, RECEIVER, Receiver, spawned, hello
-from runner import main, until
+from oracle import named
+from receiver import HASH, RECEIVER, Receiver, frame, hello, spawned
+from runner import PATIENCE, main, until
 from test_log import LogDaemon
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
@@ -180,14 +180,14 @@ class SplitDaemon(LogDaemon):
         super().start(wait)
 
 
-def not_root():
+def _not_root():
     if os.geteuid() != 0:
         print("skipped: needs root, for other users", flush=True)
     return os.geteuid() != 0
 
 
 def three_processes_of_three_users():
-    if not_root():
+    if _not_root():
         return
     with SplitDaemon() as d:
         pids = {name: pid for pid, name in children(d.process.pid).items()}
@@ -234,7 +234,7 @@ def three_processes_of_three_users():
 
 
 def a_receiver_that_could_open_the_key_does_not_start():
-    if not_root():
+    if _not_root():
         return
     with SplitDaemon() as d:
         d.stop()
@@ -365,10 +365,68 @@ def it_all_ends_with_the_receiver():
                   "the end of parent and signer")
 
 
+def signing_fails_closed():
+    seed = base64.urlsafe_b64encode(b"s" * 32).decode().rstrip("=")
+    prefix = "CELLOS_HOST_TELEMETRY_SIGN_"
+    with tempfile.TemporaryDirectory() as d:
+        good, open_file, short = f"{d}/good", f"{d}/open", f"{d}/short"
+        for path, text, mode in ((good, seed, 0o600), (open_file, seed, 0o640),
+                                 (short, base64.urlsafe_b64encode(b"s" * 29).decode(), 0o600)):
+            with open(path, "w") as f:
+                f.write(text + "\n")
+            os.chmod(path, mode)
+        os.symlink(good, f"{d}/link")
+        os.mkfifo(f"{d}/fifo", 0o600)
+        ed = ["--sign-alg", "ed25519", "--sign-kid", "k"]
+        for options, env, words in (
+                (ed, {}, ["--sign-key-file", prefix + "ED25519_KEY"]),
+                (["--sign-alg", "ed25519", "--sign-key-file", good], {}, ["kid"]),
+                (ed + ["--sign-kid", "../x", "--sign-key-file", good], {}, ["kid"]),
+                (["--sign-alg", "rot13"], {}, ["rot13", "hmac-sha256"]),
+                (["--sign-key-file", good], {}, ["no algorithm"]),
+                ([], {prefix + "ED25519_KEY": seed}, ["no algorithm"]),
+                (ed + ["--sign-key-file", open_file], {}, [open_file, "0600"]),
+                (ed + ["--sign-key-file", short], {}, [short, "29 bytes", "32"]),
+                (ed + ["--sign-key-file", f"{d}/link"], {}, ["symbolic link"]),
+                (ed + ["--sign-key-file", f"{d}/fifo"], {}, ["regular file"]),
+                (ed + ["--sign-key-file", f"{d}/none"], {}, [f"{d}/none"]),
+                (ed, {prefix + "ED25519_KEY": "!!!"}, ["base64url"]),
+                (ed, {prefix + "HMAC_KEY": seed}, [prefix + "HMAC_KEY", "hmac-sha256"]),
+                (["--sign-alg", "hmac-sha256", "--sign-kid", "k"],
+                 {prefix + "HMAC_KEY": seed[:40]}, ["at least 32"])):
+            got = subprocess.run([RECEIVER, "receive", "--uds", f"{d}/v", "--cell-id", "c", "--run-id",
+                                  "r", "--spec-hash", HASH, *options], capture_output=True,
+                                 text=True, env={**os.environ, **env})
+            assert got.returncode == 78, (options, env, got)
+            assert not got.stdout and not os.path.exists(f"{d}/v_9001"), "nothing was begun"
+            for word in words:
+                assert word in got.stderr, (options, word, got.stderr)
+            assert seed[:20] not in got.stderr, "never a key in a message"
+
+
+def the_key_of_the_environment_is_wiped():
+    key = b"0123456789abcdef0123456789abcdef++"
+    text = base64.urlsafe_b64encode(key).decode()
+    prefix = "CELLOS_HOST_TELEMETRY_SIGN_"
+    with Receiver(sign=False, env={prefix + "ALG": "hmac-sha256", prefix + "KID": "h1",
+                                   prefix + "HMAC_KEY": text}) as r:
+        with open(f"/proc/{r.process.pid}/environ", "rb") as f:
+            assert text.encode() not in f.read()
+        r.connect().sendall(frame(version=1))
+        r.process.terminate()
+        assert r.process.wait(PATIENCE) == 0
+        events = oracle.check(r.lines(), hmac_keys={"h1": key})
+        assert named(events, "stream.v1.sealed")
+        with open(r.file("hmac.json"), "w") as f:
+            f.write(f'{{"h1": "{text}"}}')
+        os.chmod(r.file("hmac.json"), 0o600)
+        got = subprocess.run([RECEIVER, "verify", "--require-signed", "--hmac-keys",
+                              r.file("hmac.json"), r.evidence_path], capture_output=True)
+        assert got.returncode == 0, got
+        # An HMAC key is no public key, and the reverse.
+        got = subprocess.run([RECEIVER, "verify", r.evidence_path], capture_output=True)
+        assert got.returncode == 2, got
+
+
 if __name__ == "__main__":
-    main([the_receiver_never_has_the_key, a_core_of_the_receiver_holds_no_key, the_environments_key_is_not_the_receivers,
-          the_signer_is_confined,
-          a_receiver_that_is_taken_over_cannot_reach_the_signer, three_processes_of_three_users,
-          a_receiver_that_could_open_the_key_does_not_start, a_key_of_somebody_else,
-          a_signer_that_dies, three_deaths_in_a_minute,
-          a_signer_that_stands_still, a_key_that_cannot_be_locked, it_all_ends_with_the_receiver])
+    main()

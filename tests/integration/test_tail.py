@@ -4,7 +4,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 
 import logmaker
@@ -120,4 +119,4 @@ def the_newest_lines_and_what_comes():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,7 +5,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 import tempfile
 
 import nacl.signing
@@ -26,12 +25,12 @@ def verify(*args, stdin=None):
                           timeout=PATIENCE)
 
 
-def golden():
+def _golden():
     with open(os.path.join(VECTORS, "evidence-good.jsonl"), "rb") as f:
         return f.read().splitlines(keepends=True)
 
 
-def seed():
+def _seed():
     with open(os.path.join(VECTORS, "seed.txt")) as f:
         return nacl.signing.SigningKey(oracle.unbase64(f.read().strip()))
 
@@ -40,7 +39,7 @@ def sign(event, key=None, **outer):
     """A line as the receiver writes it, by other means."""
     message = oracle.canonical(event)
     data = {"algorithm": "ed25519", "event": event, "signerKid": "vector-key-1",
-            "signature": base64.urlsafe_b64encode((key or seed()).sign(message).signature)
+            "signature": base64.urlsafe_b64encode((key or _seed()).sign(message).signature)
             .decode().rstrip("=")}
     data.update(outer.pop("data", {}))
     line = {"data": data, "datacontenttype": "application/json", "id": event["id"],
@@ -66,7 +65,7 @@ def golden_evidence_ends_as_it_must():
     assert verify("--require-signed", unsigned).returncode == 2
     assert verify("--keys", KEYRING, "--allow-unsigned", unsigned).returncode == 0
     assert verify(unsigned).returncode == 0, "without keys nobody can require any"
-    assert sign(event_of(golden()[1])) == golden()[1], "this test signs as the receiver does"
+    assert sign(event_of(_golden()[1])) == _golden()[1], "this test signs as the receiver does"
 
 
 def findings_name_their_place():
@@ -80,7 +79,7 @@ def findings_name_their_place():
 
 
 def forgeries_are_found():
-    lines = golden()
+    lines = _golden()
     second = event_of(lines[1])
     moved = json.loads(json.dumps(second))
     moved["data"]["streamId"] = "00000000-0000-4000-8000-000000000002"
@@ -126,12 +125,12 @@ def nothing_is_not_called_fine():
     assert got.returncode == 5 and got.stdout.endswith(b"\nNOTHING: there is no record\n"), got
     got = json.loads(verify("--keys", KEYRING, "--json", "-", stdin=b"").stdout)
     assert (got["exit"], got["records"], got["verdict"]) == (5, 0, "there is no record")
-    got = verify("--keys", KEYRING, "-", stdin=b"".join(golden()))
+    got = verify("--keys", KEYRING, "-", stdin=b"".join(_golden()))
     assert got.stdout.splitlines()[-1].startswith(b"OK: every record"), got
 
 
 def folders_are_read_in_order():
-    lines = golden()
+    lines = _golden()
     with tempfile.TemporaryDirectory() as d:
         for number, part in ((2, lines[10:]), (1, lines[:10])):
             with open(f"{d}/evidence-{number:020}.jsonl", "wb") as f:
@@ -199,7 +198,7 @@ def what_could_hang_or_grow_is_refused():
         huge = f"{d}/huge"
         with open(huge, "wb") as f:
             f.seek(1500 << 20)
-            f.write(b"\n" + b"".join(golden()))
+            f.write(b"\n" + b"".join(_golden()))
         # A sanitizer's own address space is larger.
         limit = ["prlimit", "--as=900000000"] if PLAIN else []
         got = subprocess.run([*limit, RECEIVER, "verify", "--keys", KEYRING, huge],
@@ -214,7 +213,7 @@ def what_could_hang_or_grow_is_refused():
 
 
 def compressed_evidence_is_read():
-    lines = golden()
+    lines = _golden()
     with tempfile.TemporaryDirectory() as d:
         for number, part, pack in ((1, lines[:9], ["gzip", "-c"]), (2, lines[9:15], ["zstd", "-cq"]),
                                    (3, lines[15:], ["cat"])):
@@ -353,10 +352,4 @@ def bad_kids_and_folders_are_refused():
 
 
 if __name__ == "__main__":
-    sys.exit(main([golden_evidence_ends_as_it_must, findings_name_their_place,
-                   forgeries_are_found, nothing_is_not_called_fine, folders_are_read_in_order,
-                   what_cannot_be_read_is_said, what_could_hang_or_grow_is_refused,
-                   compressed_evidence_is_read, a_read_error_is_no_end,
-                   an_interrupted_keygen_goes_on, a_keyring_keeps_what_it_says,
-                   keys_are_made_and_never_overwritten, many_keys_at_once_are_all_kept,
-                   bad_kids_and_folders_are_refused]))
+    main()

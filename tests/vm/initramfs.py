@@ -9,13 +9,10 @@ import os
 import re
 import stat
 import subprocess
-import unittest
+
+from runner import Skip
 
 BUSYBOX = "/bin/busybox"
-
-
-class Missing(unittest.SkipTest):
-    """Something of the machine that a VM needs and that is not installed."""
 
 
 class Kernel:
@@ -57,7 +54,7 @@ class Kernel:
             modules = os.path.join("/lib/modules", version)
             if os.path.exists(os.path.join(modules, "modules.dep")):
                 return cls(image, modules)
-        raise Missing("no kernel: install linux-image-cloud-amd64")
+        raise Skip("no kernel: install linux-image-cloud-amd64")
 
     def load_order(self, names):
         """Paths of the modules and of all they depend on, what is needed first."""
@@ -67,7 +64,7 @@ class Kernel:
             if name in self.builtin:
                 continue
             if name not in self.paths:
-                raise Missing(f"kernel {self.image} has no module {name}")
+                raise Skip(f"kernel {self.image} has no module {name}")
             path = self.paths[name]
             # modules.dep names them so that the last is to be loaded first.
             for each in [*reversed(self.dependencies[path]), path]:
@@ -83,7 +80,7 @@ class Kernel:
         if path.endswith(".gz"):
             return gzip.decompress(data)
         if not path.endswith(".ko"):
-            raise Missing(f"module {path}: unknown compression")
+            raise Skip(f"module {path}: unknown compression")
         return data
 
 
@@ -132,14 +129,14 @@ class Initramfs:
             ["ldd", source], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )
         if "not found" in ldd.stdout:
-            raise Missing(f"{source}: a shared library is missing:\n{ldd.stdout}")
+            raise Skip(f"{source}: a shared library is missing:\n{ldd.stdout}")
         for library in re.findall(r"^\s+(?:\S+ => )?(/\S+) \(0x", ldd.stdout, re.M):
             if library.strip("/") not in self.entries:
                 self.copy(library, mode=0o755)
 
     def busybox(self):
         if not os.path.exists(BUSYBOX):
-            raise Missing("no static busybox: install busybox-static")
+            raise Skip("no static busybox: install busybox-static")
         self.copy(BUSYBOX, "/bin/busybox", 0o755)
         applets = subprocess.run(
             [BUSYBOX, "--list"], capture_output=True, text=True, check=True

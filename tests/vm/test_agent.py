@@ -2,9 +2,11 @@
 """What happens in a real guest is evidence on the host, signed and complete; how the agent ends
 is seen there too. The agent dials AF_VSOCK as it does in production."""
 
-import unittest
 
-from vm import Receiver, Vm, find, main, test_program
+from types import SimpleNamespace
+
+from runner import main, once
+from vm import Receiver, Vm, find, test_program
 
 WINDOW_MS = 2000
 
@@ -44,142 +46,153 @@ vm await silenced
 """
 
 
-class Agent(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        with Receiver("--keepalive", str(WINDOW_MS), signed=True) as receiver:
-            cls.boot(receiver)
+def boot(receiver, got):
+    with Vm(WORKLOAD, receiver=receiver, programs=[test_program("spawn")]) as vm:
+        receiver.wait_event("guest.v1.channel_contested")
+        vm.tell("contested")
+        vm.wait_mark("bye")
+        # A goodbye ends the expectation of frames, not of evidence.
+        receiver.wait_event("guest.v1.agent_silenced", reason="after_bye")
+        got.after_bye = receiver.events()
+        vm.tell("quiet")
+        vm.wait_mark("killed")
+        got.silenced = receiver.wait_event("guest.v1.agent_silenced", connected=False,
+                                           reason="no_frames")
+        vm.tell("silenced")
+        got.result = vm.wait().check()
+    got.events = receiver.finish()
+    got.verdict = receiver.verify()
 
-    @classmethod
-    def boot(cls, receiver):
-        with Vm(WORKLOAD, receiver=receiver, programs=[test_program("spawn")]) as vm:
-            receiver.wait_event("guest.v1.channel_contested")
-            vm.tell("contested")
-            vm.wait_mark("bye")
-            # A goodbye ends the expectation of frames, not of evidence.
-            receiver.wait_event("guest.v1.agent_silenced", reason="after_bye")
-            cls.after_bye = receiver.events()
-            vm.tell("quiet")
-            vm.wait_mark("killed")
-            cls.silenced = receiver.wait_event("guest.v1.agent_silenced", connected=False,
-                                               reason="no_frames")
-            vm.tell("silenced")
-            cls.result = vm.wait().check()
-        cls.events = receiver.finish()
-        cls.verdict = receiver.verify()
 
-    def mark(self, name):
-        return self.result.mark(name).split()
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    with Receiver("--keepalive", str(WINDOW_MS), signed=True) as receiver:
+        boot(receiver, got)
+    return got
 
-    def only(self, kind, **data):
-        found = find(self.events, kind, **data)
-        self.assertEqual(len(found), 1, f"{kind} {data}: {found}")
-        return found[0]["data"]
 
-    def test_hello_comes_first_and_names_the_guest(self):
-        agent, release, boot_id = self.mark("agent")
-        kinds = [e["type"].rsplit(".", 1)[-1] for e in self.events[:3]]
-        self.assertEqual(kinds, ["opened", "agent_connected", "telemetry_hello"])
-        hello = self.events[2]["data"]
-        self.assertEqual(hello["guestPid"], int(agent))
-        self.assertEqual(hello["guestComm"], "cellos-telemetr")
-        self.assertEqual(hello["detail"]["kernel"], release)
-        self.assertEqual(hello["detail"]["bootId"], boot_id)
-        self.assertEqual(hello["detail"]["arch"], "x86_64")
-        self.assertEqual(hello["detail"]["heartbeatMs"], 500)
-        self.assertEqual(hello["detail"]["fsVia"], "inotify")
-        self.assertNotEqual(hello["detail"]["processVia"], "none")
+def mark(name):
+    return ran().result.mark(name).split()
 
-    def test_processes_have_their_pids_and_comms(self):
-        spawn, shell = map(int, self.mark("spawn"))
-        spawned = self.only("process.spawned", guestPid=spawn)
-        self.assertEqual(spawned["detail"]["ppid"], shell)
-        executed = self.only("process.executed", guestPid=spawn)
-        self.assertEqual((executed["guestComm"], executed["detail"]["exe"]),
-                         ("spawn", "/bin/spawn"))
 
-        # Its child, which only the evidence knows the pid of.
-        child = self.only("process.spawned", ppid=spawn)
-        pid = child["guestPid"]
-        executed = self.only("process.executed", guestPid=pid)
-        self.assertEqual((executed["guestComm"], executed["detail"]["exe"]),
-                         ("sleep", "/bin/busybox"))
-        exited = self.only("process.exited", guestPid=pid)
-        self.assertEqual((exited["guestComm"], exited["detail"]["ppid"]), ("sleep", spawn))
-        lived = exited["guestMonotonicNs"] - child["guestMonotonicNs"]
-        self.assertGreaterEqual(lived, 900_000_000)
-        self.assertEqual(self.only("process.exited", guestPid=spawn)["guestComm"], "spawn")
+def only(kind, **data):
+    found = find(ran().events, kind, **data)
+    assert len(found) == 1, f"{kind} {data}: {found}"
+    return found[0]["data"]
 
-    def test_the_agent_does_not_report_itself(self):
-        agent = int(self.mark("agent")[0])
-        found = [e for e in self.events if e["data"].get("guestPid") == agent and
-                 not e["data"]["probeSource"].startswith("telemetry.")]
-        self.assertEqual(found, [])
 
-    def test_inotify_on_two_paths(self):
-        seen = [(e["data"]["detail"]["path"], e["data"]["detail"].get("name"), part)
-                for e in find(self.events, "fs.inotify_fired")
-                for part in e["data"]["detail"]["event"].split(",")]
-        expected = [
-            ("/tmp/one", "new", "create"), ("/tmp/one", "new", "modify"),
-            ("/tmp/one", "new", "moved_from"), ("/tmp/two", "moved", "moved_to"),
-            ("/tmp/two", "moved", "attrib"), ("/tmp/two", "moved", "delete"),
-        ]
-        self.assertEqual([e for e in seen if e in expected], expected)
+def hello_comes_first_and_names_the_guest():
+    agent, release, boot_id = mark("agent")
+    kinds = [e["type"].rsplit(".", 1)[-1] for e in ran().events[:3]]
+    assert kinds == ["opened", "agent_connected", "telemetry_hello"]
+    hello = ran().events[2]["data"]
+    assert hello["guestPid"] == int(agent)
+    assert hello["guestComm"] == "cellos-telemetr"
+    assert hello["detail"]["kernel"] == release
+    assert hello["detail"]["bootId"] == boot_id
+    assert hello["detail"]["arch"] == "x86_64"
+    assert hello["detail"]["heartbeatMs"] == 500
+    assert hello["detail"]["fsVia"] == "inotify"
+    assert hello["detail"]["processVia"] != "none"
 
-    def test_orderly_end_is_not_silence(self):
-        bye = find(self.after_bye, "telemetry.bye")
-        self.assertEqual(len(bye), 1)
-        # A machine that stands still for seconds makes its guest silent, but only for so long.
-        silenced = find(self.after_bye, "guest.v1.agent_silenced")
-        self.assertEqual([e for e in silenced if e["data"]["sequence"] >
-                          bye[0]["data"]["sequence"] and e["data"]["reason"] != "after_bye"], [])
-        ended = find(self.after_bye, "guest.v1.agent_disconnected")[0]
-        self.assertEqual(ended["data"]["reason"], "eof")
-        self.assertGreater(ended["data"]["sequence"], bye[0]["data"]["sequence"])
-        detail = bye[0]["data"]["detail"]
-        self.assertEqual((detail["dropped"], detail["observed"]), (0, detail["sent"]))
-        self.assertEqual(find(self.after_bye, "guest.v1.telemetry_gap"), [])
 
-    def test_killed_agent_is_silence_within_the_window(self):
-        silenced = self.only("guest.v1.agent_silenced", connected=False, reason="no_frames")
-        self.assertEqual(silenced["windowMs"], WINDOW_MS)
-        self.assertEqual(silenced["reason"], "no_frames")
-        # Heartbeats are no events: the last frame is at most one of them after the last event.
-        last = [e["data"]["hostMonotonicNs"] for e in self.events
-                if e["data"]["sequence"] < silenced["sequence"] and
-                e["data"]["authority"] == "declared"][-1]
-        waited = (silenced["hostMonotonicNs"] - last) / 1e6
-        self.assertGreaterEqual(waited, WINDOW_MS)
-        self.assertGreaterEqual(silenced["lastFrameAgeMs"], WINDOW_MS)
-        disconnected = find(self.events, "guest.v1.agent_disconnected", connection=2)
-        self.assertEqual(len(disconnected), 1)
+def processes_have_their_pids_and_comms():
+    spawn, shell = map(int, mark("spawn"))
+    spawned = only("process.spawned", guestPid=spawn)
+    assert spawned["detail"]["ppid"] == shell
+    executed = only("process.executed", guestPid=spawn)
+    assert (executed["guestComm"], executed["detail"]["exe"]) == ("spawn", "/bin/spawn")
 
-    def test_evidence_verifies(self):
-        self.assertEqual(self.verdict.returncode, 0, self.verdict.stdout + self.verdict.stderr)
-        sequence = [e["data"]["sequence"] for e in self.events]
-        self.assertEqual(sequence, list(range(1, len(sequence) + 1)))
-        self.assertTrue(self.events[-1]["type"].endswith("stream.v1.sealed"))
+    # Its child, which only the evidence knows the pid of.
+    child = only("process.spawned", ppid=spawn)
+    pid = child["guestPid"]
+    executed = only("process.executed", guestPid=pid)
+    assert (executed["guestComm"], executed["detail"]["exe"]) == ("sleep", "/bin/busybox")
+    exited = only("process.exited", guestPid=pid)
+    assert (exited["guestComm"], exited["detail"]["ppid"]) == ("sleep", spawn)
+    lived = exited["guestMonotonicNs"] - child["guestMonotonicNs"]
+    assert lived >= 900_000_000
+    assert only("process.exited", guestPid=spawn)["guestComm"] == "spawn"
 
-    def test_an_impostor_is_turned_away(self):
-        contested = self.only("guest.v1.channel_contested")
-        self.assertEqual(contested["reason"], "second_connection")
-        self.assertEqual(find(self.events, "guest.v1.channel_violation"), [])
-        # The first is the agent's, to its goodbye; the second is the next agent's.
-        connections = [e["data"]["connection"] for e in find(self.events, "telemetry.bye")]
-        self.assertEqual(connections, [1])
-        self.assertEqual(len(find(self.events, "guest.v1.agent_connected")), 2)
 
-    def test_memory(self):
-        def kib(file, *names):
-            lines = self.result.files[file].decode().splitlines()
-            return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in names)
+def the_agent_does_not_report_itself():
+    agent = int(mark("agent")[0])
+    found = [e for e in ran().events if e["data"].get("guestPid") == agent and
+             not e["data"]["probeSource"].startswith("telemetry.")]
+    assert found == []
 
-        private = kib("smaps", "Private_Clean", "Private_Dirty")
-        print(f"agent in the VM: VmRSS {kib('status', 'VmRSS')} KiB, resident by its mappings "
-              f"{kib('smaps', 'Rss')} KiB, private {private} KiB", flush=True)
-        self.assertGreater(private, 0)
-        self.assertLessEqual(private, 1024)
+
+def inotify_on_two_paths():
+    seen = [(e["data"]["detail"]["path"], e["data"]["detail"].get("name"), part)
+            for e in find(ran().events, "fs.inotify_fired")
+            for part in e["data"]["detail"]["event"].split(",")]
+    expected = [
+        ("/tmp/one", "new", "create"), ("/tmp/one", "new", "modify"),
+        ("/tmp/one", "new", "moved_from"), ("/tmp/two", "moved", "moved_to"),
+        ("/tmp/two", "moved", "attrib"), ("/tmp/two", "moved", "delete"),
+    ]
+    assert [e for e in seen if e in expected] == expected
+
+
+def orderly_end_is_not_silence():
+    bye = find(ran().after_bye, "telemetry.bye")
+    assert len(bye) == 1
+    # A machine that stands still for seconds makes its guest silent, but only for so long.
+    silenced = find(ran().after_bye, "guest.v1.agent_silenced")
+    assert not [e for e in silenced if e["data"]["sequence"] > bye[0]["data"]["sequence"] and
+                e["data"]["reason"] != "after_bye"]
+    ended = find(ran().after_bye, "guest.v1.agent_disconnected")[0]
+    assert ended["data"]["reason"] == "eof"
+    assert ended["data"]["sequence"] > bye[0]["data"]["sequence"]
+    detail = bye[0]["data"]["detail"]
+    assert (detail["dropped"], detail["observed"]) == (0, detail["sent"])
+    assert find(ran().after_bye, "guest.v1.telemetry_gap") == []
+
+
+def killed_agent_is_silence_within_the_window():
+    silenced = only("guest.v1.agent_silenced", connected=False, reason="no_frames")
+    assert silenced["windowMs"] == WINDOW_MS
+    assert silenced["reason"] == "no_frames"
+    # Heartbeats are no events: the last frame is at most one of them after the last event.
+    last = [e["data"]["hostMonotonicNs"] for e in ran().events
+            if e["data"]["sequence"] < silenced["sequence"] and
+            e["data"]["authority"] == "declared"][-1]
+    waited = (silenced["hostMonotonicNs"] - last) / 1e6
+    assert waited >= WINDOW_MS
+    assert silenced["lastFrameAgeMs"] >= WINDOW_MS
+    disconnected = find(ran().events, "guest.v1.agent_disconnected", connection=2)
+    assert len(disconnected) == 1
+
+
+def evidence_verifies():
+    assert ran().verdict.returncode == 0, ran().verdict.stdout + ran().verdict.stderr
+    sequence = [e["data"]["sequence"] for e in ran().events]
+    assert sequence == list(range(1, len(sequence) + 1))
+    assert ran().events[-1]["type"].endswith("stream.v1.sealed")
+
+
+def an_impostor_is_turned_away():
+    contested = only("guest.v1.channel_contested")
+    assert contested["reason"] == "second_connection"
+    assert find(ran().events, "guest.v1.channel_violation") == []
+    # The first is the agent's, to its goodbye; the second is the next agent's.
+    connections = [e["data"]["connection"] for e in find(ran().events, "telemetry.bye")]
+    assert connections == [1]
+    assert len(find(ran().events, "guest.v1.agent_connected")) == 2
+
+
+def memory():
+    def kib(file, *names):
+        lines = ran().result.files[file].decode().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in names)
+
+    private = kib("smaps", "Private_Clean", "Private_Dirty")
+    print(f"agent in the VM: VmRSS {kib('status', 'VmRSS')} KiB, resident by its mappings "
+          f"{kib('smaps', 'Rss')} KiB, private {private} KiB", flush=True)
+    assert private > 0
+    assert private <= 1024
 
 
 if __name__ == "__main__":

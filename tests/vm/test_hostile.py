@@ -2,9 +2,11 @@
 """Root workloads under the profile that make the agent wait, exhaust what it shares with them, or
 start it again: it neither waits nor loses anything silently, and no workload runs unreported."""
 
-import unittest
 
-from vm import Receiver, Vm, find, main, test_program, wait_for
+from types import SimpleNamespace
+
+from runner import main, once, until
+from vm import Receiver, Vm, find, test_program
 
 HEARTBEAT_MS = 500
 # Twenty heartbeats.
@@ -98,73 +100,83 @@ def second_agents_vias(events):
             for e in find(runs[1] if len(runs) > 1 else [], "telemetry.hello")]
 
 
-class Hostile(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        with Receiver("--keepalive", str(SILENCE_MS), signed=True) as receiver:
-            with Vm(SCRIPT, receiver=receiver, cpus=2, memory_mib=512, programs=[
-                    test_program("hostile"), test_program("spawn")]) as vm:
-                vm.wait_mark("second", 300)
-                for mark, via in (("stale", "seccomp-notify-stale"), ("none", "none"),
-                                  ("served", "seccomp-notify")):
-                    wait_for(f"the second agent says {via}", lambda via=via:
-                             via in second_agents_vias(receiver.events()), 300)
-                    vm.tell(mark)
-                cls.result = vm.wait(300).check()
-            cls.events = receiver.finish()
-            cls.verdict = receiver.verify()
-        cls.runs = split_runs(cls.events)
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    with Receiver("--keepalive", str(SILENCE_MS), signed=True) as receiver:
+        with Vm(SCRIPT, receiver=receiver, cpus=2, memory_mib=512, programs=[
+                test_program("hostile"), test_program("spawn")]) as vm:
+            vm.wait_mark("second", 300)
+            for mark, via in (("stale", "seccomp-notify-stale"), ("none", "none"),
+                              ("served", "seccomp-notify")):
+                until(lambda via=via: via in second_agents_vias(receiver.events()),
+                      f"the second agent says {via}")
+                vm.tell(mark)
+            got.result = vm.wait(300).check()
+        got.events = receiver.finish()
+        got.verdict = receiver.verify()
+    got.runs = split_runs(got.events)
+    return got
 
-    def denied(self, call, run=0):
-        """How often the call was reported."""
-        return sum(e["data"]["detail"].get("repeat", 1)
-                   for e in find(self.runs[run], "capability.denied", syscall=call))
 
-    def lost(self, family):
-        return sum(e["data"]["detail"].get(family, 0)
-                   for e in find(self.events, "telemetry.dropped"))
+def denied(call, run=0):
+    """How often the call was reported."""
+    return sum(e["data"]["detail"].get("repeat", 1)
+               for e in find(ran().runs[run], "capability.denied", syscall=call))
 
-    def test_it_is_never_silent(self):
-        self.assertEqual(find(self.events, "guest.v1.agent_silenced", reason="no_frames"), [])
-        self.assertEqual(self.verdict.returncode, 0, self.verdict.stdout)
 
-    def test_nothing_of_it_waits_for_a_page(self):
-        # The null device, 1, 3.
-        self.assertIn("/dev/userfaultfd", self.result.mark("device"))
-        self.assertTrue(self.result.mark("denied").startswith("2 userfaultfd: Operation not"),
-                        self.result.mark("denied"))
-        self.assertEqual(self.result.mark("freeze"), "0 free",
-                         self.result.files["/tmp/errors"].decode())
+def lost(family):
+    return sum(e["data"]["detail"].get(family, 0)
+               for e in find(ran().events, "telemetry.dropped"))
 
-    def test_nothing_of_it_waits_for_a_lock(self):
-        calls = int(self.result.mark("starve"))
-        print(f"refused calls answered under mmap_lock: {calls} in 8 s", flush=True)
-        self.assertGreater(calls, 8)
 
-    def test_a_flood_hides_nobody(self):
-        calls = int(self.result.mark("flood")) + int(self.result.mark("starve"))
-        print(f"refused calls of the flood: {self.result.mark('flood')} in 4 s; "
-              f"reported {self.denied('chroot')}, lost {self.lost('capability')}", flush=True)
-        self.assertGreaterEqual(self.denied("chroot") + self.lost("capability"), calls)
-        self.assertGreaterEqual(self.denied("reboot") + self.lost("capability"), 1)
-        born = find(self.runs[0], "process.spawned", ppid=int(self.result.mark("spawn")))
-        self.assertGreaterEqual(len(born) + self.lost("process"), 20)
+def it_is_never_silent():
+    assert find(ran().events, "guest.v1.agent_silenced", reason="no_frames") == []
+    assert ran().verdict.returncode == 0, ran().verdict.stdout
 
-    def test_a_full_file_table_hides_nothing(self):
-        # EPERM by the profile, EPERM by the kernel.
-        self.assertEqual(self.result.mark("files"), "full 1 1")
-        watched = find(self.runs[0], "capability.denied", syscall="sethostname", via="seccomp-notify")
-        self.assertTrue(watched or self.lost("capability") > 0)
 
-    def test_a_full_file_table_lets_no_workload_run_unreported(self):
-        code, _, words = self.result.mark("closed").partition(" ")
-        self.assertEqual(code, "125", words)
-        self.assertIn("COMMAND was not run", words)
-        self.assertNotIn("unreported", self.result.marks)
+def nothing_of_it_waits_for_a_page():
+    # The null device, 1, 3.
+    assert "/dev/userfaultfd" in ran().result.mark("device")
+    assert ran().result.mark("denied").startswith("2 userfaultfd: Operation not"), \
+        ran().result.mark("denied")
+    assert ran().result.mark("freeze") == "0 free", ran().result.files["/tmp/errors"].decode()
 
-    def test_a_second_agent_says_who_knows_the_first(self):
-        self.assertEqual(second_agents_vias(self.events)[:3],
-                         ["seccomp-notify-stale", "none", "seccomp-notify"])
+
+def nothing_of_it_waits_for_a_lock():
+    calls = int(ran().result.mark("starve"))
+    print(f"refused calls answered under mmap_lock: {calls} in 8 s", flush=True)
+    assert calls > 8
+
+
+def a_flood_hides_nobody():
+    calls = int(ran().result.mark("flood")) + int(ran().result.mark("starve"))
+    print(f"refused calls of the flood: {ran().result.mark('flood')} in 4 s; "
+          f"reported {denied('chroot')}, lost {lost('capability')}", flush=True)
+    assert denied("chroot") + lost("capability") >= calls
+    assert denied("reboot") + lost("capability") >= 1
+    born = find(ran().runs[0], "process.spawned", ppid=int(ran().result.mark("spawn")))
+    assert len(born) + lost("process") >= 20
+
+
+def a_full_file_table_hides_nothing():
+    # EPERM by the profile, EPERM by the kernel.
+    assert ran().result.mark("files") == "full 1 1"
+    watched = find(ran().runs[0], "capability.denied", syscall="sethostname", via="seccomp-notify")
+    assert watched or lost("capability") > 0
+
+
+def a_full_file_table_lets_no_workload_run_unreported():
+    code, _, words = ran().result.mark("closed").partition(" ")
+    assert code == "125", words
+    assert "COMMAND was not run" in words
+    assert "unreported" not in ran().result.marks
+
+
+def a_second_agent_says_that_the_first_serves():
+    assert second_agents_vias(ran().events)[:3] \
+        == ["seccomp-notify-stale", "none", "seccomp-notify"]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ host's port 9000, goodbye."""
 import os
 import socket
 import threading
-import unittest
 
-from vm import Receiver, Vm, built, find, guest_program, main
+from runner import main
+from vm import Receiver, Vm, built, find, guest_program
 
 SCRIPT = """
 guest-init sh -c 'mount -t tmpfs none /mnt; echo pid $$; exit 42'
@@ -21,33 +21,30 @@ vm say third $?
 """
 
 
-class Init(unittest.TestCase):
-    def test_exit_codes_reach_the_host(self):
-        codes = []
-        with Receiver() as receiver, \
-                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(f"{receiver.base}_9000")
-            listener.listen(4)
+def exit_codes_reach_the_host():
+    codes = []
+    with Receiver() as receiver, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(f"{receiver.base}_9000")
+        listener.listen(4)
 
-            def accept():
-                for _ in range(3):
-                    with listener.accept()[0] as s, s.makefile("rb") as f:
-                        codes.append(f.read())
+        def accept():
+            for _ in range(3):
+                with listener.accept()[0] as s, s.makefile("rb") as f:
+                    codes.append(f.read())
 
-            thread = threading.Thread(target=accept, daemon=True)
-            thread.start()
-            program = os.path.join(built("CELLOS_VM_PROGRAMS"), "vm-guest-init")
-            result = Vm(SCRIPT, receiver=receiver, ports=(9000, 9001), programs=[
-                (program, "/bin/guest-init"),
-                guest_program("seccomp/cellos-workload-exec")]).run().check()
-            thread.join(10)
-            events = receiver.finish()
-        self.assertEqual(codes, [(42).to_bytes(4, "little"), (137).to_bytes(4, "little"),
-                                 (124).to_bytes(4, "little")], result.output)
-        self.assertEqual([result.mark(m) for m in ("first", "second", "third")],
-                         ["42", "137", "124"])
-        self.assertEqual(len(find(events, "telemetry.bye")), 2)
-        self.assertTrue(find(events, "capability.denied", syscall="mount", via="profile"))
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        program = os.path.join(built("CELLOS_VM_PROGRAMS"), "vm-guest-init")
+        result = Vm(SCRIPT, receiver=receiver, ports=(9000, 9001), programs=[
+            (program, "/bin/guest-init"),
+            guest_program("seccomp/cellos-workload-exec")]).run().check()
+        thread.join(10)
+        events = receiver.finish()
+    assert codes == [n.to_bytes(4, "little") for n in (42, 137, 124)], result.output
+    assert [result.mark(m) for m in ("first", "second", "third")] == ["42", "137", "124"]
+    assert len(find(events, "telemetry.bye")) == 2
+    assert find(events, "capability.denied", syscall="mount", via="profile")
 
 
 if __name__ == "__main__":

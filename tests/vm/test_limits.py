@@ -3,9 +3,10 @@
 start is refused."""
 
 import json
-import unittest
+from types import SimpleNamespace
 
-from vm import Receiver, Vm, find, main, test_program
+from runner import main, once
+from vm import Receiver, Vm, find, test_program
 
 AGENT_UID = 64042
 NET_ADMIN, SYS_PTRACE, DAC_READ_SEARCH = 12, 19, 2
@@ -71,93 +72,102 @@ exit 0
 """
 
 
-class Exhausted(unittest.TestCase):
-    def test_what_root_uses_up_is_not_the_agents(self):
-        with Receiver("--keepalive", "0") as receiver:
-            with Vm(EXHAUST, receiver=receiver, programs=[test_program("exhaust")]) as vm:
-                held = vm.wait_mark("held", 180)
-                print(f"epoll watches, inotify watches: {held}", flush=True)
-                self.assertEqual(receiver.stop(), 0)
-                vm.tell("dead")
-                vm.wait_mark("away", 60)
-                receiver.start()
-                vm.tell("back")
-                receiver.wait_event("fs.inotify_fired", 180, name="after")
-                vm.tell("seen")
-                vm.wait().check()
-            events = receiver.finish()
-        self.assertGreaterEqual(len(find(events, "telemetry.hello")), 2)
-        bye = find(events, "telemetry.bye")[-1]["data"]["detail"]
-        self.assertEqual(bye["dropped"], 0)
+def root_can_exhaust_limits_and_the_agent_goes_on():
+    with Receiver("--keepalive", "0") as receiver:
+        with Vm(EXHAUST, receiver=receiver, programs=[test_program("exhaust")]) as vm:
+            held = vm.wait_mark("held", 180)
+            print(f"epoll watches, inotify watches: {held}", flush=True)
+            assert receiver.stop() == 0
+            vm.tell("dead")
+            vm.wait_mark("away", 60)
+            receiver.start()
+            vm.tell("back")
+            receiver.wait_event("fs.inotify_fired", 180, name="after")
+            vm.tell("seen")
+            vm.wait().check()
+        events = receiver.finish()
+    assert len(find(events, "telemetry.hello")) >= 2
+    bye = find(events, "telemetry.bye")[-1]["data"]["detail"]
+    assert bye["dropped"] == 0
 
 
-class Start(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        with Receiver("--keepalive", "0") as receiver:
-            cls.result = Vm(START, receiver=receiver).run(300).check()
-            cls.events = receiver.finish()
+@once
+def start_run():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    with Receiver("--keepalive", "0") as receiver:
+        got.result = Vm(START, receiver=receiver).run(300).check()
+        got.events = receiver.finish()
+    return got
 
-    def code(self, mark):
-        code, _, words = self.result.mark(mark).partition(" ")
-        return int(code), words
 
-    def test_a_user_of_its_own(self):
-        status = dict(line.split(":\t", 1)
-                      for line in self.result.files["/tmp/status"].decode().splitlines()
-                      if ":\t" in line)
-        self.assertEqual(status["Uid"].split(), [str(AGENT_UID)] * 4)
-        self.assertEqual(status["Gid"].split(), [str(AGENT_UID)] * 4)
-        self.assertEqual(status["Groups"].strip(), "")
-        kept = 1 << NET_ADMIN | 1 << SYS_PTRACE | 1 << DAC_READ_SEARCH
-        for name in ("CapEff", "CapPrm", "CapBnd"):
-            self.assertEqual(int(status[name], 16), kept, name)
-        self.assertEqual(int(status["CapInh"], 16) | int(status["CapAmb"], 16), 0)
-        self.assertEqual(status["Seccomp"].strip(), "2")
-        self.assertEqual(self.result.mark("folder"), f"{AGENT_UID}:755 {AGENT_UID}")
-        self.assertGreaterEqual(int(self.result.mark("filemax")), 1048576)
+def exit_of(mark):
+    code, _, words = start_run().result.mark(mark).partition(" ")
+    return int(code), words
 
-    def test_its_sources_work(self):
-        hello = find(self.events, "telemetry.hello")[0]["data"]["detail"]
-        self.assertEqual((hello["processVia"], hello["netVia"]), ("proc-connector", "cgroup-bpf"))
-        beats = find(self.events, "process.executed")
-        self.assertTrue([e for e in beats if e["data"]["detail"].get("exe")], beats[:3])
 
-    def test_a_second_start_is_refused(self):
-        code, words = self.code("second")
-        self.assertEqual(code, 5, words)
-        self.assertIn("an agent runs already", words)
+def the_agent_has_a_user_of_its_own():
+    status = dict(line.split(":\t", 1)
+                  for line in start_run().result.files["/tmp/status"].decode().splitlines()
+                  if ":\t" in line)
+    assert status["Uid"].split() == [str(AGENT_UID)] * 4
+    assert status["Gid"].split() == [str(AGENT_UID)] * 4
+    assert status["Groups"].strip() == ""
+    kept = 1 << NET_ADMIN | 1 << SYS_PTRACE | 1 << DAC_READ_SEARCH
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        assert int(status[name], 16) == kept, name
+    assert int(status["CapInh"], 16) | int(status["CapAmb"], 16) == 0
+    assert status["Seccomp"].strip() == "2"
+    assert start_run().result.mark("folder") == f"{AGENT_UID}:755 {AGENT_UID}"
+    assert int(start_run().result.mark("filemax")) >= 1048576
 
-    def test_nothing_is_left(self):
-        self.assertEqual(self.result.mark("left"), "")
 
-    def test_what_is_required(self):
-        code, words = self.code("required")
-        self.assertEqual(code, 3, words)
-        self.assertIn("required=fs=inotify", words)
-        self.assertIn("CONFIG_INOTIFY_USER", words)
-        code, words = self.code("met")
-        self.assertEqual(code, 0, words)
-        self.assertIn("/nowhere", words)
+def its_sources_work():
+    hello = find(start_run().events, "telemetry.hello")[0]["data"]["detail"]
+    assert (hello["processVia"], hello["netVia"]) == ("proc-connector", "cgroup-bpf")
+    beats = find(start_run().events, "process.executed")
+    assert [e for e in beats if e["data"]["detail"].get("exe")], beats[:3]
 
-    def test_the_probe(self):
-        self.assertEqual(self.result.mark("probe"), "0")
-        report = json.loads(self.result.files["/tmp/probe.json"])
-        self.assertTrue(report["requirementsHold"])
-        self.assertEqual(report["vsock"]["host"], "not tried")
-        taken = {s["family"]: s["source"] for s in report["sources"] if s["taken"]}
-        self.assertEqual((taken["process"], taken["net"], taken["capability"]),
-                         ("proc-connector", "cgroup-bpf", "seccomp-notify"))
-        for source in report["sources"]:
-            if not source["available"]:
-                self.assertTrue(source["needs"] and source["why"], source)
-        self.assertEqual(self.result.mark("unmet"), "3")
-        self.assertIn("required:  net=audit", self.result.files["/tmp/probe.txt"].decode())
 
-    def test_without_proc(self):
-        code, words = self.code("noproc")
-        self.assertEqual(code, 3, words)
-        self.assertIn("/proc", words)
+def a_second_start_is_refused():
+    code, words = exit_of("second")
+    assert code == 5, words
+    assert "an agent runs already" in words
+
+
+def nothing_is_left():
+    assert start_run().result.mark("left") == ""
+
+
+def a_start_fails_without_the_required_sources():
+    code, words = exit_of("required")
+    assert code == 3, words
+    assert "required=fs=inotify" in words
+    assert "CONFIG_INOTIFY_USER" in words
+    code, words = exit_of("met")
+    assert code == 0, words
+    assert "/nowhere" in words
+
+
+def the_probe_reports_every_source():
+    assert start_run().result.mark("probe") == "0"
+    report = json.loads(start_run().result.files["/tmp/probe.json"])
+    assert report["requirementsHold"]
+    assert report["vsock"]["host"] == "not tried"
+    taken = {s["family"]: s["source"] for s in report["sources"] if s["taken"]}
+    assert (taken["process"], taken["net"], taken["capability"]) \
+        == ("proc-connector", "cgroup-bpf", "seccomp-notify")
+    for source in report["sources"]:
+        if not source["available"]:
+            assert source["needs"] and source["why"], source
+    assert start_run().result.mark("unmet") == "3"
+    assert "required:  net=audit" in start_run().result.files["/tmp/probe.txt"].decode()
+
+
+def without_proc_the_start_is_refused():
+    code, words = exit_of("noproc")
+    assert code == 3, words
+    assert "/proc" in words
 
 
 if __name__ == "__main__":

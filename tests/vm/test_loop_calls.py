@@ -4,9 +4,10 @@ none of the files of /proc that take a process's locks, and no system call besid
 
 import os
 import re
-import unittest
+from types import SimpleNamespace
 
-from vm import Receiver, Vm, main, test_program
+from runner import main, once
+from vm import Receiver, Vm, test_program
 
 POLICY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "seccomp",
                       "agent.policy")
@@ -41,42 +42,47 @@ vm put /tmp/trace
 """
 
 
-class LoopCalls(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        with Receiver("--keepalive", "0") as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, programs=[
-                "/usr/bin/strace", test_program("attack")]).run(300).check()
-            receiver.finish()
-        cls.lines = cls.result.files["/tmp/trace"].decode(errors="replace").splitlines()
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    with Receiver("--keepalive", "0") as receiver:
+        got.result = Vm(SCRIPT, receiver=receiver, programs=[
+            "/usr/bin/strace", test_program("attack")]).run(300).check()
+        receiver.finish()
+    got.lines = got.result.files["/tmp/trace"].decode(errors="replace").splitlines()
+    return got
 
-    def test_it_was_watched(self):
-        calls = {line.split("(")[0] for line in self.lines}
-        self.assertGreater(len(self.lines), 1000)
-        for call in ("epoll_pwait", "ioctl", "readlink", "open", "read"):
-            self.assertIn(call, calls)
 
-    def test_system_calls_are_of_its_list(self):
-        with open(POLICY, encoding="utf-8") as f:
-            allowed = {call for line in f if line.startswith("allow ")
-                       for call in line.split()[1].split(",")}
-        self.assertNotIn("process_vm_readv", allowed)
-        self.assertNotIn("ptrace", allowed)
-        made = {m.group(1) for m in (re.match(r"(\w+)\(", line) for line in self.lines) if m}
-        print("system calls:", " ".join(sorted(made)), flush=True)
-        self.assertEqual(made - allowed, set())
+def it_was_watched():
+    calls = {line.split("(")[0] for line in ran().lines}
+    assert len(ran().lines) > 1000
+    for call in ("epoll_pwait", "ioctl", "readlink", "open", "read"):
+        assert call in calls
 
-    def test_files_of_proc_take_no_locks(self):
-        paths = {path for line in self.lines if BY_PATH.match(line)
-                 for path in re.findall(r'"(/proc[^"]*)"', line)[:1]}
-        # Relative to a descriptor of /proc.
-        paths |= {"/proc/" + path for line in self.lines if BY_PATH.match(line)
-                  for path in re.findall(r'\(\d+, "(\d+[^"]*)"', line)[:1]}
-        kinds = {re.sub(r"\d+", "N", path) for path in paths}
-        print("files:", " ".join(sorted(kinds)), flush=True)
-        self.assertEqual({path for path in paths if not PROC_FILES.fullmatch(path)}, set())
-        for wanted in ("/proc/N/status", "/proc/N/comm", "/proc/N/exe"):
-            self.assertIn(wanted, kinds)
+
+def system_calls_are_of_its_list():
+    with open(POLICY, encoding="utf-8") as f:
+        allowed = {call for line in f if line.startswith("allow ")
+                   for call in line.split()[1].split(",")}
+    assert "process_vm_readv" not in allowed
+    assert "ptrace" not in allowed
+    made = {m.group(1) for m in (re.match(r"(\w+)\(", line) for line in ran().lines) if m}
+    print("system calls:", " ".join(sorted(made)), flush=True)
+    assert made - allowed == set()
+
+
+def files_of_proc_take_no_locks():
+    paths = {path for line in ran().lines if BY_PATH.match(line)
+             for path in re.findall(r'"(/proc[^"]*)"', line)[:1]}
+    # Relative to a descriptor of /proc.
+    paths |= {"/proc/" + path for line in ran().lines if BY_PATH.match(line)
+              for path in re.findall(r'\(\d+, "(\d+[^"]*)"', line)[:1]}
+    kinds = {re.sub(r"\d+", "N", path) for path in paths}
+    print("files:", " ".join(sorted(kinds)), flush=True)
+    assert {path for path in paths if not PROC_FILES.fullmatch(path)} == set()
+    for wanted in ("/proc/N/status", "/proc/N/comm", "/proc/N/exe"):
+        assert wanted in kinds
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 pids.max that is hit, read by a receiver that runs inside the VM."""
 
 import json
-import unittest
+from types import SimpleNamespace
 
-from vm import CGROUP2, EVENT_PREFIX, Vm, main, receiver_binary
+from runner import main, once
+from vm import CGROUP2, EVENT_PREFIX, Vm, receiver_binary
 
 LEAF = "/sys/fs/cgroup/cell"
 RECEIVE = ("cellos-host-telemetry receive --uds /tmp/v --cell-id c --run-id r "
@@ -78,71 +79,82 @@ def flat(data):
             (line.split() for line in data.decode().splitlines())}
 
 
-class Cgroup(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.vm = Vm(script=SCRIPT, programs=[receiver_binary()], agent=False).start().wait()
-        cls.vm.check()
-        events = [json.loads(line) for line in cls.vm.files["evidence"].splitlines()]
-        cls.events = events
-        cls.readings = [e["data"]["output"] for e in events
-                        if e["type"] == EVENT_PREFIX + "host.v1.cgroup"]
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    got.vm = Vm(script=SCRIPT, programs=[receiver_binary()], agent=False).start().wait()
+    got.vm.check()
+    events = [json.loads(line) for line in got.vm.files["evidence"].splitlines()]
+    got.events = events
+    got.readings = [e["data"]["output"] for e in events
+                    if e["type"] == EVENT_PREFIX + "host.v1.cgroup"]
+    return got
 
-    def first(self, condition):
-        return next(r for r in self.readings if condition(r))
 
-    def test_nothing_has_happened_yet(self):
-        first = self.readings[0]
-        self.assertEqual(first["memory_events"]["oom_kill"], 0)
-        self.assertEqual(first["pids_events"]["max"], 0)
-        self.assertEqual(first["cpu_stat"]["nr_throttled"], 0)
-        self.assertGreater(int(self.vm.mark("before")), 3)
+def first(condition):
+    return next(r for r in ran().readings if condition(r))
 
-    def test_the_oom_kill(self):
-        killed = self.first(lambda r: r["memory_events"] and r["memory_events"]["oom_kill"])
-        self.assertGreaterEqual(killed["memory_events"]["oom"], 1)
-        self.assertGreater(killed["memory_events"]["max"], 0)
 
-    def test_the_throttling(self):
-        throttled = self.first(lambda r: r["cpu_stat"]["nr_throttled"] > 2)
-        self.assertGreater(throttled["cpu_stat"]["throttled_usec"], 0)
+def nothing_has_happened_yet():
+    first = ran().readings[0]
+    assert first["memory_events"]["oom_kill"] == 0
+    assert first["pids_events"]["max"] == 0
+    assert first["cpu_stat"]["nr_throttled"] == 0
+    assert int(ran().vm.mark("before")) > 3
 
-    def test_the_pids(self):
-        self.first(lambda r: r["pids_events"] and r["pids_events"]["max"] > 0)
 
-    def test_every_number_is_the_kernels(self):
-        want = {name.replace(".", "_"): flat(self.vm.files[name])
-                for name in ("memory.events", "pids.events", "cpu.stat")}
-        self.assertIn(want, self.readings)
+def an_oom_kill_is_counted():
+    killed = first(lambda r: r["memory_events"] and r["memory_events"]["oom_kill"])
+    assert killed["memory_events"]["oom"] >= 1
+    assert killed["memory_events"]["max"] > 0
 
-    def test_the_leaf_goes_and_comes_back(self):
-        log = self.vm.files["log"].decode()
-        self.assertEqual(log.count("a probe cannot read"), 1, log)
-        self.assertIn(f"{LEAF}: the control group: No such file or directory", log)
-        self.assertEqual(log.count("the probe reads again"), 1, log)
-        self.assertEqual(self.readings[-1]["pids_events"]["max"], 0)
 
-    def test_a_controller_that_is_off_is_null(self):
-        self.assertIsNone(self.readings[-1]["memory_events"])
-        self.assertIn("usage_usec", self.readings[-1]["cpu_stat"])
+def throttling_is_counted():
+    throttled = first(lambda r: r["cpu_stat"]["nr_throttled"] > 2)
+    assert throttled["cpu_stat"]["throttled_usec"] > 0
 
-    def test_the_stream_is_whole(self):
-        self.assertEqual(self.vm.mark("status"), "0")
-        self.assertEqual([e["data"]["sequence"] for e in self.events],
-                         list(range(1, len(self.events) + 1)))
-        self.assertEqual(self.events[-1]["type"], EVENT_PREFIX + "stream.v1.sealed")
-        for event in self.events:
-            if event["type"] == EVENT_PREFIX + "host.v1.cgroup":
-                self.assertEqual(event["data"]["inputs"], {
-                    "cgroupLeaf": LEAF, "files": ["memory.events", "cpu.stat", "pids.events"]})
 
-    def test_links_and_files_are_refused(self):
-        for name, why in (("link", "symbolic link"), ("linked_folder", "symbolic link"),
-                          ("file", "Not a directory")):
-            said = self.vm.mark(name)
-            self.assertTrue(said.startswith("64 "), said)
-            self.assertIn("--cgroup", said)
-            self.assertIn(why, said)
+def pids_at_their_limit_are_counted():
+    first(lambda r: r["pids_events"] and r["pids_events"]["max"] > 0)
+
+
+def every_number_is_the_one_of_the_kernel():
+    want = {name.replace(".", "_"): flat(ran().vm.files[name])
+            for name in ("memory.events", "pids.events", "cpu.stat")}
+    assert want in ran().readings
+
+
+def the_leaf_goes_and_comes_back():
+    log = ran().vm.files["log"].decode()
+    assert log.count("a probe cannot read") == 1, log
+    assert f"{LEAF}: the control group: No such file or directory" in log
+    assert log.count("the probe reads again") == 1, log
+    assert ran().readings[-1]["pids_events"]["max"] == 0
+
+
+def a_controller_that_is_off_is_null():
+    assert ran().readings[-1]["memory_events"] is None
+    assert "usage_usec" in ran().readings[-1]["cpu_stat"]
+
+
+def the_stream_is_whole():
+    assert ran().vm.mark("status") == "0"
+    assert [e["data"]["sequence"] for e in ran().events] == list(range(1, len(ran().events) + 1))
+    assert ran().events[-1]["type"] == EVENT_PREFIX + "stream.v1.sealed"
+    for event in ran().events:
+        if event["type"] == EVENT_PREFIX + "host.v1.cgroup":
+            assert event["data"]["inputs"] \
+                == {"cgroupLeaf": LEAF, "files": ["memory.events", "cpu.stat", "pids.events"]}
+
+
+def links_and_files_are_refused():
+    for name, why in (("link", "symbolic link"), ("linked_folder", "symbolic link"),
+                      ("file", "Not a directory")):
+        said = ran().vm.mark(name)
+        assert said.startswith("64 "), said
+        assert "--cgroup" in said
+        assert why in said
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ routes are open."""
 
 import os
 import re
-import unittest
+from types import SimpleNamespace
 
-from vm import CGROUP2, Receiver, Vm, find, guest_program, main, test_program
+from runner import main, once
+from vm import CGROUP2, Receiver, Vm, find, guest_program, test_program
 
 WINDOW_MS = 4000
 POLICY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "seccomp",
@@ -87,112 +88,124 @@ def layer(name, expected, happened):
     return reasons.get(happened, happened)
 
 
-class Profile(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        with Receiver("--keepalive", str(WINDOW_MS), signed=True) as receiver:
-            # evdev: so that there is an input device.
-            vm = Vm(SCRIPT, receiver=receiver, modules=["evdev"], programs=[
-                test_program("attack"), test_program("spawn"),
-                guest_program("seccomp/cellos-workload-exec")])
-            cls.result = vm.run()
-            cls.events = receiver.finish()
-            cls.verdict = receiver.verify()
-        for mode in MODES:
-            print(f"--- {mode}\n{cls.text(mode)}", flush=True)
-        cls.result.check()
-        if "CELLOS_ROUTES_TABLE" in os.environ:
-            cls.write_table(os.environ["CELLOS_ROUTES_TABLE"])
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    with Receiver("--keepalive", str(WINDOW_MS), signed=True) as receiver:
+        # evdev: so that there is an input device.
+        vm = Vm(SCRIPT, receiver=receiver, modules=["evdev"], programs=[
+            test_program("attack"), test_program("spawn"),
+            guest_program("seccomp/cellos-workload-exec")])
+        got.result = vm.run()
+        got.events = receiver.finish()
+        got.verdict = receiver.verify()
+    for mode in MODES:
+        print(f"--- {mode}\n{text(mode)}", flush=True)
+    got.result.check()
+    if "CELLOS_ROUTES_TABLE" in os.environ:
+        write_table(os.environ["CELLOS_ROUTES_TABLE"])
+    return got
 
-    @classmethod
-    def text(cls, name):
-        return cls.result.files.get(f"/tmp/{name}", b"").decode(errors="replace")
 
-    @classmethod
-    def rows(cls, mode):
-        return [[field.strip() for field in line.split("|")]
-                for line in re.findall(r".* \| (?:ok|WRONG)$", cls.text(mode), re.M)]
+def text(name):
+    return got.result.files.get(f"/tmp/{name}", b"").decode(errors="replace")
 
-    @classmethod
-    def write_table(cls, path):
-        """docs/workload-profile-routes.md, from what happened here."""
-        columns = [{row[0]: row for row in cls.rows(mode)} for mode in MODES]
-        with open(path, "w", encoding="utf-8") as f:
-            f.write("| route | default | `--share-pidns` | without the profile |\n|---|---|---|---|\n")
-            for name in columns[0]:
-                cells = [layer(name, *column[name][1:3]) for column in columns]
-                f.write(f"| `{name}` | {' | '.join(cells)} |\n".replace("{}", "AGENT"))
 
-    def test_every_route_is_as_expected(self):
-        for mode in MODES:
-            wrong = [line for line in self.text(mode).splitlines() if line.endswith("WRONG")]
-            self.assertEqual(wrong, [], mode)
-            self.assertEqual(self.result.mark(mode), "0", mode)
-            self.assertGreater(len(self.rows(mode)), 140)
+def rows(mode):
+    return [[field.strip() for field in line.split("|")]
+            for line in re.findall(r".* \| (?:ok|WRONG)$", text(mode), re.M)]
 
-    def test_without_the_profile_the_routes_are_open(self):
-        opened = [row[0] for row in self.rows("none")
-                  if row[2] == "done" or row[2].startswith("let in")]
-        stopped = [row[0] for row in self.rows("default") if row[1] in ("stopped", "killed") and
-                   row[0] in opened]
-        self.assertGreater(len(stopped), 80)
 
-    def test_every_rule_has_an_attack(self):
-        tried = {re.split(r"\W", row[0].replace("#", "N"))[0] for row in self.rows("none")}
-        with open(POLICY, encoding="utf-8") as f:
-            for line in f:
-                if re.match("(refuse|watch|kill) ", line):
-                    calls = re.sub(r"^(refuse \w+( quietly)?|watch|kill) ", "", line).split()[0]
-                    for call in calls.split(","):
-                        self.assertIn(call.replace("#", "N"), tried, line)
+def write_table(path):
+    """docs/workload-profile-routes.md, from what happened here."""
+    columns = [{row[0]: row for row in rows(mode)} for mode in MODES]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("| route | default | `--share-pidns` | without the profile |\n|---|---|---|---|\n")
+        for name in columns[0]:
+            cells = [layer(name, *column[name][1:3]) for column in columns]
+            f.write(f"| `{name}` | {' | '.join(cells)} |\n".replace("{}", "AGENT"))
 
-    def test_refusals_are_evidence(self):
-        refused = find(self.events, "capability.denied", via="profile")
-        self.assertGreaterEqual(len(refused), 120)
-        calls = {e["data"]["detail"]["syscall"] for e in refused}
-        for call in ("socket", "reboot", "mount", "kill", "ptrace", "bpf", "unshare", "pidfd_open",
-                     "io_uring_setup", "prlimit64", "setns"):
-            self.assertIn(call, calls)
-        watched = find(self.events, "capability.denied", via="seccomp-notify")
-        self.assertIn("sethostname", {e["data"]["detail"]["syscall"] for e in watched})
-        self.assertEqual({e["data"]["guestComm"] for e in refused}, {"attack"})
 
-    def test_foreign_calls_say_their_abi(self):
-        foreign = {e["data"]["detail"]["syscall"]
-                   for e in find(self.events, "capability.denied", error="ENOSYS")}
-        for call in ("i386:socket", "i386:kill", "i386:getpid", "x32:socket", "x32:getpid"):
-            self.assertIn(call, foreign)
+def every_route_is_as_expected():
+    for mode in MODES:
+        wrong = [line for line in text(mode).splitlines() if line.endswith("WRONG")]
+        assert wrong == [], mode
+        assert ran().result.mark(mode) == "0", mode
+        assert len(rows(mode)) > 140
 
-    def test_rare_sockets_are_reported(self):
-        created = {(e["data"]["detail"]["family"], e["data"]["detail"]["protocol"])
-                   for e in find(self.events, "net.socket_created", guestComm="attack")}
-        for wanted in (("packet", "0x0000"), ("netlink", "netfilter"), ("netlink", "xfrm")):
-            self.assertIn(wanted, created)
 
-    def test_the_network_can_be_left_out(self):
-        self.assertEqual(self.text("net").count("Operation not permitted"), 2, self.text("net"))
-        self.assertEqual([e["data"]["detail"]["syscall"] for e in
-                          find(self.events, "capability.denied", capability="CAP_NET_RAW",
-                               via="seccomp-notify", guestComm="arping")], ["socket"])
+def without_the_profile_the_routes_are_open():
+    opened = [row[0] for row in rows("none")
+              if row[2] == "done" or row[2].startswith("let in")]
+    stopped = [row[0] for row in rows("default") if row[1] in ("stopped", "killed") and
+               row[0] in opened]
+    assert len(stopped) > 80
 
-    def test_the_agent_lives(self):
-        self.assertEqual(find(self.events, "guest.v1.agent_silenced"), [])
-        self.assertEqual(len(find(self.events, "telemetry.bye")), 1)
-        first = find(self.events, "guest.v1.agent_disconnected", connection=1)
-        self.assertEqual(len(first), 1)
-        bye = find(self.events, "telemetry.bye")[0]["data"]
-        self.assertLess(bye["sequence"], first[0]["data"]["sequence"])
-        self.assertNotIn("|", self.result.mark("alive"))
 
-    def test_the_sources_still_report(self):
-        self.assertTrue(find(self.events, "net.connect_attempted", port=4242))
-        self.assertTrue(find(self.events, "process.executed", guestComm="spawn"))
-        self.assertEqual(self.verdict.returncode, 0, self.verdict.stdout + self.verdict.stderr)
+def every_rule_has_an_attack():
+    tried = {re.split(r"\W", row[0].replace("#", "N"))[0] for row in rows("none")}
+    with open(POLICY, encoding="utf-8") as f:
+        for line in f:
+            if re.match("(refuse|watch|kill) ", line):
+                calls = re.sub(r"^(refuse \w+( quietly)?|watch|kill) ", "", line).split()[0]
+                for call in calls.split(","):
+                    assert call.replace("#", "N") in tried, line
 
-    def test_ordinary_work_sees_no_difference(self):
-        self.assertIn("three two", self.text("plain"))
-        self.assertEqual(self.text("plain"), self.text("profiled"))
-        self.assertEqual(self.text("plain"), self.text("shared"))
+
+def refusals_are_evidence():
+    refused = find(ran().events, "capability.denied", via="profile")
+    assert len(refused) >= 120
+    calls = {e["data"]["detail"]["syscall"] for e in refused}
+    for call in ("socket", "reboot", "mount", "kill", "ptrace", "bpf", "unshare", "pidfd_open",
+                 "io_uring_setup", "prlimit64", "setns"):
+        assert call in calls
+    watched = find(ran().events, "capability.denied", via="seccomp-notify")
+    assert "sethostname" in {e["data"]["detail"]["syscall"] for e in watched}
+    assert {e["data"]["guestComm"] for e in refused} == {"attack"}
+
+
+def foreign_calls_say_their_abi():
+    foreign = {e["data"]["detail"]["syscall"]
+               for e in find(ran().events, "capability.denied", error="ENOSYS")}
+    for call in ("i386:socket", "i386:kill", "i386:getpid", "x32:socket", "x32:getpid"):
+        assert call in foreign
+
+
+def rare_sockets_are_reported():
+    created = {(e["data"]["detail"]["family"], e["data"]["detail"]["protocol"])
+               for e in find(ran().events, "net.socket_created", guestComm="attack")}
+    for wanted in (("packet", "0x0000"), ("netlink", "netfilter"), ("netlink", "xfrm")):
+        assert wanted in created
+
+
+def the_network_can_be_left_out():
+    assert text("net").count("Operation not permitted") == 2, text("net")
+    denied = find(ran().events, "capability.denied", capability="CAP_NET_RAW",
+                  via="seccomp-notify", guestComm="arping")
+    assert [e["data"]["detail"]["syscall"] for e in denied] == ["socket"]
+
+
+def the_agent_lives():
+    assert find(ran().events, "guest.v1.agent_silenced") == []
+    assert len(find(ran().events, "telemetry.bye")) == 1
+    first = find(ran().events, "guest.v1.agent_disconnected", connection=1)
+    assert len(first) == 1
+    bye = find(ran().events, "telemetry.bye")[0]["data"]
+    assert bye["sequence"] < first[0]["data"]["sequence"]
+    assert "|" not in ran().result.mark("alive")
+
+
+def the_sources_still_report():
+    assert find(ran().events, "net.connect_attempted", port=4242)
+    assert find(ran().events, "process.executed", guestComm="spawn")
+    assert ran().verdict.returncode == 0, ran().verdict.stdout + ran().verdict.stderr
+
+
+def ordinary_work_sees_no_difference():
+    assert "three two" in text("plain")
+    assert text("plain") == text("profiled")
+    assert text("plain") == text("shared")
 
 
 if __name__ == "__main__":

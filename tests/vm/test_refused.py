@@ -2,9 +2,11 @@
 """Whatever the kernel refuses the agent with EPERM, one call at a time: it starts, says in hello
 what it has instead and in its log what it lacks, goes on reporting, and ends in order."""
 
-import unittest
 
-from vm import Receiver, Vm, find, main, test_program
+from types import SimpleNamespace
+
+from runner import case, main, once
+from vm import Receiver, Vm, find, test_program
 
 BEST = {"processVia": "proc-connector", "netVia": "cgroup-bpf", "fsVia": "fanotify"}
 WALK = {"processVia": "proc-walk"}
@@ -75,64 +77,70 @@ vm say calls $(refuse list)
 """
 
 
-class Refused(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        programs = [test_program("refuse"), test_program("spawn")]
-        with Receiver("--keepalive", "0", signed=True) as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, programs=programs).run().check()
-            events = receiver.finish()
-            cls.verdict = receiver.verify()
-        cls.sessions = {}
-        for event in events:
-            if event["type"].endswith("agent_connected"):
-                session = []
-            elif event["data"].get("probeSource") == "telemetry.hello":
-                cls.sessions[event["data"]["guestPid"]] = session
-            if "guestPid" in event["data"]:
-                session.append(event)
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    programs = [test_program("refuse"), test_program("spawn")]
+    with Receiver("--keepalive", "0", signed=True) as receiver:
+        got.result = Vm(SCRIPT, receiver=receiver, programs=programs).run().check()
+        events = receiver.finish()
+        got.verdict = receiver.verify()
+    got.sessions = {}
+    for event in events:
+        if event["type"].endswith("agent_connected"):
+            session = []
+        elif event["data"].get("probeSource") == "telemetry.hello":
+            got.sessions[event["data"]["guestPid"]] = session
+        if "guestPid" in event["data"]:
+            session.append(event)
+    return got
 
-    def session(self, call):
-        return self.sessions[int(self.result.mark(f"agent_{call}"))]
 
-    def test_all_calls_are_here(self):
-        self.assertEqual(self.result.mark("calls").split(), list(EXPECTED))
-        self.assertNotIn("failed", self.result.marks)
-        self.assertNotIn("dead", self.result.marks)
-        self.assertEqual(self.verdict.returncode, 0, self.verdict.stderr)
+def session_of(call):
+    return ran().sessions[int(ran().result.mark(f"agent_{call}"))]
 
-    def test_hello_and_log_say_so(self):
-        for call, (instead, words) in EXPECTED.items():
-            with self.subTest(call):
-                hello = find(self.session(call), "telemetry.hello")[-1]["data"]["detail"]
-                self.assertEqual({key: hello[key] for key in BEST}, {**BEST, **instead})
-                log = self.result.files[f"log_{call}"].decode()
-                for word in words:
-                    self.assertIn(word, log)
-                # And nothing is said that is not so.
-                for word in ("cannot harden", "cannot raise", "cannot become",
-                             "source not available", "source failed"):
-                    if word in log:
-                        self.assertTrue(any(w.startswith(word) or (word.startswith("source")
-                                                          and w.startswith("source"))
-                                            for w in words), log)
 
-    def test_it_goes_on(self):
-        for call in EXPECTED:
-            with self.subTest(call):
-                session = self.session(call)
-                parent = int(self.result.mark(f"spawn_{call}"))
-                born = find(session, "process.spawned", ppid=parent)
-                self.assertEqual(len(born), 1)
-                pid = born[0]["data"]["guestPid"]
-                self.assertEqual([e["data"]["guestComm"] for e in
-                                  find(session, "process.exited", guestPid=pid)], ["sleep"])
-                self.assertEqual(len(find(session, "telemetry.bye")), 1)
-                for e in find(session, "process.executed", guestPid=pid):
-                    detail = e["data"]["detail"]
-                    # On a busy machine the process may have ended first.
-                    if call == "readlink" or detail.get("why") not in ("gone", "unsure"):
-                        self.assertEqual(detail["resolved"], call != "readlink", detail)
+def all_calls_are_here():
+    assert ran().result.mark("calls").split() == list(EXPECTED)
+    assert "failed" not in ran().result.marks
+    assert "dead" not in ran().result.marks
+    assert ran().verdict.returncode == 0, ran().verdict.stderr
+
+
+def hello_and_log_report_the_refusal():
+    for call, (instead, words) in EXPECTED.items():
+        with case(call):
+            hello = find(session_of(call), "telemetry.hello")[-1]["data"]["detail"]
+            assert {key: hello[key] for key in BEST} == {**BEST, **instead}
+            log = ran().result.files[f"log_{call}"].decode()
+            for word in words:
+                assert word in log
+            # And nothing is said that is not so.
+            for word in ("cannot harden", "cannot raise", "cannot become",
+                         "source not available", "source failed"):
+                if word in log:
+                    assert any(w.startswith(word) or (word.startswith("source") and
+                                                      w.startswith("source"))
+                               for w in words), log
+
+
+def the_agent_goes_on_after_each_refusal():
+    for call in EXPECTED:
+        with case(call):
+            session = session_of(call)
+            parent = int(ran().result.mark(f"spawn_{call}"))
+            born = find(session, "process.spawned", ppid=parent)
+            assert len(born) == 1
+            pid = born[0]["data"]["guestPid"]
+            assert [e["data"]["guestComm"] for e in find(session, "process.exited", guestPid=pid)] \
+                == ["sleep"]
+            assert len(find(session, "telemetry.bye")) == 1
+            for e in find(session, "process.executed", guestPid=pid):
+                detail = e["data"]["detail"]
+                # On a busy machine the process may have ended first.
+                if call == "readlink" or detail.get("why") not in ("gone", "unsure"):
+                    assert detail["resolved"] == (call != "readlink"), detail
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ notification and by audit; a listener that comes late; an agent that is stopped 
 callers wait for it."""
 
 import errno
-import unittest
+from types import SimpleNamespace
 
-from vm import Receiver, Vm, find, main, split_runs, test_program
+from runner import case, main, once
+from vm import Receiver, Vm, find, split_runs, test_program
 
 CAPABILITIES = {
     "mount": "CAP_SYS_ADMIN",
@@ -147,129 +148,135 @@ end $agent
 """
 
 
-class Case(unittest.TestCase):
-    @classmethod
-    def boot(cls, script, programs, cpus=1):
-        with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
-            with Vm(script, receiver=receiver, cpus=cpus,
-                    programs=[test_program(name) for name in programs]) as vm:
-                cls.during(vm)
-                cls.result = vm.wait().check()
-            cls.runs = split_runs(receiver.finish())
-
-    @classmethod
-    def during(cls, vm):
-        pass
-
-    def outcomes(self, name):
-        """(pid, {system call: errno})."""
-        lines = [line.split() for line in self.result.files[name].decode().split("\n")[:-1]]
-        self.assertEqual(lines[0][0], "pid")
-        return int(lines[0][1]), {call: int(error) for call, error in lines[1:]}
-
-    def check_denials(self, name, events, expected, via):
-        pid, outcomes = self.outcomes(name)
-        denied = [e["data"] for e in find(events, "capability.denied", guestPid=pid)]
-        self.assertEqual([e["detail"]["syscall"] for e in denied],
-                         [call for call in outcomes if call in expected])
-        for event in denied:
-            call = event["detail"]["syscall"]
-            self.assertEqual(event["detail"]["error"], errno.errorcode[outcomes[call]], call)
-            self.assertEqual(event["detail"]["capability"], CAPABILITIES[call])
-            self.assertEqual(event["detail"]["exe"], "/bin/denied")
-            self.assertEqual(event["detail"]["via"], via(call))
-            # What it calls itself holds a quote, a newline and a byte that is no UTF-8.
-            self.assertEqual(event["guestComm"], 'de"ni\n\ufffded')
+def boot(script, programs, during=lambda vm: None):
+    """What a run with a receiver left: its result, and its events by agent."""
+    with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
+        with Vm(script, receiver=receiver,
+                programs=[test_program(name) for name in programs]) as vm:
+            during(vm)
+            result = vm.wait().check()
+        return SimpleNamespace(result=result, runs=split_runs(receiver.finish()))
 
 
-class Notify(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.boot(NOTIFY, ["denied", "confine"])
-
-    @classmethod
-    def during(cls, vm):
-        vm.wait_mark("in")
-        vm.tell("inside")
-        vm.wait_mark("stopped")
-        vm.tell("go")
-        vm.wait_mark("in2", 60)
-        vm.tell("inside2")
-        vm.wait_mark("going2")
-        vm.tell("go2")
-
-    def test_a_late_listener_is_announced(self):
-        vias = [e["data"]["detail"]["capabilityVia"]
-                for e in find(self.runs[0], "telemetry.hello")]
-        self.assertEqual(vias[:2], ["none", "seccomp-notify"])
-        sessions = {e["data"]["detail"]["session"]
-                    for e in find(self.runs[0], "telemetry.hello")}
-        self.assertEqual(len(sessions), 1)
-
-    def test_denials(self):
-        self.check_denials("notify", self.runs[0], REFUSED + WATCHED,
-                           lambda call: "profile" if call in REFUSED else "seccomp-notify")
-
-    def test_all_places_taken(self):
-        self.assertEqual(self.result.mark("full").split()[0], "125")
-        self.assertIn("the agent refuses", self.result.mark("full"))
-
-    def test_stopped_agent(self):
-        alone, stopped = map(int, self.result.mark("loop").split())
-        print(f"longest ordinary call: {alone} us alone, {stopped} us with the agent stopped",
-              flush=True)
-        # Far from the five seconds that it was stopped for.
-        self.assertLess(stopped, 1_000_000)
-        self.assertNotIn("impatient", self.result.marks)
-        # And the call that waited has been refused since, and reported.
-        self.assertNotEqual(self.result.mark("late"), "0")
-        mounts = find(self.runs[0], "capability.denied", syscall="mount", exe="/bin/busybox")
-        self.assertEqual(len(mounts), 1)
-
-    def test_killed_agent(self):
-        mount, chroot, alive = self.result.mark("killed").split()
-        self.assertNotEqual(mount, "0")
-        self.assertNotEqual(chroot, "0")
-        self.assertEqual(alive, "alive")
-        self.assertNotIn("mounted", self.result.marks)
-
-    def test_next_agent(self):
-        self.assertEqual(len(find(self.runs[1], "capability.denied", syscall="chroot")), 1)
-        self.assertNotIn("left", self.result.marks)
+def let_it_go_on(vm):
+    vm.wait_mark("in")
+    vm.tell("inside")
+    vm.wait_mark("stopped")
+    vm.tell("go")
+    vm.wait_mark("in2", 60)
+    vm.tell("inside2")
+    vm.wait_mark("going2")
+    vm.tell("go2")
 
 
-class Audit(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.boot(AUDIT, ["denied", "auditd-like", "auditrules"])
+@once
+def with_profile():
+    return boot(NOTIFY, ["denied", "confine"], let_it_go_on)
 
-    def test_denials(self):
-        for name, run in [("audit", 0), ("second", 2), ("third", 2), ("beside", 3),
-                          ("after-lock", 5)]:
-            with self.subTest(name):
-                hello = find(self.runs[run], "telemetry.hello")[0]["data"]["detail"]
-                self.assertEqual(hello["capabilityVia"], "audit")
-                _, outcomes = self.outcomes(name)
-                self.assertEqual(set(outcomes), set(CAPABILITIES))
-                self.check_denials(name, self.runs[run], list(CAPABILITIES), lambda _: "audit")
 
-    def test_rules_are_removed(self):
-        self.assertEqual(self.result.mark("rules"), "0 0")
-        # A killed one leaves them, and audit enabled; the next sweeps its rules away.
-        self.assertGreaterEqual(int(self.result.mark("leftover").split()[0]), 5)
-        self.assertEqual(self.result.mark("swept"), "0 1")
+@once
+def with_audit():
+    return boot(AUDIT, ["denied", "auditd-like", "auditrules"])
 
-    def test_beside_another_daemon(self):
-        # It was never thrown out, and afterwards only what was there before is there.
-        self.assertEqual(self.result.mark("beside"), "0 0 1")
 
-    def test_locked(self):
-        ours, enabled = map(int, self.result.mark("locked").split())
-        self.assertGreaterEqual(ours, 2)
-        self.assertEqual(enabled, 2)
+def outcomes_of(name, result):
+    """(pid, {system call: errno})."""
+    lines = [line.split() for line in result.files[name].decode().split("\n")[:-1]]
+    assert lines[0][0] == "pid"
+    return int(lines[0][1]), {call: int(error) for call, error in lines[1:]}
 
-    def test_a_stopped_agent_makes_nobody_wait(self):
-        self.assertLess(int(self.result.mark("loop")), 60_000_000)
+
+def check_denials(name, ran, run, expected, via):
+    pid, outcomes = outcomes_of(name, ran.result)
+    denied = [e["data"] for e in find(ran.runs[run], "capability.denied", guestPid=pid)]
+    assert [e["detail"]["syscall"] for e in denied] \
+        == [call for call in outcomes if call in expected]
+    for event in denied:
+        call = event["detail"]["syscall"]
+        assert event["detail"]["error"] == errno.errorcode[outcomes[call]], call
+        assert event["detail"]["capability"] == CAPABILITIES[call]
+        assert event["detail"]["exe"] == "/bin/denied"
+        assert event["detail"]["via"] == via(call)
+        # What it calls itself holds a quote, a newline and a byte that is no UTF-8.
+        assert event["guestComm"] == 'de"ni\n\ufffded'
+
+
+def a_late_listener_is_announced():
+    vias = [e["data"]["detail"]["capabilityVia"]
+            for e in find(with_profile().runs[0], "telemetry.hello")]
+    assert vias[:2] == ["none", "seccomp-notify"]
+    sessions = {e["data"]["detail"]["session"]
+                for e in find(with_profile().runs[0], "telemetry.hello")}
+    assert len(sessions) == 1
+
+
+def the_profiles_denials_are_reported():
+    check_denials("notify", with_profile(), 0, REFUSED + WATCHED,
+                  lambda call: "profile" if call in REFUSED else "seccomp-notify")
+
+
+def a_workload_too_many_is_refused():
+    assert with_profile().result.mark("full").split()[0] == "125"
+    assert "the agent refuses" in with_profile().result.mark("full")
+
+
+def a_stopped_agent_delays_calls_for_less_than_a_second():
+    alone, stopped = map(int, with_profile().result.mark("loop").split())
+    print(f"longest ordinary call: {alone} us alone, {stopped} us with the agent stopped",
+          flush=True)
+    # Far from the five seconds that it was stopped for.
+    assert stopped < 1_000_000
+    assert "impatient" not in with_profile().result.marks
+    # And the call that waited has been refused since, and reported.
+    assert with_profile().result.mark("late") != "0"
+    mounts = find(with_profile().runs[0], "capability.denied", syscall="mount", exe="/bin/busybox")
+    assert len(mounts) == 1
+
+
+def a_killed_agent_lets_no_call_through():
+    mount, chroot, alive = with_profile().result.mark("killed").split()
+    assert mount != "0"
+    assert chroot != "0"
+    assert alive == "alive"
+    assert "mounted" not in with_profile().result.marks
+
+
+def the_next_agent_serves_new_workloads():
+    assert len(find(with_profile().runs[1], "capability.denied", syscall="chroot")) == 1
+    assert "left" not in with_profile().result.marks
+
+
+def audits_denials_are_reported():
+    for name, run in [("audit", 0), ("second", 2), ("third", 2), ("beside", 3),
+                      ("after-lock", 5)]:
+        with case(name):
+            hello = find(with_audit().runs[run], "telemetry.hello")[0]["data"]["detail"]
+            assert hello["capabilityVia"] == "audit"
+            _, outcomes = outcomes_of(name, with_audit().result)
+            assert set(outcomes) == set(CAPABILITIES)
+            check_denials(name, with_audit(), run, list(CAPABILITIES), lambda _: "audit")
+
+
+def rules_are_removed():
+    assert with_audit().result.mark("rules") == "0 0"
+    # A killed one leaves them, and audit enabled; the next sweeps its rules away.
+    assert int(with_audit().result.mark("leftover").split()[0]) >= 5
+    assert with_audit().result.mark("swept") == "0 1"
+
+
+def beside_another_daemon():
+    # It was never thrown out, and afterwards only what was there before is there.
+    assert with_audit().result.mark("beside") == "0 0 1"
+
+
+def locked_rules_stay():
+    ours, enabled = map(int, with_audit().result.mark("locked").split())
+    assert ours >= 2
+    assert enabled == 2
+
+
+def a_stopped_agent_makes_nobody_wait():
+    assert int(with_audit().result.mark("loop")) < 60_000_000
 
 
 if __name__ == "__main__":

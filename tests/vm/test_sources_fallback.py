@@ -2,9 +2,12 @@
 """Where a source cannot be had, the next one is taken, said so in hello, and works: in a pid
 namespace, without each capability in turn, and when somebody takes it away."""
 
-import unittest
 
-from vm import VM_PATIENCE, Receiver, Vm, find, main, split_runs, test_program, wait_for
+import re
+from types import SimpleNamespace
+
+from runner import case, main, once, until
+from vm import VM_PATIENCE, Receiver, Vm, find, split_runs, test_program
 
 # linux/capability.h
 CAPS = {
@@ -104,88 +107,95 @@ end $agent
 """
 
 
-class Fallback(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        programs = [test_program(name) for name in ("connects", "detach", "spawn", "without")]
-        with Receiver("--keepalive", "0") as receiver:
-            with Vm(SCRIPT, receiver=receiver, programs=programs) as vm:
-                vm.wait_mark("detached", VM_PATIENCE)
-                wait_for("the hello of the source that takes over", lambda: len(
-                    find(split_runs(receiver.events())[-1], "telemetry.hello")) > 1)
-                vm.tell("noticed")
-                cls.result = vm.wait().check()
-            cls.events = receiver.finish()
-        cls.runs = split_runs(cls.events)
-        kernel = cls.hellos(0)[0]["kernel"].split(".")
-        cls.anybody_listens = (int(kernel[0]), int(kernel[1])) >= (6, 6)
-        # Where the forced start of the process connector succeeded, it had a run of its own.
-        cls.later = len(CAPS) + cls.anybody_listens
+def hellos_of(got, run):
+    return [e["data"]["detail"] for e in find(got.runs[run], "telemetry.hello")]
 
-    @classmethod
-    def hellos(cls, run):
-        return [e["data"]["detail"] for e in find(cls.runs[run], "telemetry.hello")]
 
-    def test_without_each_capability(self):
-        self.assertNotIn("failed", self.result.marks)
-        expected = EXPECTED_6_6 if self.anybody_listens else EXPECTED
-        for run, name in enumerate(CAPS):
-            with self.subTest(name):
-                hello = self.hellos(run)[0]
-                self.assertEqual((hello["processVia"], hello["netVia"]), expected.get(name, BEST))
-                pid = int(self.result.mark(f"spawn_{name}"))
-                found = find(self.runs[run], "process.spawned", ppid=pid)
-                self.assertEqual(len(found), 1)
-                ended = find(self.runs[run], "process.exited",
-                             guestPid=found[0]["data"]["guestPid"])
-                self.assertEqual([e["data"]["guestComm"] for e in ended], ["sleep"])
-                self.assertEqual(len(find(self.runs[run], "telemetry.bye")), 1)
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    programs = [test_program(name) for name in ("connects", "detach", "spawn", "without")]
+    with Receiver("--keepalive", "0") as receiver:
+        with Vm(SCRIPT, receiver=receiver, programs=programs) as vm:
+            vm.wait_mark("detached", VM_PATIENCE)
+            until(lambda: len(find(split_runs(receiver.events())[-1], "telemetry.hello")) > 1,
+                  "the hello of the source that takes over")
+            vm.tell("noticed")
+            got.result = vm.wait().check()
+        got.events = receiver.finish()
+    got.runs = split_runs(got.events)
+    kernel = hellos_of(got, 0)[0]["kernel"].split(".")
+    got.anybody_listens = (int(kernel[0]), int(kernel[1])) >= (6, 6)
+    # Where the forced start of the process connector succeeded, it had a run of its own.
+    got.later = len(CAPS) + got.anybody_listens
+    return got
 
-    def test_forced_is_not_replaced(self):
-        for name, source in [("process", "proc-connector"), ("net", "cgroup-bpf"),
-                             ("audit", "audit"), ("pidns", "proc-connector")]:
-            with self.subTest(name):
-                status, _, text = self.result.mark(f"forced_{name}").partition(" ")
-                if name == "process" and self.anybody_listens:
-                    self.assertEqual(status, "0", text)
-                    self.assertEqual(self.hellos(len(CAPS))[0]["processVia"], source)
-                    continue
-                self.assertEqual(status, "3")
-                self.assertIn(source, text)
-                self.assertIn("why=", text)
 
-    def test_pid_namespace(self):
-        run = self.later
-        hello = self.hellos(run)[0]
-        self.assertEqual((hello["processVia"], hello["netVia"]), ("proc-walk", "proc-net"))
-        self.assertEqual(find(self.runs[run], "telemetry.hello")[0]["data"]["guestPid"], 2)
-        names = {e["data"]["guestComm"] for e in find(self.runs[run], "process.exited")}
-        self.assertIn("sleep", names)
-        addresses = {e["data"]["detail"]["address"]
-                     for e in find(self.runs[run], "net.connect_attempted", guestComm="connects")}
-        self.assertEqual(addresses, {"127.0.0.1", "::1"})
+def without_each_capability():
+    assert "failed" not in ran().result.marks
+    expected = EXPECTED_6_6 if ran().anybody_listens else EXPECTED
+    for run, name in enumerate(CAPS):
+        with case(name):
+            hello = hellos_of(ran(), run)[0]
+            assert (hello["processVia"], hello["netVia"]) == expected.get(name, BEST)
+            pid = int(ran().result.mark(f"spawn_{name}"))
+            found = find(ran().runs[run], "process.spawned", ppid=pid)
+            assert len(found) == 1
+            ended = find(ran().runs[run], "process.exited",
+                         guestPid=found[0]["data"]["guestPid"])
+            assert [e["data"]["guestComm"] for e in ended] == ["sleep"]
+            assert len(find(ran().runs[run], "telemetry.bye")) == 1
 
-    def test_taken_away(self):
-        run = self.later + 1
-        self.assertEqual(self.result.mark("detached"), "9")
-        hellos = self.hellos(run)
-        self.assertEqual([h["netVia"] for h in hellos], ["cgroup-bpf", "proc-net"])
-        self.assertEqual(len({h["session"] for h in hellos}), 1)
-        pid = int(self.result.mark("polled"))
-        found = find(self.runs[run], "net.connect_attempted", guestPid=pid)
-        self.assertEqual(len(found), 2)
 
-    def test_probe(self):
-        lines = self.result.files["probe"].decode().split("\n")[:-1]
-        verdicts = {tuple(line.split()[:2]): line for line in lines}
-        for source in [("process", "proc-connector"), ("process", "proc-walk"),
-                       ("net", "cgroup-bpf"), ("net", "proc-net"), ("net", "audit"),
-                       ("capability", "audit")]:
-            self.assertRegex(verdicts[source], " available(, taken)?: .*; misses: ")
-        for source in [("process", "proc-connector"), ("net", "cgroup-bpf")]:
-            self.assertIn(" available, taken: ", verdicts[source])
-        # An agent runs beside it and has the socket.
-        self.assertIn("not available: another agent", verdicts["capability", "seccomp-notify"])
+def forced_is_not_replaced():
+    for name, source in [("process", "proc-connector"), ("net", "cgroup-bpf"),
+                         ("audit", "audit"), ("pidns", "proc-connector")]:
+        with case(name):
+            status, _, text = ran().result.mark(f"forced_{name}").partition(" ")
+            if name == "process" and ran().anybody_listens:
+                assert status == "0", text
+                assert hellos_of(ran(), len(CAPS))[0]["processVia"] == source
+                continue
+            assert status == "3"
+            assert source in text
+            assert "why=" in text
+
+
+def pid_namespace():
+    run = ran().later
+    hello = hellos_of(ran(), run)[0]
+    assert (hello["processVia"], hello["netVia"]) == ("proc-walk", "proc-net")
+    assert find(ran().runs[run], "telemetry.hello")[0]["data"]["guestPid"] == 2
+    names = {e["data"]["guestComm"] for e in find(ran().runs[run], "process.exited")}
+    assert "sleep" in names
+    addresses = {e["data"]["detail"]["address"]
+                 for e in find(ran().runs[run], "net.connect_attempted", guestComm="connects")}
+    assert addresses == {"127.0.0.1", "::1"}
+
+
+def taken_away():
+    run = ran().later + 1
+    assert ran().result.mark("detached") == "9"
+    hellos = hellos_of(ran(), run)
+    assert [h["netVia"] for h in hellos] == ["cgroup-bpf", "proc-net"]
+    assert len({h["session"] for h in hellos}) == 1
+    pid = int(ran().result.mark("polled"))
+    found = find(ran().runs[run], "net.connect_attempted", guestPid=pid)
+    assert len(found) == 2
+
+
+def probe():
+    lines = ran().result.files["probe"].decode().split("\n")[:-1]
+    verdicts = {tuple(line.split()[:2]): line for line in lines}
+    for source in [("process", "proc-connector"), ("process", "proc-walk"),
+                   ("net", "cgroup-bpf"), ("net", "proc-net"), ("net", "audit"),
+                   ("capability", "audit")]:
+        assert re.search(" available(, taken)?: .*; misses: ", verdicts[source])
+    for source in [("process", "proc-connector"), ("net", "cgroup-bpf")]:
+        assert " available, taken: " in verdicts[source]
+    # An agent runs beside it and has the socket.
+    assert "not available: another agent" in verdicts["capability", "seccomp-notify"]
 
 
 if __name__ == "__main__":

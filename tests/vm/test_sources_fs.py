@@ -4,9 +4,10 @@ folder above was renamed; what takes the place of a path; many changes at once; 
 cannot mark is inotify's."""
 
 import collections
-import unittest
+from types import SimpleNamespace
 
-from vm import Receiver, Vm, find, main, test_program
+from runner import main, once
+from vm import Receiver, Vm, find, test_program
 
 MANY = 1500
 
@@ -62,100 +63,110 @@ end $agent
 """
 
 
-class Fs(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver, programs=[test_program("files")]
-                            ).run(200).check()
-            events = receiver.finish()
-        cls.runs = []
-        for event in events:
-            if event["type"].endswith("agent_connected"):
-                cls.runs.append([])
-            if cls.runs:
-                cls.runs[-1].append(event)
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
+        got.result = Vm(SCRIPT, receiver=receiver, programs=[test_program("files")]
+                        ).run(200).check()
+        events = receiver.finish()
+    got.runs = []
+    for event in events:
+        if event["type"].endswith("agent_connected"):
+            got.runs.append([])
+        if got.runs:
+            got.runs[-1].append(event)
+    return got
 
-    def changes(self, mark, path):
-        """(events, name) of what the process of a mark did to a path, in order."""
-        pid = int(self.result.mark(mark))
-        found = [e["data"] for e in find(self.runs[0], "fs.changed", guestPid=pid)]
-        for data in found:
-            self.assertEqual(data["guestComm"], "files")
-            self.assertEqual(data["detail"].get("exe"), "/bin/files")
-        return [(d["detail"]["event"], d["detail"].get("name")) for d in found
-                if d["detail"]["path"] == path]
 
-    def events_of(self, mark, path, name=None):
-        """All its events of one name, in one set."""
-        return {word for words, n in self.changes(mark, path) if n == name
-                for word in words.split(",")}
+def changes(mark, path):
+    """(events, name) of what the process of a mark did to a path, in order."""
+    pid = int(ran().result.mark(mark))
+    found = [e["data"] for e in find(ran().runs[0], "fs.changed", guestPid=pid)]
+    for data in found:
+        assert data["guestComm"] == "files"
+        assert data["detail"].get("exe") == "/bin/files"
+    return [(d["detail"]["event"], d["detail"].get("name")) for d in found
+            if d["detail"]["path"] == path]
 
-    def test_via(self):
-        hello = find(self.runs[0], "telemetry.hello")[-1]["data"]["detail"]
-        # Linux 6.8 and later can mark a ramfs.
-        self.assertIn(hello["fsVia"], ("fanotify+inotify", "fanotify"))
-        pid = int(self.result.mark("ram"))
-        if hello["fsVia"] == "fanotify":
-            self.assertTrue(find(self.runs[0], "fs.changed", guestPid=pid, path="/tmp/ram/file"))
-        else:
-            self.assertTrue(find(self.runs[0], "fs.inotify_fired", path="/tmp/ram/file"))
-        hello = find(self.runs[1], "telemetry.hello")[0]["data"]["detail"]
-        self.assertEqual(hello["fsVia"], "inotify")
-        self.assertTrue(find(self.runs[1], "fs.inotify_fired", path="/tmp/w/file"))
 
-    def test_write(self):
-        self.assertEqual(self.events_of("write", "/tmp/w/file"), {"modify", "close_write"})
-        self.assertEqual(self.events_of("inside", "/tmp/w/dir", "inside"),
-                         {"modify", "close_write"})
+def events_of(mark, path, name=None):
+    """All its events of one name, in one set."""
+    return {word for words, n in changes(mark, path) if n == name
+            for word in words.split(",")}
 
-    def test_hard_link(self):
-        self.assertEqual(self.events_of("hardlink", "/tmp/w/file", "/tmp/other/link"),
-                         {"modify", "close_write"})
-        self.assertEqual(self.events_of("hardlink_inside", "/tmp/w/dir", "/tmp/other/inside"),
-                         {"modify", "close_write"})
 
-    def test_mapping(self):
-        self.assertEqual(self.events_of("mmap", "/tmp/w/file"), {"close_write"})
+def hello_names_the_source():
+    hello = find(ran().runs[0], "telemetry.hello")[-1]["data"]["detail"]
+    # Linux 6.8 and later can mark a ramfs.
+    assert hello["fsVia"] in ("fanotify+inotify", "fanotify")
+    pid = int(ran().result.mark("ram"))
+    if hello["fsVia"] == "fanotify":
+        assert find(ran().runs[0], "fs.changed", guestPid=pid, path="/tmp/ram/file")
+    else:
+        assert find(ran().runs[0], "fs.inotify_fired", path="/tmp/ram/file")
+    hello = find(ran().runs[1], "telemetry.hello")[0]["data"]["detail"]
+    assert hello["fsVia"] == "inotify"
+    assert find(ran().runs[1], "fs.inotify_fired", path="/tmp/w/file")
 
-    def test_directory(self):
-        names = [(d["detail"]["event"], d["detail"].get("name"))
-                 for d in (e["data"] for e in find(self.runs[0], "fs.changed", path="/tmp/w/dir"))]
-        for event, name in (("create", "new"), ("attrib", "inside"), ("delete", "newer")):
-            self.assertTrue(any(event in words.split(",") and n == name for words, n in names),
-                            (event, name, names))
-        self.assertEqual(self.events_of("renamed", "/tmp/w/dir", "new"), {"moved_from"})
-        self.assertEqual(self.events_of("renamed", "/tmp/w/dir", "newer"), {"moved_to"})
 
-    def test_folder_above_is_renamed(self):
-        path = "/tmp/up/per/file"
-        self.assertEqual(self.events_of("parent", path), {"moved_from"})
-        # Its place is taken by another file, which is watched in its turn.
-        created = find(self.runs[0], "fs.changed", path=path)
-        self.assertTrue(any("create" in e["data"]["detail"]["event"] for e in created))
-        self.assertEqual(self.events_of("again", path), {"modify", "close_write"})
+def a_write_is_reported():
+    assert events_of("write", "/tmp/w/file") == {"modify", "close_write"}
+    assert events_of("inside", "/tmp/w/dir", "inside") == {"modify", "close_write"}
 
-    def test_replaced(self):
-        # The old file has another link, whose count changed.
-        self.assertEqual(self.events_of("replaced", "/tmp/w/file") - {"attrib"}, {"moved_to"})
-        self.assertEqual(self.events_of("after", "/tmp/w/file"), {"modify", "close_write"})
-        created = find(self.runs[0], "fs.changed", path="/tmp/w/later")
-        self.assertIn("create", created[0]["data"]["detail"]["event"])
-        self.assertEqual(self.events_of("later", "/tmp/w/later"), {"modify", "close_write"})
 
-    def test_many(self):
-        pid = int(self.result.mark("many"))
-        seen = collections.defaultdict(set)
-        for event in find(self.runs[0], "fs.changed", guestPid=pid):
-            seen[event["data"]["detail"]["name"]] |= set(
-                event["data"]["detail"]["event"].split(","))
-        lost = sum(e["data"]["detail"]["kernelOverrun"] + e["data"]["detail"]["queueFull"]
-                   for e in find(self.runs[0], "telemetry.dropped"))
-        print(f"{len(seen)} of {MANY} files, {lost} lost", flush=True)
-        self.assertGreaterEqual(len(seen) + lost, MANY)
-        if not lost:
-            self.assertEqual(set(map(frozenset, seen.values())),
-                             {frozenset({"create", "modify", "close_write"})})
+def a_hard_link_is_reported():
+    assert events_of("hardlink", "/tmp/w/file", "/tmp/other/link") == {"modify", "close_write"}
+    assert events_of("hardlink_inside", "/tmp/w/dir", "/tmp/other/inside") \
+        == {"modify", "close_write"}
+
+
+def a_mapped_write_is_reported():
+    assert events_of("mmap", "/tmp/w/file") == {"close_write"}
+
+
+def files_of_a_folder_are_reported():
+    names = [(d["detail"]["event"], d["detail"].get("name"))
+             for d in (e["data"] for e in find(ran().runs[0], "fs.changed", path="/tmp/w/dir"))]
+    for event, name in (("create", "new"), ("attrib", "inside"), ("delete", "newer")):
+        assert any(event in words.split(",") and n == name for words, n in names), \
+            (event, name, names)
+    assert events_of("renamed", "/tmp/w/dir", "new") == {"moved_from"}
+    assert events_of("renamed", "/tmp/w/dir", "newer") == {"moved_to"}
+
+
+def folder_above_is_renamed():
+    path = "/tmp/up/per/file"
+    assert events_of("parent", path) == {"moved_from"}
+    # Its place is taken by another file, which is watched in its turn.
+    created = find(ran().runs[0], "fs.changed", path=path)
+    assert any("create" in e["data"]["detail"]["event"] for e in created)
+    assert events_of("again", path) == {"modify", "close_write"}
+
+
+def a_replaced_file_is_watched_again():
+    # The old file has another link, whose count changed.
+    assert events_of("replaced", "/tmp/w/file") - {"attrib"} == {"moved_to"}
+    assert events_of("after", "/tmp/w/file") == {"modify", "close_write"}
+    created = find(ran().runs[0], "fs.changed", path="/tmp/w/later")
+    assert "create" in created[0]["data"]["detail"]["event"]
+    assert events_of("later", "/tmp/w/later") == {"modify", "close_write"}
+
+
+def a_flood_of_events_is_counted():
+    pid = int(ran().result.mark("many"))
+    seen = collections.defaultdict(set)
+    for event in find(ran().runs[0], "fs.changed", guestPid=pid):
+        seen[event["data"]["detail"]["name"]] |= set(
+            event["data"]["detail"]["event"].split(","))
+    lost = sum(e["data"]["detail"]["kernelOverrun"] + e["data"]["detail"]["queueFull"]
+               for e in find(ran().runs[0], "telemetry.dropped"))
+    print(f"{len(seen)} of {MANY} files, {lost} lost", flush=True)
+    assert len(seen) + lost >= MANY
+    if not lost:
+        assert set(map(frozenset, seen.values())) \
+            == {frozenset({"create", "modify", "close_write"})}
 
 
 if __name__ == "__main__":

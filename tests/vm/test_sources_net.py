@@ -5,9 +5,10 @@ made; by BPF, by audit (which tells the result too) and by polling."""
 import collections
 import errno
 import os
-import unittest
+from types import SimpleNamespace
 
-from vm import Receiver, Vm, find, main, split_runs, test_program
+from runner import main, once
+from vm import Receiver, Vm, find, split_runs, test_program
 
 COUNT = int(os.environ.get("CELLOS_CONNECTS", 2500))
 AUDIT_COUNT = 1000
@@ -69,130 +70,143 @@ end $agent
 """
 
 
-class Net(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
-            cls.result = Vm(SCRIPT, receiver=receiver,
-                            programs=[test_program("connects"), test_program("sockets")]
-                            ).run().check()
-            events = receiver.finish()
-        cls.runs = split_runs(events)
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
+        got.result = Vm(SCRIPT, receiver=receiver,
+                        programs=[test_program("connects"), test_program("sockets")]
+                        ).run().check()
+        events = receiver.finish()
+    got.runs = split_runs(events)
+    return got
 
-    def check_all(self, name, events, may_miss=()):
-        """Each line that `connects` wrote is an event, in the order of the calls; the repeats of
-        a second are one event with their number, after it. Returns pairs."""
-        pid = int(self.result.mark(name).split()[0])
-        seen = [e["data"] for e in find(events, "net.connect_attempted", guestPid=pid)]
-        lines = [line.split() for line in self.result.files[name].decode().split("\n")[:-1]]
-        print(f"{name}: {len(seen)} events of {len(lines)} connects, "
-              f"in {self.result.mark(name).split()[2]} ms", flush=True)
-        repeats = collections.defaultdict(list)
-        for data in seen:
-            detail = data["detail"]
-            repeats[detail["address"], detail["port"]] += [data] * detail.get("repeat", 0)
-            self.assertEqual(detail["family"], "inet6" if ":" in detail["address"] else "inet")
-            self.assertEqual(data["guestComm"], "connects")
-            self.assertEqual(detail["exe"], "/bin/connects")
-        pairs, rest = [], (data for data in seen if "repeat" not in data["detail"])
-        data = next(rest, None)
-        for line in lines:
-            detail = data["detail"] if data else {}
-            target = line[1], int(line[2])
-            if (detail.get("address"), detail.get("port")) == target:
-                pairs.append((data, line))
-                data = next(rest, None)
-            elif repeats[target]:
-                pairs.append((repeats[target].pop(), line))
-            else:
-                self.assertIn(line[0], may_miss, (line, data))
-        self.assertIsNone(data)
-        self.assertEqual([left for left in repeats.values() if left], [])
-        return pairs
 
-    def via(self, events):
-        return find(events, "telemetry.hello")[0]["data"]["detail"]["netVia"]
+def check_all(name, events, may_miss=()):
+    """Each line that `connects` wrote is an event, in the order of the calls; the repeats of
+    a second are one event with their number, after it. Returns pairs."""
+    pid = int(ran().result.mark(name).split()[0])
+    seen = [e["data"] for e in find(events, "net.connect_attempted", guestPid=pid)]
+    lines = [line.split() for line in ran().result.files[name].decode().split("\n")[:-1]]
+    print(f"{name}: {len(seen)} events of {len(lines)} connects, "
+          f"in {ran().result.mark(name).split()[2]} ms", flush=True)
+    repeats = collections.defaultdict(list)
+    for data in seen:
+        detail = data["detail"]
+        repeats[detail["address"], detail["port"]] += [data] * detail.get("repeat", 0)
+        assert detail["family"] == ("inet6" if ":" in detail["address"] else "inet")
+        assert data["guestComm"] == "connects"
+        assert detail["exe"] == "/bin/connects"
+    pairs, rest = [], (data for data in seen if "repeat" not in data["detail"])
+    data = next(rest, None)
+    for line in lines:
+        detail = data["detail"] if data else {}
+        target = line[1], int(line[2])
+        if (detail.get("address"), detail.get("port")) == target:
+            pairs.append((data, line))
+            data = next(rest, None)
+        elif repeats[target]:
+            pairs.append((repeats[target].pop(), line))
+        else:
+            assert line[0] in may_miss, (line, data)
+    assert data is None
+    assert [left for left in repeats.values() if left] == []
+    return pairs
 
-    def test_bpf(self):
-        self.assertEqual(self.via(self.runs[0]), "cgroup-bpf")
-        pairs = self.check_all("bpf", self.runs[0])
-        ways = collections.Counter(line[0] for _, line in pairs)
-        self.assertEqual(len(ways), 14)
-        self.assertEqual(find(self.runs[0], "telemetry.dropped"), [])
 
-    def of(self, mark, *sources, run=0):
-        """(source, detail) of what the process of a mark did."""
-        pid = int(self.result.mark(mark).split()[0])
-        return [(e["data"]["probeSource"], e["data"]["detail"])
-                for source in sources for e in find(self.runs[run], source, guestPid=pid)]
+def via(events):
+    return find(events, "telemetry.hello")[0]["data"]["detail"]["netVia"]
 
-    NET = ("net.connect_attempted", "net.datagram_sent", "net.bound", "net.socket_created")
 
-    def test_every_protocol(self):
-        seen = collections.Counter(
-            (source, d["family"], d.get("address", "-"), d.get("port", 0), d.get("protocol"))
-            for source, d in self.of("all", *self.NET))
-        lines = [line.split() for line in self.result.files["all"].decode().split("\n")[:-1]]
-        self.assertGreaterEqual(len(lines), 11, lines)
-        for source, family, address, port, protocol in lines:
-            if source == "net.connect_attempted":
-                protocol = None
-            self.assertIn((source, family, address, int(port), protocol), seen)
-        for _, detail in self.of("all", "net.socket_created"):
-            self.assertIn(detail["type"], ("dgram", "stream", "raw", "dccp"))
+def bpf():
+    assert via(ran().runs[0]) == "cgroup-bpf"
+    pairs = check_all("bpf", ran().runs[0])
+    ways = collections.Counter(line[0] for _, line in pairs)
+    assert len(ways) == 14
+    assert find(ran().runs[0], "telemetry.dropped") == []
 
-    def test_datagrams(self):
-        seen = collections.Counter((d["address"], d["port"])
-                                   for _, d in self.of("datagrams", "net.datagram_sent"))
-        self.assertEqual(len(seen), DATAGRAMS)
-        # Each was sent twice from one socket, and is reported once.
-        self.assertEqual(set(seen.values()), {1})
 
-    def test_refused_low_port(self):
-        denied = [d for _, d in self.of("low", "capability.denied")]
-        self.assertEqual([(d["syscall"], d["error"], d["capability"], d["via"]) for d in denied],
-                         [("bind", "EACCES", "CAP_NET_BIND_SERVICE", "derived")])
-        self.assertEqual(self.of("low", "net.bound"), [])
-        # A port in use is no question of privilege.
-        self.assertEqual(self.of("busy", "capability.denied"), [])
-        self.assertEqual([d["port"] for _, d in self.of("busy", "net.bound")], [82])
+def of(mark, *sources, run=0):
+    """(source, detail) of what the process of a mark did."""
+    pid = int(ran().result.mark(mark).split()[0])
+    return [(e["data"]["probeSource"], e["data"]["detail"])
+            for source in sources for e in find(ran().runs[run], source, guestPid=pid)]
 
-    def test_bpf_overrun(self):
-        events = self.runs[1]
-        seen = sum(e["data"]["detail"].get("repeat", 1)
-                   for e in find(events, "net.connect_attempted"))
-        receipts = [e["data"]["detail"] for e in find(events, "telemetry.dropped")]
-        lost = sum(r["kernelOverrun"] for r in receipts)
-        dropped = sum(r["queueFull"] for r in receipts)
-        print(f"full ring: {seen} told, {lost} lost in the kernel, {dropped} dropped", flush=True)
-        self.assertGreater(lost, 0)
-        self.assertEqual(seen + lost + dropped, STOPPED + 2)
 
-    def test_audit(self):
-        # What io_uring does in a thread of the kernel's has a record without its address.
-        self.assertEqual(self.via(self.runs[2]), "audit")
-        for data, line in self.check_all("audit", self.runs[2], may_miss=["uring-async"]):
-            if line[3] == "-":
-                continue
-            # Nor has what it does within the call that submits it a record of its result.
-            if line[0].startswith("uring"):
-                self.assertNotIn("result", data["detail"])
-                continue
-            result = "ok" if line[3] == "0" else errno.errorcode[int(line[3])]
-            self.assertEqual(data["detail"]["result"], result, line)
+NET = ("net.connect_attempted", "net.datagram_sent", "net.bound", "net.socket_created")
 
-    def test_polled(self):
-        self.assertEqual(self.via(self.runs[3]), "proc-net")
-        pid = int(self.result.mark("polled"))
-        found = find(self.runs[3], "net.connect_attempted", guestPid=pid, result="ok", port=7777)
-        self.assertEqual(sorted(e["data"]["detail"]["address"] for e in found),
-                         ["127.0.0.1", "::1"])
-        self.assertEqual({e["data"]["guestComm"] for e in found}, {"connects"})
 
-    def test_polled_from_a_listeners_port(self):
-        """A connect is one, also from the port of a listener at another address."""
-        found = [d for _, d in self.of("hidden", "net.connect_attempted", run=3)]
-        self.assertEqual([(d["address"], d["port"]) for d in found], [("127.0.0.1", 7777)])
+def every_protocol():
+    seen = collections.Counter(
+        (source, d["family"], d.get("address", "-"), d.get("port", 0), d.get("protocol"))
+        for source, d in of("all", *NET))
+    lines = [line.split() for line in ran().result.files["all"].decode().split("\n")[:-1]]
+    assert len(lines) >= 11, lines
+    for source, family, address, port, protocol in lines:
+        if source == "net.connect_attempted":
+            protocol = None
+        assert (source, family, address, int(port), protocol) in seen
+    for _, detail in of("all", "net.socket_created"):
+        assert detail["type"] in ("dgram", "stream", "raw", "dccp")
+
+
+def datagrams():
+    seen = collections.Counter((d["address"], d["port"])
+                               for _, d in of("datagrams", "net.datagram_sent"))
+    assert len(seen) == DATAGRAMS
+    # Each was sent twice from one socket, and is reported once.
+    assert set(seen.values()) == {1}
+
+
+def refused_low_port():
+    denied = [d for _, d in of("low", "capability.denied")]
+    assert [(d["syscall"], d["error"], d["capability"], d["via"]) for d in denied] \
+        == [("bind", "EACCES", "CAP_NET_BIND_SERVICE", "derived")]
+    assert of("low", "net.bound") == []
+    # A port in use is no question of privilege.
+    assert of("busy", "capability.denied") == []
+    assert [d["port"] for _, d in of("busy", "net.bound")] == [82]
+
+
+def bpf_overrun():
+    events = ran().runs[1]
+    seen = sum(e["data"]["detail"].get("repeat", 1)
+               for e in find(events, "net.connect_attempted"))
+    receipts = [e["data"]["detail"] for e in find(events, "telemetry.dropped")]
+    lost = sum(r["kernelOverrun"] for r in receipts)
+    dropped = sum(r["queueFull"] for r in receipts)
+    print(f"full ring: {seen} told, {lost} lost in the kernel, {dropped} dropped", flush=True)
+    assert lost > 0
+    assert seen + lost + dropped == STOPPED + 2
+
+
+def audit():
+    # What io_uring does in a thread of the kernel's has a record without its address.
+    assert via(ran().runs[2]) == "audit"
+    for data, line in check_all("audit", ran().runs[2], may_miss=["uring-async"]):
+        if line[3] == "-":
+            continue
+        # Nor has what it does within the call that submits it a record of its result.
+        if line[0].startswith("uring"):
+            assert "result" not in data["detail"]
+            continue
+        result = "ok" if line[3] == "0" else errno.errorcode[int(line[3])]
+        assert data["detail"]["result"] == result, line
+
+
+def polled():
+    assert via(ran().runs[3]) == "proc-net"
+    pid = int(ran().result.mark("polled"))
+    found = find(ran().runs[3], "net.connect_attempted", guestPid=pid, result="ok", port=7777)
+    assert sorted(e["data"]["detail"]["address"] for e in found) == ["127.0.0.1", "::1"]
+    assert {e["data"]["guestComm"] for e in found} == {"connects"}
+
+
+def polled_from_a_listeners_port():
+    """A connect is one, also from the port of a listener at another address."""
+    found = [d for _, d in of("hidden", "net.connect_attempted", run=3)]
+    assert [(d["address"], d["port"]) for d in found] == [("127.0.0.1", 7777)]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ buffer that overruns; a connector that somebody silences."""
 
 import collections
 import os
-import unittest
+from types import SimpleNamespace
 
-from vm import VM_PATIENCE, Receiver, Vm, find, main, test_program
+from runner import main, once
+from vm import VM_PATIENCE, Receiver, Vm, find, test_program
 
 COUNT = int(os.environ.get("CELLOS_CHILDREN", 1000))
 REUSE = 600
@@ -78,130 +79,143 @@ def expected_end(number):
     return [("exitCode", 0), ("exitCode", number % 251), ("signal", 15), ("signal", 9)][number % 4]
 
 
-class Process(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        programs = [test_program(name) for name in ("children", "silence")]
-        with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
-            with Vm(SCRIPT, receiver=receiver, programs=programs,
-                    append="transparent_hugepage=never") as vm:
-                vm.wait_mark("silenced", VM_PATIENCE)
-                receiver.wait_event("process.exited", guestComm="beacon")
-                vm.tell("seen")
-                cls.result = vm.wait().check()
-            cls.events = receiver.finish()
-        cls.of_pid = collections.defaultdict(list)
-        for event in cls.events:
-            source = event["data"].get("probeSource", "")
-            if source.startswith("process."):
-                cls.of_pid[event["data"]["guestPid"]].append(event["data"])
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    programs = [test_program(name) for name in ("children", "silence")]
+    with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
+        with Vm(SCRIPT, receiver=receiver, programs=programs,
+                append="transparent_hugepage=never") as vm:
+            vm.wait_mark("silenced", VM_PATIENCE)
+            receiver.wait_event("process.exited", guestComm="beacon")
+            vm.tell("seen")
+            got.result = vm.wait().check()
+        got.events = receiver.finish()
+    got.of_pid = collections.defaultdict(list)
+    for event in got.events:
+        source = event["data"].get("probeSource", "")
+        if source.startswith("process."):
+            got.of_pid[event["data"]["guestPid"]].append(event["data"])
+    return got
 
-    def children(self, name):
-        """(pid of the parent, [(pid, number)...]) of a run."""
-        parent = int(self.result.mark(name).split()[0])
-        lines = self.result.files[name].decode().split("\n")[:-1]
-        return parent, [tuple(map(int, line.split())) for line in lines]
 
-    def check_life(self, parent, number, life):
-        self.assertEqual([e["probeSource"] for e in life],
-                         ["process.spawned", "process.executed", "process.exited"])
-        spawned, executed, exited = life
-        self.assertEqual(spawned["guestComm"], "children")
-        self.assertEqual({e["detail"]["ppid"] for e in life}, {parent})
-        # The child executes the program that it is a copy of.
-        self.assertIn(executed["detail"]["exe"],
-                      ["/bin/children"] if executed["detail"]["resolved"] else [""])
-        key, value = expected_end(number)
-        self.assertEqual(exited["detail"].get(key), value)
-        self.assertLessEqual(spawned["guestMonotonicNs"], exited["guestMonotonicNs"])
+def children_of(name):
+    """(pid of the parent, [(pid, number)...]) of a run."""
+    parent = int(ran().result.mark(name).split()[0])
+    lines = ran().result.files[name].decode().split("\n")[:-1]
+    return parent, [tuple(map(int, line.split())) for line in lines]
 
-    def test_many(self):
-        parent, children = self.children("many")
-        self.assertEqual(len(children), COUNT)
-        complete = 0
-        for pid, number in children:
-            life = self.of_pid[pid][:3]
-            if len(life) == 3 and life[0]["detail"]["ppid"] == parent:
-                self.check_life(parent, number, life)
-                complete += 1
-        milliseconds = int(self.result.mark("many").split()[2])
-        print(f"{complete} of {COUNT} short processes whole, in {milliseconds} ms", flush=True)
-        receipts = [e for e in find(self.events, "telemetry.dropped")
-                    if e["data"]["sequence"] < self.first_stop()]
-        self.assertEqual(receipts, [])
-        self.assertEqual(complete, COUNT)
 
-    def first_stop(self):
-        """Sequence of the first event that was seen after the agent had been stopped."""
-        before = int(self.result.mark("unseen").split()[0])
-        return next(e["data"]["sequence"] for e in find(self.events, "process.exited")
-                    if e["data"]["guestPid"] == before and e["data"]["guestComm"] == "before")
+def check_life(parent, number, life):
+    assert [e["probeSource"] for e in life] \
+        == ["process.spawned", "process.executed", "process.exited"]
+    spawned, executed, exited = life
+    assert spawned["guestComm"] == "children"
+    assert {e["detail"]["ppid"] for e in life} == {parent}
+    # The child executes the program that it is a copy of.
+    assert executed["detail"]["exe"] \
+        in (["/bin/children"] if executed["detail"]["resolved"] else [""])
+    key, value = expected_end(number)
+    assert exited["detail"].get(key) == value
+    assert spawned["guestMonotonicNs"] <= exited["guestMonotonicNs"]
 
-    def test_names(self):
-        pids = [int(pid) for pid in self.result.mark("names").split()]
-        expected = [
-            "\ufffd\ufffd\ufffd", 'quo"te', "new\nline", "a) S 1 (b", "\U0001f600",
-            "\ufffd\ufffd\ufffd",
-        ]
-        for pid, name in zip(pids, expected, strict=True):
-            exited = [e for e in self.of_pid[pid] if e["probeSource"] == "process.exited"]
-            self.assertIn(name, [e["guestComm"] for e in exited], pid)
 
-    def test_reuse(self):
-        parent, children = self.children("reuse")
-        pids = collections.Counter(pid for pid, _ in children)
-        self.assertGreater(max(pids.values()), 2, "no pid was used again: nothing was tested")
-        lives = collections.defaultdict(list)
-        for pid in pids:
-            life = []
-            for event in self.of_pid[pid]:
-                life.append(event)
-                if event["probeSource"] == "process.exited":
-                    if life[0]["detail"]["ppid"] == parent and len(life) == 3:
-                        lives[pid].append(life)
-                    life = []
-        for pid, number in children:
-            self.check_life(parent, number, lives[pid].pop(0))
+def many():
+    parent, children = children_of("many")
+    assert len(children) == COUNT
+    complete = 0
+    for pid, number in children:
+        life = ran().of_pid[pid][:3]
+        if len(life) == 3 and life[0]["detail"]["ppid"] == parent:
+            check_life(parent, number, life)
+            complete += 1
+    milliseconds = int(ran().result.mark("many").split()[2])
+    print(f"{complete} of {COUNT} short processes whole, in {milliseconds} ms", flush=True)
+    receipts = [e for e in find(ran().events, "telemetry.dropped")
+                if e["data"]["sequence"] < first_stop()]
+    assert receipts == []
+    assert complete == COUNT
 
-    def test_overrun(self):
-        parent, children = self.children("stopped")
-        before, after, shell = map(int, self.result.mark("unseen").split())
-        told = sum(1 for pid, _ in children for e in self.of_pid[pid]
-                   if e["detail"].get("ppid") == parent)
-        receipts = [e["data"]["detail"] for e in find(self.events, "telemetry.dropped")
-                    if e["data"]["sequence"] > self.first_stop() - 100]
-        lost = sum(r["kernelOverrun"] for r in receipts)
-        dropped = sum(r["queueFull"] + r["tooLarge"] + r["channel"] for r in receipts)
-        print(f"stopped: {told} events told, {lost} lost in the kernel, {dropped} dropped",
-              flush=True)
-        self.assertGreater(lost, 0, "the buffer did not overrun: nothing was tested")
-        self.assertGreaterEqual(told + lost + dropped, 2 * STOPPED)
-        # Not many more than there were: a loss is counted once.
-        self.assertLess(told + lost, 2 * STOPPED + 200)
-        # Who was there before has ended and is told so, who came meanwhile is told too.
-        ended = [e for e in self.of_pid[before] if e["guestComm"] == "before" and
-                 e["probeSource"] == "process.exited"]
-        self.assertEqual(len(ended), 1)
-        began = [e["probeSource"] for e in self.of_pid[after]
-                 if e["guestMonotonicNs"] > ended[0]["guestMonotonicNs"]]
-        self.assertIn("process.spawned", began)
-        self.assertEqual(began[-1], "process.exited")
-        self.assertEqual(self.of_pid[after][-1]["guestComm"], "after")
-        self.assertEqual(self.of_pid[after][-1]["detail"]["ppid"], shell)
 
-    def whole(self, name):
-        parent, children = self.children(name)
-        return sum(1 for pid, number in children
-                   if [e["probeSource"] for e in self.of_pid[pid][-3:]] ==
-                   ["process.spawned", "process.executed", "process.exited"] and
-                   self.of_pid[pid][-3]["detail"]["ppid"] == parent)
+@once
+def first_stop():
+    """Sequence of the first event that was seen after the agent had been stopped."""
+    before = int(ran().result.mark("unseen").split()[0])
+    return next(e["data"]["sequence"] for e in find(ran().events, "process.exited")
+                if e["data"]["guestPid"] == before and e["data"]["guestComm"] == "before")
 
-    def test_right_again_after_the_overrun(self):
-        self.assertEqual(self.whole("again"), 20)
 
-    def test_silenced_and_restored(self):
-        self.assertEqual(self.whole("silenced"), 0, "it was not silenced: nothing was tested")
-        self.assertEqual(self.whole("restored"), 20)
+def names():
+    pids = [int(pid) for pid in ran().result.mark("names").split()]
+    expected = [
+        "\ufffd\ufffd\ufffd", 'quo"te', "new\nline", "a) S 1 (b", "\U0001f600",
+        "\ufffd\ufffd\ufffd",
+    ]
+    for pid, name in zip(pids, expected, strict=True):
+        exited = [e for e in ran().of_pid[pid] if e["probeSource"] == "process.exited"]
+        assert name in [e["guestComm"] for e in exited], pid
+
+
+def reuse():
+    parent, children = children_of("reuse")
+    pids = collections.Counter(pid for pid, _ in children)
+    assert max(pids.values()) > 2, "no pid was used again: nothing was tested"
+    lives = collections.defaultdict(list)
+    for pid in pids:
+        life = []
+        for event in ran().of_pid[pid]:
+            life.append(event)
+            if event["probeSource"] == "process.exited":
+                if life[0]["detail"]["ppid"] == parent and len(life) == 3:
+                    lives[pid].append(life)
+                life = []
+    for pid, number in children:
+        check_life(parent, number, lives[pid].pop(0))
+
+
+def overrun():
+    parent, children = children_of("stopped")
+    before, after, shell = map(int, ran().result.mark("unseen").split())
+    told = sum(1 for pid, _ in children for e in ran().of_pid[pid]
+               if e["detail"].get("ppid") == parent)
+    receipts = [e["data"]["detail"] for e in find(ran().events, "telemetry.dropped")
+                if e["data"]["sequence"] > first_stop() - 100]
+    lost = sum(r["kernelOverrun"] for r in receipts)
+    dropped = sum(r["queueFull"] + r["tooLarge"] + r["channel"] for r in receipts)
+    print(f"stopped: {told} events told, {lost} lost in the kernel, {dropped} dropped",
+          flush=True)
+    assert lost > 0, "the buffer did not overrun: nothing was tested"
+    assert told + lost + dropped >= 2 * STOPPED
+    # Not many more than there were: a loss is counted once.
+    assert told + lost < 2 * STOPPED + 200
+    # Who was there before has ended and is told so, who came meanwhile is told too.
+    ended = [e for e in ran().of_pid[before] if e["guestComm"] == "before" and
+             e["probeSource"] == "process.exited"]
+    assert len(ended) == 1
+    began = [e["probeSource"] for e in ran().of_pid[after]
+             if e["guestMonotonicNs"] > ended[0]["guestMonotonicNs"]]
+    assert "process.spawned" in began
+    assert began[-1] == "process.exited"
+    assert ran().of_pid[after][-1]["guestComm"] == "after"
+    assert ran().of_pid[after][-1]["detail"]["ppid"] == shell
+
+
+def whole(name):
+    parent, children = children_of(name)
+    return sum(1 for pid, number in children
+               if [e["probeSource"] for e in ran().of_pid[pid][-3:]] ==
+               ["process.spawned", "process.executed", "process.exited"] and
+               ran().of_pid[pid][-3]["detail"]["ppid"] == parent)
+
+
+def right_again_after_the_overrun():
+    assert whole("again") == 20
+
+
+def silenced_and_restored():
+    assert whole("silenced") == 0, "it was not silenced: nothing was tested"
+    assert whole("restored") == 20
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import os
 import pathlib
 import subprocess
 import tempfile
-import unittest
+from types import SimpleNamespace
 
-from vm import CGROUP2, EVENT_PREFIX, Missing, Vm, main, receiver_binary
+from runner import Skip, main, once
+from vm import CGROUP2, EVENT_PREFIX, Vm, receiver_binary
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SYSTEMD = "/lib/systemd/systemd"
@@ -113,127 +114,139 @@ TABLE = """table inet cell {
 """
 
 
-def the_unit():
+def _unit():
     text = (SOURCE / "packaging/systemd/cellos-host-telemetry.service.in").read_text()
     return text.replace("@bindir@", "/usr/bin")
 
 
-def the_drop_in():
+def _drop_in():
     """As the documentation says it."""
     text = (SOURCE / "docs/host-probes.md").read_text()
     return text.split("```\n[Service]\n")[1].split("```")[0]
 
 
-class Unit(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        for path in (SYSTEMD, "/bin/systemctl", "/usr/sbin/nft"):
-            if not os.path.exists(path):
-                raise Missing(f"no {path}: install systemd and nftables")
-        files = {f"{UNITS}/{name}.target": pathlib.Path(f"{UNITS}/{name}.target")
-                 for name in TARGETS}
-        files |= {
-            f"{UNITS}/{SERVICE}": the_unit(),
-            f"/etc/systemd/system/{SERVICE}.d/nftables.conf": "[Service]\n" + the_drop_in(),
-            f"{UNITS}/inside.service":
-                f"[Unit]\nAfter={SERVICE}\n[Service]\nType=oneshot\n"
-                "ExecStart=/bin/sh /root/inside\nEnvironment=PATH=/bin:/usr/bin\n",
-            "/root/inside": INSIDE,
-            "/root/table": TABLE,
-            "/etc/machine-id": "5" * 32 + "\n",
-            "/etc/cellos/host-telemetry.conf":
-                "[signing]\nalgorithm = ed25519\nkid = k1\nkey_file = /etc/cellos/k1.seed\n",
-            "/etc/nsswitch.conf": "passwd: files\ngroup: files\n",
-        }
-        vm = Vm(script=SCRIPT, memory_mib=512, modules=["nf_tables"], files=files,
-                programs=[(receiver_binary(), "/usr/bin/cellos-host-telemetry"),
-                          (SYSTEMD, SYSTEMD), ("/bin/systemctl", "/bin/systemctl"),
-                          ("/usr/sbin/nft", "/usr/bin/nft")])
-        fs = vm.initramfs
-        fs.symlink(f"/etc/systemd/system/multi-user.target.wants/{SERVICE}", f"{UNITS}/{SERVICE}")
-        fs.symlink("/etc/systemd/system/multi-user.target.wants/inside.service",
-                   f"{UNITS}/inside.service")
-        user = ("cellos-telemetry:x:999:999::/:/bin/false\n"
-                "cellos-signer:x:998:998::/:/bin/false\n")
-        fs.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n" + user)
-        fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\ncellos-signer:x:998:\n")
-        cls.vm = vm.start().wait()
-        cls.said = cls.vm.files.get("systemd", b"").decode() + cls.vm.files.get("out", b"").decode()
-        if cls.vm.status != 0:
-            raise AssertionError(f"{cls.vm.marks}\n{cls.said}\n{cls.vm.console[-3000:]}")
-        data = [json.loads(line)["data"] for line in cls.vm.files["evidence"].splitlines()]
-        # The log's own entries are no envelopes.
-        cls.events = [d["event"] for d in data if "event" in d]
+@once
+def ran():
+    """One run of the VM for all tests."""
+    got = SimpleNamespace()
+    for path in (SYSTEMD, "/bin/systemctl", "/usr/sbin/nft"):
+        if not os.path.exists(path):
+            raise Skip(f"no {path}: install systemd and nftables")
+    files = {f"{UNITS}/{name}.target": pathlib.Path(f"{UNITS}/{name}.target")
+             for name in TARGETS}
+    files |= {
+        f"{UNITS}/{SERVICE}": _unit(),
+        f"/etc/systemd/system/{SERVICE}.d/nftables.conf": "[Service]\n" + _drop_in(),
+        f"{UNITS}/inside.service":
+            f"[Unit]\nAfter={SERVICE}\n[Service]\nType=oneshot\n"
+            "ExecStart=/bin/sh /root/inside\nEnvironment=PATH=/bin:/usr/bin\n",
+        "/root/inside": INSIDE,
+        "/root/table": TABLE,
+        "/etc/machine-id": "5" * 32 + "\n",
+        "/etc/cellos/host-telemetry.conf":
+            "[signing]\nalgorithm = ed25519\nkid = k1\nkey_file = /etc/cellos/k1.seed\n",
+        "/etc/nsswitch.conf": "passwd: files\ngroup: files\n",
+    }
+    vm = Vm(script=SCRIPT, memory_mib=512, modules=["nf_tables"], files=files,
+            programs=[(receiver_binary(), "/usr/bin/cellos-host-telemetry"),
+                      (SYSTEMD, SYSTEMD), ("/bin/systemctl", "/bin/systemctl"),
+                      ("/usr/sbin/nft", "/usr/bin/nft")])
+    fs = vm.initramfs
+    fs.symlink(f"/etc/systemd/system/multi-user.target.wants/{SERVICE}", f"{UNITS}/{SERVICE}")
+    fs.symlink("/etc/systemd/system/multi-user.target.wants/inside.service",
+               f"{UNITS}/inside.service")
+    user = ("cellos-telemetry:x:999:999::/:/bin/false\n"
+            "cellos-signer:x:998:998::/:/bin/false\n")
+    fs.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n" + user)
+    fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\ncellos-signer:x:998:\n")
+    got.vm = vm.start().wait()
+    got.said = got.vm.files.get("systemd", b"").decode() + got.vm.files.get("out", b"").decode()
+    if got.vm.status != 0:
+        raise AssertionError(f"{got.vm.marks}\n{got.said}\n{got.vm.console[-3000:]}")
+    data = [json.loads(line)["data"] for line in got.vm.files["evidence"].splitlines()]
+    # The log's own entries are no envelopes.
+    got.events = [d["event"] for d in data if "event" in d]
+    return got
 
-    def named(self, name):
-        return [e["data"] for e in self.events if e["type"] == EVENT_PREFIX + name]
 
-    def test_it_runs(self):
-        self.assertEqual(self.vm.mark("active"), "active", self.said)
-        self.assertTrue(self.vm.mark("main").startswith("/usr/bin/cellos-host-telemetry serve"))
-        self.assertEqual(self.vm.mark("health"), "ok")
+def named(name):
+    return [e["data"] for e in ran().events if e["type"] == EVENT_PREFIX + name]
 
-    def test_with_few_privileges(self):
-        said = dict(word.split("=") for word in self.vm.mark("privileges").split())
-        self.assertEqual(said["uid"], "999")
-        self.assertEqual(said["seccomp"], "2")
-        self.assertEqual(said["nnp"], "1")
-        # NET_ADMIN by the drop-in.
-        self.assertEqual(int(said["cap"], 16), 1 << 12)
 
-    def test_three_processes_of_three_users(self):
-        uids = dict(word.rsplit("=", 1) for word in self.vm.mark("processes").split())
-        self.assertEqual((uids["cellos-keeper"], uids["cellos-signer"]), ("0", "998"), uids)
-        signing = json.loads(self.vm.mark("signing"))["signing"]
-        self.assertTrue(signing["separateUsers"])
-        self.assertTrue(signing["landlock"])
+def it_runs():
+    assert ran().vm.mark("active") == "active", ran().said
+    assert ran().vm.mark("main").startswith("/usr/bin/cellos-host-telemetry serve")
+    assert ran().vm.mark("health") == "ok"
 
-    def test_its_exposure(self):
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, SERVICE)
-            with open(path, "w") as f:
-                f.write(the_unit())
-            got = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--no-pager",
-                                  "--threshold=15", path], capture_output=True, text=True)
-        self.assertEqual(got.returncode, 0, got.stdout[-2000:] + got.stderr)
 
-    def test_a_jailed_cell(self):
-        self.assertEqual(self.vm.mark("add"), "/srv/jailer/a/v_9001 0", self.said)
-        self.assertEqual(self.vm.mark("socket"), "1234:1234 666")
-        self.assertEqual(self.vm.mark("control"), "cellos-telemetry 660")
-        self.assertTrue(self.named("guest.v1.telemetry_hello"), self.said)
+def with_few_privileges():
+    said = dict(word.split("=") for word in ran().vm.mark("privileges").split())
+    assert said["uid"] == "999"
+    assert said["seccomp"] == "2"
+    assert said["nnp"] == "1"
+    # NET_ADMIN by the drop-in.
+    assert int(said["cap"], 16) == 1 << 12
 
-    def test_other_folders_are_read_only(self):
-        self.assertIn("ReadWritePaths", self.vm.mark("elsewhere"))
 
-    def test_every_probe_reads(self):
-        probes = json.loads(self.vm.mark("probes"))["cell"]["probes"]
-        for name in ("cgroup", "tap_link", "nftables", "fc_metrics"):
-            self.assertGreater(probes[name]["readings"], 0, probes)
-            self.assertFalse(probes[name]["failing"], probes)
-            self.assertTrue(self.named(f"host.v1.{name}"))
+def three_processes_of_three_users():
+    uids = dict(word.rsplit("=", 1) for word in ran().vm.mark("processes").split())
+    assert (uids["cellos-keeper"], uids["cellos-signer"]) == ("0", "998"), uids
+    signing = json.loads(ran().vm.mark("signing"))["signing"]
+    assert signing["separateUsers"]
+    assert signing["landlock"]
 
-    def test_reload(self):
-        self.assertEqual(self.vm.mark("reloaded"), "0 active")
-        words = self.vm.mark("refused").split()
-        self.assertNotEqual(words[0], "0")
-        self.assertEqual(words[1], "active")
-        self.assertEqual(words[2], words[3], "the same process still")
 
-    def test_killed_and_stopped(self):
-        self.assertEqual(self.vm.mark("restarted"), "active 1")
-        self.assertEqual(self.vm.mark("stopped"), "inactive success 0")
-        opened = self.named("stream.v1.opened")
-        self.assertEqual(len(opened), 2)
-        self.assertEqual(opened[1]["previousStreamId"], opened[0]["streamId"])
-        self.assertEqual([e["reason"] for e in self.named("stream.v1.sealed")], ["shutdown"])
-        # The first stream has no seal; the one that goes on after it says so, and that is no
-        # finding.
-        code, verdict = self.vm.mark("verify").split(" ", 1)
-        self.assertEqual(code, "0", verdict)
-        self.assertIn("1 interrupted, 0 unsealed; 0 findings", verdict)
-        self.assertIn("every stream is complete, or a later one continues it", verdict)
-        self.assertIn("cellos-telemetry 750", self.vm.mark("owner"))
+def its_exposure():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, SERVICE)
+        with open(path, "w") as f:
+            f.write(_unit())
+        got = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--no-pager",
+                              "--threshold=15", path], capture_output=True, text=True)
+    assert got.returncode == 0, got.stdout[-2000:] + got.stderr
+
+
+def a_jailed_cell():
+    assert ran().vm.mark("add") == "/srv/jailer/a/v_9001 0", ran().said
+    assert ran().vm.mark("socket") == "1234:1234 666"
+    assert ran().vm.mark("control") == "cellos-telemetry 660"
+    assert named("guest.v1.telemetry_hello"), ran().said
+
+
+def other_folders_are_read_only():
+    assert "ReadWritePaths" in ran().vm.mark("elsewhere")
+
+
+def every_probe_reads():
+    probes = json.loads(ran().vm.mark("probes"))["cell"]["probes"]
+    for name in ("cgroup", "tap_link", "nftables", "fc_metrics"):
+        assert probes[name]["readings"] > 0, probes
+        assert not probes[name]["failing"], probes
+        assert named(f"host.v1.{name}")
+
+
+def reload():
+    assert ran().vm.mark("reloaded") == "0 active"
+    words = ran().vm.mark("refused").split()
+    assert words[0] != "0"
+    assert words[1] == "active"
+    assert words[2] == words[3], "the same process still"
+
+
+def killed_and_stopped():
+    assert ran().vm.mark("restarted") == "active 1"
+    assert ran().vm.mark("stopped") == "inactive success 0"
+    opened = named("stream.v1.opened")
+    assert len(opened) == 2
+    assert opened[1]["previousStreamId"] == opened[0]["streamId"]
+    assert [e["reason"] for e in named("stream.v1.sealed")] == ["shutdown"]
+    # The first stream has no seal; the one that goes on after it says so, and that is no
+    # finding.
+    code, verdict = ran().vm.mark("verify").split(" ", 1)
+    assert code == "0", verdict
+    assert "1 interrupted, 0 unsealed; 0 findings" in verdict
+    assert "every stream is complete, or a later one continues it" in verdict
+    assert "cellos-telemetry 750" in ran().vm.mark("owner")
 
 
 if __name__ == "__main__":

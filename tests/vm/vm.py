@@ -21,19 +21,17 @@ import sys
 import tempfile
 import threading
 import time
-import unittest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
 
-from initramfs import Initramfs, Kernel, Missing  # noqa: E402
+from initramfs import Initramfs, Kernel  # noqa: E402
 from mux import Mux  # noqa: E402
+from runner import PATIENCE, Skip, until  # noqa: E402
 
-SKIP = 77
 VSOCK_PORT = 9001
 
-# Seconds that a test waits for an event, and for the whole of a VM's life. A time-out is a failure
-# only when it is absurd: see docs/testing.md. Who works on a test that fails may want less.
-PATIENCE = float(os.environ.get("CELLOS_PATIENCE", 300))
+# Seconds that a test waits for the whole of a VM's life.
 VM_PATIENCE = 4 * PATIENCE
 EVENT_PREFIX = "dev.cellos.events.cell.observability."
 
@@ -56,7 +54,7 @@ done
 
 
 # Where the programs are: the variables that the build sets for its tests, else ./build.
-BUILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build")
+BUILD = os.path.join(HERE, "..", "..", "build")
 BINARIES = {
     "CELLOS_VM_GUEST": "tests/vm/vm-guest",
     "CELLOS_VSOCK_DEVICE": "tests/vm/vsock_device",
@@ -71,7 +69,7 @@ def built(variable, inside=""):
     path = os.environ.get(variable) or os.path.join(BUILD, BINARIES[variable])
     path = os.path.abspath(os.path.join(path, inside))
     if not os.path.exists(path):
-        raise Missing(f"{path} does not exist: build it, or set {variable}")
+        raise Skip(f"{path} does not exist: build it, or set {variable}")
     return path
 
 
@@ -98,19 +96,6 @@ def start(command, **kwargs):
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "--", *command], stdin=subprocess.DEVNULL, **kwargs
     )
-
-
-def wait_for(what, condition, seconds=PATIENCE):
-    """The first true value of condition(). Fewer seconds than PATIENCE are not taken at their
-    word."""
-    deadline = time.monotonic() + max(seconds, PATIENCE)
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {max(seconds, PATIENCE):.0f} s for {what}")
-        time.sleep(0.02)
 
 
 class Receiver:
@@ -156,9 +141,8 @@ class Receiver:
             self._make_key()
         with open(self.evidence, "ab") as out, open(self.log, "ab") as log:
             self.process = start(self.command, stdout=out, stderr=log, env=self.environment)
-        wait_for("the receiver's socket",
-                 lambda: os.path.exists(f"{self.base}_{VSOCK_PORT}") or
-                 self.process.poll() is not None)
+        until(lambda: os.path.exists(f"{self.base}_{VSOCK_PORT}") or
+              self.process.poll() is not None, "the receiver's socket")
         if self.process.poll() is not None:
             raise AssertionError(f"the receiver ended with {self.process.returncode}:\n"
                                  f"{self.log_text()}")
@@ -192,8 +176,8 @@ class Receiver:
     def wait_event(self, kind, seconds=PATIENCE, **data):
         """The first such event, as soon as it is there."""
         try:
-            return wait_for(f"event {kind} {data or ''}",
-                            lambda: find(self.events(), kind, **data), seconds)[0]
+            return until(lambda: find(self.events(), kind, **data), f"event {kind} {data or ''}",
+                         patience=seconds)[0]
         except AssertionError as e:
             raise AssertionError(f"{e}\n--- receiver\n{self.log_text()}") from None
 
@@ -286,7 +270,7 @@ class Vm:
         self.device = None
         self.kernel = kernel or Kernel.find()
         if not shutil.which("qemu-system-x86_64"):
-            raise Missing("no qemu-system-x86_64: install qemu-system-x86")
+            raise Skip("no qemu-system-x86_64: install qemu-system-x86")
         self.base = receiver.base if receiver else base
         self.append = append
         self.cpus = cpus
@@ -328,7 +312,7 @@ class Vm:
         fs.file("/vm/modules", "".join(f"/vm/{self.kernel.name(p)}.ko\n" for p in order))
         if agent:
             fs.program(agent_binary(), "/bin/cellos-telemetry")
-            with contextlib.suppress(Missing):
+            with contextlib.suppress(Skip):
                 fs.program(guest_program("seccomp/cellos-workload-exec"),
                            "/bin/cellos-workload-exec")
         for program in programs:
@@ -521,15 +505,6 @@ class Vm:
             return self.start().wait(seconds)
         finally:
             self.close()
-
-
-def main():
-    """unittest's main. Exits with meson's 77 when a test was skipped and none failed: a skip that
-    nobody sees is worse than a pass that is not counted."""
-    result = unittest.main(exit=False, verbosity=2).result
-    if not result.wasSuccessful():
-        sys.exit(1)
-    sys.exit(SKIP if result.skipped else 0)
 
 
 def by_hand():

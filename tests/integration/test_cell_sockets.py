@@ -1,26 +1,109 @@
 # SPDX-License-Identifier: MIT
-"""The cells' sockets under `serve`: what may be at their paths, and whose they are; and the
-service manager's socket."""
+"""The cells' sockets, whichever verb serves them: what may stand at their paths and whose they are.
+The tests of both verbs have a parameter, the verb; after them stand those of restarts of `serve`."""
 
 import os
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, closed_by_host, cpu_seconds, no_more_descriptors, spawned
-from runner import PATIENCE, main, until
+from receiver import HASH, RECEIVER, Receiver, frame, spawned
+from runner import case, main, until
 
 
-def add(d, cell, base, *options, want=0):
-    return d.run("cell", "add", "--cell-id", cell, "--run-id", "r", "--spec-hash", HASH,
-                 "--uds", base, *options, want=want)
+def cell_options(cell, base):
+    return ["--cell-id", cell, "--run-id", "r", "--spec-hash", HASH, "--uds", base]
+
+
+class Receive:
+    """`receive`: a process for each cell."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.receiver = None
+
+    def file(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def refused(self, options, want):
+        """What it prints when it ends with this exit code."""
+        run = subprocess.run([RECEIVER, "receive", *options], capture_output=True, text=True)
+        assert run.returncode == want and not run.stdout, run
+        return run.stderr
+
+    def serve(self, base, *options):
+        self.receiver = Receiver(*options, base=base, sign=False)
+        return self.receiver.path
+
+    def declare(self, path):
+        """A frame through the socket becomes an event."""
+        connect(path).sendall(frame(version=1))
+        self.receiver.wait_for("guest.v1.process_spawned")
+
+    def end(self):
+        self.receiver.stop()
+        self.receiver.__exit__(None)
+
+    def __enter__(self):
+        os.chmod(self.folder.name, 0o755)
+        return self
+
+    def __exit__(self, failure, *exc):
+        if self.receiver:
+            self.receiver.__exit__(failure)
+        self.folder.cleanup()
+
+
+class Serve:
+    """`serve`: one daemon, and `cell add` for each cell."""
+
+    def __init__(self):
+        self.daemon = Daemon(sign=False)
+
+    def file(self, name):
+        return self.daemon.file(name)
+
+    def refused(self, options, want):
+        text = self.daemon.run("cell", "add", *options, want=want)
+        assert os.listdir(self.file("state/cells")) == [], "nothing of it is kept"
+        return text
+
+    def serve(self, base, *options):
+        return add(self.daemon, "v", base, *options).strip()
+
+    def declare(self, path):
+        connect(path).sendall(spawned(1))
+        self.daemon.wait_for("guest.v1.process_spawned")
+        # A restart serves the same path.
+        self.daemon.kill()
+        self.daemon.start()
+        connect(path).sendall(spawned(1))
+        self.daemon.wait_for("guest.v1.process_spawned", 2)
+
+    def end(self):
+        self.daemon.run("cell", "remove", "v")
+
+    def __enter__(self):
+        os.chmod(self.daemon.dir, 0o755)
+        return self
+
+    def __exit__(self, failure, *exc):
+        self.daemon.__exit__(failure)
+
+
+def by_both_verbs(test):
+    def run():
+        for verb in (Receive, Serve):
+            with case(verb.__name__), verb() as host:
+                test(host)
+
+    run.__name__ = test.__name__
+    return run
 
 
 def connect(path):
@@ -34,7 +117,139 @@ def connect(path):
         os.close(fd)
 
 
-def its_own_stale_socket_is_replaced():
+def add(d, cell, base, *options, want=0):
+    return d.run("cell", "add", "--cell-id", cell, "--run-id", "r", "--spec-hash", HASH,
+                 "--uds", base, *options, want=want)
+
+
+@by_both_verbs
+def existing_files_are_left_alone(host):
+    base, path = host.file("v"), host.file("v_9001")
+    with open(path, "w") as f:
+        f.write("precious")
+    text = host.refused(cell_options("c", base), 73)
+    assert "not a socket" in text and path in text
+    with open(path) as f:
+        assert f.read() == "precious"
+    os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(path)
+        s.listen(1)
+        assert "listens there already" in host.refused(cell_options("c", base), 73)
+    inode = os.stat(path).st_ino
+    assert "did not make" in host.refused(cell_options("c", base), 73)
+    assert os.stat(path).st_ino == inode, "a stale socket of somebody else stays"
+
+
+@by_both_verbs
+def bad_folders_are_named(host):
+    os.mkdir(host.file("real"))
+    os.symlink(host.file("real"), host.file("link"))
+    for base, word in ((host.file("none/v"), host.file("none")),
+                       (host.file("link/v"), "symbolic link"),
+                       (host.file("n" * 250), "name too long")):
+        assert word in host.refused(cell_options("c", base), 73).replace("Name", "name"), base
+    assert os.listdir(host.file("real")) == []
+
+
+@by_both_verbs
+def long_paths_are_served(host):
+    folder = host.file("/".join(["x" * 60] * 4))
+    os.makedirs(folder)
+    path = host.serve(f"{folder}/v.sock")
+    assert len(path) > 200 and path == f"{folder}/v.sock_9001"
+    host.declare(path)
+    host.end()
+    assert os.listdir(folder) == [], "its own socket is gone"
+
+
+@by_both_verbs
+def mode_and_owner_are_right_at_every_instant(host):
+    if os.geteuid() != 0:
+        print("skipped: needs root, to give sockets away", flush=True)
+        return
+    jail, seen, done = host.file("jail"), set(), threading.Event()
+    os.mkdir(jail)
+    owner = ["--socket-owner", "1234:5678"]
+    assert "writable by --socket-owner" in host.refused(cell_options("v", f"{jail}/v") + owner, 77)
+    os.chown(jail, 1234, 5678)  # as a jailed VMM's folder is
+
+    def look():
+        while not done.is_set():
+            try:
+                st = os.lstat(f"{jail}/v_9001")
+                seen.add((stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid))
+            except FileNotFoundError:
+                pass
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(20):
+            host.serve(f"{jail}/v", *owner, "--socket-mode", "0620")
+            host.end()
+    finally:
+        done.set()
+        thread.join()
+    assert seen == {(0o620, 1234, 5678)}, seen
+
+
+@by_both_verbs
+def a_swapped_name_is_not_unlinked(host):
+    path = host.serve(host.file("v"))
+    os.unlink(path)
+    with open(path, "w") as f:
+        f.write("somebody else's")
+    host.end()
+    assert os.path.exists(path)
+
+
+@by_both_verbs
+def usage_errors_name_the_option(host):
+    good = cell_options("c", "/tmp/none/v")
+
+    def without(name):
+        at = good.index(name)
+        return good[:at] + good[at + 2:]
+
+    def with_value(name, value):
+        at = good.index(name)
+        return good[:at + 1] + [value] + good[at + 2:]
+
+    rows = [(good + ["--checkpoint", "1"], ["--checkpoint", "100.."]),
+            (good + ["--log-level", "x"], ["--log-level"]),
+            (good + ["--rate"], ["--rate", "value"])] if isinstance(host, Receive) else []
+    for options, words in (
+            *rows,
+            (without("--uds"), ["--uds is missing"]),
+            (without("--cell-id"), ["--cell-id is missing"]),
+            (without("--run-id"), ["--run-id is missing"]),
+            (without("--spec-hash"), ["--spec-hash is missing"]),
+            (with_value("--cell-id", ""), ["--cell-id", "1..128"]),
+            (with_value("--cell-id", "a/b"), ["--cell-id a/b"]),
+            (with_value("--cell-id", "x" * 129), ["--cell-id", "1..128"]),
+            (with_value("--run-id", "ü"), ["--run-id"]),
+            (with_value("--spec-hash", "sha256:" + "0" * 63), ["--spec-hash", "64"]),
+            (with_value("--spec-hash", "sha256:" + "g" * 64), ["--spec-hash", "64"]),
+            (with_value("--spec-hash", "md5:" + "0" * 64), ["--spec-hash", "sha256:"]),
+            (good + ["--keepalive", "-1"], ["--keepalive -1", "0..86400000"]),
+            (good + ["--rate", "0"], ["--rate 0", "1.."]),
+            (good + ["--socket-mode", "999"], ["--socket-mode 999", "octal"]),
+            (good + ["--socket-mode", "01777"], ["--socket-mode", "0777"]),
+            (good + ["--socket-owner", "root"], ["--socket-owner root", "UID:GID"]),
+            (good + ["--socket-owner", "1:x"], ["--socket-owner", "numbers"]),
+            (good + ["--peer-uid", "me"], ["--peer-uid me"]),
+            (good + ["--nonsense"], ["--nonsense"]),
+            (good + ["stray"], ["stray"])):
+        with case(*options):
+            text = host.refused(options, 64)
+            assert all(word in text for word in words), text
+
+
+# Restarts of `serve`.
+
+
+def a_stale_socket_of_the_daemon_is_replaced():
     with Daemon() as d:
         path = d.add("a")
         d.kill()
@@ -47,7 +262,7 @@ def its_own_stale_socket_is_replaced():
         assert not os.path.exists(path)
 
 
-def what_took_its_place_is_left_alone():
+def a_file_that_took_the_place_is_left_alone():
     with Daemon() as d:
         taken = {}
         for cell in ("file", "listener", "folder", "link", "free"):
@@ -100,7 +315,7 @@ def unserved(d):
     return {c["cellId"]: c["unserved"] for c in d.ask({"verb": "list"})["unserved"]}
 
 
-def what_cannot_be_served_is_listed_and_tried_again():
+def cells_that_cannot_be_served_are_listed_and_tried_again():
     with Daemon() as d:
         os.mkdir(d.file("vm"))
         path = add(d, "gone", d.file("vm/a")).strip()
@@ -175,7 +390,7 @@ def what_cannot_be_served_is_listed_and_tried_again():
                 assert opened[2]["previousStreamId"] == opened[1]["streamId"], cell
 
 
-def what_could_not_be_read_again_is_not_added():
+def a_cell_that_a_restart_could_not_read_is_refused():
     with Daemon() as d:
         assert "too long to be remembered" in add(d, "a", "/x" * 8200, want=64)
         assert "control characters" in add(d, "a", d.file('v\n<3>msg="forged"'), want=64)
@@ -183,7 +398,7 @@ def what_could_not_be_read_again_is_not_added():
         assert os.listdir(d.file("state/cells")) == []
 
 
-def a_refused_add_is_no_connection_in_anybodys_evidence():
+def a_refused_add_connects_to_no_cell():
     with Daemon() as d:
         d.add("a")
         assert "somebody listens" in d.run(
@@ -193,94 +408,6 @@ def a_refused_add_is_no_connection_in_anybodys_evidence():
         d.wait_for("guest.v1.process_spawned")
         d.stop()
         assert [e["data"]["connection"] for e in named(d.events(), "guest.v1.agent_connected")] == [1]
-
-
-def long_paths_and_bad_folders():
-    with Daemon() as d:
-        folder = d.file("/".join(["x" * 60] * 4))
-        os.makedirs(folder)
-        path = add(d, "long", f"{folder}/v.sock").strip()
-        assert len(path) > 200 and path == f"{folder}/v.sock_9001"
-        connect(path).sendall(spawned(1))
-        d.wait_for("guest.v1.process_spawned")
-        d.kill()
-        d.start()
-        connect(path).sendall(spawned(1))
-        d.wait_for("guest.v1.process_spawned", 2)
-        os.mkdir(d.file("real"))
-        os.symlink(d.file("real"), d.file("link"))
-        assert "symbolic link" in add(d, "b", d.file("link/v"), want=73)
-        assert d.file("none") in add(d, "b", d.file("none/v"), want=73)
-        assert "name too long" in add(d, "b", d.file("n" * 250), want=73).lower()
-        assert "absolute" in d.ask({"verb": "add", "options": {
-            "cell-id": "b", "run-id": "r", "spec-hash": HASH, "uds": "v"}})["error"]
-        assert os.listdir(d.file("real")) == []
-        assert os.listdir(d.file("state/cells")) == ["long.json"], "what was refused left nothing"
-        d.run("cell", "remove", "long")
-        assert os.listdir(folder) == []
-
-
-def who_asks_without_a_descriptor_left_is_closed():
-    with Daemon(sign=False) as d:
-        d.add("a")
-        sock = d.connect("a")
-        sock.sendall(spawned(1))
-        d.wait_for("guest.v1.process_spawned")
-        no_more_descriptors(d.process.pid)
-        for _ in range(40):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(d.control)
-                assert closed_by_host(client)
-        with d.connect("a") as other:
-            assert closed_by_host(other)
-        before = cpu_seconds(d.process.pid)
-        time.sleep(1)
-        assert cpu_seconds(d.process.pid) - before < 0.5, "it waits for something it cannot take"
-        assert d.log().count("no file descriptor is left") == 2, d.log()  # for each listener
-        sock.close()
-        d.wait_for("guest.v1.agent_disconnected")
-        assert d.ask({"verb": "show", "cell": "a"})["ok"], "there is one again"
-        d.wait_metrics("connections_no_descriptor_total 1\n")
-        d.stop()
-        d.verify()
-
-
-def mode_and_owner_are_right_at_every_instant():
-    if os.geteuid() != 0:
-        print("skipped: needs root, to give sockets away", flush=True)
-        return
-    seen, done = set(), threading.Event()
-    with Daemon() as d:
-        jail = d.file("jail")
-        os.mkdir(jail)
-        assert "writable by --socket-owner" in add(d, "v", f"{jail}/v", "--socket-owner",
-                                                   "1234:5678", want=77)
-        os.chown(jail, 1234, 5678)
-        os.chmod(d.dir, 0o755)
-
-        def look():
-            while not done.is_set():
-                try:
-                    st = os.lstat(f"{jail}/v_9001")
-                    seen.add((stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid))
-                except FileNotFoundError:
-                    pass
-
-        thread = threading.Thread(target=look)
-        thread.start()
-        try:
-            for i in range(60):
-                add(d, "v", f"{jail}/v", "--socket-owner", "1234:5678", "--socket-mode", "0620")
-                if i % 10 == 5:
-                    d.kill()
-                    d.start()
-                d.run("cell", "remove", "v")
-        finally:
-            done.set()
-            thread.join()
-        # Whose the daemon's own files are has not changed by it.
-        assert {os.stat(p).st_uid for p in d.segments()} == {0}
-    assert seen == {(0o620, 1234, 5678)}, seen
 
 
 ATTACK = """
@@ -311,7 +438,7 @@ while True:
 """
 
 
-def the_folders_owner_gains_nothing_by_swapping():
+def the_owner_of_the_folder_gains_nothing_by_swapping():
     if os.geteuid() != 0:
         print("skipped: needs root, to attack as another user", flush=True)
         return
@@ -364,85 +491,5 @@ def the_folders_owner_gains_nothing_by_swapping():
         add(d, "v", f"{jail}/v")
 
 
-class Manager:
-    """The service manager's end of $NOTIFY_SOCKET."""
-
-    def __init__(self, abstract=False):
-        self.dir = tempfile.TemporaryDirectory()
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        name = f"\0cellos-test-{os.getpid()}" if abstract else f"{self.dir.name}/notify"
-        self.sock.bind(name)
-        self.sock.settimeout(PATIENCE)
-        self.env = {"NOTIFY_SOCKET": name.replace("\0", "@")}
-
-    def wait(self, *wanted):
-        """Until such a message comes; those before it."""
-        before = []
-        while True:
-            message = self.sock.recv(4096).decode()
-            if all(w in message.splitlines() or any(line.startswith(w) for line in
-                                                    message.splitlines()) for w in wanted):
-                return before
-            before.append(message)
-
-
-def the_service_manager_is_told():
-    manager = Manager()
-    with Daemon(env={**manager.env, "WATCHDOG_USEC": "300000"}) as d:
-        assert not any("WATCHDOG" in m for m in manager.wait("READY=1")), "nothing before it"
-        begin = time.monotonic()
-        for _ in range(5):
-            manager.wait("WATCHDOG=1")
-        print(f"5 watchdog messages of 300 ms each in {time.monotonic() - begin:.2f} s")
-        d.add("a")
-        manager.wait("STATUS=1 cells, 0 connected")
-        sock = d.connect("a")
-        manager.wait("STATUS=1 cells, 1 connected")
-        d.process.send_signal(signal.SIGHUP)
-        manager.wait("RELOADING=1", "MONOTONIC_USEC=")
-        assert manager.wait("READY=1") == []
-        d.configure("[nonsense]\n")
-        d.process.send_signal(signal.SIGHUP)
-        manager.wait("RELOADING=1")
-        assert manager.wait("READY=1") == [], "refused, and it runs on"
-        # A loop that does not turn says nothing.
-        d.process.send_signal(signal.SIGSTOP)
-        time.sleep(0.2)
-        manager.sock.setblocking(False)
-        try:
-            while True:
-                manager.sock.recv(4096)
-        except BlockingIOError:
-            pass
-        time.sleep(0.5)
-        try:
-            assert not manager.sock.recv(4096)
-        except BlockingIOError:
-            pass
-        manager.sock.settimeout(PATIENCE)
-        d.process.send_signal(signal.SIGCONT)
-        manager.wait("WATCHDOG=1")
-        d.process.send_signal(signal.SIGTERM)
-        manager.wait("STOPPING=1")
-        assert d.process.wait(PATIENCE) == 0
-        sock.close()
-
-
-def without_a_watchdog_none_is_fed():
-    manager = Manager(abstract=True)
-    with Daemon(env={**manager.env, "WATCHDOG_USEC": "200000", "WATCHDOG_PID": "1"}) as d:
-        manager.wait("READY=1")
-        time.sleep(0.7)
-        d.process.send_signal(signal.SIGTERM)
-        assert not any("WATCHDOG" in m for m in manager.wait("STOPPING=1")), "that is another's"
-
-
 if __name__ == "__main__":
-    main([its_own_stale_socket_is_replaced, what_took_its_place_is_left_alone,
-          what_cannot_be_served_is_listed_and_tried_again,
-          what_could_not_be_read_again_is_not_added,
-          a_refused_add_is_no_connection_in_anybodys_evidence,
-          long_paths_and_bad_folders, who_asks_without_a_descriptor_left_is_closed,
-          mode_and_owner_are_right_at_every_instant,
-          the_folders_owner_gains_nothing_by_swapping, the_service_manager_is_told,
-          without_a_watchdog_none_is_fed])
+    main()
