@@ -11,8 +11,7 @@
 /*
  * path names the configuration in messages. With separate users the key is checked as the parent
  * and the signer would read it, and the rest with the rights of the receiver's user. Otherwise root
- * checks with the rights of the user who owns state_dir. The process keeps them. Returns an exit status: EX_OK after a line "OK: ...", or
- * EX_CONFIG after a line for each error.
+ * checks with the rights of the user who owns state_dir. The process keeps them. Returns an exit
+ * status: EX_OK after a line "OK: ...", or EX_CONFIG after a line for each error.
  */
-int daemon_check(const char *path, const struct config *config,
-		 const struct process_users *users);
+int daemon_check(const char *path, const struct config *config, const struct process_users *users);

@@ -37,6 +37,8 @@ struct daemon {
 	struct pipeline *pipeline;
 	const struct signer *signer; /* the pipeline's, for the next event */
 	struct sign_client *client;  /* owned; the signer process */
+	uv_work_t ping;		     /* of the signer */
+	bool pinging;
 	bool separate; /* the signer has a user of its own */
 	bool landlock; /* this process is in a Landlock domain of its own */
 	struct log_start log_start;
@@ -100,6 +102,9 @@ int daemon_start_client(struct daemon *d, int keeper_fd, pid_t keeper_pid);
 int daemon_open_next_signer(const struct daemon *d, const struct config *wanted,
 			    struct signer **ret, char why[SIGN_WHY_MAX]);
 void daemon_warn_if_unsigned(const struct signer *signer);
+/* Each second: ask the signer for a sign of life, so that a dead one is replaced and a stopped one
+ * is noticed while there is nothing to sign. */
+void daemon_ping_signer(struct daemon *d);
 #define DAEMON_FINGERPRINT_MAX 64u
 /* Of the public key, as ssh-keygen(1) writes them: SHA256:<base64>; "": there is none. */
 void daemon_key_fingerprint(const struct signer *signer, char ret[static DAEMON_FINGERPRINT_MAX]);

@@ -184,6 +184,31 @@ void daemon_key_fingerprint(const struct signer *signer, char ret[static DAEMON_
 			  hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
 }
 
+static void work_ping(uv_work_t *work)
+{
+	struct daemon *d = work->data;
+	struct sign_memory memory;
+
+	/* If it does not answer, sign_client_waiting_ns() grows; if it is dead, it is replaced. */
+	sign_client_memory(d->client, &memory);
+}
+
+static void on_pinged(uv_work_t *work, int status)
+{
+	struct daemon *d = work->data;
+
+	(void)status;
+	d->pinging = false;
+}
+
+void daemon_ping_signer(struct daemon *d)
+{
+	if (d->pinging || d->life.stopping || sign_client_pid(d->client) == 0)
+		return;
+	d->ping.data = d;
+	d->pinging = uv_queue_work(&d->life.loop, &d->ping, work_ping, on_pinged) == 0;
+}
+
 void daemon_warn_if_unsigned(const struct signer *signer)
 {
 	if (signer_algorithm(signer) == SIGN_OFF)

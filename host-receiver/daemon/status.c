@@ -147,6 +147,7 @@ static void on_second(uv_timer_t *timer)
 	daemon_report_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	daemon_check_tasks(d);
 	daemon_retry_unserved(d);
+	daemon_ping_signer(d);
 	retention_update(&d->retention, &d->life.loop);
 	forwarding_update(&d->forwarding);
 	notify_status(d);

@@ -336,6 +336,26 @@ def a_signer_that_stands_still():
         d.verdict(0)
 
 
+def a_signer_is_watched_while_there_is_nothing_to_sign():
+    """A dead one is replaced, and a stopped one named, before any evidence waits for it."""
+    with LogDaemon() as d:
+        signer = signer_of(d.process.pid)
+        os.kill(signer, signal.SIGKILL)
+        until(lambda: d.ask({"verb": "status"})["signing"]["restarts"] == 1, "another signer")
+        signer = signer_of(d.process.pid)
+        until(lambda: d.http("/readyz")[0] == 200, "/readyz that is fine")
+        os.kill(signer, signal.SIGSTOP)
+        try:
+            until(lambda: f"the signer (pid {signer}) has not answered" in d.http("/readyz")[1],
+                  "/readyz that names the signer")
+            assert d.http("/readyz")[0] == 503 and d.http("/healthz")[0] == 200
+        finally:
+            os.kill(signer, signal.SIGCONT)
+        until(lambda: d.http("/readyz")[0] == 200, "/readyz that is fine again")
+        d.stop()
+        d.verdict(0)
+
+
 def a_key_that_cannot_be_locked():
     if not PLAIN:
         print("not under a sanitizer, where mlock does nothing")
