@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 
+import oracle
 from daemon import Daemon
 from oracle import named
 from receiver import HASH, RECEIVER, Receiver, frame, spawned
@@ -408,6 +409,20 @@ def a_refused_add_connects_to_no_cell():
         d.wait_for("guest.v1.process_spawned")
         d.stop()
         assert [e["data"]["connection"] for e in named(d.events(), "guest.v1.agent_connected")] == [1]
+
+
+def a_refused_add_does_not_end_a_receiver_of_one_connection():
+    with Daemon() as d, Receiver("--once", base=d.file("taken")) as other:
+        for _ in range(5):
+            assert "somebody listens there already" in d.add("taken", want=73)
+        sock = other.connect()
+        sock.sendall(spawned(1))
+        sock.close()
+        assert other.process.wait() == 0
+        events = oracle.check(other.lines(), other.keys)
+        assert len(named(events, "guest.v1.agent_connected")) == 1
+        assert len(named(events, "guest.v1.process_spawned")) == 1
+        d.stop()
 
 
 ATTACK = """

@@ -310,6 +310,60 @@ def two_daemons():
         assert d.ask({"verb": "list"})["ok"]
 
 
+def a_lock_of_a_group_member_stops_no_start():
+    """Whoever may read the evidence may lock what can be opened, and nothing that matters can be."""
+    if os.geteuid() != 0:
+        print("skipped: needs root", flush=True)
+        return
+    with Daemon(start=False) as d:
+        d.start()
+        d.stop()
+        os.chmod(d.dir, 0o755)
+        shared = [d.evidence, d.file("state"), *d.segments()]
+        for path in shared:
+            os.chown(path, -1, 65534)
+            os.chmod(path, 0o750 if os.path.isdir(path) else 0o640)
+        # It waits for each lock that it may ask for, and holds it.
+        holder = subprocess.Popen(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c",
+             "import fcntl, os, sys\n"
+             "kept = []\n"
+             "for root in sys.argv[1:]:\n"
+             "    for at, folders, files in os.walk(root):\n"
+             "        for path in [at, *(os.path.join(at, f) for f in files)]:\n"
+             "            try:\n"
+             "                kept.append(os.open(path, os.O_RDONLY))\n"
+             "                fcntl.flock(kept[-1], fcntl.LOCK_SH | fcntl.LOCK_NB)\n"
+             "            except OSError:\n"
+             "                pass\n"
+             "print(len(kept), flush=True)\n"
+             "sys.stdin.read()", d.evidence, d.file("state")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert int(holder.stdout.readline()) >= 2, "it holds what its group may read"
+        d.start()
+        d.add("a")
+        d.stop()
+        holder.communicate("")
+        d.verify()
+
+
+def a_name_with_an_absurd_number_is_refused_and_never_counted_from():
+    for number, refused in ((2**64 - 1, True), (2**63, True), (2**64, False)):
+        with Daemon(start=False) as d:
+            path = os.path.join(d.evidence, f"evidence-{number:020}.jsonl")
+            open(path, "w").close()
+            if refused:
+                d.start(wait=False)
+                assert d.process.wait(PATIENCE) == 73 and path in d.log(), d.log()
+                assert d.segments() == [path]
+                os.unlink(path)
+            # This one is no segment's name at all.
+            d.start()
+            d.stop()
+            assert [s for s in d.segments() if s != path] == [
+                os.path.join(d.evidence, f"evidence-{1:020}.jsonl")], d.segments()
+
+
 def bad_configuration_is_told_whole():
     with Daemon("[receiver]\nrate = x\n[nope]\n", start=False) as d:
         d.start(wait=False)
