@@ -261,12 +261,16 @@ class Vm:
     modules     more modules of the kernel to load
     append      more kernel command line
     transport   how AF_VSOCK reaches the host: see TRANSPORT
+    counted_time
+                the guest's clock counts its instructions, 4 ns each, so that what takes time in
+                it takes the same on a busy machine; its processors take turns
     cpus, memory_mib, qemu_args, ports, kernel: what they say (ports: of the loopback transport)"""
 
     def __init__(self, script, receiver=None, base=None, agent=True, programs=(), files=None,
                  modules=(), append="", cpus=1, memory_mib=256, qemu_args=(),
-                 ports=(VSOCK_PORT,), kernel=None, transport=TRANSPORT):
+                 ports=(VSOCK_PORT,), kernel=None, transport=TRANSPORT, counted_time=False):
         self.transport = transport
+        self.counted_time = counted_time
         self.device = None
         self.kernel = kernel or Kernel.find()
         if not shutil.which("qemu-system-x86_64"):
@@ -375,7 +379,7 @@ class Vm:
             with open(os.path.join(self.directory, "qemu.log"), "wb") as log:
                 self.process = start([
                     "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-                    "-no-reboot", "-accel", "tcg,thread=multi",
+                    "-no-reboot", *self._clock_args(),
                     # As on a VMM's processor, random numbers are there from the start.
                     "-cpu", "qemu64,+rdrand,+rdseed",
                     "-m", str(self.memory_mib), "-smp", str(self.cpus), "-kernel", self.kernel.image, "-initrd", image,
@@ -397,6 +401,11 @@ class Vm:
         self.mux = Mux(accepted, base, self.ports, self._control)
         self.mux.start()
         return self
+
+    def _clock_args(self):
+        if self.counted_time:
+            return ["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=on"]
+        return ["-accel", "tcg,thread=multi"]
 
     def _device_args(self, log):
         """Starts the vsock device; the emulator's arguments for it."""
