@@ -47,10 +47,10 @@ void log_line(int priority, const char *fmt, ...)
 	len = MIN((size_t)prefix + (size_t)n, sizeof(line) - 2);
 	line[len++] = '\n';
 	/*
-	 * A log that cannot be written must not stop what is being logged: a pipe that says it is
-	 * writable takes PIPE_BUF bytes without blocking, and a line is shorter. Others can fill
-	 * it meanwhile: whoever shares it with them makes it non-blocking first (harden_log()).
-	 * A policy may refuse send(2), with EPERM.
+	 * A log that cannot be written must not stop the program. A pipe that is writable takes
+	 * PIPE_BUF bytes without blocking, and a line is shorter. Another process can fill the pipe
+	 * between the check and the write: a program that shares its stderr makes it non-blocking
+	 * first (harden_log()). A policy may refuse send(2), with EPERM.
 	 */
 	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) > 0 &&
 	    send(STDERR_FILENO, line, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
@@ -62,7 +62,7 @@ void log_line(int priority, const char *fmt, ...)
 const char *log_escape(char *out, size_t size, const char *data, size_t len)
 {
 	static const char hex[] = "0123456789abcdef";
-	/* What is still to come after the value: "..." and the closing quote. */
+	/* Room for the end of the value: "..." and the closing quote. */
 	const size_t tail = 4;
 	size_t used = 0;
 

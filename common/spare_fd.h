@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A file descriptor in reserve, for a listener that is polled. Without a free descriptor accept4(2)
- * fails and the connection stays in the backlog, which would wake the loop without end. So the
- * reserve is closed for the moment in which such a connection is accepted and closed.
+ * fails and the connection stays in the backlog, which would wake the loop without end. Then the
+ * reserve is closed, the connection is accepted and closed at once, and the reserve is opened
+ * again.
  *
- * For one thread each. Does not log: report() says when a shortage begins and when it has ended.
+ * One instance for each thread. Does not log: report() is called when a shortage begins and when it
+ * has ended.
  */
 #pragma once
 

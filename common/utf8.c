@@ -40,7 +40,7 @@ bool utf8_valid(const char *data, size_t len)
 		size_t n;
 		uint64_t word;
 
-		/* Eight bytes of ASCII at a time: nearly all there is. */
+		/* Eight bytes at a time: nearly all text is ASCII. */
 		while (len >= sizeof(word)) {
 			memcpy(&word, data, sizeof(word));
 			if (word & UINT64_C(0x8080808080808080))

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One event of the evidence (events.md sections 1-3) as a struct, and its canonical bytes. What is
- * in the evidence's data is a set of keys with values; the keys' enum is in the order in which
- * RFC 8785 sorts their names, so writing them by number is writing them canonically.
+ * One event of the evidence (events.md sections 1-3) as a struct, and its canonical bytes. The data
+ * of an event is a set of keys with values. The enum of the keys is in the order in which RFC 8785
+ * sorts their names, so an event that is written in the order of the enum is canonical.
  *
- * Pure functions but for the memory they are given; an event may be written on another thread than
- * it was filled on, once.
+ * Pure functions, except for the memory they are given. An event may be filled on one thread and
+ * written on another, once.
  */
 #pragma once
 
@@ -160,8 +160,8 @@ struct event_field {
 };
 
 /*
- * Whose stream an event belongs to; immutable and shared by all its events. The log's own stream
- * has no cell: then the three texts are NULL.
+ * The stream that an event belongs to; immutable, and shared by all its events. The log's own
+ * stream has no cell: its three texts are NULL.
  */
 struct stream_identity {
 	char *cell_id, *run_id, *spec_hash; /* owned */
@@ -186,11 +186,11 @@ struct event {
 /* Static. */
 const char *event_type_name(enum event_type type); /* with the prefix */
 /*
- * What people call it: of a declaration its name on the wire (capability.denied), else the type
+ * The name for people: of a declaration its name on the wire (capability.denied), else the type
  * without prefix and version (stream.opened).
  */
 const char *event_short_name(enum event_type type);
-/* The same of a type with its prefix; NULL: it is none of ours. */
+/* The same for a type with its prefix; NULL: the type is unknown. */
 const char *event_find_short_name(const char *type);
 const char *event_source_name(enum event_type type);
 const char *event_key_name(enum event_key key);
@@ -214,7 +214,7 @@ struct event_clock {
 	char date[32]; /* "2026-11-20T10:00:01" */
 };
 
-/* What of a written event its envelope repeats; texts point into the struct. */
+/* The fields of a written event that its envelope repeats; texts point into the struct. */
 struct event_head {
 	char id[64];
 	char time[32];
@@ -222,8 +222,8 @@ struct event_head {
 };
 
 /*
- * The canonical bytes of the event. Returns 0, or -ENOBUFS when they do not fit; then the event's
- * caller broke a limit, for every field is bounded.
+ * Write the canonical bytes of the event. Returns 0, or -ENOBUFS if they do not fit. Every field is
+ * bounded, so then the caller broke a limit.
  */
 int event_write(const struct event *e, struct event_clock *clock, char *buf, size_t size,
 		size_t *ret_len, struct event_head *ret_head);

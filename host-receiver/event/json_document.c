@@ -159,7 +159,10 @@ static int read_escape(struct json_document *doc, char *out, size_t *ret_len)
 	return 0;
 }
 
-/* How many bytes from here on mean themselves: printable ASCII, but no quote and no backslash. */
+/*
+ * The number of bytes from here on that stand for themselves: printable ASCII without quotes and
+ * backslashes.
+ */
 static size_t plain_run(const struct json_document *doc)
 {
 	const char *at = doc->at;
@@ -216,7 +219,7 @@ static bool is_digit(const struct json_document *doc)
 	return doc->at < doc->end && *doc->at >= '0' && *doc->at <= '9';
 }
 
-/* Plain integers only: those have one spelling, however large they are. */
+/* Plain integers only: such a number has one spelling, however large it is. */
 static int read_integer(struct json_document *doc, struct json_node *node)
 {
 	const char *begin = doc->at;
@@ -249,8 +252,8 @@ static int read_word(struct json_document *doc, const char *word, enum json_type
 }
 
 /*
- * RFC 8785 section 3.2.3: by UTF-16 code units. That is the order of the UTF-8 bytes, but that the
- * characters beyond U+FFFF (lead bytes F0-F4) come before U+E000..U+FFFF (EE, EF).
+ * RFC 8785 section 3.2.3: by UTF-16 code units. That is the order of the UTF-8 bytes, with one
+ * exception: characters beyond U+FFFF (lead bytes F0-F4) come before U+E000..U+FFFF (EE, EF).
  */
 int json_compare_keys(struct wire_text a, struct wire_text b)
 {
@@ -276,7 +279,7 @@ static int compare_members(const void *a, const void *b, void *ctx)
 				 doc->nodes[*(const uint32_t *)b].key);
 }
 
-/* Put the members into canonical order; the usual document has them so already. */
+/* Put the members into canonical order; usually they have it already. */
 static int close_object(struct json_document *doc, uint32_t object, uint32_t n_members)
 {
 	bool sorted = true;
@@ -310,7 +313,7 @@ static int close_object(struct json_document *doc, uint32_t object, uint32_t n_m
 
 static int read_value(struct json_document *doc, uint32_t node, unsigned depth);
 
-/* The children between the brackets, which has been opened already. */
+/* Read the children up to the closing bracket; the opening one was read. */
 static int read_children(struct json_document *doc, uint32_t parent, bool object, unsigned depth)
 {
 	const char closing = object ? '}' : ']';

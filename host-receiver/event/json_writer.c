@@ -8,7 +8,9 @@ void json_writer_init(struct json_writer *w, char *buf, size_t size)
 	*w = (struct json_writer){.buf = buf, .size = size};
 }
 
-/* Where n bytes go, or NULL: they do not fit (the overflow stays), or are only counted. */
+/*
+ * Where the next n bytes go. NULL: they do not fit (the overflow stays), or they are only counted.
+ */
 static inline char *take(struct json_writer *w, size_t n)
 {
 	char *at = w->buf ? w->buf + w->len : NULL;
@@ -37,7 +39,7 @@ static inline void put_char(struct json_writer *w, char c)
 		*at = c;
 }
 
-/* A value or key begins: it is parted from the one before it in the same container. */
+/* A value or key begins: write the comma that separates it from the one before it. */
 static inline void begin_value(struct json_writer *w)
 {
 	if (w->comma)
@@ -156,13 +158,16 @@ static inline bool is_plain(unsigned char c)
 
 #define BYTES(c) (UINT64_C(0x0101010101010101) * (c))
 
-/* Not zero when one of the eight bytes is below n, which is at most 0x80. */
+/* Not zero if one of the eight bytes is below n; n is at most 0x80. */
 static inline uint64_t has_below(uint64_t v, uint64_t n)
 {
 	return (v - BYTES(n)) & ~v & BYTES(0x80);
 }
 
-/* How many bytes from the first on need no escape; eight at a time, most texts have none. */
+/*
+ * The number of bytes at the beginning that need no escape; eight at a time, because most texts
+ * have none.
+ */
 static size_t count_plain(const char *data, size_t len)
 {
 	size_t i = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * host.cgroup: what the kernel counts of the VMM's control group: memory.events, cpu.stat and
- * pids.events of a cgroup v2 leaf. A file that is not there belongs to a controller that is off,
- * and is null. The leaf may come and go: it is looked up at each reading, and must be of a cgroup
- * v2 file system, reached without a symbolic link.
+ * host.cgroup: the kernel's counters of the VMM's control group: memory.events, cpu.stat and
+ * pids.events of a cgroup v2 leaf. A missing file belongs to a controller that is off, and is null.
+ * The leaf may come and go: it is looked up at each reading, and must be on a cgroup v2 file
+ * system, reached without a symbolic link.
  */
 #include "host-receiver/probes/cgroup.h"
 

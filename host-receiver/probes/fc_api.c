@@ -65,7 +65,7 @@ static int send_all(int fd, uint64_t deadline_ns)
 	return 0;
 }
 
-/* What has come of the answer when it has a status and a body, or nothing more comes. */
+/* The outcome of an answer that has a status and a body, or that has ended. */
 static int receive(int fd, char answer[FC_API_ANSWER_MAX + 1], uint64_t deadline_ns)
 {
 	size_t len = 0;
@@ -89,7 +89,7 @@ static int receive(int fd, char answer[FC_API_ANSWER_MAX + 1], uint64_t deadline
 	return 0;
 }
 
-/* It is another's text: no control characters of it. */
+/* The text comes from the VMM: drop its control characters. */
 static int refused(const char *path, char *answer, char why[PROBE_WHY_MAX])
 {
 	char *body = strstr(answer, "\r\n\r\n");

@@ -19,7 +19,7 @@ static bool starts_with(struct wire_text text, const char *s)
 	return text.len >= strlen(s) && memcmp(text.data, s, strlen(s)) == 0;
 }
 
-/* Last values, not counts (logger/metrics.rs: SharedStoreMetric): of no sense as a sum. */
+/* Last values, not counts (logger/metrics.rs: SharedStoreMetric): a sum of them has no meaning. */
 static bool is_stored(struct wire_text device, struct wire_text name)
 {
 	if (text_is(device, "latencies_us"))
@@ -52,7 +52,7 @@ static const struct json_node *next_of(const struct json_document *doc,
 static bool add_objects(struct adding *a, const struct json_node *sum, const struct json_node *node,
 			struct wire_text device);
 
-/* A counter that both may have; false: not a number of ours. */
+/* A counter that both documents may have; false: it is not an unsigned number. */
 static bool add_counts(struct adding *a, const struct json_node *sum, const struct json_node *node)
 {
 	uint64_t x = 0, y = 0, both;
@@ -67,7 +67,7 @@ static bool add_counts(struct adding *a, const struct json_node *sum, const stru
 	return true;
 }
 
-/* One member, in the sums, in the document, or in both. device: of which this is a metric. */
+/* Add one member of a metric to the sums. It may be in the sums, in the document, or in both. */
 static bool add_member(struct adding *a, const struct json_node *sum, const struct json_node *node,
 		       struct wire_text device)
 {
@@ -91,7 +91,7 @@ static bool add_member(struct adding *a, const struct json_node *sum, const stru
 	return true;
 }
 
-/* Both have their members in canonical order, and so has the result. */
+/* Both have their members in canonical order, and so does the result. */
 static bool add_objects(struct adding *a, const struct json_node *sum, const struct json_node *node,
 			struct wire_text device)
 {

@@ -28,22 +28,23 @@ struct fc_metrics {
 	dev_t dev;
 	ino_t ino;
 
-	/* Of a file: where in it, and how it looked when it was read last. */
+	/* The position in a file, and the file's state when it was last read. */
 	off_t offset, accepted_end; /* accepted_end: the end of the newest document */
 	struct timespec seen_mtime;
 	bool at_end;	   /* reading came to the end of it */
 	bool rescanning;   /* from the beginning again */
 	bool overwriting;  /* older documents may follow */
-	bool stale_behind; /* an older document follows the newest one */
+	bool stale_behind; /* an older document comes after the newest one */
 	uint64_t older_than_ms, newest_ms;
 
-	char *line; /* the beginning of one; FC_DOCUMENT_MAX, only while there is one */
+	char *line; /* the beginning of a line; FC_DOCUMENT_MAX bytes, allocated only while there is
+		       one */
 	size_t line_len;
 	bool discarding; /* the line is too long */
 	char *held;	 /* of a FIFO: bytes that were read too late for this reading */
 	size_t held_len;
-	uint64_t until_ns; /* so long this reading takes lines in */
-	bool behind;	   /* more is there than it took in */
+	uint64_t until_ns; /* the reading takes lines until this time */
+	bool behind;	   /* more bytes are there than it took */
 
 	struct fc_totals totals;
 	uint64_t documents, bad_lines, told_documents, told_bad_lines;
@@ -199,8 +200,8 @@ static void take_line(struct fc_metrics *fc, const char *line, size_t len)
 }
 
 /*
- * Take bytes in. fc->offset is after the last line taken. Returns how many bytes were taken (all,
- * or whole lines until the time was over), or -ENOMEM.
+ * Take bytes. fc->offset is after the last line taken. Returns how many bytes were taken (all of
+ * them, or whole lines until the time was over), or -ENOMEM.
  */
 static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const size_t size)
 {
@@ -244,7 +245,7 @@ static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const s
 	return at - data;
 }
 
-/* Forget the beginning of a line that will not end. */
+/* Drop the beginning of a line that will not end. */
 static void drop_partial(struct fc_metrics *fc)
 {
 	fc->bad_lines += fc->line_len > 0 && counts_bad(fc);
@@ -277,7 +278,9 @@ static int take_held(struct fc_metrics *fc)
 	return hold(fc, held + taken, len - (size_t)taken);
 }
 
-/* To the end, or as much as one reading may take in: FC_READ_MAX, and no later than until_ns. */
+/*
+ * Read to the end, or as much as one reading may take: FC_READ_MAX, until until_ns at the latest.
+ */
 static int drain(struct fc_metrics *fc)
 {
 	_cleanup_free_ char *buf = malloc(READ_SIZE);
@@ -313,7 +316,7 @@ static int drain(struct fc_metrics *fc)
 	return r;
 }
 
-/* Begin at 0 again. Documents that are known already are passed over. */
+/* Begin at 0 again. Documents that were counted already are skipped. */
 static void rescan(struct fc_metrics *fc)
 {
 	drop_partial(fc);
@@ -324,7 +327,7 @@ static void rescan(struct fc_metrics *fc)
 		fc->older_than_ms = MAX(fc->older_than_ms, fc->newest_ms + 1);
 }
 
-/* Holes are passed over, whatever their size. */
+/* Holes are skipped, whatever their size. */
 static int drain_from_data(struct fc_metrics *fc, off_t size)
 {
 	off_t data = lseek(fc->fd, fc->offset, SEEK_DATA);
@@ -355,9 +358,9 @@ static void settle(struct fc_metrics *fc)
 }
 
 /*
- * What was written to a file since. Usually it has grown. When it is shorter it was truncated; when
- * it was written to and is no longer than before, or what is new is not whole lines, a VMM that was
- * started again writes over it from the beginning.
+ * Read what was added to a file. Usually it has grown. If it is shorter, it was truncated. If it
+ * was written to and has not grown, or if the new bytes are not whole lines, a restarted VMM writes
+ * over it from the beginning.
  */
 static int follow(struct fc_metrics *fc)
 {
@@ -381,7 +384,7 @@ static int follow(struct fc_metrics *fc)
 	} else if (fc->at_end && st.st_size == fc->offset) {
 		rescan(fc);
 	}
-	/* The state before reading: changes during it show next time. */
+	/* The state before the reading: changes during the reading show next time. */
 	fc->seen_mtime = st.st_mtim;
 	began = fc->offset;
 	r = drain_from_data(fc, st.st_size);
@@ -390,7 +393,9 @@ static int follow(struct fc_metrics *fc)
 		appended = fc->documents;
 		rescan(fc);
 		r = drain_from_data(fc, st.st_size);
-		/* Newer documents are at the beginning: this was the rest of an older line. */
+		/*
+		 * Newer documents are at the beginning; these bytes are the rest of an older line.
+		 */
 		if (fc->documents > appended)
 			fc->bad_lines = bad_lines;
 	}
@@ -420,13 +425,15 @@ static int open_file(struct fc_metrics *fc, int path_fd, const struct stat *st)
 	fc->ino = st->st_ino;
 	fc->offset = fc->accepted_end = 0;
 	fc->seen_mtime = (struct timespec){0};
-	/* The file may hold documents of an earlier VMM; ours are somewhere after them. */
+	/*
+	 * The file may hold documents of an earlier VMM; the documents of this one come after them.
+	 */
 	fc->overwriting = fc->rescanning = !fc->is_fifo;
 	fc->at_end = fc->stale_behind = false;
 	return 0;
 }
 
-/* Read what is open; then, if the path names another file by now, that one too. */
+/* Read the open file; then, if the path names another file by now, that one too. */
 static int look(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
 {
 	_cleanup_close_ int path_fd = probe_open_path(fc->path, O_PATH);
@@ -606,7 +613,10 @@ static int read_now(struct fc_metrics *fc, struct probe_reading *ret, char why[P
 
 	fc->behind = false;
 	fc->until_ns = monotonic_ns() + FC_TAKE_MS * NSEC_PER_MSEC;
-	/* What was read is evidence even if something failed. The first error is reported. */
+	/*
+	 * The lines that were read are evidence even if something failed. The first error is
+	 * reported.
+	 */
 	r = look(fc, flushed < 0 ? other : why);
 	if (r == 0 && fc->behind && flushed == 0)
 		snprintf(

@@ -7,7 +7,7 @@
 
 /* Limits of one reading; the rest comes with the next one. */
 #define FC_READ_MAX (4u * 1024u * 1024u) /* bytes */
-#define FC_TAKE_MS  500u		 /* after this time it takes in no further line */
+#define FC_TAKE_MS  500u		 /* no line is taken after this time */
 
 /* Limits of a document; a line beyond them is bad. */
 #define FC_DEPTH_MAX  4u  /* objects within the document; the VMM has 2 */

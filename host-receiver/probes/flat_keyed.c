@@ -50,7 +50,7 @@ static int compare(struct wire_text a, struct wire_text b)
 	return r ? r : a.len < b.len ? -1 : a.len > b.len;
 }
 
-/* Insert in order: the files have a few dozen lines, in an order of their own. */
+/* Insert in order: the files have a few dozen lines, and no fixed order. */
 static int insert(struct flat_keyed *pairs, struct wire_text key, uint64_t value)
 {
 	size_t i = pairs->n;
@@ -70,7 +70,7 @@ static int insert(struct flat_keyed *pairs, struct wire_text key, uint64_t value
 	return 0;
 }
 
-/* What is wrong with the line, or NULL. */
+/* The mistake in the line, or NULL. */
 static const char *parse_line(const char *line, const char *end, struct flat_keyed *pairs,
 			      int *ret_error)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the host can see of a cell without asking the guest (host-receiver.md section 6), one file a
- * probe behind these operations: cgroup.c, tap_link.c, nftables.c, fc_metrics.c.
+ * What the host can see of a cell without asking the guest (host-receiver.md section 6): the
+ * interface of its probes, one file each: cgroup.c, tap_link.c, nftables.c, fc_metrics.c.
  *
  * A probe holds the name of its source and its position in it. The loop thread opens and closes it
  * without I/O. A thread of the pool reads it, one reading at a time. Nothing here knows of cells or
@@ -58,9 +58,9 @@ struct probe_reading {
 void probe_reading_done(struct probe_reading *reading);
 
 /*
- * Parts: put() writes one as an object that begins with its number and ends before it is full, and
- * goes on where it stopped; rewind() lets it begin again, because each part says how many there
- * are.
+ * Parts: put() writes one as an object that begins with its number and ends before it is full. The
+ * next call goes on after it. rewind() starts again at the first part: each part says how many
+ * there are, so they are counted once before they are written.
  */
 enum probe_part {
 	PROBE_PART_MORE,
@@ -71,7 +71,7 @@ enum probe_part {
 /* "part" and "parts", when there is more than one. */
 void probe_part_number(struct json_writer *w, size_t part, size_t parts);
 
-/* What was just put no longer fits: take it back. */
+/* The item that was just put does not fit any more: take it back. */
 bool probe_part_full(const struct json_writer *w);
 
 /* Fill outputs and part_end. Returns 0, -ENOMEM, or -EFBIG: PROBE_PARTS_MAX do not hold it. */
@@ -95,8 +95,8 @@ struct host_probe_ops {
 	struct host_probe *(*open)(const struct probe_options *options);
 	/*
 	 * Returns 1 and a reading to be freed with probe_reading_done(); 0: nothing has happened
-	 * since the last; or a negative errno. why names the file (and line) of an error; with a
-	 * reading it is empty, or names a part that failed.
+	 * since the last one; or a negative errno. why names the file (and line) of an error; with
+	 * a reading it is empty, or names a part that failed.
 	 */
 	int (*read)(struct host_probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX]);
 	void (*close)(struct host_probe *probe);

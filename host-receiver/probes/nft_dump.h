@@ -2,8 +2,8 @@
 /*
  * The counters of all nftables rules, by netlink (libmnl, libnftnl; linux/netfilter/nf_tables.h):
  * one dump of the tables, one of the rules, one of the named counters if any rule uses one. Its
- * cost grows with the number of rules, where libnftables' `list ruleset` grows with the square of
- * that of the tables (19 s for 1000). What it gives belongs to the caller; any thread.
+ * cost grows with the number of rules; the cost of libnftables' `list ruleset` grows with the
+ * square of the number of tables (19 s for 1000). The caller owns the result; any thread.
  */
 #pragma once
 

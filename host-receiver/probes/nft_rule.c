@@ -72,7 +72,7 @@ static void put_list(struct text *t, const struct json_node *array, const char *
 	}
 }
 
-/* The members named, in this order, with this between them; false: one is not there. */
+/* The named members in this order, with this text between them; false: one is missing. */
 static bool put_members(struct text *t, const struct json_node *node, const char *first,
 			const char *between, const char *second)
 {
@@ -163,7 +163,7 @@ static bool put_binary(struct text *t, const struct json_node *operands)
 	return true;
 }
 
-/* What is compared, and what it is compared with. */
+/* The two sides of a comparison. */
 static void put_expression(struct text *t, const struct json_node *node)
 {
 	static const struct {
@@ -237,7 +237,10 @@ static bool put_mangle(struct text *t, const struct json_node *mangle)
 	return put_members(t, mangle, "key", " set ", "value");
 }
 
-/* What has plain members only is its name and theirs: "limit burst 5 per second rate 5". */
+/*
+ * A statement that has only plain members is written as its name and their names and values: "limit
+ * burst 5 per second rate 5".
+ */
 static bool put_plain(struct text *t, const struct json_node *object)
 {
 	if (object->type != JSON_OBJECT_NODE)

@@ -191,7 +191,9 @@ static bool is_known(const struct nft_probe *probe, const struct nft_dump *dump,
 	return true;
 }
 
-/* A rule's text never changes: another has another handle, and another table's are others. */
+/*
+ * A rule's text never changes: a new rule has a new handle, and each table has handles of its own.
+ */
 static int learn(struct nft_probe *probe, const struct nft_dump *dump,
 		 const struct nft_dump_table *table, char why[PROBE_WHY_MAX])
 {

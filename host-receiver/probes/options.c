@@ -29,7 +29,10 @@ static bool path_valid(const char *path)
 	return !strstr(path, "/../") && (len < 3 || strcmp(path + len - 3, "/..") != 0);
 }
 
-/* The kernel's rule (dev_valid_name()) and more: it is a path, and is printed. */
+/*
+ * The kernel's rule (dev_valid_name()), and stricter: the name becomes part of a path and is
+ * printed.
+ */
 static bool iface_valid(const char *name)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

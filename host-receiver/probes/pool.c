@@ -69,11 +69,13 @@ static struct pool_job *list_shift(struct job_list *list)
 
 /* ---- the threads ---- */
 
-/* Called with the lock held. The next job, or NULL: end. */
+/* Called with the lock held. The next job; NULL: the thread must end. */
 static struct pool_job *next_job(struct pool *pool)
 {
 	while (!pool->closing && !pool->waiting.first) {
-		/* Too many threads: one that hung came back, or many jobs waited. */
+		/*
+		 * There are too many threads: one that hung has come back, or many jobs had waited.
+		 */
 		if (pool->n_threads - pool->n_stuck > POOL_THREADS)
 			return NULL;
 		pool->n_idle++;
@@ -151,7 +153,7 @@ static void provide_thread(struct pool *pool)
 		start_thread(pool);
 }
 
-/* Called with the lock held. A job waits since the last check: start another thread. */
+/* Called with the lock held. A job has waited since the last check: start another thread. */
 static void relieve(struct pool *pool)
 {
 	if (pool->waiting.first && pool->waiting.first == pool->waits)
@@ -257,7 +259,7 @@ int pool_new(uv_loop_t *loop, struct pool **ret)
 	uv_timer_init(loop, &pool->check);
 	pool->async.data = pool->check.data = pool;
 	pool->open_handles = 2;
-	/* They do not keep the loop alive. */
+	/* These handles do not keep the loop alive. */
 	uv_unref((uv_handle_t *)&pool->async);
 	uv_unref((uv_handle_t *)&pool->check);
 	pthread_mutex_init(&pool->lock, NULL);
