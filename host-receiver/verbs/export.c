@@ -12,40 +12,18 @@
 #include "host-receiver/evidence/timestamp.h"
 #include "host-receiver/export/ocsf.h"
 #include "host-receiver/judge/sources.h"
+#include "host-receiver/verbs/period.h"
 #include "host-receiver/verbs/verbs.h"
 
 struct export
 {
 	const char *format, *cell;
-	int64_t since_ms, until_ms, now_ms;
+	struct period period;
 	struct json_document *doc;
 	char *event;			  /* OCSF_EVENT_MAX bytes */
 	char origin[NOTE_ORIGIN_MAX + 1]; /* of the segment; "": outside of any log */
 	uint64_t index, skipped;
 };
-
-static int set_time(struct export *e, const char *value, int64_t *ret, char *why)
-{
-	if (timestamp_parse_argument(value, e->now_ms, ret) == 0)
-		return 0;
-	snprintf(why, OPTION_WHY_MAX,
-		 "expected a time like 2026-11-21T10:00:00Z, a date, or how long ago: 36h");
-	return -EINVAL;
-}
-
-static int set_since(void *target, const struct option_row *row, const char *value,
-		     char why[OPTION_WHY_MAX])
-{
-	(void)row;
-	return set_time(target, value, &((struct export *)target)->since_ms, why);
-}
-
-static int set_until(void *target, const struct option_row *row, const char *value,
-		     char why[OPTION_WHY_MAX])
-{
-	(void)row;
-	return set_time(target, value, &((struct export *)target)->until_ms, why);
-}
 
 static const struct option_row rows[] = {
 	{"format", "NAME", "ocsf: JSON lines of OCSF " OCSF_VERSION " (the default)",
@@ -53,8 +31,8 @@ static const struct option_row rows[] = {
 	{"cell", "ID", "of this cell only, and of the log itself",
 	 OPTION_SETS_TEXT(struct export, cell)},
 	{"since", "TIME", "not before 2026-11-21T10:00:00Z, a date, or how long ago: 2h",
-	 OPTION_CALLS(set_since)},
-	{"until", "TIME", "not after", OPTION_CALLS(set_until)},
+	 PERIOD_SETS_SINCE(struct export, period)},
+	{"until", "TIME", "not after", PERIOD_SETS_UNTIL(struct export, period)},
 	OPTION_ROW_HELP,
 };
 
@@ -73,8 +51,10 @@ static int parse(struct export *e, int argc, char **argv)
 		.groups = {{NULL, rows, ARRAY_SIZE(rows), e}},
 		.operands_max = UINT_MAX,
 	};
-	const int at = option_parse(&program, argc, argv, NULL);
+	int at;
 
+	period_init(&e->period);
+	at = option_parse(&program, argc, argv, NULL);
 	if (at > 0 && at == argc)
 		return option_usage_error(&program,
 					  "expected a file, a folder of segments or - to read");
@@ -109,7 +89,7 @@ static void take_line(struct export *e, const struct input_line *line)
 		return;
 	}
 	e->index++;
-	if (read && !ocsf_is_wanted(e->doc, e->cell, e->since_ms, e->until_ms))
+	if (read && !ocsf_is_wanted(e->doc, e->cell, e->period.since_ms, e->period.until_ms))
 		return;
 	if (!read || ocsf_write(e->doc, line->data, line->len, &place, e->event, &len) < 0) {
 		e->skipped++;
@@ -185,9 +165,6 @@ int cmd_export(int argc, char **argv)
 {
 	struct export e = {
 		.format = "ocsf",
-		.since_ms = INT64_MIN,
-		.until_ms = INT64_MAX,
-		.now_ms = (int64_t)(clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC),
 	};
 	const int at = parse(&e, argc, argv);
 

@@ -66,33 +66,6 @@ static int add_cell(void *target, const struct option_row *row, const char *valu
 	return add_to(&((struct judging *)target)->cells, value, why);
 }
 
-static int set_time(struct judging *j, const char *value, int64_t *ret, char *why)
-{
-	if (timestamp_parse_argument(value, j->now_ms, ret) == 0)
-		return 0;
-	snprintf(why, OPTION_WHY_MAX,
-		 "expected a time like 2026-11-21T10:00:00Z, a date, or how long ago: 36h");
-	return -EINVAL;
-}
-
-static int set_since(void *target, const struct option_row *row, const char *value,
-		     char why[OPTION_WHY_MAX])
-{
-	struct judging *j = target;
-
-	(void)row;
-	return set_time(j, value, &j->since_ms, why);
-}
-
-static int set_until(void *target, const struct option_row *row, const char *value,
-		     char why[OPTION_WHY_MAX])
-{
-	struct judging *j = target;
-
-	(void)row;
-	return set_time(j, value, &j->until_ms, why);
-}
-
 static int set_retention(void *target, const struct option_row *row, const char *value,
 			 char why[OPTION_WHY_MAX])
 {
@@ -113,8 +86,10 @@ const struct option_row judging_rows[] = {
 	{"checkpoint", "FILE", "a checkpoint that you kept: the log must extend it; repeatable",
 	 OPTION_CALLS(add_checkpoint)},
 	{"expect-cell", "ID", "a cell that must be there; repeatable", OPTION_CALLS(add_cell)},
-	{"since", "TIME", "what ended before need not be there", OPTION_CALLS(set_since)},
-	{"until", "TIME", "what began after need not be there", OPTION_CALLS(set_until)},
+	{"since", "TIME", "what ended before need not be there",
+	 PERIOD_SETS_SINCE(struct judging, period)},
+	{"until", "TIME", "what began after need not be there",
+	 PERIOD_SETS_UNTIL(struct judging, period)},
 	{"retention", "DURATION", "a log must reach back so far, or to its first entry",
 	 OPTION_CALLS(set_retention)},
 	{"origin", "PREFIX", "accept only logs with this origin",
@@ -135,11 +110,9 @@ int judging_init(struct judging *j, const char *verb)
 	*j = (struct judging){
 		.verb = verb,
 		.ring = keyring_new(),
-		.since_ms = INT64_MIN,
-		.until_ms = INT64_MAX,
-		.now_ms = (int64_t)(clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC),
 		.status = EX_USAGE,
 	};
+	period_init(&j->period);
 	if (j->ring)
 		return 0;
 	fprintf(stderr, "%s: no memory\n", verb);
@@ -248,10 +221,10 @@ static struct verifier_options options_of(const struct judging *j,
 		.require_log = j->require_log,
 		.live = j->live,
 		.origin = j->origin,
-		.since_ms = j->since_ms,
-		.until_ms = j->until_ms,
+		.since_ms = j->period.since_ms,
+		.until_ms = j->period.until_ms,
 		.retention_ms = j->retention_ms,
-		.now_ms = j->now_ms,
+		.now_ms = j->period.now_ms,
 		.cells = j->cells.items,
 		.n_cells = j->cells.n,
 		.earlier = earlier,

@@ -8,6 +8,7 @@
 #include "common/options.h"
 #include "host-receiver/judge/sources.h"
 #include "host-receiver/judge/verifier.h"
+#include "host-receiver/verbs/period.h"
 
 #define JUDGING_LIST_MAX 1024u /* checkpoints, and cells, on one command line */
 
@@ -21,7 +22,8 @@ struct judging {
 	struct keyring *ring;
 	struct judging_list checkpoints, cells;
 	const char *origin; /* NULL: any */
-	int64_t since_ms, until_ms, retention_ms, now_ms;
+	struct period period;
+	int64_t retention_ms;
 	bool keys, require_signed, allow_unsigned, require_log, live;
 	int status; /* after a mistake on the command line: the exit status */
 };

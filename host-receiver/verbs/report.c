@@ -99,9 +99,9 @@ static int make_head(const struct report *report, const struct verify_report *re
 	if (report->cell)
 		fprintf(f, "\"cell\":\"%s\",", plain_cell(report->cell));
 	fprintf(f, "\"keys\":%s,", report->judging.keys ? "true" : "false");
-	put_time(f, "made", report->judging.now_ms);
-	put_time(f, "since", report->judging.since_ms);
-	put_time(f, "until", report->judging.until_ms);
+	put_time(f, "made", report->judging.period.now_ms);
+	put_time(f, "since", report->judging.period.since_ms);
+	put_time(f, "until", report->judging.period.until_ms);
 	fprintf(f, "\"version\":\"%s\",\"verify\":", CELLOS_VERSION);
 	r = verify_report_json(result, f);
 	fputs("}\n", f);
@@ -202,8 +202,8 @@ static int use_result(void *data, const struct verifier_result *result,
 	struct page_options options = {
 		.title = title,
 		.cell = report->cell,
-		.since_ms = report->judging.since_ms,
-		.until_ms = report->judging.until_ms,
+		.since_ms = report->judging.period.since_ms,
+		.until_ms = report->judging.period.until_ms,
 	};
 	int r = make_head(report, &verified, &head, &options.head_len);
 

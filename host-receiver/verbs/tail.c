@@ -20,7 +20,8 @@
 #ifdef HAVE_NATS
 #include "host-receiver/verbs/from_nats.h"
 #endif
-#include "host-receiver/verbs/tail_reading.h"
+#include "host-receiver/verbs/period.h"
+#include "host-receiver/verbs/reading_changes.h"
 #include "host-receiver/verbs/verbs.h"
 
 #define POLL_US	  100000u
@@ -42,10 +43,10 @@ struct newest {
 
 struct tail {
 	const char *cell, *type, *dir, *config_path;
-	int64_t since_ms, until_ms, now_ms;
+	struct period period;
 	unsigned lines; /* 0: all */
 	bool follow, json, terminal, colour;
-	struct tail_readings *readings;
+	struct reading_changes *readings;
 	struct newest newest;
 	uint64_t events, matched;
 #ifdef HAVE_NATS
@@ -53,40 +54,13 @@ struct tail {
 #endif
 };
 
-static int set_time(struct tail *t, const char *value, int64_t *ret, char *why)
-{
-	if (timestamp_parse_argument(value, t->now_ms, ret) == 0)
-		return 0;
-	snprintf(why, OPTION_WHY_MAX,
-		 "expected a time like 2026-11-21T10:00:00Z, a date, or how long ago: 36h");
-	return -EINVAL;
-}
-
-static int set_since(void *target, const struct option_row *row, const char *value,
-		     char why[OPTION_WHY_MAX])
-{
-	struct tail *t = target;
-
-	(void)row;
-	return set_time(t, value, &t->since_ms, why);
-}
-
-static int set_until(void *target, const struct option_row *row, const char *value,
-		     char why[OPTION_WHY_MAX])
-{
-	struct tail *t = target;
-
-	(void)row;
-	return set_time(t, value, &t->until_ms, why);
-}
-
 static const struct option_row rows[] = {
 	{"cell", "ID", "of this cell only", OPTION_SETS_TEXT(struct tail, cell)},
 	{"type", "GLOB", "of these types only: \"net.*\", capability.denied",
 	 OPTION_SETS_TEXT(struct tail, type)},
 	{"since", "TIME", "not before 2026-11-21T10:00:00Z, a date, or how long ago: 2h",
-	 OPTION_CALLS(set_since)},
-	{"until", "TIME", "not after", OPTION_CALLS(set_until)},
+	 PERIOD_SETS_SINCE(struct tail, period)},
+	{"until", "TIME", "not after", PERIOD_SETS_UNTIL(struct tail, period)},
 	{"lines", "N", "only the newest N of them", .letter = 'n',
 	 OPTION_SETS_NUMBER(struct tail, lines, 1, LINES_MAX)},
 	{"follow", NULL, "begin at the end, and print what comes", .letter = 'f',
@@ -217,7 +191,7 @@ static void print_event(const struct tail *t, const json_t *event, const char *t
 	print_plain(type, 28);
 	fputs(when(t, COLOUR_OFF), stdout);
 	if (strncmp(type, "host.", 5) == 0)
-		fputs(tail_reading_print(t->readings, data, print_change) ? "" : " unchanged",
+		fputs(reading_changes_print(t->readings, data, print_change) ? "" : " unchanged",
 		      stdout);
 	else
 		print_fields(data);
@@ -239,8 +213,8 @@ static bool wanted(const struct tail *t, const json_t *event, const char *type)
 
 	if (t->cell && strcmp(t->cell, text(json_object_get(event, "data"), "cellId")) != 0)
 		return false;
-	if ((t->since_ms != INT64_MIN || t->until_ms != INT64_MAX) &&
-	    (timestamp_parse(time, strlen(time), &ms) < 0 || ms < t->since_ms || ms > t->until_ms))
+	if (period_is_limited(&t->period) &&
+	    (timestamp_parse(time, strlen(time), &ms) < 0 || !period_has(&t->period, ms)))
 		return false;
 	return !t->type || fnmatch(t->type, type, 0) == 0 || fnmatch(t->type, full, 0) == 0 ||
 	       fnmatch(t->type, without_prefix(full), 0) == 0;
@@ -299,7 +273,7 @@ static void print_line(const struct tail *t, const char *line, size_t len, const
 	else
 		print_event(t, event, type);
 	if (strcmp(type, "stream.sealed") == 0)
-		tail_readings_forget(t->readings, text(json_object_get(event, "data"), "cellId"));
+		reading_changes_forget(t->readings, text(json_object_get(event, "data"), "cellId"));
 }
 
 /* Returns EX_OK or EX_OSERR. */
@@ -446,7 +420,7 @@ static int read_log(struct tail *t, struct evidence_reader *reader)
 static int read_folder(struct tail *t)
 {
 	/* Without a look back it begins at the end. */
-	const bool at_end = t->follow && t->lines == 0 && t->since_ms == INT64_MIN;
+	const bool at_end = t->follow && t->lines == 0 && t->period.since_ms == INT64_MIN;
 	struct evidence_reader *reader;
 	int r = evidence_reader_open(t->dir, NULL, &reader), status;
 
@@ -525,8 +499,10 @@ static int parse(struct tail *t, int argc, char **argv)
 			},
 		.operands_max = 1,
 	};
-	int at = option_parse(&program, argc, argv, NULL);
+	int at;
 
+	period_init(&t->period);
+	at = option_parse(&program, argc, argv, NULL);
 	if (at <= 0)
 		return at < 0 ? EX_USAGE : -1;
 	if (at < argc)
@@ -548,9 +524,6 @@ int cmd_tail(int argc, char **argv)
 {
 	struct tail t = {
 		.config_path = CONFIG_FILE_DEFAULT,
-		.since_ms = INT64_MIN,
-		.until_ms = INT64_MAX,
-		.now_ms = (int64_t)(clock_ns(CLOCK_REALTIME) / NSEC_PER_MSEC),
 	};
 	struct config_errors errors = {0};
 	struct config config = {0};
@@ -566,9 +539,9 @@ int cmd_tail(int argc, char **argv)
 	} else {
 		if (!t.dir)
 			t.dir = config.evidence_dir;
-		t.readings = tail_readings_new();
+		t.readings = reading_changes_new();
 		status = t.readings ? run(&t) : EX_OSERR;
-		tail_readings_free(t.readings);
+		reading_changes_free(t.readings);
 		free_newest(&t.newest);
 	}
 	config_errors_free(&errors);

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-#include "host-receiver/verbs/tail_reading.h"
+#include "host-receiver/verbs/reading_changes.h"
 
 #include "common/util.h"
 
 #define NAME_MAX_BYTES 256u
 
-struct tail_readings {
+struct reading_changes {
 	json_t *last; /* "cell source" -> name -> value */
 };
 
-struct tail_readings *tail_readings_new(void)
+struct reading_changes *reading_changes_new(void)
 {
-	struct tail_readings *readings = calloc(1, sizeof(*readings));
+	struct reading_changes *readings = calloc(1, sizeof(*readings));
 
 	if (readings)
 		readings->last = json_object();
 	return readings;
 }
 
-void tail_readings_free(struct tail_readings *readings)
+void reading_changes_free(struct reading_changes *readings)
 {
 	if (!readings)
 		return;
@@ -125,7 +125,7 @@ static size_t key_of(char key[NAME_MAX_BYTES], const char *cell_id)
 	return (size_t)snprintf(key, NAME_MAX_BYTES, "%.128s ", cell_id);
 }
 
-void tail_readings_forget(struct tail_readings *readings, const char *cell_id)
+void reading_changes_forget(struct reading_changes *readings, const char *cell_id)
 {
 	char prefix[NAME_MAX_BYTES];
 	const size_t len = key_of(prefix, cell_id);
@@ -140,8 +140,8 @@ void tail_readings_forget(struct tail_readings *readings, const char *cell_id)
 	}
 }
 
-bool tail_reading_print(struct tail_readings *readings, const json_t *data,
-			void (*print_change)(const char *name, const char *text))
+bool reading_changes_print(struct reading_changes *readings, const json_t *data,
+			   void (*print_change)(const char *name, const char *text))
 {
 	char key[NAME_MAX_BYTES];
 	struct printing p = {.print = print_change};

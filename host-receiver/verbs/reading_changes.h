@@ -8,19 +8,19 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-struct tail_readings;
+struct reading_changes;
 
 /* NULL: no memory. */
-struct tail_readings *tail_readings_new(void);
-void tail_readings_free(struct tail_readings *readings);
+struct reading_changes *reading_changes_new(void);
+void reading_changes_free(struct reading_changes *readings);
 
 /*
  * What the reading, an event's data, changed: calls print_change(name, text) for each number ("+3")
  * and each word ("up -> down") that is another than before, or for each that is not 0 the first
  * time. False: nothing. Borrows for the call.
  */
-bool tail_reading_print(struct tail_readings *readings, const json_t *data,
-			void (*print_change)(const char *name, const char *text));
+bool reading_changes_print(struct reading_changes *readings, const json_t *data,
+			   void (*print_change)(const char *name, const char *text));
 
 /* The cell has ended: the next of this name begins anew. */
-void tail_readings_forget(struct tail_readings *readings, const char *cell_id);
+void reading_changes_forget(struct reading_changes *readings, const char *cell_id);
