@@ -152,7 +152,7 @@ static _printf_(3, 4) void complain(struct reading *r, unsigned line, const char
 /* ---- values -------------------------------------------------------------------------------------
  */
 
-/* A number, and after it one of the units or nothing. */
+/* A number followed by one of the units, or by nothing. */
 static int parse_with_unit(const char *value, const struct unit *units, uint64_t *ret)
 {
 	const size_t digits = strspn(value, "0123456789");
@@ -245,7 +245,7 @@ static bool listen_valid(const char *s)
 	return config_address(s, &address);
 }
 
-/* nats.c takes HOST:PORT too, but a scheme says what was meant. */
+/* nats.c also takes HOST:PORT, but only a scheme makes clear whether TLS is wanted. */
 static bool servers_valid(const char *s)
 {
 	for (;;) {
@@ -393,7 +393,7 @@ static const char *skip_blanks(const char *s)
 	return s + strspn(s, " \t\r\n\f\v");
 }
 
-/* Find the mistakes that libinih ignores, or stops at. */
+/* Find mistakes that libinih would ignore or stop at. */
 static void check_line(struct reading *r, const char *line)
 {
 	const char *s = skip_blanks(line), *end;
@@ -454,7 +454,7 @@ static char *read_line(char *out, int size, void *arg)
 		complain(r, r->line, "a control character; expected text");
 	else
 		check_line(r, line);
-	/* libinih gets an empty line instead of one that was refused already. */
+	/* Give libinih an empty line instead of one that was refused already. */
 	snprintf(out, (size_t)size, "%s", bad || too_long ? "\n" : line);
 	return out;
 }
@@ -521,7 +521,7 @@ static unsigned line_of(const struct reading *r, size_t offset)
 	return 0;
 }
 
-/* Mistakes between keys that are right by themselves. */
+/* Check keys that are right alone but not together. */
 static void check_whole(struct reading *r)
 {
 	const struct config *c = r->config;

@@ -67,7 +67,10 @@ int control_ask(const char *verb, const char *path, const json_t *request, json_
 		return status;
 	len = strlen(line);
 	line[len] = '\n';
-	/* A daemon that refuses the client has answered already: this may fail. */
+	/*
+	 * A daemon that refuses the client may have answered and closed already: then this fails,
+	 * and the answer is read all the same.
+	 */
 	(void)!send(fd, line, len + 1, MSG_NOSIGNAL);
 	answer = json_load_callback(read_some, &fd, JSON_DISABLE_EOF_CHECK, &error);
 	if (!answer) {

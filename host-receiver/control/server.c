@@ -42,7 +42,7 @@ struct client {
 	unsigned open_handles;
 	uid_t uid;
 	bool closing, answered, written, ended;
-	struct control_reply *reply; /* of an answer that comes later */
+	struct control_reply *reply; /* the place of an answer that comes later */
 	char *answer;		     /* owned */
 	size_t len;
 	char request[CONTROL_REQUEST_MAX];
@@ -101,9 +101,8 @@ static void close_client(struct client *c)
 }
 
 /*
- * A socket that is closed while bytes of the client are unread resets the connection, and the
- * client may lose the answer. So the rest of its bytes is read and thrown away until the client
- * closes, or its time is over.
+ * Closing a socket with unread bytes resets the connection, and the client may lose the answer. So
+ * the rest of the client's bytes is read and dropped until the client closes, or its time is over.
  */
 static void on_written(uv_write_t *write, int status)
 {
@@ -331,7 +330,7 @@ static int explain(char why[CONTROL_WHY_MAX], int error, const char *path, const
 	return -error;
 }
 
-/* The daemon holds the lock on its state: a stale socket is the one of its last run. */
+/* The daemon holds the lock on its state folder, so a stale socket is from its last run. */
 static int clear_path(const struct sockaddr_un *address, char why[CONTROL_WHY_MAX])
 {
 	struct stat st;

@@ -39,7 +39,7 @@ struct cell_task {
 	struct option_texts given;   /* owned */
 	struct cell_options options; /* they borrow the texts */
 	uint8_t stream_id[UUID_SIZE];
-	bool retries;	   /* of a cell that is unserved; nobody waits for an answer */
+	bool retries;	   /* of an unserved cell: no client waits for an answer */
 	bool left_socket;  /* an earlier state says that the socket at the path is ours */
 	bool has_previous; /* and names the cell's last stream: */
 	struct stream_end previous;
@@ -135,7 +135,7 @@ static void give_to_worker(struct cell_task *t, enum task_step step, uv_work_cb 
 		abort();
 }
 
-/* Call fn(t) once everything submitted so far is in the log. */
+/* Call fn(t) when everything that was submitted so far is in the log. */
 static void wait_for_log(struct cell_task *t, void (*fn)(void *task))
 {
 	t->step = TASK_LOGGING;
@@ -197,7 +197,7 @@ static void on_discarded(uv_work_t *work, int status)
 	end_task(t);
 }
 
-/* The answer comes last: after it the client can add the cell again. Takes refusal. */
+/* The answer is sent last: after it the client can add the cell again. Takes refusal. */
 static void refuse(struct cell_task *t, json_t *refusal)
 {
 	t->refusal = refusal;
@@ -219,7 +219,7 @@ static void work_commit(uv_work_t *work)
 	t->error = cell_state_commit(t->d->state_fd, t->id);
 }
 
-/* The daemon may have begun to stop in these steps, and then it has removed the cell. */
+/* The daemon may have begun to stop in these steps; then it has removed the cell. */
 static json_t *stopping(void)
 {
 	return control_refusal(EXIT_FAILURE, "the daemon is stopping");
@@ -484,7 +484,7 @@ static void on_seal_told(void *task)
 	wait_for_log(task, on_sealed);
 }
 
-/* A cell that could not be served again after a restart has a state, and maybe a socket. */
+/* A cell that could not be served again after a restart has a state file, and maybe a socket. */
 static void work_find_left(uv_work_t *work)
 {
 	struct cell_task *t = work->data;
@@ -630,7 +630,10 @@ void daemon_check_tasks(struct daemon *d)
 		if (!t->reply || now_ns < t->due_ns || t->step != TASK_LOGGING)
 			continue;
 		if (t->adds) {
-			/* Before the answer: then the socket has gone when the client reads it. */
+			/*
+			 * The answer comes after this: when the client reads it, the socket has
+			 * gone.
+			 */
 			give_up_cell(t);
 			answer(t, control_refusal(EXIT_FAILURE,
 						  "the evidence log does not take it: %s",

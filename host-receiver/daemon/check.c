@@ -13,14 +13,14 @@
 #include "common/unix_path.h"
 #include "host-receiver/daemon/internal.h"
 
-/* A log that begins with less stops at once. */
+/* With less free space the log would stop at once. */
 #define FREE_SPACE_MIN (UINT64_C(16) * 1024 * 1024)
 
 struct check {
 	const char *path;
 	const struct config *config;
 	const struct process_users *users;
-	struct signing_key *key; /* owned; NULL: it was complained about, or not looked at yet */
+	struct signing_key *key; /* owned; NULL: it was refused, or is not known yet */
 	bool runs;		 /* a daemon answers at the control socket */
 	unsigned errors;
 };
@@ -61,7 +61,7 @@ static int become(uid_t uid)
 	return setuid(uid) < 0 ? -errno : 0;
 }
 
-/* Root may read everything, and would find no error. */
+/* Root may read everything, so as root no error would be found. */
 static void become_daemon(struct check *c)
 {
 	struct stat st;
@@ -87,7 +87,7 @@ static void become_daemon(struct check *c)
 /* ---- folders and groups -------------------------------------------------------------------------
  */
 
-/* What is made in it is the daemon's. */
+/* The daemon creates the files in this folder itself. */
 static bool check_folder(struct check *c, const char *key, const char *folder)
 {
 	_cleanup_close_ int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -102,7 +102,7 @@ static bool check_folder(struct check *c, const char *key, const char *folder)
 	return false;
 }
 
-/* The folder in which a socket will be bound, and what stands at its path. */
+/* The folder in which a socket will be bound, and the file at the socket's path. */
 static bool check_socket(struct check *c, const char *key, const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -174,7 +174,7 @@ static void check_port(struct check *c, const char *listen)
 		 address.ss_family == AF_INET ? sizeof(struct sockaddr_in)
 					      : sizeof(struct sockaddr_in6)) == 0)
 		return;
-	/* It may be the running daemon's. */
+	/* The running daemon may have this port. */
 	if (errno == EADDRINUSE && c->runs)
 		return;
 	complain(c, "[metrics] listen", "%s: %s", listen, strerror(errno));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a start would find: the key, groups, folders, free space, ports. For the verb check-config;
- * it changes nothing and a daemon may run meanwhile. Prints to standard output and error.
+ * Checks of the machine for the verb check-config: key, groups, folders, free space, ports, as a
+ * start would find them. It changes nothing, and a daemon may run meanwhile. Prints to standard
+ * output and error.
  */
 #pragma once
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon's life: what is opened in which order, what a signal does, and how it ends. SIGHUP
- * reads the configuration again; SIGTERM and SIGINT seal all streams and end it. Whatever else ends
- * it, the next start serves the same cells again.
+ * The daemon's life: the order in which everything is opened, its signals, and its end. SIGHUP
+ * reads the configuration again; SIGTERM and SIGINT seal all streams and end the daemon. After any
+ * other end, the next start serves the same cells again.
  */
 #include "host-receiver/daemon/daemon.h"
 
@@ -126,7 +126,7 @@ static void finish(void *ctx)
 	int r;
 
 	control_server_free(take_ptr(d->control));
-	/* It reads what the pipeline owns. */
+	/* The thread of the metrics reads what the pipeline owns, so it ends first. */
 	metrics_server_free(take_ptr(d->metrics));
 	retention_stop(&d->retention);
 	forwarding_stop(&d->forwarding);
@@ -141,7 +141,7 @@ static void finish(void *ctx)
 	uv_close((uv_handle_t *)&d->second, NULL);
 }
 
-/* What is not committed was not acknowledged: the guests send it to the next run. */
+/* Records that were not committed were not acknowledged: the guests send them to the next run. */
 static void on_overdue(void *ctx)
 {
 	const struct daemon *d = ctx;
@@ -370,7 +370,7 @@ static void run(struct daemon *d)
 	unserved_free(&d->unserved);
 }
 
-/* Before everything else: what follows never holds a key. */
+/* First of all: code after this line runs in a process without a key. */
 static int start_parent(struct daemon *d, const struct daemon_options *o, int *ret_fd,
 			pid_t *ret_pid)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon: many cells, one evidence log, a control socket, metrics. This is what the verb
- * `serve` sees of it. A room of the verbs' level: it logs, because nobody above it would.
+ * The daemon: many cells, one evidence log, a control socket, metrics. This is its interface for
+ * the verb `serve`. The room is on the verbs' level: it logs, because there is no caller that
+ * would.
  */
 #pragma once
 

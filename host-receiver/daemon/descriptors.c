@@ -35,7 +35,7 @@ int daemon_check_descriptors(const struct daemon *d, char why[CELL_WHY_MAX])
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return 0;
-	/* The kernel gives the lowest number that is free, so about so many are open. */
+	/* The kernel gives the lowest free number, so about so many descriptors are open. */
 	fd = fcntl(d->state_fd, F_DUPFD_CLOEXEC, 0);
 	close_fd(fd);
 	needed =

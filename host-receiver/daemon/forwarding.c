@@ -39,7 +39,7 @@ static void on_forwarder_exit(uv_process_t *process, int64_t status, int signal_
 {
 	struct forwarding *f = process->data;
 
-	/* end_process() has closed the link: this end was wanted. */
+	/* end_process() closed the link, so this end was expected. */
 	const bool unexpected = f->fd >= 0;
 
 	close_fd(take_fd(&f->fd));
@@ -149,7 +149,7 @@ void forwarding_progress(struct forwarding *f)
 	order.index = evidence_log_size(f->log);
 	if (order.at.segment == f->end.at.segment && order.at.offset == f->end.at.offset)
 		return;
-	/* A full socket: forwarding_update() says it a second later. */
+	/* If the socket is full, forwarding_update() sends it a second later. */
 	if (link_put_order(f->fd, &order) == 0)
 		f->end = order;
 }

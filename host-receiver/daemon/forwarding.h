@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon's forwarder process (host-receiver/forward): starts it, starts it again when it has
- * ended, says to it how far the log is durable, and keeps its last status. Loop thread only.
+ * The daemon's forwarder process (host-receiver/forward): starts it, starts it again after it has
+ * ended, sends it the durable end of the log, and keeps its last status. Loop thread only.
  */
 #pragma once
 
@@ -36,12 +36,12 @@ void forwarding_configure(struct forwarding *f, const struct config *config, boo
 void forwarding_update(struct forwarding *f);
 /* After a commit: more may be durable. */
 void forwarding_progress(struct forwarding *f);
-/* The forwarder reads the end of file and ends. No more of the log is used. */
+/* The forwarder reads end of file and ends. It no longer holds a part of the log. */
 void forwarding_stop(struct forwarding *f);
 
 /* False, with the reason, when evidence has been waiting longer than lag_ready. */
 bool forwarding_is_ready(const struct forwarding *f, char why[256]);
 /* For `status` and `forward status`; NULL: there is no forwarder. */
 json_t *forwarding_describe(const struct forwarding *f);
-/* Send again, from this index or time on. Returns 0 or a negative errno. */
+/* Send again from this index or time on. Returns 0 or a negative errno. */
 int forwarding_rewind(struct forwarding *f, enum link_order_kind kind, uint64_t value);

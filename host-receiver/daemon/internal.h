@@ -116,14 +116,17 @@ void daemon_key_fingerprint(const struct signer *signer, char ret[static DAEMON_
 int daemon_open_log(struct daemon *d, struct signer *signer);
 /* With the pipeline: the log's own stream begins. */
 int daemon_start_log_stream(struct daemon *d);
-/* What stands in the alarm is acknowledged by this uid. 0, -ENOENT: there is none, or an errno. */
+/*
+ * Acknowledge the alarm, in the name of this uid. 0, -ENOENT: there is no alarm, or another
+ * negative errno.
+ */
 int daemon_acknowledge_alarm(struct daemon *d, uint64_t uid);
 
 /* ---- reload.c ---- */
 
 /* Read the configuration again. If anything of it is refused, nothing changes. */
 void daemon_reload(struct daemon *d);
-/* What all cells share of the configuration, also those that are there. */
+/* Apply the values that all cells share, also to the cells that are served already. */
 void daemon_set_limits(struct daemon *d, const struct config *config);
 /* Each of the errors as a line of the log. */
 void daemon_log_config_errors(const struct config_errors *errors);
@@ -148,16 +151,16 @@ json_t *daemon_answer(void *ctx, const json_t *request);
 
 /* The refusal that there is no such cell; id may be NULL. */
 json_t *daemon_no_cell(const char *id);
-/* What a cell has when its options do not say. */
+/* The defaults for options that a cell does not set. */
 void daemon_cell_defaults(const struct daemon *d, struct cell_options *o);
 /* Answers to add and remove: a refusal, or NULL and the answer comes later. */
 json_t *daemon_add_cell(struct daemon *d, const json_t *request);
 json_t *daemon_remove_cell(struct daemon *d, const json_t *request);
 /* Each second: refuse the clients that have waited long enough. */
 void daemon_check_tasks(struct daemon *d);
-/* This cell is about to be removed by somebody else. */
+/* Another request removes this cell. */
 void daemon_forget_added(struct daemon *d, const struct cell *cell);
-/* It could not be served: log it, list it, try again later. */
+/* The cell could not be served: log it, list it, try again later. */
 void daemon_cell_unserved(struct daemon *d, const char *id, const char *why);
 /* Each second: try a cell again whose time has come. */
 void daemon_retry_unserved(struct daemon *d);
@@ -170,12 +173,12 @@ void daemon_resume_removals(struct daemon *d);
 void daemon_sessions_progress(struct daemon *d);
 /* Before cells are served: read them back. Returns 0 or a negative errno. */
 int daemon_recall_sessions(struct daemon *d);
-/* What was read of the cell becomes its memory. */
+/* Restore the cell's sessions from what was read. */
 void daemon_find_end(const struct daemon *d, const uint8_t stream_id[static UUID_SIZE],
 		     struct stream_end *ret);
 void daemon_give_sessions(const struct daemon *d, struct cell *cell);
 
 /* ---- restart.c ---- */
 
-/* Serve the last run's cells again. Returns an exit status, EX_OK or after a message. */
+/* Serve the last run's cells again. Returns EX_OK, or an exit status after a message. */
 int daemon_readopt_cells(struct daemon *d);

@@ -6,8 +6,8 @@
  *	running  -- lifecycle_stop() --> stopping  -- is_done() --> finished
  *	                                 stopping  -- the time is over --> on_overdue()
  *
- * Once it is stopping, is_done() is asked before each sleep of the loop: so whatever completes last
- * ends the process, and nobody has to know that it was the last.
+ * While it is stopping, is_done() is called before each sleep of the loop. So the completion that
+ * happens to be the last one ends the process, and no code has to know that it is the last.
  */
 #pragma once
 
@@ -24,7 +24,7 @@ struct lifecycle_ops {
 	bool (*is_done)(void *ctx);
 	/* Called once: close every handle, free what the loop does not need. */
 	void (*finish)(void *ctx);
-	/* What is under way did not end in time. It is called once, and may end the process. */
+	/* The end takes too long. Called once; it may end the process. */
 	void (*on_overdue)(void *ctx);
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon's evidence log at the start: whether it goes on or a new one begins, what an operator
- * is told of it, and the alarm that stands until it is acknowledged. Loop thread.
+ * Opens the daemon's evidence log at the start: continues the old log or begins a new one, reports
+ * to the operator which of them and why, and raises the alarm that stays until it is acknowledged.
+ * Loop thread.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -34,7 +35,7 @@ static void raise_alarm(struct daemon *d, const char *text)
 
 	const size_t used = strlen(d->alarm);
 
-	/* A second one does not hide the first. */
+	/* A second alarm does not replace the first one. */
 	snprintf(d->alarm + used, sizeof(d->alarm) - used, "%s%s", used ? "; " : "", text);
 	r = durable_write(d->state_dir_fd, ALARM_FILE, d->alarm, strlen(d->alarm), 0600);
 	if (r < 0)
@@ -89,7 +90,7 @@ static void report_begun(struct daemon *d)
 	raise_alarm(d, text);
 }
 
-/* What `log new` has left: the next log is a new one, and nobody needs to be alarmed. */
+/* Take the file that `log new` wrote: the operator wants a new log, so there is no alarm. */
 static bool take_plan(struct daemon *d)
 {
 	char reason[DAEMON_ALARM_MAX];

@@ -35,8 +35,10 @@ static bool needs_restart(const struct config *wanted, const struct daemon *d)
 	return true;
 }
 
-/* The old server may have the port that the new address needs: then it is closed first, and opened
- * again if that did not help. */
+/*
+ * The new address may need the port of the old server. Then the old server is closed first, and
+ * opened again if the new one still fails.
+ */
 static bool replace_metrics(struct daemon *d, const char *listen)
 {
 	struct metrics_server *metrics;
@@ -59,7 +61,7 @@ static bool replace_metrics(struct daemon *d, const char *listen)
 	return true;
 }
 
-/* Everything that may fail. ret_signer: NULL if the running one stays. */
+/* Everything that can fail. ret_signer: NULL if the running signer stays. */
 static bool prepare(struct daemon *d, const struct config *wanted, struct signer **ret_signer)
 {
 	char why[SIGN_WHY_MAX] = "no memory";
@@ -70,7 +72,7 @@ static bool prepare(struct daemon *d, const struct config *wanted, struct signer
 		refuse(why);
 		return false;
 	}
-	/* The last one, because it may have to close the old server. */
+	/* The metrics come last, because the old server may have to be closed for the new one. */
 	if (d->metrics && strcmp(d->config.metrics_listen, wanted->metrics_listen) == 0)
 		return true;
 	if (replace_metrics(d, wanted->metrics_listen))

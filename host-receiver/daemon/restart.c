@@ -14,7 +14,7 @@
 #include "host-receiver/evidence/reader.h"
 #include "host-receiver/daemon/internal.h"
 
-/* A stream that may have begun or not. */
+/* A stream that may or may not have begun. */
 struct unsettled {
 	char *id;
 	uint8_t stream_id[UUID_SIZE];
@@ -73,7 +73,10 @@ static void note_staged(void *ctx, const char *file, const char *id, const struc
 			restart->error = -ENOMEM;
 		return;
 	}
-	/* Cut before anything was done with it, or an add that was never answered. */
+	/*
+	 * The daemon ended before it did anything with the file, or during an add that was never
+	 * answered.
+	 */
 	daemon_cell_defaults(d, &o);
 	if (!s->has_file && !s->why && option_texts_apply(&s->options, &o, why) == 0) {
 		cell_socket_remove_stale(&o, d->client);
@@ -127,7 +130,7 @@ static int read_log(struct restart *restart)
 	return r;
 }
 
-/* Afterwards the states are as if the last daemon had not been cut short. */
+/* Afterwards the states are as if the last daemon had completed its steps. */
 static int settle(struct restart *restart)
 {
 	struct daemon *d = restart->d;
@@ -153,8 +156,10 @@ static int settle(struct restart *restart)
 	return r;
 }
 
-/* A cell of the last run gets its socket again, and a new stream that names the last one. First its
- * new state is staged. */
+/*
+ * Give a cell of the last run its socket again, and a new stream that names the last one. First its
+ * new state is staged.
+ */
 static void stage_again(void *ctx, const char *file, const char *id, const struct cell_state *s)
 {
 	struct restart *restart = ctx;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Retention waits for the slowest reader: the cursors in state_dir/cursors are read once a second
- * by a worker (libuv's), and the log is told the oldest segment that one of them still needs. A
- * cursor that cannot be understood may be anywhere: then nothing is deleted. Loop thread only.
+ * Retention waits for the slowest reader. Once a second a worker of libuv reads the cursors in
+ * state_dir/cursors, and the log gets the number of the oldest segment that a reader still needs. A
+ * cursor that cannot be parsed may stand anywhere: then nothing is deleted. Loop thread only.
  */
 #pragma once
 
@@ -27,7 +27,7 @@ struct retention {
 void retention_start(struct retention *r, struct evidence_log *log, int cursors_fd,
 		     const char *state_dir);
 void retention_update(struct retention *r, uv_loop_t *loop);
-/* Before the log is closed. A worker may be busy still. */
+/* Call it before the log is closed. A worker may still run. */
 void retention_stop(struct retention *r);
 /* After the loop. */
 void retention_done(struct retention *r);

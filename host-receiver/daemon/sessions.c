@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon remembers of its guests' numbers over its own end, in the log itself (delivery.md
- * section 2). While it runs, an entry with the sessions of all cells is written every
- * SESSIONS_EVERY bytes of evidence and at the beginning of each segment. When it starts, it reads
- * back from the end of the log far enough that at least one of these entries is among it.
+ * The numbers of the guests' sessions, kept in the log itself so that they survive the daemon
+ * (delivery.md section 2). While the daemon runs, an entry with the sessions of all cells is
+ * written every SESSIONS_EVERY bytes of evidence and at the beginning of each segment. At its start
+ * the daemon reads back from the end of the log, far enough to find at least one of these entries.
  *
  * Loop thread; the reading happens before the cells are served.
  */
@@ -139,7 +139,9 @@ static int recall_all(struct evidence_reader *reader, struct recall *recall, boo
 			continue;
 		if (r < 0)
 			return r;
-		/* In the middle of a segment the reading begins in the middle of a line. */
+		/*
+		 * A reading that begins in the middle of a segment begins in the middle of a line.
+		 */
 		if (!skip_first && (r = recall_line(recall, line, len)) < 0)
 			return r;
 		skip_first = false;

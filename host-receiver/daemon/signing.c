@@ -12,7 +12,10 @@
 
 #define SIGNER_FOLDER "signer"
 
-/* On the thread that needed a signature. The evidence so far is on disk, and agents send again. */
+/*
+ * Called on the thread that needed a signature. The evidence up to here is on disk, and agents send
+ * the rest again.
+ */
 static void on_signer_lost(const char *why)
 {
 	log_line(LOG_CRIT, "msg=\"nothing can be signed any more\" why=\"%s\"", why);
@@ -228,7 +231,7 @@ static int check_kid(const struct signer *last, const struct signer *next, char 
 	return -EKEYREJECTED;
 }
 
-/* If the file has never set it, the environment did at the start: then the running value counts. */
+/* The file never set it, so the value came from the environment: the running value stays. */
 static const char *in_effect(const char *wanted, const char *was, const char *runs)
 {
 	return *wanted || *was ? wanted : runs;

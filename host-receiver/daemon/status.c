@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Once a second the daemon publishes its numbers for the metrics' thread, sends its status and the
- * watchdog's sign of life to the service manager, and looks at what waits. Loop thread.
+ * Once a second the daemon publishes its numbers for the thread of the metrics, sends its status
+ * and the watchdog message to the service manager, and checks the tasks that wait. Loop thread.
  */
 #include <stdarg.h>
 
@@ -95,7 +95,7 @@ uint64_t daemon_oldest_inflight_ms(const struct daemon *d)
 	return oldest_ns ? (monotonic_ns() - oldest_ns) / NSEC_PER_MSEC : 0;
 }
 
-/* Collects the reasons why /readyz must fail. */
+/* Collect the reasons why /readyz must fail. */
 static void judge_health(const struct daemon *d, struct metrics_health *ret)
 {
 	const uint64_t waiting_ns = sign_client_waiting_ns(d->client);
@@ -110,7 +110,7 @@ static void judge_health(const struct daemon *d, struct metrics_health *ret)
 		 sign_algorithm_name(signer_algorithm(d->signer)));
 	daemon_key_fingerprint(d->signer, ret->fingerprint);
 	snprintf(ret->kid, sizeof(ret->kid), "%s", signer_kid(d->signer));
-	/* A disk that hangs gives no error. */
+	/* A disk that hangs reports no error. */
 	if (ret->oldest_inflight_ms > READY_INFLIGHT_MS)
 		add_reason(ret, "the oldest event in flight is %" PRIu64 ".%" PRIu64 " s old\n",
 			   ret->oldest_inflight_ms / MSEC_PER_SEC,

@@ -3,7 +3,7 @@
 
 #include "common/util.h"
 
-/* Where the cell is, or would be put. */
+/* The place of the cell in the list, or the place where it would be. */
 static struct unserved_cell **place_of(const struct unserved *u, const char *id)
 {
 	struct unserved_cell **at = (struct unserved_cell **)(uintptr_t)&u->first;

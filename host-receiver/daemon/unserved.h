@@ -31,14 +31,14 @@ struct unserved {
 };
 
 /*
- * It could not be served now. Returns 1 if it is new here or the reason is another one, 0 if
- * nothing but the time of the next try has changed, or -ENOMEM.
+ * The cell could not be served. Returns 1 if it is new here or has another reason than before, 0 if
+ * only the time of the next try has changed, or -ENOMEM.
  */
 int unserved_put(struct unserved *u, const char *id, const char *why, uint64_t now_ns);
 /* It is served, or removed. False: it was not here. */
 bool unserved_remove(struct unserved *u, const char *id);
 /* NULL: it is not here. */
 const struct unserved_cell *unserved_find(const struct unserved *u, const char *id);
-/* One whose time has come, or NULL. Its next try is set as if this one failed. */
+/* A cell that is due, or NULL. Its next try is set as if this one failed. */
 const struct unserved_cell *unserved_due(struct unserved *u, uint64_t now_ns);
 void unserved_free(struct unserved *u);

@@ -19,7 +19,7 @@ struct http_client {
 	uint64_t since_ns;
 };
 
-/* A cell's numbers as the loop left them. */
+/* A cell's numbers, copied by the loop. */
 struct cell_numbers {
 	char id[CELL_ID_MAX + 1];
 	bool connected, silent;
@@ -45,8 +45,7 @@ struct metrics_server {
 	size_t n_cells;
 };
 
-/* ---- what is told -------------------------------------------------------------------------------
- */
+/* ---- the pages ---- */
 
 static void head(FILE *f, const char *name, const char *type, const char *help)
 {
@@ -245,7 +244,7 @@ static void put_cells(FILE *f, struct metrics_server *m)
 	pthread_mutex_unlock(&m->cells_lock);
 }
 
-/* Copies what the loop published last; false: that is too long ago. */
+/* Copy the numbers that the loop published last; false: they are too old. */
 static bool loop_turns(struct metrics_server *m, struct cell_registry_stats *ret,
 		       struct metrics_health *ret_health)
 {
@@ -259,7 +258,7 @@ static bool loop_turns(struct metrics_server *m, struct cell_registry_stats *ret
 	return monotonic_ns() - published_ns < METRICS_LOOP_STALL_MS * NSEC_PER_MSEC;
 }
 
-/* Writes why the daemon is not ready; false: it is. */
+/* Write why the daemon is not ready; false: it is ready. */
 static bool put_reasons(FILE *f, struct metrics_server *m, const struct metrics_health *health)
 {
 	const int sink = m->stats->sink_error, background = evidence_log_background_error(m->log);
@@ -326,7 +325,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 		free(body);
 		return MHD_NO;
 	}
-	/* One request a connection, so that its time can be bounded. */
+	/* One request for each connection, so that its time can be limited. */
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
 				"text/plain; version=0.0.4; charset=utf-8");
@@ -411,7 +410,7 @@ static int listen_unix(struct metrics_server *m, const char *path, int *ret)
 	if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
 		return fd < 0 ? -errno : -ENAMETOOLONG;
 	strcpy(address.sun_path, path);
-	/* A stale one is left from an earlier run. */
+	/* An earlier run left a stale socket. */
 	if (lstat(path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
 			return -EEXIST;
@@ -522,7 +521,10 @@ void metrics_server_publish(struct metrics_server *m, const struct cell_registry
 	m->published_ns = monotonic_ns();
 	pthread_mutex_unlock(&m->lock);
 	cut_slow_clients(m);
-	/* If a client's page is being printed, the loop does not wait: the next second is newer. */
+	/*
+	 * If a page is being printed just now, the loop does not wait: it publishes again in a
+	 * second.
+	 */
 	if (pthread_mutex_trylock(&m->cells_lock) != 0)
 		return;
 	cells = per_cell ? copy_cells(registry, &n) : NULL;

@@ -17,7 +17,7 @@
 
 #define METRICS_REASONS_MAX 1024u
 
-/* What the loop publishes besides the cells' numbers. */
+/* The daemon's own state; the loop publishes it together with the cells' numbers. */
 struct metrics_health {
 	unsigned cells_unserved;
 	uint64_t oldest_inflight_ms;
@@ -26,7 +26,7 @@ struct metrics_health {
 	bool forwards;
 	struct forward_status forward;
 	uint64_t forward_restarts;
-	/* Why /readyz must fail, a line each; "": it need not. */
+	/* The reasons why /readyz fails, a line each; "": it succeeds. */
 	char reasons[METRICS_REASONS_MAX];
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cell and status: ask the daemon on its control socket and print its answer for people, or with
- * --json as it is.
+ * cell and status: ask the daemon on its control socket, and print its answer for people, or as
+ * JSON with --json.
  */
 #include <sysexits.h>
 
@@ -17,7 +17,7 @@
 struct asking {
 	const char *verb;
 	const char *socket_path; /* NULL: as the configuration says */
-	const char *config_path; /* NULL: the usual one, if it is there */
+	const char *config_path; /* NULL: the default file, if it exists */
 	bool json;
 	json_t *options;      /* of a cell; owned */
 	const char *argument; /* the cell's id, of the verbs that take one */
@@ -46,7 +46,7 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
-/* Relative paths are relative to this process, not to the daemon. */
+/* Relative paths are relative to this process, not to the daemon: make them absolute. */
 static int set_option(void *target, const struct option_row *row, const char *value,
 		      char why[OPTION_WHY_MAX])
 {
@@ -316,7 +316,7 @@ int cmd_cell(int argc, char **argv)
 
 	struct option_guess guess = {.typed = argc >= 2 ? argv[1] : ""};
 
-	/* As the help of add, which has all options. */
+	/* The row is like the one in the help of add, which has all options. */
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
 		return run("cell", argc, argv, "add", true, false, print_added);
 	for (size_t i = 0; argc >= 2 && i < ARRAY_SIZE(verbs); i++)

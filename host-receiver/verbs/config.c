@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check-config and dump-config: what the daemon would make of its configuration. check-config also
- * looks at what a start would find; dump-config reads the file and nothing else.
+ * check-config and dump-config read the configuration as the daemon does. check-config also checks
+ * the machine: whether a start with this file would succeed. dump-config prints the values that
+ * would be in force and looks at nothing else.
  */
 #include <sysexits.h>
 

@@ -68,7 +68,7 @@ static int print_config_errors(const char *path, struct config *config)
 
 /* ---- run ---- */
 
-/* Without the daemon on its descriptor nobody would say how far the log is durable. */
+/* Only the daemon knows how far the log is durable, so its descriptor is required. */
 static bool has_link(void)
 {
 	int type;
@@ -98,7 +98,7 @@ static int run(const struct forward_options *o)
 		sigaddset(&signals, SIGTERM);
 		sigaddset(&signals, SIGINT);
 		sigaddset(&signals, SIGHUP);
-		/* libnats' threads inherit it. */
+		/* The threads of libnats inherit the mask. */
 		sigprocmask(SIG_BLOCK, &signals, NULL);
 		config_forward(&config, &settings);
 		status = forwarder_run(&settings, LINK_FD) < 0 ? EXIT_FAILURE : EX_OK;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How verbs that judge evidence are asked and answer: the options about keys, kept checkpoints and
- * what must be there, and one run of the judge over the files on the command line.
+ * The part that verify, report and other verbs share when they judge evidence: the options about
+ * keys, kept checkpoints and required contents, and one run of the judge over the files on the
+ * command line.
  */
 #pragma once
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * keygen: a new Ed25519 seed in DIR/KID.seed (0600) and its public key in DIR/keyring.json. Nothing
- * is ever overwritten: a kid that exists is refused, and the keyring is replaced as a whole.
+ * keygen: makes a new Ed25519 seed in DIR/KID.seed (0600) and adds its public key to
+ * DIR/keyring.json. It never overwrites a seed: a kid that exists is refused. The keyring is
+ * replaced as a whole.
  */
 #include <fcntl.h>
 #include <sys/file.h>
@@ -67,8 +68,8 @@ static int write_all(int fd, const char *data, size_t len)
 }
 
 /*
- * A whole file under this name, or nothing: it gets its name when its bytes are on disk. Returns 0,
- * -EEXIST, or another negative errno.
+ * Write a whole file under this name, or nothing: it gets the name after its bytes are on disk.
+ * Returns 0, -EEXIST, or another negative errno.
  */
 static int publish(int dir_fd, const char *name, mode_t mode, const char *data, size_t len)
 {
@@ -85,7 +86,7 @@ static int publish(int dir_fd, const char *name, mode_t mode, const char *data, 
 			r = -errno;
 		return r;
 	}
-	/* A file system without unnamed files: half a file must not stay. */
+	/* The file system has no unnamed files: remove a file that is only half written. */
 	fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;
@@ -133,7 +134,7 @@ static int load_keyring(const struct keygen *k, struct keyring_text *ret)
 	return r < 0 ? status : EX_OK;
 }
 
-/* The members of the old keyring as they are, and the new one; a line each. */
+/* The members of the old keyring, unchanged, and the new one; a line each. */
 static int format_keyring(const struct keygen *k, const struct keyring_text *old,
 			  const char *public_key, FILE *f)
 {
@@ -177,7 +178,7 @@ static int write_keyring(const struct keygen *k, int dir_fd, const struct keyrin
 	/* glibc's fclose() succeeds without memory for the text: then there is none. */
 	if (f && (fclose(f) == EOF || !text))
 		r = -ENOMEM;
-	/* What an interrupted run has left. */
+	/* Remove the temporary file of an interrupted run. */
 	unlinkat(dir_fd, KEYRING_NEW_NAME, 0);
 	if (r == 0)
 		r = publish(dir_fd, KEYRING_NEW_NAME, 0644, text, len);
@@ -193,9 +194,9 @@ static int write_keyring(const struct keygen *k, int dir_fd, const struct keyrin
 /* ---- the seed ---- */
 
 /*
- * A run that was interrupted after its seed and before the keyring has left this seed: it is used.
- * A file that is no seed is somebody's, and stays. Returns EX_OK, or another status after a
- * message.
+ * An interrupted run may have written its seed and not the keyring: then this seed is used. A file
+ * that is not a seed belongs to somebody else and is not touched. Returns EX_OK, or another status
+ * after a message.
  */
 static int adopt_seed(const struct keygen *k, const char *name, uint8_t seed[KEY_ED25519_SIZE])
 {
@@ -223,7 +224,7 @@ static int adopt_seed(const struct keygen *k, const char *name, uint8_t seed[KEY
 	return fail(k->dir, name, "not overwritten, and it is no seed");
 }
 
-/* A new seed, or the one that is there. *ret_made: this run wrote it. */
+/* Make a new seed, or take the one of an interrupted run. *ret_made: this run wrote it. */
 static int make_seed(const struct keygen *k, int dir_fd, const char *name,
 		     uint8_t seed[KEY_ED25519_SIZE], bool *ret_made)
 {
@@ -247,8 +248,8 @@ static int make_seed(const struct keygen *k, int dir_fd, const char *name,
 }
 
 /*
- * The seed comes first: a key whose public half is lost can be had again, the reverse cannot. So an
- * interrupted run leaves either nothing or a whole seed, and the next run goes on from there.
+ * The seed is written first: a public key can be made again from its seed, but not the reverse. So
+ * an interrupted run leaves either nothing or a whole seed, and the next run uses it.
  */
 static int generate(const struct keygen *k, int dir_fd)
 {
@@ -310,7 +311,7 @@ int cmd_keygen(int argc, char **argv)
 		fprintf(stderr, "keygen: %s: %s\n", k.dir, strerror(errno));
 		return EX_CANTCREAT;
 	}
-	/* Two at once would lose one of the two keys from the keyring. */
+	/* Two runs at once could lose one of the two keys from the keyring, so each locks it. */
 	if (flock(dir_fd, LOCK_EX) < 0) {
 		fprintf(stderr, "keygen: %s: cannot lock: %s\n", k.dir, strerror(errno));
 		return EX_CANTCREAT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log: what an operator says about the evidence log. acknowledge asks the daemon; new leaves a word
- * for its next start.
+ * log: an operator's decisions about the evidence log. acknowledge ends an alarm of the running
+ * daemon; new tells the daemon, by a file, that its next start begins a new log on purpose.
  */
 #include <fcntl.h>
 #include <sysexits.h>

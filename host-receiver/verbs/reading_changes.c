@@ -106,7 +106,9 @@ static void flatten(struct printing *p, const char *prefix, const json_t *value)
 	} else if (json_is_object(value)) {
 		json_object_foreach((json_t *)(uintptr_t)value, key, member)
 		{
-			/* The VMM's last document is in its totals; a part's number is no reading.
+			/*
+			 * The VMM's last document is part of its totals; the number of a part is
+			 * not a value.
 			 */
 			if (strcmp(key, "metrics") == 0 || strncmp(key, "part", 4) == 0)
 				continue;
@@ -119,7 +121,7 @@ static void flatten(struct printing *p, const char *prefix, const json_t *value)
 	}
 }
 
-/* What the cell's readings are kept by: this, a blank, and the probe. */
+/* The key of a cell's readings: this text, a blank, and the probe. */
 static size_t key_of(char key[NAME_MAX_BYTES], const char *cell_id)
 {
 	return (size_t)snprintf(key, NAME_MAX_BYTES, "%.128s ", cell_id);
@@ -149,7 +151,7 @@ bool reading_changes_print(struct reading_changes *readings, const json_t *data,
 
 	snprintf(key + len, sizeof(key) - len, "%.64s", word(json_object_get(data, "probeSource")));
 	p.before = json_object_get(readings->last, key);
-	/* A reading in parts fills what the parts before it left. */
+	/* A reading in parts adds to the values of its earlier parts. */
 	p.now = p.before ? json_copy(p.before) : json_object();
 	flatten(&p, "", json_object_get(data, "output"));
 	json_object_set_new(readings->last, key, p.now);

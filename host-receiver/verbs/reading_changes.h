@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Readings of host probes as tail prints them: what is different from the reading before. Remembers
- * the last of each cell and probe. One thread.
+ * The differences between a probe's reading and the previous one of the same cell, for tail.
+ * Remembers the last reading of each cell and probe. One thread.
  */
 #pragma once
 
@@ -15,12 +15,12 @@ struct reading_changes *reading_changes_new(void);
 void reading_changes_free(struct reading_changes *readings);
 
 /*
- * What the reading, an event's data, changed: calls print_change(name, text) for each number ("+3")
- * and each word ("up -> down") that is another than before, or for each that is not 0 the first
- * time. False: nothing. Borrows for the call.
+ * Compare a reading (an event's data) with the previous one. print_change(name, text) is called for
+ * each number ("+3") and each word ("up -> down") that changed; for the first reading, for each
+ * number that is not 0. Returns false if nothing changed. Borrows for the call.
  */
 bool reading_changes_print(struct reading_changes *readings, const json_t *data,
 			   void (*print_change)(const char *name, const char *text));
 
-/* The cell has ended: the next of this name begins anew. */
+/* The cell has ended: the next reading of this cell id is a first one. */
 void reading_changes_forget(struct reading_changes *readings, const char *cell_id);

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * receive: one cell, no configuration, evidence on standard output. Ends on SIGTERM or SIGINT, or
- * with --once when the first connection ended; the stream is always sealed.
+ * receive: serves one cell without a configuration; its evidence goes to standard output. It ends
+ * on SIGTERM or SIGINT, or with --once when the first connection has ended. The stream is always
+ * sealed.
+ *
+ * It is `serve` for one cell: the same registry, pipeline and life cycle (lifecycle.h), but without
+ * a control socket, metrics and a folder of evidence.
  */
 #include <signal.h>
 #include <sysexits.h>
@@ -31,7 +35,7 @@ struct receive {
 	struct log_stream *log_stream; /* NULL: a mode without a tree */
 	struct cell_registry registry;
 	struct cell *cell;
-	bool fatal; /* nobody reads the evidence any more */
+	bool fatal; /* standard output has no reader any more */
 	int status;
 };
 
@@ -96,7 +100,7 @@ static bool is_done(void *ctx)
 
 	if (!r->pipeline)
 		return true;
-	/* Without a reader nothing can be committed: then it only waits for the probes to end. */
+	/* Without a reader nothing can be committed: only the probes still have to end. */
 	if (r->registry.ending > 0 || r->fatal)
 		return r->registry.ending == 0;
 	if (!pipeline_idle(r->pipeline))
@@ -225,7 +229,7 @@ static int start_log(struct log_start *start, struct signer *signer)
 	return log_start_alone(signer, prefix, start);
 }
 
-/* A log that lives as long as the process; without a tree it has no name. */
+/* The log lives as long as the process. Without a tree it has no name. */
 static int start_log_stream(struct receive *r, const struct log_start *start)
 {
 	const struct log_stream_options options = {
@@ -295,7 +299,7 @@ static void on_signer_lost(const char *why)
 	_exit(EX_OSERR);
 }
 
-/* Its log lives as long as this process: so does what the signer remembers. */
+/* The signer's memory lives as long as the log: in this process only. */
 static int start_client(struct receive *r, int keeper_fd, pid_t keeper_pid)
 {
 	const long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -322,7 +326,7 @@ int cmd_receive(int argc, char **argv)
 
 	if (status != EX_OK)
 		return status < 0 ? EX_OK : status;
-	/* Before everything else: what follows never holds a key. */
+	/* First of all: code after this line runs in a process without a key. */
 	if (keeper_start(&keeper, &keeper_fd, &keeper_pid) < 0) {
 		log_error("msg=\"cannot start the signer's parent\"");
 		return EX_OSERR;

@@ -77,7 +77,7 @@ static void put_time(FILE *f, const char *key, int64_t ms)
 		fprintf(f, "\"%s\":\"%s\",", key, timestamp_format(ms, text));
 }
 
-/* A cell's id that is not plain is nobody's: no record has it. */
+/* No record has a cell id with other characters. */
 static const char *plain_cell(const char *cell)
 {
 	for (const char *c = cell; c && *c; c++)
@@ -144,7 +144,7 @@ static FILE *open_staged(const char *path)
 	return f;
 }
 
-/* What exists is replaced only if it is a file: no device, no link, no folder. */
+/* An existing path is replaced only if it is a regular file: no device, no link, no folder. */
 static bool may_replace(const char *path)
 {
 	struct stat st;

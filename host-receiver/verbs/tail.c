@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tail: the evidence log as lines that people read, from the beginning or live, across rotation. It
- * judges no signature (verify does) and prints nothing of a guest's that a terminal would obey.
+ * tail: prints the evidence log as lines that people read, from the beginning or live, across
+ * rotation. It checks no signature (verify does), and it escapes text of a guest that a terminal
+ * would obey.
+ *
+ * The way of a line: a reader (a file, a folder of segments, a log that grows, or a JetStream)
+ * calls take_line(); the line is parsed, compared with the filters of the command line and printed.
+ * With -n lines are kept until the end of the log is reached.
  */
 #include <fnmatch.h>
 #include <jansson.h>
@@ -34,7 +39,7 @@
 #define COLOUR_STREAM "\033[34m"
 #define COLOUR_OFF    "\033[0m"
 
-/* The newest lines, while older ones are still being read (-n). */
+/* The newest lines (-n). They are printed when the end of the log is reached. */
 struct newest {
 	char **lines; /* a ring, owned */
 	unsigned size;
@@ -71,7 +76,7 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
-/* What an operator should look at twice. */
+/* Types that an operator should look at: they are printed in another colour. */
 static bool is_alarm(const char *type)
 {
 	static const char *const names[] = {
@@ -99,7 +104,7 @@ static const char *when(const struct tail *t, const char *colour)
 	return t->colour ? colour : "";
 }
 
-/* Names are the receiver's own and plain; a forged log's are not trusted to be. */
+/* Type names of our own receiver are plain. The names in a forged log may hold anything. */
 static void print_plain(const char *s, int width)
 {
 	int n = 0;
@@ -124,7 +129,7 @@ static void print_value(const char *key, const json_t *value)
 	printf("=%s", s ? s : "?");
 }
 
-/* The event's own fields: not those every event has. */
+/* Print the event's own fields, without the fields that every event has. */
 static void print_fields(const json_t *data)
 {
 	static const char *const common[] = {
@@ -162,7 +167,7 @@ static void print_fields(const json_t *data)
 	}
 }
 
-/* Of what the kernel and the VMM say; a VMM's keys may be anything. */
+/* Print a value of a reading. The kernel's keys are plain; a VMM's keys may hold anything. */
 static void print_change(const char *name, const char *value)
 {
 	putchar(' ');
@@ -205,7 +210,7 @@ static const char *without_prefix(const char *type)
 	return strncmp(type, EVENT_TYPE_PREFIX, prefix) == 0 ? type + prefix : type;
 }
 
-/* type is the short name; the long ones match, too. */
+/* type is the short name; a pattern may also name the long one. */
 static bool wanted(const struct tail *t, const json_t *event, const char *type)
 {
 	const char *time = text(event, "time"), *full = text(event, "type");
@@ -221,8 +226,8 @@ static bool wanted(const struct tail *t, const json_t *event, const char *type)
 }
 
 /*
- * As it is stored; what a terminal would obey of it (U+007F..U+009F: the others are escaped there)
- * in JSON's other way of writing the same.
+ * Print the line as it is stored. U+007F..U+009F, which a terminal may obey, are printed as JSON
+ * escapes of the same characters; the others are escaped in the log already.
  */
 static void print_json(const struct tail *t, const char *line, size_t len)
 {
@@ -244,7 +249,7 @@ static void print_json(const struct tail *t, const char *line, size_t len)
 	putchar('\n');
 }
 
-/* The event in a line; *ret_outer is to be released. NULL: it is no event. */
+/* The event in a line, borrowed from *ret_outer, which the caller releases. NULL: not an event. */
 static const json_t *read_event(const char *line, size_t len, json_t **ret_outer,
 				const char **ret_type)
 {
@@ -293,7 +298,7 @@ static int take_line(struct tail *t, const char *line, size_t len)
 	const char *type;
 	json_t *outer;
 
-	/* What is no entry says nothing to people. */
+	/* A line that is not an event has nothing to print. */
 	if (line_kind_of_canonical(line, len) != LINE_ENTRY)
 		return EX_OK;
 	event = read_event(line, len, &outer, &type);
@@ -320,7 +325,10 @@ static void free_newest(struct newest *newest)
 	free(take_ptr(newest->lines));
 }
 
-/* The end of what there is: the lines that were kept are printed, and those that follow at once. */
+/*
+ * The end of the log as it is now: print the lines that were kept; lines that follow are printed at
+ * once.
+ */
 static void print_newest(struct tail *t)
 {
 	struct newest *newest = &t->newest;
@@ -357,7 +365,7 @@ static void say_too_long(void)
 	fputs("tail: passed a line above 64 KiB; verify says more\n", stderr);
 }
 
-/* ---- a file: nobody writes it any more ---- */
+/* ---- a file that does not grow ---- */
 
 static int read_file(struct tail *t, const char *path)
 {
@@ -384,7 +392,7 @@ static int read_file(struct tail *t, const char *path)
 	return status == EX_OK ? finish(t) : status;
 }
 
-/* ---- a log, while it is written ---- */
+/* ---- a log that is being written ---- */
 
 static int read_log(struct tail *t, struct evidence_reader *reader)
 {
@@ -409,7 +417,7 @@ static int read_log(struct tail *t, struct evidence_reader *reader)
 			if (!t->follow)
 				return finish(t);
 			print_newest(t);
-			/* Somebody may read along in a pipe. */
+			/* Standard output may be a pipe with a reader. */
 			if (fflush(stdout) != 0)
 				return EX_IOERR;
 			usleep(POLL_US);

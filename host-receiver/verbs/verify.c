@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verify: reads evidence from files, folders of segments or standard input, and says what it is
- * worth; or judges one proof. Findings go to standard output, what stops it to standard error.
+ * verify: reads evidence from files, folders of segments or standard input, and reports whether it
+ * is complete and authentic; or checks one proof. Findings go to standard output, errors that stop
+ * it to standard error.
  */
 #include <limits.h>
 #include <sodium.h>
@@ -122,7 +123,7 @@ static int print_result(void *data, const struct verifier_result *result,
 
 #define PROOF_SUFFIX ".tlog-proof"
 
-/* The entry beside FILE.tlog-proof is FILE.json. Returns an owned path, NULL: no memory. */
+/* The entry of FILE.tlog-proof is in FILE.json. Returns an owned path, NULL: no memory. */
 static char *entry_path(const char *proof, const char *given)
 {
 	const size_t len = strlen(proof), suffix = strlen(PROOF_SUFFIX);
@@ -193,7 +194,7 @@ static int judge_entry(const struct verify *v, struct tree_hasher *hasher,
 		   proof->number, checkpoint->origin);
 }
 
-/* With --checkpoint OLD: the tree of the proof's note begins with the tree of OLD. */
+/* With --checkpoint OLD: check that the tree of the proof's note begins with the tree of OLD. */
 static int judge_consistency(const struct verify *v, struct tree_hasher *hasher,
 			     const struct proof *proof, const char *text, size_t len)
 {
@@ -272,7 +273,10 @@ static int verify_proof(const struct verify *v, const char *given)
 }
 
 #ifdef HAVE_NATS
-/* The one that wins: what stopped it (64 and above), then the first of 1, 2, 3, 4, 5. */
+/*
+ * The exit status with the highest priority: an error that stopped it (64 and above), then the
+ * first of 1, 2, 3, 4, 5.
+ */
 static int worse(int a, int b)
 {
 	if (a >= EX__BASE || b >= EX__BASE)

@@ -73,7 +73,7 @@ void verify_report_verdict(const struct verify_report *report, char ret[VERIFY_V
 	snprintf(ret, VERIFY_VERDICT_MAX, "%s: %s", verdict_word(report->result->verdict), text);
 }
 
-/* What no file can show. Returns how many notes there are. */
+/* Notes on limits that no file can show. Returns how many there are. */
 static unsigned find_notes(const struct verifier_result *r, const char *notes[NOTES_MAX])
 {
 	unsigned n = 0;
@@ -91,7 +91,7 @@ static unsigned find_notes(const struct verifier_result *r, const char *notes[NO
 
 /* ---- for people ---- */
 
-/* As it is when it is a plain word, escaped when it is not. */
+/* Print a plain word as it is, and other text escaped. */
 static const char *plain(const char *text, char *room, size_t size)
 {
 	const char *c = text;
@@ -159,7 +159,7 @@ static void print_log(const struct log_summary *log)
 	print_times(log->first_ms, log->last_ms);
 }
 
-/* Of a noun whose number is n. */
+/* The ending of a noun after the number n. */
 static const char *plural(uint64_t n)
 {
 	return n == 1 ? "" : "s";
@@ -241,7 +241,7 @@ void verify_report_text(const struct verify_report *report)
 
 /* ---- JSON ---- */
 
-/* Written out piece by piece: a report has as many pieces as there are streams. */
+/* Written piece by piece, because a report can be large: it has a piece for each stream. */
 static void flush(struct json_writer *w, FILE *out)
 {
 	fwrite(w->buf, 1, w->len, out);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What verify prints: the findings and the verdict, and with --report each log and each stream;
- * for people, or as one JSON object. It decides nothing. Texts of the evidence are escaped.
+ * Prints the result of verify: the findings and the verdict, and with --report each log and each
+ * stream; for people, or as one JSON object. It decides nothing. Texts of the evidence are escaped.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 struct verify_report {
 	const struct verifier_result *result;
-	bool require_signed; /* were unsigned records a failure? */
+	bool require_signed; /* unsigned records count as failures */
 	bool details;	     /* --report */
 };
 
