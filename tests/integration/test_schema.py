@@ -2,7 +2,6 @@
 """docs/reference: the schema of each event type is held against the programs' own tables and
 against evidence that the real receiver wrote, of every type that can be had here."""
 
-import glob
 import json
 import os
 import socket
