@@ -18,7 +18,8 @@
 
 static bool is(struct wire_text text, const char *want)
 {
-	return text.len == strlen(want) && memcmp(text.data, want, text.len) == 0;
+	return text.len == strlen(want) &&
+	       (text.len == 0 || memcmp(text.data, want, text.len) == 0);
 }
 
 /* cell NULL: the line is left to the JSON reader. */
