@@ -43,7 +43,9 @@ static void on_forwarder_exit(uv_process_t *process, int64_t status, int signal_
 	const bool unexpected = f->fd >= 0;
 
 	close_fd(take_fd(&f->fd));
-	if (f->log && f->wanted && unexpected) {
+	if (f->log && f->wanted && unexpected && status == LINK_EXIT_AGAIN) {
+		f->next_start_ns = 0;
+	} else if (f->log && f->wanted && unexpected) {
 		f->restarts++;
 		log_error("msg=\"the forwarder has ended; it is started again\" status=%" PRId64
 			  " signal=%d after_ms=%u",
@@ -183,16 +185,16 @@ json_t *forwarding_describe(const struct forwarding *f)
 			json_object_set_new(errors, forward_error_name((enum forward_error)i),
 					    json_integer((json_int_t)s->errors[i]));
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}",
+		"{s:s,s:s,s:s,s:s,s:s,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}",
 		"state", f->fd < 0 || f->starting ? "starting" : forward_state_name(s->state),
 		"server", s->server, "reason", s->error ? forward_error_name(s->error) : "", "why",
-		s->why, "warnings", s->warnings, "index", (json_int_t)s->index, "read",
-		(json_int_t)s->read, "published", (json_int_t)s->published, "acked",
-		(json_int_t)s->acked, "duplicates", (json_int_t)s->duplicates, "retries",
-		(json_int_t)s->retries, "skipped", (json_int_t)s->skipped, "cursorLost",
-		(json_int_t)s->cursor_lost, "lagEvents", (json_int_t)s->lag_events, "lagMs",
-		(json_int_t)s->lag_ms, "oldestUnackedMs", (json_int_t)s->unacked_ms, "restarts",
-		(json_int_t)f->restarts, "errors", errors);
+		s->why, "warnings", s->warnings, "landlock", (int)s->landlock, "index",
+		(json_int_t)s->index, "read", (json_int_t)s->read, "published",
+		(json_int_t)s->published, "acked", (json_int_t)s->acked, "duplicates",
+		(json_int_t)s->duplicates, "retries", (json_int_t)s->retries, "skipped",
+		(json_int_t)s->skipped, "cursorLost", (json_int_t)s->cursor_lost, "lagEvents",
+		(json_int_t)s->lag_events, "lagMs", (json_int_t)s->lag_ms, "oldestUnackedMs",
+		(json_int_t)s->unacked_ms, "restarts", (json_int_t)f->restarts, "errors", errors);
 }
 
 int forwarding_rewind(struct forwarding *f, enum link_order_kind kind, uint64_t value)

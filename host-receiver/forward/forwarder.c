@@ -17,6 +17,7 @@
 #include "host-receiver/forward/connection.h"
 #include "host-receiver/forward/cursor.h"
 #include "host-receiver/forward/group.h"
+#include "host-receiver/forward/restrict.h"
 #include "host-receiver/forward/subject.h"
 #include "host-receiver/forward/walk.h"
 
@@ -73,9 +74,10 @@ struct forwarder {
 	} kept[KEEP_STEPS]; /* where the cursor was, oldest first */
 	unsigned n_kept;
 
+	struct restriction restriction;
 	uint64_t next_try_ns;
 	unsigned backoff_ms, url_number;
-	bool caught_up, stopping, was_idle;
+	bool caught_up, stopping, again, was_idle;
 	struct forward_status status, reported;
 	uint64_t status_ns;
 };
@@ -285,6 +287,22 @@ static void show_server(struct forwarder *f, const char *url)
 		snprintf(f->status.server, sizeof(f->status.server), "%.250s", at ? at + 1 : url);
 }
 
+/*
+ * True: a file that connecting needs was replaced, and this process may not read the new one. The
+ * daemon starts another process, which may.
+ */
+static bool must_start_again(struct forwarder *f)
+{
+	const char *path = restrict_replaced(&f->restriction);
+
+	if (!path)
+		return false;
+	log_notice("msg=\"a file was replaced: the forwarder starts again to read it\" path=\"%s\"",
+		   path);
+	f->again = f->stopping = true;
+	return true;
+}
+
 static void connect_now(struct forwarder *f)
 {
 	char url[512], why[PUBLISHER_WHY_MAX] = "", warnings[PUBLISHER_WHY_MAX] = "";
@@ -292,6 +310,8 @@ static void connect_now(struct forwarder *f)
 	size_t max;
 	int r;
 
+	if (must_start_again(f))
+		return;
 	next_url(f, url, sizeof(url));
 	show_server(f, url);
 	error = publisher_open(f->settings, url, &f->publisher, why, warnings);
@@ -666,7 +686,6 @@ static int begin(struct forwarder *f)
 	sigset_t signals;
 	int r;
 
-	connection_library_open();
 	f->backoff_ms = BACKOFF_MIN_MS;
 	f->place.origin = "";
 	f->sent = calloc(f->settings->max_pending, sizeof(*f->sent));
@@ -681,6 +700,14 @@ static int begin(struct forwarder *f)
 	f->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (!f->sent || !f->hasher || f->signal_fd < 0)
 		return -ENOMEM;
+	r = restrict_forwarder(f->settings, &f->restriction);
+	if (r < 0)
+		return r;
+	f->status.landlock = f->restriction.landlock;
+	if (!f->restriction.landlock)
+		log_warning("msg=\"this kernel has no Landlock: the forwarder is not held to its "
+			    "files\"");
+	connection_library_open();
 	r = hold_segments(f);
 	if (r == 0)
 		r = walk_open(f->settings->evidence_dir, &f->walk);
@@ -716,5 +743,5 @@ int forwarder_run(const struct forward_settings *settings, int link_fd)
 	close_fd(f.signal_fd);
 	close_fd(f.state_fd);
 	close_fd(f.cursors_fd);
-	return r;
+	return r < 0 ? r : f.again;
 }

@@ -6,7 +6,7 @@
  * drops the repeats.
  *
  * A process of its own: it holds no signing key and writes only its cursor. One thread, and
- * libnats' own below it.
+ * libnats' own below it, which connect and free.
  */
 #pragma once
 
@@ -15,6 +15,8 @@
 
 /*
  * Runs until SIGTERM, SIGINT or the end of the daemon on link_fd. Signals must be blocked by the
- * caller. Returns 0; a negative errno, after a log line: the folders cannot be used.
+ * caller. Confines this process first (restrict.h). Returns 0; 1: a file that it reads was
+ * replaced, and only another process may read the new one; a negative errno, after a log line: the
+ * folders cannot be used.
  */
 int forwarder_run(const struct forward_settings *settings, int link_fd);

@@ -17,6 +17,9 @@
 
 #define LINK_FD 3 /* in the forwarder */
 
+/* Its exit status when the daemon is to start it again at once: files that it reads changed. */
+#define LINK_EXIT_AGAIN 75
+
 enum link_order_kind {
 	LINK_END = 1,	   /* entries [0, index) are durable and end at this position */
 	LINK_REWIND_INDEX, /* send again from this index on */
@@ -39,8 +42,10 @@ enum forward_state {
 
 /* Counters are since the forwarder started. */
 struct forward_status {
-	uint32_t state; /* enum forward_state */
-	uint32_t error; /* enum forward_error: why it waits */
+	uint32_t state;	   /* enum forward_state */
+	uint32_t error;	   /* enum forward_error: why it waits */
+	uint32_t landlock; /* 1: the kernel holds it to its files */
+	uint32_t reserved;
 	char why[PUBLISHER_WHY_MAX];
 	char warnings[PUBLISHER_WHY_MAX]; /* of the stream's settings */
 	char server[256];		  /* the URL without its user and password */

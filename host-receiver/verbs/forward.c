@@ -5,7 +5,6 @@
  */
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sysexits.h>
 #include <time.h>
@@ -82,7 +81,7 @@ static int run(const struct forward_options *o)
 	struct forward_settings settings;
 	struct config config;
 	sigset_t signals;
-	int status = print_config_errors(o->config_path, &config);
+	int r, status = print_config_errors(o->config_path, &config);
 
 	if (status == EX_OK && !has_link()) {
 		fputs("forward: run is for the daemon: it starts the forwarder if [nats] url is "
@@ -91,7 +90,6 @@ static int run(const struct forward_options *o)
 		status = EX_USAGE;
 	}
 	if (status == EX_OK) {
-		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 		signal(SIGPIPE, SIG_IGN);
 		fcntl(LINK_FD, F_SETFD, FD_CLOEXEC);
 		sigemptyset(&signals);
@@ -101,7 +99,8 @@ static int run(const struct forward_options *o)
 		/* The threads of libnats inherit the mask. */
 		sigprocmask(SIG_BLOCK, &signals, NULL);
 		config_forward(&config, &settings);
-		status = forwarder_run(&settings, LINK_FD) < 0 ? EXIT_FAILURE : EX_OK;
+		r = forwarder_run(&settings, LINK_FD);
+		status = r < 0 ? EXIT_FAILURE : r == 1 ? LINK_EXIT_AGAIN : EX_OK;
 	}
 	config_free(&config);
 	return status;

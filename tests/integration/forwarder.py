@@ -16,7 +16,7 @@ END, REWIND_INDEX, REWIND_TIME = 1, 2, 3
 ERRORS = ["ok", "connect", "credentials", "tls", "disconnected", "timeout", "no_jetstream",
           "no_stream", "wrong_stream", "stream", "full", "too_large", "refused", "read"]
 COUNTERS = ["read", "published", "acked", "duplicates", "retries", "skipped", "cursor_lost"]
-STATUS = struct.Struct(f"=II384s384s256s{len(COUNTERS)}Q{len(ERRORS)}Q4Q")
+STATUS = struct.Struct(f"=IIII384s384s256s{len(COUNTERS)}Q{len(ERRORS)}Q4Q")
 
 
 def text(data):
@@ -70,9 +70,10 @@ class Forwarder:
         self.link.settimeout(60)
         fields = STATUS.unpack(self.link.recv(65536))
         status = {"state": ["waiting", "connected"][fields[0]], "error": ERRORS[fields[1]],
-                  "why": text(fields[2]), "warnings": text(fields[3]), "server": text(fields[4])}
-        counters = fields[5:5 + len(COUNTERS)]
-        errors = fields[5 + len(COUNTERS):5 + len(COUNTERS) + len(ERRORS)]
+                  "landlock": fields[2],
+                  "why": text(fields[4]), "warnings": text(fields[5]), "server": text(fields[6])}
+        counters = fields[7:7 + len(COUNTERS)]
+        errors = fields[7 + len(COUNTERS):7 + len(COUNTERS) + len(ERRORS)]
         status |= dict(zip(COUNTERS, counters)) | {"errors": dict(zip(ERRORS, errors))}
         status |= dict(zip(["index", "lag_events", "lag_ms", "unacked_ms"], fields[-4:]))
         self.status = status

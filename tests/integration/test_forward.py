@@ -4,6 +4,7 @@ ends server, connection or forwarder on the way."""
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -355,6 +356,49 @@ def tls():
                     assert f.status["published"] == 0, (cert, ca)
                 else:
                     f.wait_done()
+
+
+def what_a_forwarder_gives_up():
+    with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n") as f:
+        f.start().wait_done()
+        with open(f"/proc/{f.process.pid}/status") as status:
+            fields = dict(line.split(":", 1) for line in status)
+        assert fields["NoNewPrivs"].strip() == "1"
+        for which in ["CapEff", "CapPrm", "CapInh"]:
+            assert int(fields[which], 16) == 0, fields
+        if os.environ.get("CELLOS_SANITIZE", "none") == "none":
+            assert fields["Seccomp"].strip() == "2"
+        f.stop()
+
+
+def a_ca_that_is_replaced():
+    """A new file under the old name, as tools that renew certificates make it: it is read without
+    an operator."""
+    with tempfile.TemporaryDirectory() as folder:
+        for ca in ["old", "new"]:
+            certificate(folder, ca)
+            certificate(folder, ca + "-server", ca)
+        shutil.copy(f"{folder}/old.pem", f"{folder}/ca.pem")
+        tls = 'tls {{ cert_file: "{0}-server.pem"\nkey_file: "{0}-server.key" }}\n'
+        with nats.Server(tls.format(f"{folder}/old"), scheme="tls") as server, \
+                Forwarder(server.url, f"create_stream = yes\ntls_ca = {folder}/ca.pem\n") as f:
+            f.start().wait_done()
+            server.kill()
+            with open(server.config) as config:
+                text = config.read()
+            with open(server.config, "w") as config:
+                config.write(text.replace(f"{folder}/old", f"{folder}/new"))
+            server.start()
+            f.log.fill(10)
+            f.say_end()
+            f.wait_error("tls")
+            os.rename(f"{folder}/new.pem", f"{folder}/ca.pem")
+            # The daemon starts it again at once.
+            assert f.process.wait(120) == 75, f.output()
+            assert "ca.pem" in f.output()
+            f.link.close()
+            f.start().wait_done()
+            f.stop()
 
 
 def killed_at_any_moment():

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* What the forwarder finds in a line without a parse, beside the JSON reader; server versions. */
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
 #include "common/util.h"
 #include "host-receiver/event/json_document.h"
 #include "host-receiver/evidence/log.h"
+#include "host-receiver/forward/restrict.h"
 #include "host-receiver/forward/scan.h"
 #include "host-receiver/forward/stream.h"
 #include "tests/unit/unit.h"
@@ -144,9 +150,193 @@ START_TEST(versions)
 }
 END_TEST
 
+/* ---- what a confined forwarder can still do ---- */
+
+#define NO_LANDLOCK 77
+
+static char folder[64];
+
+static const char *in_folder(const char *name)
+{
+	static char path[2][160];
+	static unsigned n;
+
+	snprintf(path[++n % 2], sizeof(path[0]), "%s/%s", folder, name);
+	return path[n % 2];
+}
+
+static void make_file(const char *name)
+{
+	const int fd = open(in_folder(name), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	close_fd(fd);
+}
+
+static void set_up(void)
+{
+	snprintf(folder, sizeof(folder), "/tmp/cellos-restrict-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_int_eq(mkdir(in_folder("evidence"), 0700), 0);
+	ck_assert_int_eq(mkdir(in_folder("state"), 0700), 0);
+	ck_assert_int_eq(mkdir(in_folder("state/forward"), 0700), 0);
+	ck_assert_int_eq(mkdir(in_folder("state/cursors"), 0700), 0);
+	make_file("evidence/one");
+	make_file("state/cell");
+	make_file("user.creds");
+	make_file("new.creds");
+	make_file("key.seed");
+}
+
+static void clean_up(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	ck_assert_int_eq(system(command), 0);
+}
+
+/* The errno of opening it; 0: it was opened. */
+static int try_open(const char *name, int flags)
+{
+	const int fd = open(in_folder(name), flags | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return errno;
+	close_fd(fd);
+	return 0;
+}
+
+static int check_files(const struct restriction *r)
+{
+	static const struct {
+		const char *name;
+		int flags, want;
+	} cases[] = {
+		{"evidence/one", O_RDONLY, 0},
+		{"evidence/one", O_WRONLY, EACCES},
+		{"evidence/two", O_WRONLY | O_CREAT, EACCES},
+		{"state/forward/cursor.0", O_WRONLY | O_CREAT, 0},
+		{"state/cursors/forward", O_WRONLY | O_CREAT, 0},
+		{"state/cell", O_RDONLY, EACCES},
+		{"user.creds", O_RDONLY, 0},
+		{"user.creds", O_WRONLY, EACCES},
+		{"key.seed", O_RDONLY, EACCES},
+		{"../../etc/shadow", O_RDONLY, EACCES},
+		{"../../etc/hosts", O_RDONLY, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		if (try_open(cases[i].name, cases[i].flags) != cases[i].want)
+			return (int)i + 1;
+	return restrict_replaced(r) ? 20 : 0;
+}
+
+static int confined[2]; /* a pipe: the child says that it is */
+
+/* Another file under the same name is noticed by this process, which may not read it. */
+static int check_replaced(const struct restriction *r)
+{
+	const char *replaced;
+
+	if (write(confined[1], "", 1) != 1)
+		return 2;
+	/* The test's own process does the renaming. */
+	for (int i = 0; i < 60000 && !restrict_replaced(r); i++)
+		poll(NULL, 0, 1);
+	replaced = restrict_replaced(r);
+	return replaced && strcmp(replaced, in_folder("user.creds")) == 0 &&
+			       try_open("user.creds", O_RDONLY) == EACCES
+		       ? 0
+		       : 1;
+}
+
+static pid_t start_restricted(int (*check)(const struct restriction *r))
+{
+	const pid_t pid = unit_fork();
+	char evidence[160], state[160], credentials[160];
+	const struct forward_settings settings = {
+		.evidence_dir = evidence,
+		.state_dir = state,
+		.credentials = credentials,
+		.tls_ca = "",
+		.tls_cert = "",
+		.tls_key = "",
+	};
+	struct restriction restriction;
+
+	if (pid > 0)
+		return pid;
+	snprintf(evidence, sizeof(evidence), "%s", in_folder("evidence"));
+	snprintf(state, sizeof(state), "%s", in_folder("state"));
+	snprintf(credentials, sizeof(credentials), "%s", in_folder("user.creds"));
+	if (restrict_forwarder(&settings, &restriction) < 0)
+		_exit(99);
+	_exit(restriction.landlock ? check(&restriction) : NO_LANDLOCK);
+}
+
+static void expect_end(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(WIFEXITED(status), "signal %d", WTERMSIG(status));
+	if (WEXITSTATUS(status) == NO_LANDLOCK)
+		fputs("skipped: no Landlock in this kernel or build\n", stderr);
+	else
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+
+START_TEST(files)
+{
+	expect_end(start_restricted(check_files));
+}
+END_TEST
+
+START_TEST(replaced_file)
+{
+	char byte;
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(confined), 0);
+	pid = start_restricted(check_replaced);
+	close_fd(confined[1]);
+	/* Without Landlock the child ends, and with it the pipe. */
+	ck_assert_int_ge(read(confined[0], &byte, 1), 0);
+	close_fd(confined[0]);
+	ck_assert_int_eq(rename(in_folder("new.creds"), in_folder("user.creds")), 0);
+	expect_end(pid);
+}
+END_TEST
+
+static int start_a_program(const struct restriction *r _unused_)
+{
+	execl("/bin/true", "true", (char *)NULL);
+	return 1;
+}
+
+/* Ended by the filter; in a build without one the program runs. */
+START_TEST(programs)
+{
+	const pid_t pid = start_restricted(start_a_program);
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status))
+		ck_assert_int_eq(WEXITSTATUS(status), NO_LANDLOCK);
+	else
+		ck_assert_int_eq(WTERMSIG(status), SIGSYS);
+}
+END_TEST
+
 int main(void)
 {
-	TCase *cases[] = {tcase_create("forward")};
+	TCase *cases[] = {tcase_create("forward"), tcase_create("restrict")};
+
+	tcase_add_checked_fixture(cases[1], set_up, clean_up);
+	tcase_add_test(cases[1], files);
+	tcase_add_test(cases[1], replaced_file);
+	tcase_add_test(cases[1], programs);
 
 	tcase_add_loop_test(cases[0], known_lines, 0, (int)ARRAY_SIZE(lines));
 	tcase_add_loop_test(cases[0], damaged_lines, 0, (int)ARRAY_SIZE(lines));
