@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import tempfile
 
+import golden
 import logmaker
 import oracle
 from logmaker import Log, ordinary
 from receiver import RECEIVER
-from runner import main, need
+from runner import case, main, need
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 SOURCE = os.path.dirname(os.path.dirname(VECTORS))
@@ -68,18 +69,12 @@ class Judges:
 
 def golden_logs_by_others():
     """Each golden log: the guide's verifier has verify's exit status; Go agrees on the tree."""
-    folder = f"{VECTORS}/log"
-    with open(f"{folder}/verify-exit-codes.json") as f:
-        wanted = json.load(f)
-    cases = [(n, s, []) for n, s in wanted.items() if isinstance(s, int)]
-    for key, table in wanted.items():
-        if isinstance(table, dict):
-            kept = f"{folder}/{key.removeprefix('with ')}"
-            cases += [(n, s, [kept]) for n, s in table.items()]
-    for name, status, kept in cases:
-        got = python("verify.py", f"{folder}/keyring.json",
-                     *sorted(glob.glob(f"{folder}/{name}/*.jsonl")), *kept)
-        assert got.returncode == status, (name, kept, got)
+    for path, status, kept in golden.cases():
+        with case(path):
+            got = python("verify.py", golden.KEYRING, *sorted(glob.glob(f"{path}/*.jsonl")),
+                         *([kept] if kept else []))
+            assert got.returncode == status, got
+    folder = golden.FOLDER
     with open(f"{folder}/keyring.json") as f:
         public = oracle.unbase64(json.load(f)["log-key-1"])
     with open(f"{folder}/kept.checkpoint") as f:

@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 import uuid
 
+import golden
 import logmaker
 from logmaker import Log, ordinary
 from receiver import RECEIVER
-from runner import main, until
+from runner import case, main, until
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 KEY, OTHER = logmaker.new_key(), logmaker.new_key()
@@ -75,19 +76,12 @@ def is_entry(line):
 
 
 def golden_logs_end_as_they_must():
-    keyring = f"{VECTORS}/log/keyring.json"
-    with open(f"{VECTORS}/log/verify-exit-codes.json") as f:
-        wanted = json.load(f)
-    cases = [(name, status, []) for name, status in wanted.items() if isinstance(status, int)]
-    for key, table in wanted.items():
-        if isinstance(table, dict):
-            kept = f"{VECTORS}/log/{key.removeprefix('with ')}"
-            cases += [(name, status, ["--checkpoint", kept]) for name, status in table.items()]
-    assert len(cases) > 20
-    for name, status, args in cases:
-        got = subprocess.run([RECEIVER, "verify", "--keys", keyring, *args,
-                              f"{VECTORS}/log/{name}"], capture_output=True, timeout=60)
-        assert got.returncode == status, (name, args, got.stdout.decode())
+    for path, status, kept in golden.cases():
+        with case(path):
+            args = ["--checkpoint", kept] if kept else []
+            got = subprocess.run([RECEIVER, "verify", "--keys", golden.KEYRING, *args, path],
+                                 capture_output=True, timeout=60)
+            assert got.returncode == status, got.stdout.decode()
 
 
 def honest_logs_are_intact():

@@ -52,3 +52,18 @@ def read_all(sock):
     while chunk := sock.recv(65536):
         data += chunk
     return bytes(data)
+
+
+def check_sent_bytes_arrive(transport):
+    """Bytes that a guest sent before its end arrive; a VMM that is killed ends its connections."""
+    script = "head -c 200000 /dev/zero | vsock-cat 9001 & vm idle $!; true"
+    with HostSockets(transport) as host, host.vm(script) as vm:
+        with host.accept() as sock:
+            assert len(read_all(sock)) == 200000
+        vm.wait().check()
+    script = "tail -f /dev/null | vsock-cat 9001"
+    with HostSockets(transport) as host, host.vm(script) as vm:
+        with host.accept() as sock:
+            vm.kill()
+            assert read_all(sock) == b""
+        assert vm.wait().status is None

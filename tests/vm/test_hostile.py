@@ -6,7 +6,7 @@ start it again: it neither waits nor loses anything silently, and no workload ru
 from types import SimpleNamespace
 
 from runner import main, once, until
-from vm import Receiver, Vm, find, test_program
+from vm import Receiver, Vm, find, split_runs, test_program
 
 HEARTBEAT_MS = 500
 # Twenty heartbeats.
@@ -82,16 +82,6 @@ kill $own
 kill -TERM $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 """
-
-
-def split_runs(events):
-    runs = []
-    for event in events:
-        if event["type"].endswith("agent_connected"):
-            runs.append([])
-        if runs:
-            runs[-1].append(event)
-    return runs
 
 
 def second_agents_vias(events):

@@ -8,7 +8,7 @@ import re
 from types import SimpleNamespace
 
 from runner import main, once
-from vm import Receiver, Vm, find, test_program
+from vm import Receiver, Vm, find, split_runs, test_program
 
 COUNT = 40
 SLEEPERS = 4300
@@ -80,13 +80,7 @@ def ran():
         got.result = Vm(SCRIPT, receiver=receiver, memory_mib=768,
                         programs=[test_program("execs")]
                         ).run(300).check()
-        events = receiver.finish()
-    got.runs = []
-    for event in events:
-        if event["type"].endswith("agent_connected"):
-            got.runs.append([])
-        if got.runs:
-            got.runs[-1].append(event)
+        got.runs = split_runs(receiver.finish())
     got.pids = collections.defaultdict(list)
     for line in got.result.files["all"].decode().split("\n")[:-1]:
         what, pid, *_ = line.split()

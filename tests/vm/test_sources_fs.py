@@ -7,7 +7,7 @@ import collections
 from types import SimpleNamespace
 
 from runner import main, once
-from vm import Receiver, Vm, find, test_program
+from vm import Receiver, Vm, find, split_runs, test_program
 
 MANY = 1500
 
@@ -70,13 +70,7 @@ def ran():
     with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
         got.result = Vm(SCRIPT, receiver=receiver, programs=[test_program("files")]
                         ).run(200).check()
-        events = receiver.finish()
-    got.runs = []
-    for event in events:
-        if event["type"].endswith("agent_connected"):
-            got.runs.append([])
-        if got.runs:
-            got.runs[-1].append(event)
+        got.runs = split_runs(receiver.finish())
     return got
 
 

@@ -7,7 +7,7 @@ import hashlib
 import threading
 import time
 
-from host_sockets import HostSockets, read_all
+from host_sockets import HostSockets, check_sent_bytes_arrive, read_all
 from runner import main, until
 from vm import Receiver, Vm, find
 
@@ -134,18 +134,7 @@ def transport_reset():
 
 
 def sent_bytes_arrive_after_the_end():
-    """What the guest sent before it ended, and the end of a VMM that is killed."""
-    script = "head -c 200000 /dev/zero | vsock-cat 9001 & vm idle $!; true"
-    with HostSockets("device") as host, host.vm(script) as vm:
-        with host.accept() as sock:
-            assert len(read_all(sock)) == 200000
-        vm.wait().check()
-    script = "tail -f /dev/null | vsock-cat 9001"
-    with HostSockets("device") as host, host.vm(script) as vm:
-        with host.accept() as sock:
-            vm.kill()
-            assert read_all(sock) == b""
-        assert vm.wait().status is None
+    check_sent_bytes_arrive("device")
 
 
 AGENT_SCRIPT = f"""
