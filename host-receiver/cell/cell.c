@@ -64,7 +64,7 @@ static void charge(struct cell *cell, uint64_t now_ns)
 	const uint64_t events = cell->stream.sequence + cell->eventless;
 	const uint64_t bytes = cell->stream.account->bytes;
 
-	if (events == cell->charged_events)
+	if (events == cell->charged_events && bytes == cell->charged_bytes)
 		return;
 	ceilings_charge(&cell->ceilings, events - cell->charged_events, bytes - cell->charged_bytes,
 			now_ns);

@@ -464,8 +464,11 @@ static int log_commit(struct evidence_sink *sink, const struct evidence_group *g
 	r = append(log, lines, n, bytes, sync);
 	if (r < 0)
 		return r;
-	if (group->signer)
+	if (group->signer) {
 		chain_accept(&log->chain);
+		if (group->ret_checkpoint_len)
+			*group->ret_checkpoint_len = log->chain.line_len;
+	}
 	set_written(log, sync);
 	retain(log);
 	show(log);

@@ -43,6 +43,7 @@ struct evidence_group {
 	uint64_t n_lines;		/* in all */
 	const struct tree_hash *leaves; /* of each line; NULL without a tree */
 	struct tree_signer *signer;	/* NULL: the log has no tree */
+	size_t *ret_checkpoint_len;	/* optional: the length of the checkpoint line, if any */
 };
 
 struct evidence_sink;

@@ -46,6 +46,8 @@ static void settle_shares(struct pipeline *p, const struct batch *b)
 		struct pipeline_account *a = b->shares[i].account;
 
 		a->inflight -= b->shares[i].bytes;
+		if (b->durable && b->lines_size > 0)
+			a->bytes += b->checkpoint_share * b->shares[i].bytes / b->lines_size;
 		if (b->durable && b->shares[i].mark.session != 0)
 			a->durable = b->shares[i].mark;
 		if (a->listed)

@@ -81,9 +81,9 @@ struct pipeline_mark {
  * submitted for it is committed (pipeline_defer()).
  */
 struct pipeline_account {
-	void *owner;		      /* for on_durable(); NULL: nobody wants to know any more */
-	size_t inflight;	      /* bytes of lines that are not committed */
-	uint64_t bytes;		      /* of lines, submitted since it began */
+	void *owner;	 /* for on_durable(); NULL: nobody wants to know any more */
+	size_t inflight; /* bytes of lines that are not committed */
+	uint64_t bytes; /* of lines, submitted since it began, and its shares of checkpoint lines */
 	struct pipeline_mark durable; /* the newest mark that became true */
 	/* The pipeline's own: its share of the open batch, and its place in a list. */
 	unsigned share;

@@ -96,8 +96,11 @@ static int commit(struct evidence_sink *sink, const struct evidence_group *group
 		};
 	}
 	r = write_pieces(s, pieces, n);
-	if (r == 0 && group->signer)
+	if (r == 0 && group->signer) {
 		chain_accept(&s->chain);
+		if (group->ret_checkpoint_len)
+			*group->ret_checkpoint_len = s->chain.line_len;
+	}
 	return r;
 }
 

@@ -139,12 +139,20 @@ static void note_commit(struct pipeline *p, uint64_t ns)
 	atomic_store(&p->commit_ns, ns < was ? was - (was - ns) / 4 : was + (ns - was) / 32);
 }
 
+/* What of a checkpoint line falls on so many of its group's bytes. */
+static size_t share_of(size_t checkpoint_len, size_t bytes, uint64_t of_bytes)
+{
+	return of_bytes > 0 ? (size_t)(checkpoint_len * bytes / of_bytes) : 0;
+}
+
 /* Until it is written, or there is no use. Returns false in the latter case. */
 static bool commit_group(struct pipeline *p, struct batch *const *group, size_t n)
 {
+	size_t checkpoint_len = 0;
 	struct group_lines g;
 
 	gather(p, group, n, &g);
+	g.group.ret_checkpoint_len = &checkpoint_len;
 	while (g.group.n > 0) {
 		const uint64_t began = monotonic_ns();
 		bool stop;
@@ -170,9 +178,11 @@ static bool commit_group(struct pipeline *p, struct batch *const *group, size_t 
 	}
 	atomic_fetch_add(&p->stats.lines, g.group.n_lines);
 	atomic_fetch_add(&p->stats.bytes, g.bytes);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		if (group[i]->n_events > 0)
 			measure(&p->stats.commit, monotonic_ns() - group[i]->oldest_ns);
+		group[i]->checkpoint_share = share_of(checkpoint_len, group[i]->out_len, g.bytes);
+	}
 	return true;
 }
 

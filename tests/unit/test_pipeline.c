@@ -13,6 +13,7 @@ struct fake_sink {
 	atomic_int answer;
 	atomic_bool hold, held; /* shall it not answer yet; does somebody wait */
 	atomic_uint commits, lines, closed;
+	size_t checkpoint_len;
 	uint64_t next; /* the sequence that must come next */
 	char last[4096];
 };
@@ -60,6 +61,7 @@ static int fake_commit(struct evidence_sink *sink, const struct evidence_group *
 	}
 	ck_assert_uint_eq(seen, n_lines);
 	s->lines += (unsigned)seen;
+	*group->ret_checkpoint_len = s->checkpoint_len;
 	return 0;
 }
 
@@ -440,6 +442,36 @@ START_TEST(a_mark_is_durable_with_the_commit_and_not_before)
 }
 END_TEST
 
+/* Checkpoint lines are the cells' as their own lines are. */
+START_TEST(accounts_share_the_checkpoint_lines)
+{
+	struct pipeline_account little, much;
+	uint64_t was_little, was_much, all;
+	struct setup s;
+
+	begin(&s, 0);
+	little = much = (struct pipeline_account){0};
+	s.sink.checkpoint_len = 1000;
+	for (unsigned i = 0; i < BATCH_EVENTS_MAX / 4; i++) {
+		submit_marked(&s, &little);
+		for (unsigned k = 0; k < 3; k++)
+			submit_marked(&s, &much);
+	}
+	was_little = little.bytes;
+	was_much = much.bytes;
+	turn_until_idle(&s);
+	little.bytes -= was_little;
+	much.bytes -= was_much;
+	all = little.bytes + much.bytes;
+	/* Rounding loses less than a byte for each of the two in each batch. */
+	ck_assert_uint_le(all, 1000 * s.sink.commits);
+	ck_assert_uint_ge(all + 4 * 16, 1000 * s.sink.commits);
+	ck_assert_uint_ge(much.bytes, 2 * little.bytes);
+	ck_assert_uint_gt(little.bytes, 0);
+	end(&s);
+}
+END_TEST
+
 START_TEST(a_given_up_group_makes_nothing_durable)
 {
 	struct pipeline_account account;
@@ -604,6 +636,7 @@ int main(void)
 	tcase_add_test(tc, what_is_in_flight_is_bounded);
 	tcase_add_test(tc, a_line_counts_with_its_real_length);
 	tcase_add_test(tc, a_mark_is_durable_with_the_commit_and_not_before);
+	tcase_add_test(tc, accounts_share_the_checkpoint_lines);
 	tcase_add_test(tc, a_given_up_group_makes_nothing_durable);
 	tcase_add_test(tc, the_window_closes_and_a_stall_opens_it);
 	tcase_add_test(tc, deferred_comes_after_the_commit);
