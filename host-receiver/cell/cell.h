@@ -15,6 +15,7 @@
 #include "host-receiver/cell/gap.h"
 #include "host-receiver/cell/host_view.h"
 #include "host-receiver/cell/keepalive.h"
+#include "host-receiver/cell/kept.h"
 #include "host-receiver/cell/limited.h"
 #include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/options.h"
@@ -130,6 +131,10 @@ struct cell {
 	uint64_t accept_again_ns; /* no connection is accepted before; 0: now */
 
 	struct limited limited; /* reports */
+
+	/* The daemon's: what of the evidence that is kept is the cell's. */
+	struct kept kept;
+	bool fills_log; /* more than its share, and reported */
 };
 
 /* The cells' part in the order of reading; for cell_registry_init(). */

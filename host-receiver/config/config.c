@@ -76,6 +76,7 @@ static const struct key keys[] = {
 	 UINT64_C(1024) * 1024 * 1024 * MIB, .zero = true},
 	{"evidence", "retain_size_hard", KEY_SIZE, AT(retain_size_hard), "0", 64 * KIB,
 	 UINT64_C(1024) * 1024 * 1024 * MIB, .zero = true},
+	{"evidence", "retain_cell_share", KEY_NUMBER, AT(retain_cell_share), "0", 0, 100},
 	{"evidence", "sync", KEY_SYNC, AT(sync), "batch", .restart = true},
 	{"signing", "algorithm", KEY_ALGORITHM, AT(sign_algorithm), ""},
 	{"signing", "kid", KEY_KID, AT(sign_kid), ""},

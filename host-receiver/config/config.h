@@ -23,7 +23,7 @@ struct config {
 	uint64_t rate, rate_bytes, rate_connections; /* of a cell, a second */
 	uint64_t stop_timeout_ms;
 	char *evidence_dir, *evidence_origin;
-	uint64_t rotate_size, rotate_age_ms, retain_size, retain_size_hard,
+	uint64_t rotate_size, rotate_age_ms, retain_size, retain_size_hard, retain_cell_share,
 		sync; /* enum evidence_sync */
 	char *sign_algorithm, *sign_kid, *sign_key_file;
 	uint64_t sign_required, sign_allow_unlocked; /* 0 or 1 */

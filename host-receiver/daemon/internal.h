@@ -116,6 +116,8 @@ void daemon_key_fingerprint(const struct signer *signer, char ret[static DAEMON_
 int daemon_open_log(struct daemon *d, struct signer *signer);
 /* With the pipeline: the log's own stream begins. */
 int daemon_start_log_stream(struct daemon *d);
+/* Beside what stands in the alarm already. */
+void daemon_raise_alarm(struct daemon *d, const char *text);
 /*
  * Acknowledge the alarm, in the name of this uid. 0, -ENOENT: there is no alarm, or another
  * negative errno.
@@ -141,6 +143,11 @@ void daemon_start_status(struct daemon *d);
 uint64_t daemon_oldest_inflight_ms(const struct daemon *d);
 /* Log the change, if it is one. */
 void daemon_report_sink(struct daemon *d, int error);
+
+/* ---- cell_share.c ---- */
+
+/* Each second: raise the alarm for a cell that fills more than retain_cell_share. */
+void daemon_check_cell_shares(struct daemon *d);
 
 /* ---- answers.c ---- */
 

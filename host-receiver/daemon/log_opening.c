@@ -29,7 +29,7 @@ static void load_alarm(struct daemon *d)
 			  d->alarm);
 }
 
-static void raise_alarm(struct daemon *d, const char *text)
+void daemon_raise_alarm(struct daemon *d, const char *text)
 {
 	int r;
 
@@ -87,7 +87,7 @@ static void report_begun(struct daemon *d)
 		 log_reason_name(start->reason), start->why ? start->why : "",
 		 start->why ? "; " : "", start->previous_origin, start->previous_size);
 	log_error("msg=\"a new log begins\" origin=%s why=\"%s\"", start->origin, text);
-	raise_alarm(d, text);
+	daemon_raise_alarm(d, text);
 }
 
 /* Take the file that `log new` wrote: the operator wants a new log, so there is no alarm. */
@@ -157,7 +157,7 @@ static void on_lost(void *ctx, uint64_t segment, const char *reason)
 	log_error("msg=\"evidence was changed by somebody else; it goes on in a new segment\" "
 		  "segment=%" PRIu64 " reason=%s",
 		  segment, reason);
-	raise_alarm(ctx, text);
+	daemon_raise_alarm(ctx, text);
 }
 
 int daemon_start_log_stream(struct daemon *d)

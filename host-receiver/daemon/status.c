@@ -148,6 +148,7 @@ static void on_second(uv_timer_t *timer)
 	daemon_check_tasks(d);
 	daemon_retry_unserved(d);
 	daemon_ping_signer(d);
+	daemon_check_cell_shares(d);
 	retention_update(&d->retention, &d->life.loop);
 	forwarding_update(&d->forwarding);
 	notify_status(d);

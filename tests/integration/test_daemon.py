@@ -310,6 +310,27 @@ def two_daemons():
         assert d.ask({"verb": "list"})["ok"]
 
 
+def a_cell_that_fills_the_log_raises_the_alarm():
+    """By its name, and no other cell; until an operator acknowledges it."""
+    with Daemon("[receiver]\nrate_bytes = 1G\nrate = 1000000\n"
+                "[evidence]\nrotate_size = 64K\nretain_size = 1M\nretain_cell_share = 40\n",
+                sign=False) as d:
+        d.add("modest")
+        d.add("greedy")
+        modest, greedy = d.connect("modest"), d.connect("greedy")
+        modest.sendall(hello() + b"".join(spawned(seq) for seq in range(1, 101)))
+        greedy.sendall(hello())
+        d.wait_for("guest.v1.process_spawned", 100)
+        assert d.ask({"verb": "status"})["alarm"] is None
+        greedy.sendall(b"".join(spawned(seq) for seq in range(1, 2001)))
+        alarm = until(lambda: d.ask({"verb": "status"})["alarm"], "the alarm")
+        assert "cell greedy" in alarm and "40 %" in alarm and "modest" not in alarm, alarm
+        assert "one cell fills the evidence log" in d.log()
+        d.run("log", "acknowledge")
+        assert d.ask({"verb": "status"})["alarm"] is None
+        d.stop()
+
+
 def a_lock_of_a_group_member_stops_no_start():
     """Whoever may read the evidence may lock what can be opened, and nothing that matters can be."""
     if os.geteuid() != 0:

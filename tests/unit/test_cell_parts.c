@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "host-receiver/cell/kept.h"
 #include "host-receiver/cell/limiter.h"
 #include "host-receiver/cell/state.h"
 #include "tests/unit/unit.h"
@@ -337,6 +338,27 @@ START_TEST(states_end_at_their_limit)
 }
 END_TEST
 
+START_TEST(what_is_kept_of_a_cell_follows_retention)
+{
+	struct kept k = {0};
+	uint64_t all = 0;
+
+	ck_assert_uint_eq(kept_update(&k, 0, 1, 1), 0);
+	ck_assert_uint_eq(kept_update(&k, 100, 1, 1), 100);
+	ck_assert_uint_eq(kept_update(&k, 150, 1, 1), 150);
+	ck_assert_uint_eq(kept_update(&k, 150, 2, 1), 150);
+	ck_assert_uint_eq(kept_update(&k, 160, 3, 1), 160);
+	ck_assert_uint_eq(kept_update(&k, 160, 3, 2), 10);
+	ck_assert_uint_eq(kept_update(&k, 160, 4, 4), 0);
+	/* More segments than places: nothing is forgotten early, and all of it in the end. */
+	for (uint64_t i = 0; i < 3 * KEPT_SEGMENTS_MAX; i++)
+		all = kept_update(&k, 1000 * (i + 1), 10 + i, 10);
+	ck_assert_uint_eq(all, 1000 * 3 * KEPT_SEGMENTS_MAX - 160);
+	all = kept_update(&k, k.counted, 9 + 3 * KEPT_SEGMENTS_MAX, 9 + 3 * KEPT_SEGMENTS_MAX - 1);
+	ck_assert_uint_eq(all, 2000);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("cell");
@@ -347,5 +369,6 @@ int main(void)
 	tcase_add_test(tc, states_are_staged_published_and_removed);
 	tcase_add_test(tc, states_that_cannot_be_used_say_why);
 	tcase_add_test(tc, states_end_at_their_limit);
+	tcase_add_test(tc, what_is_kept_of_a_cell_follows_retention);
 	return unit_run("cell_parts", &tc, 1);
 }
