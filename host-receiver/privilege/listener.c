@@ -232,15 +232,24 @@ void listener_remove_stale(const struct listener_options *o)
 	listener_close(&s);
 }
 
+static bool is_listener_name(const char *name)
+{
+	const size_t len = strlen(name), suffix = strlen(SUFFIX);
+
+	return len >= suffix && strcmp(name + len - suffix, SUFFIX) == 0 && !strchr(name, '/');
+}
+
 void listener_unlink(const struct listener *s, bool set_owner, uid_t uid, gid_t gid)
 {
 	struct user_acting was = {0};
 	struct stat st;
 
+	if (!is_listener_name(s->name))
+		return;
 	if (set_owner)
 		was = users_act_as(uid, gid);
-	if (fstatat(s->dir_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == s->dev &&
-	    st.st_ino == s->ino)
+	if (fstatat(s->dir_fd, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode) &&
+	    st.st_dev == s->dev && st.st_ino == s->ino)
 		unlinkat(s->dir_fd, s->name, 0);
 	if (set_owner)
 		users_act_back(&was);

@@ -47,7 +47,8 @@ int listener_bind(struct listener *listener, const struct listener_options *opti
  */
 void listener_remove_stale(const struct listener_options *options);
 
-/* Unlink the path, if it still is this socket. */
+/* Unlink the path, if it still is this socket: never anything but a socket of such a name, whatever
+ * the caller says. */
 void listener_unlink(const struct listener *listener, bool set_owner, uid_t uid, gid_t gid);
 
 /* Close the descriptors; the path stays. */

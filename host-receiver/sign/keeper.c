@@ -316,9 +316,11 @@ static void start_signer(struct keeper *k, const struct parent_request *q, struc
 
 /* ---- sockets of other owners ---- */
 
+/* Whoever takes the receiver over may ask for anything: as root or as the signer nothing is made or
+ * removed. */
 static bool may_own(const struct keeper *k, uid_t uid)
 {
-	return !k->options.users.separate || uid != k->options.users.signer.uid;
+	return !k->options.users.separate || (uid != 0 && uid != k->options.users.signer.uid);
 }
 
 static struct listener_options options_of(const struct parent_request *q)
@@ -340,7 +342,9 @@ static void open_listener(struct keeper *k, const struct parent_request *q, stru
 	struct listener listener;
 
 	a->result = -EPERM;
-	snprintf(a->why, sizeof(a->why), "no socket is given to the signer's user");
+	snprintf(a->why, sizeof(a->why),
+		 "no socket is given to root or to the signer's user: name the VMM's user by "
+		 "--socket-owner");
 	if (!may_own(k, q->socket.uid))
 		return;
 	a->result = listener_bind(&listener, &options, a->why);
@@ -373,7 +377,7 @@ static void unlink_listener(struct keeper *k, const struct parent_request *q,
 	(void)a;
 	(void)carried;
 	memcpy(listener.name, q->socket.name, sizeof(listener.name));
-	if (may_own(k, q->socket.uid) && !strchr(listener.name, '/'))
+	if (may_own(k, q->socket.uid))
 		listener_unlink(&listener, true, q->socket.uid, q->socket.gid);
 }
 

@@ -214,6 +214,8 @@ def three_processes_of_three_users():
               d.file("jail/a/v"), "--socket-owner", "1234:5678", "--socket-mode", "0600")
         st = os.stat(d.file("jail/a/v_9001"))
         assert (st.st_uid, st.st_gid, st.st_mode & 0o777) == (1234, 5678, 0o600)
+        for owner in ("0:0", f"{pwd.getpwnam(SIGNER).pw_uid}:0"):
+            assert "no socket is given to root" in d.add("b", "--socket-owner", owner, want=77)
         with d.connect("jail/a/v") as sock:
             sock.sendall(hello() + b"".join(map(spawned, range(1, 50))))
             until(lambda: d.count("a", 49), "number 49")

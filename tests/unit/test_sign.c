@@ -245,6 +245,43 @@ START_TEST(a_confined_receiver_cannot_reach_into_the_signer)
 }
 END_TEST
 
+static bool unlinked(struct sign_client *client, const char *folder, const char *name)
+{
+	struct listener l = {.fd = -1, .dir_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+	struct stat st;
+	bool gone;
+
+	strcpy(l.name, name);
+	ck_assert_int_eq(fstatat(l.dir_fd, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+	l.dev = st.st_dev;
+	l.ino = st.st_ino;
+	sign_client_unlink(client, &l, geteuid(), getegid());
+	gone = fstatat(l.dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0;
+	unlinkat(l.dir_fd, name, 0);
+	close(l.dir_fd);
+	return gone;
+}
+
+/* The parent removes sockets of cells, and no other file that the receiver may name. */
+START_TEST(the_parent_removes_only_sockets_of_cells)
+{
+	char folder[] = "/tmp/cellos-unlink-XXXXXX", path[64];
+	struct sign_client *client = unit_sign_client();
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/v_9001", folder);
+	ck_assert_int_eq(mknod(path, S_IFSOCK | 0600, 0), 0);
+	ck_assert(unlinked(client, folder, "v_9001"));
+	ck_assert_int_eq(mknod(path, S_IFREG | 0600, 0), 0);
+	ck_assert(!unlinked(client, folder, "v_9001"));
+	snprintf(path, sizeof(path), "%s/v_900", folder);
+	ck_assert_int_eq(mknod(path, S_IFSOCK | 0600, 0), 0);
+	ck_assert(!unlinked(client, folder, "v_900"));
+	ck_assert_int_eq(rmdir(folder), 0);
+	sign_client_free(client);
+}
+END_TEST
+
 /* The memory of the tree: what it lets be signed. */
 START_TEST(only_what_extends_the_last_tree_is_signed)
 {
@@ -304,6 +341,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, the_golden_stream_is_signed_again);
 	tcase_add_test(tc, a_confined_receiver_cannot_reach_into_the_signer);
+	tcase_add_test(tc, the_parent_removes_only_sockets_of_cells);
 	tcase_add_test(tc, only_what_extends_the_last_tree_is_signed);
 	tcase_add_test(tc, a_public_key_is_no_hmac_key);
 	tcase_add_test(tc, keyrings_are_refused_with_a_reason);
