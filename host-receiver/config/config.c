@@ -4,10 +4,8 @@
 #include <stdarg.h>
 
 #include <ini.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <uv.h>
 
+#include "common/listen_address.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "host-receiver/forward/subject.h"
@@ -219,22 +217,6 @@ static bool path_valid(const char *s)
 	return *s == '/' && strlen(s) < 1024;
 }
 
-bool config_address(const char *s, struct sockaddr_storage *ret)
-{
-	const char *colon = strrchr(s, ':');
-	const bool brackets = *s == '[' && colon && colon[-1] == ']';
-	const size_t len = colon ? (size_t)(colon - s) : 0;
-	char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 3]; /* also '%' and the brackets */
-	uint64_t port;
-
-	if (len == 0 || len >= sizeof(host) || parse_u64(colon + 1, 1, 65535, &port) < 0)
-		return false;
-	memcpy(host, s, len);
-	host[len - brackets] = '\0';
-	return (brackets ? uv_ip6_addr(host + 1, (int)port, (struct sockaddr_in6 *)ret)
-			 : uv_ip4_addr(host, (int)port, (struct sockaddr_in *)ret)) == 0;
-}
-
 static bool listen_valid(const char *s)
 {
 	struct sockaddr_storage address;
@@ -243,7 +225,7 @@ static bool listen_valid(const char *s)
 		return true;
 	if (strncmp(s, "unix:", 5) == 0)
 		return path_valid(s + 5) && strlen(s + 5) < 108;
-	return config_address(s, &address);
+	return listen_address_parse(s, &address);
 }
 
 /* nats.c also takes HOST:PORT, but only a scheme makes clear whether TLS is wanted. */

@@ -61,9 +61,6 @@ void config_dump(const struct config *config, FILE *f);
 bool config_needs_restart(const struct config *running, const struct config *wanted,
 			  const char **ret_section, const char **ret_name);
 
-/* ADDRESS:PORT, or [ADDRESS]:PORT for IPv6, in numbers: no name is looked up. False: it is not. */
-bool config_address(const char *text, struct sockaddr_storage *ret);
-
 /* Strings are the configuration's. */
 void config_forward(const struct config *config, struct forward_settings *ret);
 

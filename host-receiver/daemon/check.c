@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 #include <sysexits.h>
 
+#include "common/listen_address.h"
 #include "common/unix_path.h"
 #include "host-receiver/daemon/internal.h"
 
@@ -166,7 +167,7 @@ static void check_port(struct check *c, const char *listen)
 	_cleanup_close_ int fd = -1;
 	const int one = 1;
 
-	if (!config_address(listen, &address))
+	if (!listen_address_parse(listen, &address))
 		return;
 	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&

@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
+#include "common/listen_address.h"
 #include "common/unix_path.h"
-#include "host-receiver/config/config.h"
 
 #define PREFIX	 "cellos_host_telemetry_"
 #define US_PER_S 1000000.0
@@ -433,7 +433,7 @@ static int listen_inet(const char *where, int *ret)
 	_cleanup_close_ int fd = -1;
 	const int one = 1;
 
-	if (!config_address(where, &address))
+	if (!listen_address_parse(where, &address))
 		return -EADDRNOTAVAIL;
 	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
