@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Things that a guest can cause as often as it likes: each kind is reported at most once a second,
- * with the count of those since. It knows a stream and what to say, never the cell. Loop thread.
+ * with the number since the last report. It knows the stream and the kinds, never the cell. Loop
+ * thread.
  */
 #pragma once
 
@@ -19,20 +20,20 @@ enum limited_kind {
 /* Zero it before its first use. */
 struct limited {
 	struct once_a_second kinds[_LIMITED_MAX];
-	/* What the next report of a kind says beside its count. */
+	/* Values of the next report of a kind, besides its count. */
 	uint16_t version;
 	char source[WIRE_SOURCE_MAX];
 	size_t source_len;
 	struct ucred peer; /* of the last connection that was contested */
 };
 
-/* Count n: reported now, or with others later. */
+/* Count n: reported now, or later together with others. */
 void limited_count(struct limited *l, struct stream *s, enum limited_kind kind, uint64_t n,
 		   uint64_t now_ns);
-/* A frame that was refused alone. */
+/* A refused frame that does not end its connection. */
 void limited_refusal(struct limited *l, struct stream *s, const struct wire_refusal *refusal,
 		     uint64_t now_ns);
-/* Report what is due, or with force everything. */
+/* Report everything that is due, or with force everything. */
 void limited_flush(struct limited *l, struct stream *s, uint64_t now_ns, bool force);
-/* When something is due; 0: nothing is. */
+/* When the next report is due; 0: none. */
 uint64_t limited_due(const struct limited *l);

@@ -73,7 +73,7 @@ bool ceilings_connect(struct ceilings *c, uint64_t now_ns, uint64_t *ret_report)
 	return false;
 }
 
-/* The time since paused_ns is the ceiling's that paused the cell. */
+/* Charge the time since paused_ns to the ceiling that paused the cell. */
 static void count_pause(struct ceilings *c, uint64_t now_ns)
 {
 	uint64_t ms;

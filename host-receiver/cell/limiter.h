@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ceilings of a cell (delivery.md section 5), and one event a second for things that a guest
- * can cause as often as it likes. Pure; times are CLOCK_MONOTONIC nanoseconds.
+ * The ceilings of a cell (delivery.md section 5), and a limit of one report a second for things
+ * that a guest can cause as often as it likes. Pure; times are CLOCK_MONOTONIC nanoseconds.
  */
 #pragma once
 
 #include "common/util.h"
 
 /*
- * A token bucket that is asked before and charged after: it may become negative by what one read
- * brings, and then is empty until enough time has passed.
+ * A token bucket that is checked before a read and charged after it. It may become negative by the
+ * cost of one read; then it is empty until enough time has passed.
  */
 struct token_bucket {
 	uint64_t rate;	/* tokens a second; at most TOKEN_RATE_MAX */
@@ -27,7 +27,7 @@ static inline void token_bucket_init(struct token_bucket *b, uint64_t rate, uint
 		.rate = rate, .burst = burst, .level = (int64_t)burst, .last_ns = now_ns};
 }
 
-/* The tokens that came since; time that did not make a whole token is kept. */
+/* Add the tokens for the time since the last call; a rest of time below one token is kept. */
 static inline void token_bucket_refill(struct token_bucket *b, uint64_t now_ns)
 {
 	const __uint128_t due = (__uint128_t)(now_ns - b->last_ns) * b->rate / NSEC_PER_SEC;
@@ -49,7 +49,7 @@ static inline void token_bucket_charge(struct token_bucket *b, uint64_t n)
 	b->level -= (int64_t)MIN(n, (uint64_t)INT64_MAX / 4);
 }
 
-/* 0: it may be used now; else the time when it will hold a token again. */
+/* 0: it may be used now; else the time at which it will hold a token again. */
 static inline uint64_t token_bucket_ready_ns(struct token_bucket *b, uint64_t now_ns)
 {
 	uint64_t missing;
@@ -62,13 +62,16 @@ static inline uint64_t token_bucket_ready_ns(struct token_bucket *b, uint64_t no
 	       (uint64_t)(((__uint128_t)missing * NSEC_PER_SEC + b->rate - 1) / b->rate);
 }
 
-/* The first of a kind is reported at once, those of the second after it together. */
+/*
+ * The first report of a kind is made at once; those of the following second are made together after
+ * it.
+ */
 struct once_a_second {
 	uint64_t count;	 /* not reported yet */
 	uint64_t due_ns; /* when the next may be reported; 0: now */
 };
 
-/* What is due to be reported by now, or with force all that is left; 0: nothing. */
+/* The amount to report now, or with force all that is left; 0: nothing. */
 static inline uint64_t once_a_second_take(struct once_a_second *o, uint64_t now_ns, bool force)
 {
 	const uint64_t n = o->count;
@@ -80,7 +83,7 @@ static inline uint64_t once_a_second_take(struct once_a_second *o, uint64_t now_
 	return n;
 }
 
-/* Count n. Returns what is to be reported now, or 0: later. */
+/* Count n. Returns the amount to report now, or 0: later. */
 static inline uint64_t once_a_second_add(struct once_a_second *o, uint64_t n, uint64_t now_ns)
 {
 	o->count += n;
@@ -99,13 +102,13 @@ enum ceiling {
 const char *ceiling_name(enum ceiling ceiling);
 
 /*
- * What a cell may use, and why it may not be read now. CEILING_CONNECTIONS never pauses reading:
- * connections above it are closed.
+ * The use of a cell's ceilings, and the ceiling that pauses its reading. CEILING_CONNECTIONS never
+ * pauses reading: connections above it are closed.
  */
 struct ceilings {
 	struct token_bucket buckets[CEILING_IN_FLIGHT];
 	enum ceiling paused_by; /* _CEILING_MAX: none */
-	uint64_t paused_ns;	/* since then, as far as it was not reported yet */
+	uint64_t paused_ns;	/* since then, if it was not reported yet */
 	uint64_t ready_ns;	/* when a bucket holds something again; 0: not known */
 	uint64_t hits[_CEILING_MAX];
 	struct once_a_second reports[_CEILING_MAX]; /* of milliseconds; of connections */
@@ -117,24 +120,27 @@ struct ceiling_rates {
 };
 
 void ceilings_init(struct ceilings *c, const struct ceiling_rates *rates, uint64_t now_ns);
-/* Other rates from now on. What was saved up beyond the new bursts is gone; a debt stays. */
+/* Change the rates. Tokens beyond the new bursts are lost; a debt stays. */
 void ceilings_change(struct ceilings *c, const struct ceiling_rates *rates, uint64_t now_ns);
 
-/* Events and bytes that were made for the cell. */
+/* Charge events and bytes that were made for the cell. */
 void ceilings_charge(struct ceilings *c, uint64_t events, uint64_t bytes, uint64_t now_ns);
 
-/* One more connection. Returns how many refused ones are to be reported now, in *ret_report. */
+/*
+ * Count one more connection. Returns whether it is allowed; *ret_report: the number of refused ones
+ * to report now.
+ */
 bool ceilings_connect(struct ceilings *c, uint64_t now_ns, uint64_t *ret_report);
 
 /* Whether the cell may be read now. in_flight: its share of max_inflight is used up. */
 bool ceilings_allow(struct ceilings *c, bool in_flight, uint64_t now_ns);
 
-/* There is nothing to read: no ceiling pauses it. */
+/* There is nothing to read, so no ceiling pauses the cell. */
 void ceilings_stop(struct ceilings *c, uint64_t now_ns);
 
 /*
- * What is to be reported of a ceiling by now, or with force all that is left: milliseconds for
- * which it paused the cell, or connections that were closed. 0: nothing.
+ * The amount of a ceiling to report now, or with force all that is left: milliseconds for which it
+ * paused the cell, or connections that were closed. 0: nothing.
  */
 uint64_t ceilings_report(struct ceilings *c, enum ceiling ceiling, uint64_t now_ns, bool force);
 

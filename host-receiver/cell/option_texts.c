@@ -3,7 +3,7 @@
 
 #include "common/util.h"
 
-/* The values stand in log lines and in messages for terminals. */
+/* Values are printed in log lines and in messages for terminals. */
 static bool has_control(struct wire_text value)
 {
 	for (size_t i = 0; i < value.len; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cell options as they were given: names and values as text, from a request on the control socket
- * or from a state file, before they mean anything. No state; any thread.
+ * Cell options as text, not parsed yet: names and values from a request on the control socket or
+ * from a state file. No state; any thread.
  */
 #pragma once
 

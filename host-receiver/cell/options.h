@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a cell is and how it is served: its identity and its options, checked. The same table reads
- * the command lines of `receive` and of `cell add`.
+ * The identity and the options of a cell, checked. The same table reads the command lines of
+ * `receive` and of `cell add`.
  */
 #pragma once
 
@@ -25,7 +25,7 @@
 #define CELL_RATE_CONNECTIONS_DEFAULT  10u
 #define CELL_SOCKET_MODE_DEFAULT       0660
 
-/* Strings are borrowed from whoever was parsed. */
+/* Strings are borrowed from the caller of the parser. */
 struct cell_options {
 	const char *uds_base, *cell_id, *run_id, *spec_hash;
 	unsigned keepalive_ms;	    /* 0: off */
@@ -57,7 +57,7 @@ int cell_options_set(struct cell_options *o, const char *name, const char *value
 int cell_options_check(const struct cell_options *o, char why[CELL_WHY_MAX]);
 
 /*
- * Whether what the probes are to read is there: see probe_options_look(). Only this function looks
- * at the system. 0, or a negative errno with a sentence in why.
+ * Whether the sources of the probes exist: see probe_options_look(). Only this function looks at
+ * the system. 0, or a negative errno with a sentence in why.
  */
 int cell_options_look(const struct cell_options *o, char why[CELL_WHY_MAX]);

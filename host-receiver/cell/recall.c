@@ -145,7 +145,7 @@ static int note_sequence(struct recall *r, const char *line, size_t len)
 	return put_stream(r, &seen);
 }
 
-/* Lines of another connection than the last one begin without a session. */
+/* The next lines belong to another connection than the last one, and begin without a session. */
 static void follow_connection(struct recalled *cell, uint64_t connection)
 {
 	if (connection == cell->connection)
@@ -201,7 +201,7 @@ static void recall_hello(struct recall *r, struct recalled *cell, const struct j
 	numbering_hello(&cell->numbering, &cell->sessions, &hello, &gap);
 }
 
-/* A gap, the end of a connection or the seal: everything below next was accounted for. */
+/* A gap, the end of a connection or the seal: every number below next is settled. */
 static void recall_next(struct recalled *cell, struct wire_text session, uint64_t next)
 {
 	struct session *s = sessions_find(&cell->sessions, session);
@@ -225,7 +225,7 @@ static void recall_event(struct recall *r, struct recalled *cell, struct wire_te
 		numbering_frame(&cell->numbering, number, &gap);
 	if (!json_member_string(r->doc, data, "session", &session))
 		return;
-	/* The hello after it says the same, and that the guest was set back. */
+	/* The hello that follows has the same numbers, and it shows that the guest was set back. */
 	if (json_member_string(r->doc, data, "reason", &reason) &&
 	    json_text_is(reason, gap_reason_name(GAP_HOST_AHEAD)))
 		return;
@@ -246,7 +246,7 @@ int recall_line(struct recall *r, const char *line, size_t len)
 
 	if (error < 0)
 		return error;
-	/* Most lines without a number say nothing of numbers. */
+	/* Most lines without a number of the guest do not concern the numbering. */
 	if (!memmem(line, len, "\"seq\":", 6) && !memmem(line, len, "ession", 6))
 		return 0;
 	if (json_document_read(r->doc, line, len, &why, &offset) < 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The numbers of all cells' sessions, found again in the lines of the log (delivery.md section 2).
- * It is given lines in their order, and follows them as the live receiver followed the frames: so
- * what it ends with is what that receiver had made durable.
+ * Restores the numbers of all cells' sessions from the lines of the log (delivery.md section 2). It
+ * gets lines in their order and follows them as the live receiver followed the frames, so it ends
+ * with what that receiver had made durable.
  *
- * A log.v1.sessions entry has what the receiver remembered when it was written. So the reading may
- * begin anywhere before the last of these entries; lines before them whose session is not known are
- * of no use, and do no harm. No I/O; one thread.
+ * A log.v1.sessions entry holds all numbers at the time it was written. So the reading may begin
+ * anywhere before the last of these entries. Earlier lines whose session is not known are ignored.
+ * No I/O; one thread.
  */
 #pragma once
 
@@ -20,16 +20,22 @@ struct recall;
 struct recall *recall_new(void);
 void recall_free(struct recall *r);
 
-/* The next line, without its '\n'. Returns 0 or -ENOMEM. A line that is no event is passed over. */
+/*
+ * Read the next line, without its '\n'. Returns 0 or -ENOMEM. A line that is not an event is
+ * ignored.
+ */
 int recall_line(struct recall *r, const char *line, size_t len);
 
-/* NULL: nothing is known of the cell. Valid until the next line. */
+/* NULL: the cell is not known. Valid until the next line. */
 const struct sessions *recall_find(const struct recall *r, const char *cell_id);
 
-/* The sequence of the stream's last line; 0: nothing is known of it. */
+/* The sequence of the stream's last line; 0: not known. */
 uint64_t recall_sequence(const struct recall *r, const uint8_t stream_id[static UUID_SIZE]);
 
-/* As recall_put(), of a stream: so it is known however long ago its last line was. */
+/*
+ * As recall_put(), for a stream: so its sequence is known, however long ago its last line was
+ * written.
+ */
 void recall_put_stream(struct json_writer *w, const uint8_t stream_id[static UUID_SIZE],
 		       uint64_t sequence);
 

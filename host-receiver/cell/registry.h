@@ -11,12 +11,12 @@
 /* 0 or -ENOMEM. */
 int cell_registry_init(struct cell_registry *registry, uv_loop_t *loop, struct pipeline *pipeline,
 		       unsigned checkpoint_ms);
-/* When no cell is left: its handles close as the loop goes on. */
+/* Call it when no cell is left: its handles close as the loop runs. */
 void cell_registry_close(struct cell_registry *registry);
 /* After the loop has ended. */
 void cell_registry_done(struct cell_registry *registry);
 
-/* The ceilings of cells whose options say nothing, also of those that are there. */
+/* Change the ceilings of all cells that have none of their own. */
 void cell_registry_set_rates(struct cell_registry *registry, const struct ceiling_rates *rates);
 
 /*

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the receiver reports of a cell, each as an event of the cell's stream (events.md section 3).
- * Every function takes the stream and values. It decides nothing and keeps nothing. Loop thread.
+ * The receiver's reports of a cell: each is an event of the cell's stream (events.md section 3).
+ * Every function takes the stream and values. It decides nothing and stores nothing. Loop thread.
  */
 #pragma once
 
@@ -19,7 +19,7 @@ static inline uint64_t age_ms(uint64_t since_ns, uint64_t now_ns)
 	return now_ns > since_ns ? (now_ns - since_ns) / NSEC_PER_MSEC : 0;
 }
 
-/* Where a stream ends as far as the log shows. */
+/* The end of a stream as far as the log shows it. */
 struct stream_end {
 	uint8_t stream_id[UUID_SIZE];
 	uint64_t sequence; /* of its last durable record; 0: not known */
@@ -33,17 +33,17 @@ struct report_opened {
 };
 void report_opened(struct stream *s, const struct report_opened *opened);
 
-/* What checkpoints and seals repeat: totals since the stream was opened. */
+/* The totals that checkpoints and seals repeat, since the stream was opened. */
 struct report_totals {
 	uint64_t frames, frames_rejected, bytes, gaps, repeated;
-	const uint64_t *guest; /* by enum guest_total: the guest's own words */
+	const uint64_t *guest; /* by enum guest_total: as the guest reported them */
 	uint64_t heartbeat_ns; /* 0: none yet */
 	bool reads_vmm;
 	uint64_t vmm_bytes; /* with reads_vmm */
 };
 void report_checkpoint(struct stream *s, const struct report_totals *totals, uint64_t now_ns);
 
-/* How far the numbers of an agent's session came. */
+/* The newest numbers of an agent's session. */
 struct report_numbers {
 	const struct session *session; /* NULL: none */
 	uint64_t unread_bytes;	       /* what the socket still held */

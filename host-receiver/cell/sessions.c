@@ -37,7 +37,7 @@ const struct session *sessions_by_age(const struct sessions *s, size_t i)
 		a = &s->kept[1];
 		b = &s->kept[0];
 	}
-	/* With one, or none, the first place is empty. */
+	/* With one session, or none, the first place is empty. */
 	if (a->id == 0) {
 		a = b;
 		b = NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the receiver remembers of an agent's numbering (delivery.md section 2): for the newest two
- * sessions of a cell, which number comes next, and up to which number everything is durable. It
- * outlives connections, and can be loaded from the log after a restart. Pure.
+ * The numbering of an agent's frames (delivery.md section 2): for the newest two sessions of a
+ * cell, the next expected number, and the number up to which everything is durable. It outlives
+ * connections, and can be loaded from the log after a restart. Pure.
  */
 #pragma once
 
@@ -34,10 +34,13 @@ const struct session *sessions_newest(const struct sessions *s);
 const struct session *sessions_by_age(const struct sessions *s, size_t i);
 
 /*
- * A new session, which is not known yet. It takes the place of the oldest, whose pointer is the new
- * one's then. name has WIRE_SESSION_SIZE bytes (wire_decode() checked them).
+ * Add a session that is not known yet. It takes the place of the oldest one; pointers to that one
+ * now point to the new one. name has WIRE_SESSION_SIZE bytes (wire_decode() checked them).
  */
 struct session *sessions_add(struct sessions *s, struct wire_text name, uint64_t next);
 
-/* From the log: all below next is durable. A known session only ever moves forward. */
+/*
+ * Load a session from the log: every number below next is durable. A known session only moves
+ * forward.
+ */
 void sessions_load(struct sessions *s, struct wire_text name, uint64_t next);

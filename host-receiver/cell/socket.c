@@ -45,7 +45,7 @@ void cell_socket_remove_stale(const struct cell_options *o, struct sign_client *
 
 void cell_socket_close(struct cell_socket *s)
 {
-	/* The listener first, then the name: at every instant a connect is refused. */
+	/* Close the listener before the name is removed: a connect in between is refused. */
 	close_fd(take_fd(&s->listener.fd));
 	if (s->listener.ino != 0 && s->set_owner && s->parent)
 		sign_client_unlink(s->parent, &s->listener, s->uid, s->gid);

@@ -159,7 +159,7 @@ static bool read_uint(const struct json_node *node, uint64_t *ret)
 	return parse_u64(digits, 0, UINT64_MAX, ret) == 0;
 }
 
-/* Without it: from the log's beginning. */
+/* Without it: from the beginning of the log. */
 static bool read_since(const struct json_document *doc, struct evidence_position *ret)
 {
 	const struct json_node *since = json_member(doc, json_document_root(doc), "since");
@@ -182,7 +182,7 @@ static bool read_stream(const struct json_document *doc, uint8_t ret[static UUID
 	return uuid_parse(stream, ret);
 }
 
-/* Returns NULL, or what is wrong with the file. */
+/* Returns NULL, or the mistake in the file. */
 static const char *load(int dir_fd, const char *name, const char *id, struct json_document *doc,
 			struct cell_state *state)
 {
@@ -211,7 +211,7 @@ static bool is_there(int dir_fd, const char *name)
 	return faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* name: the file's, or the staged one's. */
+/* name: of the file, or of the staged one. */
 static void load_into(int dir_fd, const char *name, const char *id, struct cell_state *ret)
 {
 	struct json_document *doc = json_document_new(CELL_STATE_FILE_MAX);

@@ -30,9 +30,12 @@ int cell_state_format(const struct option_texts *options, const uint8_t stream_i
 
 /* Each returns 0 or a negative errno. */
 int cell_state_stage(int dir_fd, const char *id, const char *text);
-int cell_state_commit(int dir_fd, const char *id);  /* what is staged; durable when it returns 0 */
-int cell_state_publish(int dir_fd, const char *id); /* the same between two cell_state_sync() */
-int cell_state_discard(int dir_fd, const char *id); /* what is staged */
+int cell_state_commit(
+	int dir_fd,
+	const char *id); /* the staged file takes its place; durable when it returns 0 */
+int cell_state_publish(int dir_fd,
+		       const char *id); /* the same for many files, between two cell_state_sync() */
+int cell_state_discard(int dir_fd, const char *id); /* the staged file */
 int cell_state_remove(int dir_fd, const char *id);  /* for good when it returns 0 */
 int cell_state_sync(int dir_fd);
 

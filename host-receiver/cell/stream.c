@@ -3,7 +3,7 @@
 
 #include "common/util.h"
 
-/* What must live as long as an event of the stream is in flight. */
+/* Memory that must live as long as an event of the stream is in flight. */
 struct record {
 	struct stream_identity identity;
 	struct pipeline_account account;

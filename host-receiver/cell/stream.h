@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A cell's stream of events (events.md section 4): whose it is, where its events go, and the number
- * of the last one. It never decides what is reported. Loop thread only.
+ * A cell's stream of events (events.md section 4): its identity, its account in the pipeline, and
+ * the number of its last event. It never decides what is reported. Loop thread only.
  */
 #pragma once
 

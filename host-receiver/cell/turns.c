@@ -3,7 +3,7 @@
 
 #include "common/util.h"
 
-/* These two only keep the loop from sleeping, or wake it: on_prepare() does the work. */
+/* These two handles only keep the loop from sleeping, or wake it; on_prepare() does the work. */
 static void on_spin(uv_idle_t *idle)
 {
 	(void)idle;
@@ -14,7 +14,7 @@ static void on_timer(uv_timer_t *timer)
 	(void)timer;
 }
 
-/* What comes next: another turn at once, a commit that opens the window, or nothing. */
+/* The next step: another turn at once, a commit that opens the window, or nothing. */
 static void plan(struct turns *t)
 {
 	const bool quiet = fair_quiet(&t->queue) != NULL;
@@ -34,7 +34,7 @@ static void plan(struct turns *t)
 	if (t->closed)
 		return;
 	t->closed = true;
-	/* Nothing is added to the open batch before a commit, so it need not wait any longer. */
+	/* Nothing is added to the open batch before a commit, so it is closed now. */
 	pipeline_flush(t->pipeline);
 	/* If no commit comes, the stall opens the window. */
 	uv_timer_start(&t->timer, on_timer, PIPELINE_STALL_MS, PIPELINE_STALL_MS);

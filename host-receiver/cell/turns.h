@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * When cells are read: those that have something to read wait in a queue (fair.h), which is served
- * before the loop sleeps. A quiet cell is read a little and at once. Cells with a backlog are read
- * in turns, as long as not too much of theirs is on its way to the disk (pipeline_window_open()).
+ * The order in which cells are read. Cells that have something to read wait in a queue (fair.h),
+ * which is served before the loop sleeps. A quiet cell is read at once, a little. Cells with a
+ * backlog are read in turns, while the window of the pipeline is open (pipeline_window_open()).
  * Loop thread.
  */
 #pragma once
@@ -13,18 +13,18 @@
 #include "host-receiver/pipeline/pipeline.h"
 
 /*
- * In one turn of the loop, before it looks at other things: so many reads of quiet cells, and of
- * cells with a backlog. A quiet cell whose bytes come in the meantime waits for these.
+ * In one turn of the loop, before it looks at other events: so many reads of quiet cells, and of
+ * cells with a backlog. A quiet cell whose bytes arrive in the meantime waits for these reads.
  */
 #define TURNS_QUIET_READS 64u
 #define TURNS_READS	  4u
-/* Bytes of a read. What it makes is known only afterwards, so it is little. */
+/* The bytes of one read. Their cost is known only afterwards, so it is a small number. */
 #define TURNS_READ_SIZE (4u * 1024u)
 
 struct turns;
 
 struct turns_ops {
-	/* Read once, at most TURNS_READ_SIZE, and call fair_served(). */
+	/* Read once, at most TURNS_READ_SIZE bytes, and call fair_served(). */
 	void (*read)(struct turns *t, struct fair_flow *f);
 	/* The window closed: the flow waits for a commit, and needs no poll until then. */
 	void (*parked)(struct fair_flow *f);
@@ -41,7 +41,7 @@ struct turns {
 	uv_timer_t timer; /* while the window is closed: a stall opens it */
 };
 
-/* They do not keep the loop alive. */
+/* These handles do not keep the loop alive. */
 void turns_init(struct turns *t, uv_loop_t *loop, struct pipeline *pipeline,
 		const struct turns_ops *ops);
 void turns_close(struct turns *t);

@@ -34,7 +34,7 @@ static bool text_is(struct wire_text text, const char *s)
 	return text.len == strlen(s) && memcmp(text.data, s, text.len) == 0;
 }
 
-/* 127.0.0.0/8, and 0.0.0.0, which connect(2) takes for it. */
+/* 127.0.0.0/8, and 0.0.0.0, which connect(2) treats like it. */
 static bool is_loopback4(const uint8_t *address)
 {
 	static const uint8_t any[4];
@@ -71,7 +71,7 @@ static bool is_elsewhere(struct wire_text family, struct wire_text address)
 
 bool witness_expects_packets(const struct declaration *d)
 {
-	/* A connect that ended otherwise may have been refused before it sent anything. */
+	/* A connect with another result may have been refused before it sent anything. */
 	static const char *const sent[] = {"ok", "EINPROGRESS", "ECONNREFUSED", "ETIMEDOUT"};
 	const struct wire_detail *family = detail(d, WIRE_KEY_FAMILY);
 	const struct wire_detail *address = detail(d, WIRE_KEY_ADDRESS);
@@ -108,7 +108,9 @@ void witness_declared(struct witness *w, uint64_t now_ns)
 	/* There is no witness. */
 	if (w->able == 0)
 		return;
-	/* Without room for a group of its own it joins the newest, whose window becomes longer. */
+	/*
+	 * A declaration without room for its own group joins the newest group, whose window grows.
+	 */
 	if (!g || (now_ns - g->first_ns >= w->interval_ns && w->n_groups < WITNESS_GROUPS)) {
 		g = &w->groups[w->n_groups++];
 		*g = (struct witness_group){.first_ns = now_ns};
@@ -133,7 +135,7 @@ void witness_read(struct witness *w, enum probe_kind kind, const struct probe_re
 	for (unsigned i = 0; i < w->n_groups; i++) {
 		struct witness_group *g = &w->groups[i];
 
-		/* It is not known what moved before the first reading: no judgement. */
+		/* The packets before the first reading are not known: no judgement. */
 		if (!known || (moved && since_ns <= g->last_ns + w->after_ns))
 			g->witnessed = true;
 		if (reading->taken_ns >= g->last_ns + w->after_ns)

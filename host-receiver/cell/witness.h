@@ -56,5 +56,5 @@ void witness_read(struct witness *w, enum probe_kind kind, const struct probe_re
 /* The witness cannot be read. */
 void witness_failed(struct witness *w, enum probe_kind kind);
 
-/* The next group nobody has witnessed, judged and forgotten; false: none. */
+/* The next group without a witness that can be judged; it is forgotten. False: none. */
 bool witness_judge(struct witness *w, struct witness_verdict *ret);

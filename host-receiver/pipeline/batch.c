@@ -3,7 +3,7 @@
 
 #include "common/util.h"
 
-/* A batch whose lines needed more than this gives the memory back. */
+/* A batch with a larger buffer than this frees it before its next use. */
 #define OUT_KEEP_MAX BATCH_LINES_MAX
 
 struct batch *batch_new(void)
@@ -101,7 +101,7 @@ static int reserve(struct batch *b, size_t more)
 	const size_t size = MAX(b->lines_size + SIGN_ENVELOPE_MAX, b->out_len + more);
 	char *out;
 
-	/* The size of all lines is known: memory is asked for once. */
+	/* The size of all lines is known, so memory is allocated once. */
 	if (b->out_size - b->out_len >= more)
 		return 0;
 	out = realloc(b->out, size);
@@ -163,7 +163,7 @@ static int write_bare(struct batch *b, struct signer *signer, struct batch_write
 	return 0;
 }
 
-/* The events from first to end - 1, which stand side by side in json. */
+/* Write the events from first to end - 1; their JSON stands side by side. */
 static int sign_and_add(struct batch *b, struct signer *signer, struct batch_writer *writer,
 			const char *json, size_t first, size_t end)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A batch: some hundred events with an arena for what they hold, filled on the loop thread, written
- * and signed by one worker, committed in its turn, and then used again. Whoever has the batch owns
- * all of it; it is handed from thread to thread as a whole.
+ * A batch: some hundred events, and an arena for the texts they refer to. It is filled on the loop
+ * thread, written and signed by one worker, committed in its turn, and then used again. It is
+ * handed from thread to thread as a whole: the thread that has it owns all of it.
  */
 #pragma once
 
@@ -10,7 +10,10 @@
 #include "host-receiver/pipeline/pipeline.h"
 
 #define BATCH_EVENTS_MAX 256u
-/* A batch whose lines will be so long is closed, so that a cell's long lines delay no other's. */
+/*
+ * A batch is closed when its lines are this long, so that the long lines of one cell delay no
+ * other.
+ */
 #define BATCH_LINES_MAX	 (512u * 1024u)
 #define BATCH_BLOCK_SIZE (64u * 1024u)
 
@@ -20,14 +23,14 @@ struct batch_block {
 	_Alignas(16) char data[];
 };
 
-/* Something to do on the loop thread once the batch, and so all before it, is committed. */
+/* A call on the loop thread when the batch, and so each earlier one, is committed. */
 struct batch_deferred {
 	struct batch_deferred *next;
 	void (*fn)(void *arg);
 	void *arg;
 };
 
-/* What an account has in a batch. */
+/* The part of an account in a batch. */
 struct batch_share {
 	struct pipeline_account *account; /* borrowed */
 	size_t bytes;			  /* of its lines */
@@ -41,12 +44,12 @@ struct batch {
 	struct signer_ref *signer; /* a reference: signs the whole batch */
 	size_t n_events;
 	size_t n_shares;
-	size_t lines_size;		 /* what its lines take at most, known at each submit */
-	bool durable;			 /* set when it was committed */
-	size_t cost;			 /* the memory that it is accounted for */
-	uint64_t oldest_ns;		 /* CLOCK_MONOTONIC of the first event */
-	struct batch_block *blocks;	 /* the first is kept for the next use */
-	size_t blocks_size;		 /* of all of them */
+	size_t lines_size;	    /* an upper bound of its lines' size, updated at each submit */
+	bool durable;		    /* set when it was committed */
+	size_t cost;		    /* the memory that it is accounted for */
+	uint64_t oldest_ns;	    /* CLOCK_MONOTONIC of the first event */
+	struct batch_block *blocks; /* the first is kept for the next use */
+	size_t blocks_size;	    /* of all of them */
 	struct batch_deferred *deferred; /* in the arena */
 	char *out;			 /* the lines */
 	size_t out_len, out_size;
@@ -59,7 +62,7 @@ struct batch {
 	struct tree_hash leaves[BATCH_EVENTS_MAX]; /* of the lines, in modes with a tree */
 };
 
-/* What a worker needs to write batches; one a thread. */
+/* The memory a worker needs to write batches; one for each thread. */
 struct batch_writer {
 	struct event_clock clock;
 	struct tree_hasher *hasher;
@@ -73,10 +76,10 @@ _Static_assert(BATCH_EVENTS_MAX <= SIGN_BATCH_MAX, "a batch is signed at once");
 /* NULL when there is no memory. */
 struct batch *batch_new(void);
 void batch_free(struct batch *b);
-/* Empty it for the next use; memory beyond the usual is given back. */
+/* Empty it for the next use; a larger buffer than usual is freed. */
 void batch_reset(struct batch *b);
 
-/* The memory that it takes, or will once its lines are written. */
+/* The memory that it takes, or will take when its lines are written. */
 size_t batch_footprint(const struct batch *b);
 
 /* Memory that lives as long as the batch's content; 16-byte aligned. NULL: no memory. */

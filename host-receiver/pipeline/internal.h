@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the two halves of the pipeline share: pipeline.c runs on the loop thread, threads.c signs
- * and commits. Only these two files include it. Who owns a field, or which lock guards it, stands
- * at the field.
+ * The struct that the two halves of the pipeline share: pipeline.c runs on the loop thread,
+ * threads.c signs and commits. Only these two files include it. The owner of each field, or the
+ * lock that guards it, stands at the field.
  */
 #pragma once
 
@@ -96,7 +96,7 @@ static inline struct batch *queue_take(struct batch_queue *q)
 	return b;
 }
 
-/* Evidence with a hole is worse than no receiver: its streams would look complete. */
+/* A hole in the evidence is worse than no receiver: the streams would look complete. */
 static inline void pipeline_die(const char *what, int error)
 {
 	log_line(LOG_CRIT, "msg=\"%s: cannot go on without a hole in the evidence\" errno=%d", what,

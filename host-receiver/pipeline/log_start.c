@@ -161,7 +161,7 @@ static int begin_new(struct decision *d, enum log_reason reason)
 	return 0;
 }
 
-/* The log's newest note, by the key that signed last or by the one that signs now. */
+/* The log's newest note, signed by the newest key or by the current one. */
 static bool note_is_ours(const struct decision *d)
 {
 	const uint8_t *const keys[] = {d->memory.public_key, signer_public_key(d->signer)};
@@ -194,7 +194,7 @@ static int extend(struct decision *d)
 	return r < 0 ? r : resume(d);
 }
 
-/* The last signature was never written: what it covered was never acknowledged. */
+/* The last signature was never written, so nothing that it covered was acknowledged. */
 static int abandon(struct decision *d)
 {
 	int r = sign_client_retreat(signer_client(d->signer), d->found->origin,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a log begins: whether it goes on where the last process left it, or a new one begins and why
- * (evidence-log.md sections 4 to 6). Compares what the log holds with what the signer remembers.
- * No state; before the pipeline exists.
+ * The beginning of a log: it continues the log of the last process, or a new log begins for a
+ * stated reason (evidence-log.md sections 4 to 6). Compares the log on disk with the signer's
+ * memory. No state; used before the pipeline exists.
  */
 #pragma once
 
@@ -49,20 +49,21 @@ void log_origin_prefix(const char *prefix, const char *hostname,
 /* 1..LOG_PREFIX_MAX bytes of [A-Za-z0-9._/-]. */
 bool log_origin_prefix_valid(const char *prefix);
 
-/* A log of its own for a process that keeps nothing, as `receive` is. */
+/* A log for a process that stores nothing, like `receive`. */
 int log_start_alone(struct signer *signer, const char *prefix, struct log_start *ret);
 
-/* A log that follows another one while the process runs: the mode has changed. */
+/* A log that replaces another one in the same process, because the mode has changed. */
 int log_start_follow(struct signer *signer, const char *prefix, const char *previous_origin,
 		     uint64_t previous_size, struct log_start *ret);
 
-/* What evidence_log_open() has to look for. */
+/* The origin that evidence_log_open() looks for. */
 int log_start_points(struct signer *signer, struct recover_point ret[static 2]);
 
 /*
- * Decide, and have signer and log agree on it: evidence_log_continue() or evidence_log_begin() is
- * called. planned: begin a new log whatever there is. Returns 0 or a negative errno with a sentence
- * in why; -EKEYREJECTED: the signer's kid had another key (the caller exits EX_CONFIG).
+ * Decide, and bring signer and log into agreement: calls evidence_log_continue() or
+ * evidence_log_begin(). planned: begin a new log in any case. Returns 0 or a negative errno with a
+ * sentence in why; -EKEYREJECTED: the signer's kid belonged to another key (the caller exits
+ * EX_CONFIG).
  */
 int log_start_decide(struct evidence_log *log, struct signer *signer, const char *prefix,
 		     enum evidence_sync sync, const struct recover_point points[static 2],

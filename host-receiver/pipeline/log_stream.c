@@ -152,7 +152,7 @@ bool log_stream_closed(const struct log_stream *s)
 	return s->closed;
 }
 
-/* ---- what the committer has met ---- */
+/* ---- reports of the committer ---- */
 
 struct pruned {
 	struct evidence_log *log;
@@ -172,7 +172,7 @@ static void write_pruned(struct log_stream *s, const struct evidence_notice *not
 	struct event *e;
 	struct pruned *p = malloc(sizeof(*p));
 
-	/* Without memory they stay until the next start. */
+	/* Without memory these reports wait for the next start. */
 	if (!p)
 		return;
 	*p = (struct pruned){.log = s->log, .segment = notice->segment};

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The log's own stream (evidence-log.md section 4): what the log itself went through, as entries of
- * the log. Its sequence goes on over restarts; only `closed`, as its last record, seals it.
+ * The log's own stream (evidence-log.md section 4): events of the log itself, as entries of the
+ * log. Its sequence continues over restarts; only `closed`, its last record, seals it.
  *
  * Other rooms add records with log_stream_event() and log_stream_submit(), as they do with
- * pipeline_event(): they are durable in the order of all submitted events. Loop thread only.
+ * pipeline_event(). All events become durable in the order in which they were submitted. Loop
+ * thread only.
  */
 #pragma once
 
@@ -17,7 +18,7 @@ struct log_stream_options {
 	struct pipeline *pipeline;	/* borrowed until log_stream_free() */
 	struct evidence_log *log;	/* borrowed; NULL: `receive` has none */
 	const char *hostname, *boot_id; /* borrowed */
-	/* Optional: somebody else has changed a segment. reason is static. */
+	/* Optional: called when another program has changed a segment. reason is static. */
 	void (*on_lost)(void *ctx, uint64_t segment, const char *reason);
 	void *ctx;
 };
@@ -35,24 +36,24 @@ const char *log_stream_origin(const struct log_stream *stream);
 struct event *log_stream_event(struct log_stream *stream, enum event_type type);
 void log_stream_submit(struct log_stream *stream, struct event *e);
 
-/* A cell that is not served, and one that is served again. Texts are copied. */
+/* A cell cannot be served, and it is served again. Texts are copied. */
 void log_stream_cell_unserved(struct log_stream *stream, const char *cell, const char *why);
 void log_stream_cell_served(struct log_stream *stream, const char *cell);
-/* what: the alarm's text; uid: who did it. */
+/* what: the text of the alarm; uid: of the user who acknowledged it. */
 void log_stream_acknowledged(struct log_stream *stream, const char *what, uint64_t uid);
 
 /*
- * The next event is signed by `next` instead of `last`. Call it before pipeline_set_signer(). It
- * writes key_added, or signing_changed; if next has a tree and last has none or the reverse, the
- * log is closed, and the new one's `opened` follows with the first event after
- * log_stream_changed(). Cells must have sealed their streams if the algorithm differs.
+ * From the next event on `next` signs instead of `last`. Call it before pipeline_set_signer(). It
+ * writes key_added or signing_changed. If only one of the two has a tree, the log is closed, and
+ * the `opened` of the new log is the first event after log_stream_changed(). If the algorithm
+ * differs, the cells must have sealed their streams before.
  */
 int log_stream_change_signer(struct log_stream *stream, struct signer *next,
 			     const struct signer *last, const char *prefix, unsigned cells);
 /* Call it after pipeline_set_signer(). */
 void log_stream_changed(struct log_stream *stream);
 
-/* From the pipeline's on_progress(): records of what the log's committer has met. */
+/* Call it in the pipeline's on_progress(): it writes what the committer has reported. */
 void log_stream_progress(struct log_stream *stream);
 
 /* The orderly end: the last record. */

@@ -39,7 +39,7 @@ static void run_deferred(struct batch *b)
 	b->deferred = NULL;
 }
 
-/* What the accounts had in the batch is no longer in flight. */
+/* The parts of the accounts in this batch are no longer in flight. */
 static void settle_shares(struct pipeline *p, const struct batch *b)
 {
 	for (size_t i = 0; i < b->n_shares; i++) {
@@ -59,7 +59,7 @@ static void settle_shares(struct pipeline *p, const struct batch *b)
 	p->lines_inflight -= b->lines_size;
 }
 
-/* These batches are back: how fast are the workers, and so how much may be on its way? */
+/* From the batches that came back: how fast are the workers, and how much may be in flight? */
 static void measure_window(struct pipeline *p, const struct batch *first)
 {
 	const uint64_t target_ns = PIPELINE_WINDOW_MS * NSEC_PER_MSEC + p->commit_ns;
@@ -126,7 +126,7 @@ static void on_progress(uv_async_t *handle)
 	p->dead = fatal;
 	if (committed.first)
 		measure_window(p, committed.first);
-	/* Before anything is freed: what is deferred may free an account. */
+	/* Before anything is freed, because a deferred call may free an account. */
 	for (b = committed.first; b; b = b->next)
 		settle_shares(p, b);
 	report_durable(p);
@@ -247,8 +247,8 @@ static struct batch_share *open_share(struct pipeline *p, struct pipeline_accoun
 }
 
 /*
- * The lines of a batch that is closed although it has room for more events. While workers and
- * committer have enough of them, batches are filled: each takes memory of its own.
+ * The size at which a batch is closed although it has room for more events. While workers and
+ * committer have enough batches, they are filled completely, because each takes memory.
  */
 static size_t lines_max(const struct pipeline *p)
 {
@@ -311,7 +311,7 @@ bool pipeline_full(const struct pipeline *p)
 
 uint64_t pipeline_oldest_ns(const struct pipeline *p)
 {
-	/* Batches come back in their order. One without events only carries what was deferred. */
+	/* Batches come back in their order. A batch without events only carries deferred calls. */
 	for (const struct batch *b = p->oldest; b; b = b->younger)
 		if (b->n_events > 0)
 			return b->oldest_ns;
@@ -343,7 +343,7 @@ bool pipeline_idle(const struct pipeline *p)
 	return !p->open && p->n_outstanding == 0;
 }
 
-/* What the line has beside the event: '\n', and the envelope, which is this long at most. */
+/* The size of a line without its event: '\n' and the envelope, at most. */
 static size_t line_overhead(const struct signer *signer)
 {
 	const enum sign_algorithm algorithm = signer_algorithm(signer);
@@ -378,7 +378,7 @@ static unsigned processors(void)
 	return n < 1 ? 1 : (unsigned)MIN(n, 64L);
 }
 
-/* Each worker has a channel to the signer of its own. */
+/* Each worker has its own channel to the signer. */
 static unsigned usable_workers(const struct pipeline_options *o)
 {
 	const struct sign_client *client = signer_client(o->signer);
@@ -476,7 +476,7 @@ int pipeline_free(struct pipeline *p)
 		p->signed_batches = b->next;
 		discard(b);
 	}
-	/* Batches that never came back may hold references; the key goes all the same. */
+	/* Batches that never came back may hold references; the key is freed in any case. */
 	signer_free(p->signer->signer);
 	free(p->signer);
 	r = p->sink->ops->close(p->sink);

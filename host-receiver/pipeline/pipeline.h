@@ -37,18 +37,21 @@
 #define PIPELINE_GROUP_MAX	  64u /* batches of one commit */
 #define PIPELINE_FREE_MAX	  16u /* batches kept for reuse */
 /*
- * The window: what cells with a backlog may have in flight together. What comes later waits for all
- * of it, so it is only what keeps workers and disk busy: what the workers lately wrote in
- * PIPELINE_WINDOW_MS and while a commit lasts, between these bounds. A commit that takes long may
- * do so because it is large, so the upper bound is what ends that circle.
+ * The window: how many bytes cells with a backlog may have in flight together. New bytes wait for
+ * all of them, so the window is only as large as needed to keep workers and disk busy: the amount
+ * that the workers recently wrote in PIPELINE_WINDOW_MS plus the time of a commit, between these
+ * bounds. A larger window makes commits longer, and longer commits make the window larger; the
+ * upper bound ends that.
  */
 #define PIPELINE_WINDOW_MS  2u
 #define PIPELINE_WINDOW_MIN (128u * 1024u)
 #define PIPELINE_WINDOW_MAX (1024u * 1024u)
-/* A window is so many batches at least, for the workers and the committer to share. */
+/* A window has at least so many batches, for the workers and the committer to share. */
 #define PIPELINE_WINDOW_BATCHES 4u
-/* A commit that takes so long hangs. Then the guests' own buffers are what overflows, and as much
- * is read as max_inflight and the share of each cell allow. */
+/*
+ * A commit that takes longer than this hangs. Then the guests' own buffers overflow next, so as
+ * much is read as max_inflight and the share of each cell allow.
+ */
 #define PIPELINE_STALL_MS 1000u
 #define PIPELINE_BUCKETS  16u /* of the histograms */
 
@@ -62,7 +65,7 @@ struct pipeline_histogram {
 	_Atomic uint64_t sum_us;
 };
 
-/* Read by anybody at any time. */
+/* Any thread may read them at any time. */
 struct pipeline_stats {
 	_Atomic uint64_t events, lines, bytes; /* submitted; committed */
 	_Atomic uint64_t inflight_bytes;
@@ -71,20 +74,20 @@ struct pipeline_stats {
 	struct pipeline_histogram sign;	  /* a batch's canonical bytes and signatures */
 };
 
-/* Something that becomes true with a commit: this number of this session is durable. */
+/* A number of a session that becomes durable with a commit. */
 struct pipeline_mark {
 	uint64_t session, seq;
 };
 
 /*
- * One stream's account. Zero it before its first use; it must live until everything that was
+ * The account of one stream. Zero it before its first use. It must live until everything that was
  * submitted for it is committed (pipeline_defer()).
  */
 struct pipeline_account {
-	void *owner;	 /* for on_durable(); NULL: nobody wants to know any more */
+	void *owner;	 /* for on_durable(); NULL: no reports are wanted any more */
 	size_t inflight; /* bytes of lines that are not committed */
 	uint64_t bytes; /* of lines, submitted since it began, and its shares of checkpoint lines */
-	struct pipeline_mark durable; /* the newest mark that became true */
+	struct pipeline_mark durable; /* the newest mark that is durable */
 	/* The pipeline's own: its share of the open batch, and its place in a list. */
 	unsigned share;
 	bool listed;
@@ -98,7 +101,7 @@ struct pipeline_options {
 	size_t max_inflight;	    /* bytes; 0: the default */
 	/*
 	 * On the loop thread, after batches were committed or the sink's state changed. error: 0 or
-	 * a negative errno of the last commit; fatal: it will never go on.
+	 * a negative errno of the last commit; fatal: nothing will be committed any more.
 	 */
 	void (*on_progress)(void *ctx, int error, bool fatal);
 	/*
@@ -118,8 +121,9 @@ struct pipeline_options {
 int pipeline_new(uv_loop_t *loop, const struct pipeline_options *options, struct pipeline **ret);
 
 /*
- * A new event, stamped now, of this stream. sequence is the caller's. Fill it and submit it before
- * the next one. Never NULL: without memory the process ends, for evidence must not have holes.
+ * A new event of this stream, stamped now. The caller gives the sequence. Fill it and submit it
+ * before the next one. Never NULL: without memory the process ends, because evidence must not have
+ * holes.
  */
 struct event *pipeline_event(struct pipeline *p, enum event_type type,
 			     const struct stream_identity *stream, uint64_t sequence);
@@ -130,30 +134,30 @@ const struct wire_detail *pipeline_copy_details(struct pipeline *p,
 void pipeline_submit(struct pipeline *p, struct event *e);
 /* The same, on an account. Returns the bytes of its line. */
 size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_account *account);
-/* The mark becomes true once everything submitted so far is committed. */
+/* The mark becomes durable when everything submitted so far is committed. */
 void pipeline_mark(struct pipeline *p, struct pipeline_account *account, struct pipeline_mark mark);
 
 /*
- * Call fn(arg) on the loop thread once everything submitted so far is committed (or, at the latest,
- * in pipeline_free()): what the events borrow may go then.
+ * Call fn(arg) on the loop thread when everything submitted so far is committed, or in
+ * pipeline_free() at the latest. Then memory that the events borrow may be freed.
  */
 void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg);
 
 /* True while the loop must not read any more. */
 bool pipeline_full(const struct pipeline *p);
 
-/* More may be submitted for a stream that has a backlog: see PIPELINE_WINDOW_MS. */
+/* A stream with a backlog may submit more: see PIPELINE_WINDOW_MS. */
 bool pipeline_window_open(const struct pipeline *p);
-/* One eighth of what is free of max_inflight: the bytes that one account may have in flight. */
+/* The bytes that one account may have in flight: one eighth of the free part of max_inflight. */
 size_t pipeline_share_max(const struct pipeline *p);
 
-/* The next event on is signed by this one. Taken. Returns 0 or -ENOMEM (then it is freed). */
+/* This signer signs from the next event on. Takes it. Returns 0 or -ENOMEM (then it is freed). */
 int pipeline_set_signer(struct pipeline *p, struct signer *signer);
 
 /* When the oldest event that is not committed was stamped (CLOCK_MONOTONIC); 0: none is left. */
 uint64_t pipeline_oldest_ns(const struct pipeline *p);
 
-/* The sink will never take anything any more: what is in flight stays so. */
+/* The sink will never take another line; lines in flight stay in flight. */
 bool pipeline_dead(const struct pipeline *p);
 
 /* Everything that was submitted before is committed. */
@@ -164,8 +168,8 @@ void pipeline_flush(struct pipeline *p);
 const struct pipeline_stats *pipeline_stats(const struct pipeline *p);
 
 /*
- * Stop the threads and free everything. Call it when idle; what is not committed by then is lost
- * and was reported by on_progress. The loop must run once more for the handles to close. Returns
- * what the sink's close() says.
+ * Stop the threads and free everything. Call it when idle: lines that are not committed by then are
+ * lost, and on_progress() has reported them. The loop must run once more for the handles to close.
+ * Returns the result of the sink's close().
  */
 int pipeline_free(struct pipeline *p);

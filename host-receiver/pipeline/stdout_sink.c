@@ -14,8 +14,10 @@ struct stdout_sink {
 	bool begun; /* the first line of the log was written */
 	char first[LINE_OWN_MAX];
 	size_t first_len;
-	/* What was written of a group that failed half-way: it comes again, and must not be
-	 * written twice. */
+	/*
+	 * How much was written of a group that failed half-way. The group comes again, and these
+	 * bytes must not be written twice.
+	 */
 	size_t done;
 };
 
@@ -41,7 +43,7 @@ static int write_rest(struct stdout_sink *s, const struct iovec *piece, size_t *
 	return 0;
 }
 
-/* Whatever of it a failure left unwritten is written the next time. */
+/* After a failure the rest is written at the next call. */
 static int write_pieces(struct stdout_sink *s, const struct iovec *pieces, size_t n)
 {
 	size_t skip = s->done;

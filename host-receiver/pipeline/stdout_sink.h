@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Evidence to a descriptor that the verb was given: standard output. A line counts as written when
- * write(2) took it; making it durable is the reader's business. Used on the committer's thread.
+ * Evidence to a descriptor of the verb: standard output. A line counts as written when write(2)
+ * took it; the reader makes it durable. Used on the committer's thread.
  */
 #pragma once
 

@@ -65,8 +65,8 @@ static void worker_main(void *arg)
 /* ---- committer ---- */
 
 /*
- * The batches that come next, as far as they are ready, of one signer, and no more than may stand
- * between two checkpoints. Under the lock.
+ * Take the batches that come next and are ready: of one signer, and no more than may stand between
+ * two checkpoints. Called with the lock held.
  */
 static size_t take_group(struct pipeline *p, struct batch *group[static PIPELINE_GROUP_MAX])
 {
@@ -102,7 +102,7 @@ struct group_lines {
 	uint64_t bytes;
 };
 
-/* The committer's buffer for leaves is p->leaves: a group's stand side by side. */
+/* Collect the lines and leaves of a group. The leaves go to p->leaves, side by side. */
 static void gather(struct pipeline *p, struct batch *const *group, size_t n,
 		   struct group_lines *ret)
 {
@@ -118,7 +118,7 @@ static void gather(struct pipeline *p, struct batch *const *group, size_t n,
 
 		if (b->error < 0)
 			pipeline_die("an event cannot be written", b->error);
-		/* One that only says when what came before it is committed has none. */
+		/* A batch that only carries marks or deferred calls has no line. */
 		if (b->out_len > 0)
 			ret->lines[g->n++] =
 				(struct iovec){.iov_base = b->out, .iov_len = b->out_len};
@@ -131,7 +131,7 @@ static void gather(struct pipeline *p, struct batch *const *group, size_t n,
 	g->leaves = g->signer ? p->leaves : NULL;
 }
 
-/* What commits usually take: a single one that was held up says little of the disk. */
+/* The usual time of a commit: one that was held up says little about the disk. */
 static void note_commit(struct pipeline *p, uint64_t ns)
 {
 	const uint64_t was = p->commit_ns;
@@ -139,13 +139,13 @@ static void note_commit(struct pipeline *p, uint64_t ns)
 	atomic_store(&p->commit_ns, ns < was ? was - (was - ns) / 4 : was + (ns - was) / 32);
 }
 
-/* What of a checkpoint line falls on so many of its group's bytes. */
+/* The part of a checkpoint line that belongs to so many bytes of its group. */
 static size_t share_of(size_t checkpoint_len, size_t bytes, uint64_t of_bytes)
 {
 	return of_bytes > 0 ? (size_t)(checkpoint_len * bytes / of_bytes) : 0;
 }
 
-/* Until it is written, or there is no use. Returns false in the latter case. */
+/* Try until the group is written or the pipeline stops. Returns false if it stopped. */
 static bool commit_group(struct pipeline *p, struct batch *const *group, size_t n)
 {
 	size_t checkpoint_len = 0;

@@ -14,8 +14,8 @@
 struct pipeline;
 
 /*
- * Start the committer and up to n workers. One worker is enough. False: there is none; the caller
- * still calls pipeline_threads_stop().
+ * Start the committer and up to n workers. One worker is enough. False: no worker started; the
+ * caller still calls pipeline_threads_stop().
  */
 bool pipeline_threads_start(struct pipeline *p, unsigned n);
 /* Ends the retries, signs and commits what can be, and joins the threads. */
