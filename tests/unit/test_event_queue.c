@@ -47,6 +47,8 @@ static void read_receipt(struct reader *r, const struct declaration *d)
 			   [PROBE_FS] = detail(d, WIRE_KEY_FS_LOST)},
 		.first_seq = detail(d, WIRE_KEY_FIRST_SEQ),
 		.last_seq = detail(d, WIRE_KEY_LAST_SEQ),
+		.first_ns = detail(d, WIRE_KEY_FIRST_NS),
+		.last_ns = detail(d, WIRE_KEY_LAST_NS),
 	};
 }
 
@@ -229,12 +231,18 @@ END_TEST
 START_TEST(a_loss_is_receipted_once_there_is_room)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
+	const uint64_t began_ns = monotonic_ns();
 	struct reader r = {0};
+	uint64_t last_ns = 0;
 
-	for (unsigned i = 0; i < ONE_FAMILY + 5; i++)
+	for (unsigned i = 0; i < ONE_FAMILY + 5; i++) {
+		last_ns = monotonic_ns();
 		observe(q, 10);
+	}
 	ck_assert(event_queue_receipt_pending(q));
 	take(q, &r, 1);
+	/* A heartbeat that waits holds no receipt back. */
+	ck_assert_int_eq(put_heartbeat(q), 0);
 	ck_assert(event_queue_receipt_due(q, monotonic_ns()));
 	ck_assert_int_eq(put_receipt(q), 0);
 	ck_assert(!event_queue_receipt_pending(q));
@@ -246,6 +254,9 @@ START_TEST(a_loss_is_receipted_once_there_is_room)
 	ck_assert_uint_eq(r.last.first_seq, ONE_FAMILY + 1);
 	ck_assert_uint_eq(r.last.last_seq, ONE_FAMILY + 5);
 	ck_assert_uint_eq(r.last.family[PROBE_PROCESS], 5);
+	ck_assert_uint_gt(r.last.first_ns, began_ns);
+	ck_assert_uint_lt(r.last.first_ns, last_ns);
+	ck_assert_uint_ge(r.last.last_ns, last_ns);
 	ck_assert_uint_eq(event_queue_totals(q)->sent, ONE_FAMILY + 1);
 
 	/* At most ten a second. */
@@ -380,6 +391,30 @@ START_TEST(settling_overtakes_sending)
 	take(q, &r, SIZE_MAX);
 	ck_assert_uint_eq(r.observations, 6);
 	ck_assert_uint_eq(r.missing, 0);
+	event_queue_free(q);
+}
+END_TEST
+
+/* The host settles numbers while the first of them is half sent once more. */
+START_TEST(a_frame_that_is_half_sent_stays)
+{
+	struct event_queue *q = new_queue(64, true);
+	struct reader r = {0};
+	struct iovec iov[8];
+	size_t len;
+
+	for (int i = 0; i < 6; i++)
+		observe(q, 100);
+	take(q, &r, 4);
+	reconnect(q, &r);
+	ck_assert_uint_eq(event_queue_peek(q, iov, 8), 6);
+	len = iov[0].iov_len;
+	event_queue_sent(q, 9);
+	ck_assert(event_queue_settle(q, 4));
+	ck_assert_uint_eq(event_queue_peek(q, iov, 8), 6);
+	ck_assert_uint_eq(iov[0].iov_len, len - 9);
+	event_queue_sent(q, len - 9);
+	ck_assert_uint_eq(event_queue_peek(q, iov, 8), 2);
 	event_queue_free(q);
 }
 END_TEST
@@ -610,9 +645,10 @@ START_TEST(repeats_become_one_observation)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
-	uint64_t now_ns;
+	uint64_t now_ns, last_ns = 0;
 
 	for (int i = 0; i < 1000; i++) {
+		last_ns = monotonic_ns();
 		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
 		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 8, 9);
 		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 10);
@@ -632,6 +668,7 @@ START_TEST(repeats_become_one_observation)
 	ck_assert_int_eq(r.d.source, WIRE_NET_CONNECT_ATTEMPTED);
 	ck_assert_uint_eq(detail(&r.d, WIRE_KEY_REPEAT), 999);
 	ck_assert_uint_ge(detail(&r.d, WIRE_KEY_LAST_NS), r.d.guest_monotonic_ns);
+	ck_assert_uint_ge(detail(&r.d, WIRE_KEY_LAST_NS), last_ns);
 	ck_assert_uint_eq(event_queue_totals(q)->sent, 3000);
 	ck_assert_uint_eq(event_queue_folded_ns(q), 0);
 
@@ -822,6 +859,7 @@ int main(void)
 	tcase_add_test(tc, heartbeats_go_on_while_nothing_is_settled);
 	tcase_add_test(tc, what_is_not_settled_comes_again);
 	tcase_add_test(tc, settling_overtakes_sending);
+	tcase_add_test(tc, a_frame_that_is_half_sent_stays);
 	tcase_add_test(tc, a_cut_frame_is_sent_whole_again);
 	tcase_add_test(tc, the_oldest_sent_frame_can_be_given_up);
 	tcase_add_test(tc, a_new_session_counts_from_one_with_its_gaps);

@@ -489,6 +489,27 @@ START_TEST(a_given_up_group_makes_nothing_durable)
 }
 END_TEST
 
+/* What comes after a lost group would have a hole before it: the sink checks the order. */
+START_TEST(after_a_given_up_group_nothing_is_committed)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	s.sink.hold = true;
+	s.sink.answer = -EIO;
+	submit(&s, 3);
+	while (!s.sink.held)
+		uv_run(&s.loop, UV_RUN_NOWAIT);
+	/* The first group has its answer; those that wait after it would be taken. */
+	s.sink.answer = 0;
+	submit(&s, 3 * BATCH_EVENTS_MAX);
+	usleep(20000);
+	s.sink.hold = false;
+	end(&s);
+	ck_assert_uint_eq(s.sink.lines, s.sink.next - 1);
+}
+END_TEST
+
 #define WINDOW_EVENTS_MAX 200000u /* far more than the window takes */
 
 /* On a machine that is busy the stall may come first: then it is tried again. */
@@ -638,6 +659,7 @@ int main(void)
 	tcase_add_test(tc, a_mark_is_durable_with_the_commit_and_not_before);
 	tcase_add_test(tc, accounts_share_the_checkpoint_lines);
 	tcase_add_test(tc, a_given_up_group_makes_nothing_durable);
+	tcase_add_test(tc, after_a_given_up_group_nothing_is_committed);
 	tcase_add_test(tc, the_window_closes_and_a_stall_opens_it);
 	tcase_add_test(tc, deferred_comes_after_the_commit);
 	tcase_add_test(tc, a_new_signer_signs_from_the_next_event_on);
