@@ -23,7 +23,7 @@ PACKAGES_VM=(qemu-system-x86 busybox-static linux-image-cloud-amd64)
 PACKAGES_TEST=(check clang libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	qemu-user-static nats-server nftables iproute2 systemd python3-nacl python3-cbor2 scdoc prometheus
 	golang-go golang-golang-x-mod-dev strace zstd shellcheck cppcheck zsh
-	python3-jsonschema chromium-headless-shell)
+	python3-jsonschema chromium-headless-shell debhelper lintian mmdebstrap)
 
 # What the tests of a build for aarch64 link and run with: unpacked into a folder, not installed.
 PACKAGES_ARM64=(check libsubunit0 libsubunit-dev libcbor0.8 libcbor-dev libjansson4 libjansson-dev)
