@@ -266,16 +266,14 @@ static void put_changed_file(const struct view *v)
 {
 	struct wire_text path = {0}, name = {0};
 	char joined[2 * WIRE_DETAIL_TEXT_MAX + 2];
-	int n;
+	struct wire_text whole = {.data = joined};
 
 	json_member_string(v->doc, v->detail, "path", &path);
 	json_member_string(v->doc, v->detail, "name", &name);
-	n = snprintf(joined, sizeof(joined), "%.*s%s%.*s", (int)path.len,
-		     path.data ? path.data : "", name.len > 0 ? "/" : "", (int)name.len,
-		     name.data ? name.data : "");
-	put_file(v, "file",
-		 (struct wire_text){.data = joined, .len = MIN((size_t)n, sizeof(joined) - 1)},
-		 FILE_UNKNOWN);
+	snprintf(joined, sizeof(joined), "%.*s%s%.*s", (int)path.len, path.data ? path.data : "",
+		 name.len > 0 ? "/" : "", (int)name.len, name.data ? name.data : "");
+	whole.len = strlen(joined);
+	put_file(v, "file", whole, FILE_UNKNOWN);
 }
 
 static void put_finding(const struct view *v)
