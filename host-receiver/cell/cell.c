@@ -649,6 +649,13 @@ struct ceiling_rates cell_rates(const struct cell *cell)
 	};
 }
 
+static void borrow_names(struct cell *cell)
+{
+	cell->options.cell_id = cell->stream.identity->cell_id;
+	cell->options.run_id = cell->stream.identity->run_id;
+	cell->options.spec_hash = cell->stream.identity->spec_hash;
+}
+
 /* The socket, the stream and the texts; nothing is polled yet. */
 static int build_cell(struct cell *cell, const struct cell_options *o, bool replace_socket,
 		      const uint8_t stream_id[static UUID_SIZE], char why[CELL_WHY_MAX])
@@ -669,9 +676,7 @@ static int build_cell(struct cell *cell, const struct cell_options *o, bool repl
 		return -ENOMEM;
 	}
 	cell->options.uds_base = cell->uds_base;
-	cell->options.cell_id = cell->stream.identity->cell_id;
-	cell->options.run_id = cell->stream.identity->run_id;
-	cell->options.spec_hash = cell->stream.identity->spec_hash;
+	borrow_names(cell);
 	uv_timer_init(cell->registry->loop, &cell->timer);
 	cell->open_handles = 2;
 	cell->listen_poll.data = cell->timer.data = cell;
@@ -695,17 +700,48 @@ static void begin_view(struct cell *cell, bool taken_over)
 	cell->options.probes = (struct probe_options){0};
 }
 
-int cell_add(struct cell_registry *registry, const struct cell_options *options,
-	     bool replace_socket, const uint8_t stream_id[static UUID_SIZE],
-	     const struct stream_end *previous, struct cell **ret, char why[CELL_WHY_MAX])
+void cell_open_stream(struct cell *cell, const struct stream_end *previous)
 {
+	const struct cell_registry *registry = cell->registry;
 	const struct report_opened opened = {
 		.hostname = registry->hostname,
 		.boot_id = registry->boot_id,
 		.origin = log_stream_origin(registry->log_stream),
-		.keepalive_ms = options->keepalive_ms,
+		.keepalive_ms = cell->options.keepalive_ms,
 		.previous = previous,
 	};
+
+	report_opened(&cell->stream, &opened);
+}
+
+int cell_seal_stream(struct cell *cell, const char *reason,
+		     const uint8_t stream_id[static UUID_SIZE], struct stream_end *ret_end)
+{
+	const uint64_t now_ns = monotonic_ns();
+	const struct report_totals t = totals(cell);
+	const struct report_numbers numbers = {.session = sessions_newest(&cell->sessions)};
+	int r;
+
+	flush_limited(cell, now_ns, true);
+	report_sealed(&cell->stream, reason, &t, &numbers, now_ns);
+	charge(cell, now_ns);
+	memcpy(ret_end->stream_id, cell->stream.identity->stream_id, UUID_SIZE);
+	ret_end->sequence = cell->stream.sequence;
+	r = stream_succeed(&cell->stream, stream_id);
+	if (r < 0)
+		return r;
+	borrow_names(cell);
+	cell->charged_events = cell->eventless;
+	cell->checkpoint_sequence = 0;
+	cell->frames = cell->frames_rejected = cell->bytes = cell->gaps = cell->repeated = 0;
+	memset(cell->guest.grown, 0, sizeof(cell->guest.grown));
+	return 0;
+}
+
+int cell_add(struct cell_registry *registry, const struct cell_options *options,
+	     bool replace_socket, const uint8_t stream_id[static UUID_SIZE],
+	     const struct stream_end *previous, struct cell **ret, char why[CELL_WHY_MAX])
+{
 	const uint64_t now_ns = monotonic_ns();
 	struct cell *cell = calloc(1, sizeof(*cell));
 	struct ceiling_rates rates;
@@ -730,7 +766,7 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	rates = cell_rates(cell);
 	ceilings_init(&cell->ceilings, &rates, now_ns);
 	cell->checkpoint_at_ns = now_ns + registry->checkpoint_ms * NSEC_PER_MSEC;
-	report_opened(&cell->stream, &opened);
+	cell_open_stream(cell, previous);
 	begin_view(cell, previous != NULL);
 	cell_update(cell);
 	*ret = cell;

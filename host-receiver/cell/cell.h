@@ -159,6 +159,15 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	     const struct stream_end *previous, struct cell **ret, char why[CELL_WHY_MAX]);
 
 /*
+ * Seal the stream for this reason (static) and give the cell another one, whose totals begin at
+ * zero; its connection goes on. Then cell_open_stream() before anything else happens: it writes the
+ * new stream's first record. ret_end: what the new one names as its predecessor. 0 or -ENOMEM.
+ */
+int cell_seal_stream(struct cell *cell, const char *reason,
+		     const uint8_t stream_id[static UUID_SIZE], struct stream_end *ret_end);
+void cell_open_stream(struct cell *cell, const struct stream_end *previous);
+
+/*
  * The first step of the receiver's end (delivery.md section 4): the socket is closed and unlinked,
  * nothing is accepted or read any more. What was read is still committed and acknowledged. Then
  * cell_remove() reads nothing: the guest sends again what nobody acknowledged.

@@ -6,7 +6,7 @@
 /* Memory that must live as long as an event of the stream is in flight. */
 struct record {
 	struct stream_identity identity;
-	struct pipeline_account account;
+	struct pipeline_account account; /* of the first stream, and of those that succeed it */
 };
 
 static void free_record(void *arg)
@@ -19,31 +19,55 @@ static void free_record(void *arg)
 	free(r);
 }
 
+static struct record *new_record(const char *cell_id, const char *run_id, const char *spec_hash,
+				 const uint8_t id[static UUID_SIZE])
+{
+	struct record *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->identity.cell_id = strdup(cell_id);
+	r->identity.run_id = strdup(run_id);
+	r->identity.spec_hash = strdup(spec_hash);
+	if (!r->identity.cell_id || !r->identity.run_id || !r->identity.spec_hash) {
+		free_record(r);
+		return NULL;
+	}
+	memcpy(r->identity.stream_id, id, UUID_SIZE);
+	return r;
+}
+
 int stream_open(struct stream *s, struct pipeline *pipeline, uint64_t *counts, void *owner,
 		const char *cell_id, const char *run_id, const char *spec_hash,
 		const uint8_t id[static UUID_SIZE])
 {
-	struct record *r = calloc(1, sizeof(*r));
-	struct stream_identity *identity;
+	struct record *r = new_record(cell_id, run_id, spec_hash, id);
 
 	if (!r)
 		return -ENOMEM;
-	identity = &r->identity;
 	r->account.owner = owner;
-	identity->cell_id = strdup(cell_id);
-	identity->run_id = strdup(run_id);
-	identity->spec_hash = strdup(spec_hash);
-	if (!identity->cell_id || !identity->run_id || !identity->spec_hash) {
-		free_record(r);
-		return -ENOMEM;
-	}
-	memcpy(identity->stream_id, id, UUID_SIZE);
 	*s = (struct stream){
 		.pipeline = pipeline,
-		.identity = identity,
+		.identity = &r->identity,
+		.first = &r->identity,
 		.account = &r->account,
 		.counts = counts,
 	};
+	return 0;
+}
+
+/* An identity is its record's first member. */
+int stream_succeed(struct stream *s, const uint8_t id[static UUID_SIZE])
+{
+	struct stream_identity *last = s->identity;
+	struct record *r = new_record(last->cell_id, last->run_id, last->spec_hash, id);
+
+	if (!r)
+		return -ENOMEM;
+	s->identity = &r->identity;
+	s->sequence = 0;
+	if (last != s->first)
+		pipeline_defer(s->pipeline, free_record, last);
 	return 0;
 }
 
@@ -52,12 +76,13 @@ void stream_close(struct stream *s)
 	if (!s->identity)
 		return;
 	s->account->owner = NULL;
-	/* The identity is the record's first member. */
-	if (s->sequence == 0)
-		free_record(s->identity);
-	else
+	if (s->identity != s->first)
 		pipeline_defer(s->pipeline, free_record, s->identity);
-	s->identity = NULL;
+	if (s->sequence == 0 && s->identity == s->first)
+		free_record(s->first);
+	else
+		pipeline_defer(s->pipeline, free_record, s->first);
+	s->identity = s->first = NULL;
 	s->account = NULL;
 }
 

@@ -10,7 +10,8 @@
 struct stream {
 	struct pipeline *pipeline;	  /* borrowed */
 	struct stream_identity *identity; /* owned; see stream_close() */
-	struct pipeline_account *account; /* owned, with the identity */
+	struct pipeline_account *account; /* owned, with the first identity */
+	struct stream_identity *first;	  /* owned; the identity if it is the only one */
 	uint64_t *counts;		  /* borrowed; the events of all streams, by type */
 	uint64_t sequence;		  /* of the last event */
 };
@@ -25,6 +26,10 @@ void stream_id_generate(uint8_t ret[static UUID_SIZE]);
 int stream_open(struct stream *s, struct pipeline *pipeline, uint64_t *counts, void *owner,
 		const char *cell_id, const char *run_id, const char *spec_hash,
 		const uint8_t id[static UUID_SIZE]);
+
+/* The same cell's next stream: its numbers begin again, what is in flight keeps its own name, and
+ * the account goes on. 0 or -ENOMEM: nothing has changed. */
+int stream_succeed(struct stream *s, const uint8_t id[static UUID_SIZE]);
 
 /* Nothing is reported to the owner any more. Memory is freed once every event of the stream is
  * committed. */

@@ -189,3 +189,16 @@ void daemon_give_sessions(const struct daemon *d, struct cell *cell);
 
 /* Serve the last run's cells again. Returns EX_OK, or an exit status after a message. */
 int daemon_readopt_cells(struct daemon *d);
+
+/* ---- streams.c ---- */
+
+struct stream_change;
+
+/* The cells' next streams are staged. Returns 0 or a negative errno: -EBUSY: cells are being added
+ * or removed. */
+int daemon_stage_streams(struct daemon *d, struct stream_change **ret);
+/* The change does not happen; NULL: there is none. */
+void daemon_discard_streams(struct stream_change *change);
+/* Under the old signer, then under the new one, which takes the change. */
+void daemon_seal_streams(struct stream_change *change);
+void daemon_open_streams(struct stream_change *change);

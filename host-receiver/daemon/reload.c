@@ -61,15 +61,47 @@ static bool replace_metrics(struct daemon *d, const char *listen)
 	return true;
 }
 
-/* Everything that can fail. ret_signer: NULL if the running signer stays. */
-static bool prepare(struct daemon *d, const struct config *wanted, struct signer **ret_signer)
+/* A stream has one mode. NULL in *ret: the streams go on. */
+static bool stage_streams(struct daemon *d, const struct signer *next, struct stream_change **ret)
+{
+	int r;
+
+	*ret = NULL;
+	if (!next || signer_algorithm(next) == signer_algorithm(d->signer))
+		return true;
+	r = daemon_stage_streams(d, ret);
+	if (r < 0)
+		refuse(r == -EBUSY ? "[signing] algorithm: cells are being added or removed; "
+				     "reload again"
+				   : strerror(-r));
+	return r == 0;
+}
+
+/* What a new signer takes with it. */
+struct next_signer {
+	struct signer *signer;	      /* NULL: the running one stays */
+	struct stream_change *change; /* NULL: the streams go on */
+};
+
+static void give_up(struct next_signer *next)
+{
+	daemon_discard_streams(next->change);
+	signer_free(next->signer);
+}
+
+/* Everything that can fail. */
+static bool prepare(struct daemon *d, const struct config *wanted, struct next_signer *ret)
 {
 	char why[SIGN_WHY_MAX] = "no memory";
 
 	if (needs_restart(wanted, d))
 		return false;
-	if (daemon_open_next_signer(d, wanted, ret_signer, why) < 0) {
+	if (daemon_open_next_signer(d, wanted, &ret->signer, why) < 0) {
 		refuse(why);
+		return false;
+	}
+	if (!stage_streams(d, ret->signer, &ret->change)) {
+		signer_free(ret->signer);
 		return false;
 	}
 	/* The metrics come last, because the old server may have to be closed for the new one. */
@@ -77,27 +109,28 @@ static bool prepare(struct daemon *d, const struct config *wanted, struct signer
 		return true;
 	if (replace_metrics(d, wanted->metrics_listen))
 		return true;
-	signer_free(take_ptr(*ret_signer));
+	give_up(ret);
 	return false;
 }
 
-/* Takes the signer. */
-static bool set_signer(struct daemon *d, struct signer *signer)
+/* Takes what is next. */
+static void set_signer(struct daemon *d, const struct next_signer *next)
 {
 	char prefix[LOG_PREFIX_MAX + 1];
 
-	if (!signer)
-		return true;
-	daemon_warn_if_unsigned(signer);
+	daemon_warn_if_unsigned(next->signer);
+	if (next->change)
+		daemon_seal_streams(next->change);
 	log_origin_prefix(d->config.evidence_origin, d->registry.hostname, prefix);
-	log_stream_change_signer(d->log_stream, signer, d->signer, prefix, d->registry.stats.cells);
-	if (pipeline_set_signer(d->pipeline, signer) < 0) {
-		refuse("no memory");
-		return false;
-	}
+	log_stream_change_signer(d->log_stream, next->signer, d->signer, prefix,
+				 d->registry.stats.cells);
+	/* What was sealed cannot be opened again. */
+	if (pipeline_set_signer(d->pipeline, next->signer) < 0)
+		abort();
 	log_stream_changed(d->log_stream);
-	d->signer = signer;
-	return true;
+	if (next->change)
+		daemon_open_streams(next->change);
+	d->signer = next->signer;
 }
 
 void daemon_set_limits(struct daemon *d, const struct config *config)
@@ -129,7 +162,7 @@ void daemon_reload(struct daemon *d)
 {
 	struct config_errors errors;
 	struct evidence_limits limits;
-	struct signer *signer = NULL;
+	struct next_signer next = {0};
 	struct config wanted;
 	bool forwards_differently;
 	bool ok = read_again(d, &wanted, &errors) == 0;
@@ -137,10 +170,12 @@ void daemon_reload(struct daemon *d)
 	if (!ok)
 		daemon_log_config_errors(&errors);
 	config_errors_free(&errors);
-	if (!ok || !prepare(d, &wanted, &signer) || !set_signer(d, signer)) {
+	if (!ok || !prepare(d, &wanted, &next)) {
 		config_free(&wanted);
 		return;
 	}
+	if (next.signer)
+		set_signer(d, &next);
 	config_limits(&wanted, &limits);
 	evidence_log_set_limits(d->log, &limits);
 	daemon_set_limits(d, &wanted);

@@ -325,6 +325,7 @@ def a_mode_that_changes():
     with LogDaemon("ed25519") as d:
         d.add("a")
         d.send("a", range(1, 5))
+        first = 5
         for algorithm, logs in (("ed25519-log", 1), ("off", 1), ("ed25519-log", 2)):
             before = d.log().count("configuration applied")
             signing = "algorithm = off\n" if algorithm == "off" else \
@@ -335,6 +336,11 @@ def a_mode_that_changes():
             d.wait_log("configuration applied", before + 1)
             cell = f"{algorithm}-{logs}"
             d.add(cell)
+            d.send("a", range(first, first + 4))
+            first += 4
+        # The files of the cells name their newest streams.
+        d.kill()
+        d.start()
         d.stop()
         assert "alarm" not in d.log()
         events = [json.loads(line) for line in d.raw_lines()]
@@ -344,6 +350,23 @@ def a_mode_that_changes():
         opened = named(events, "log.v1.opened")
         assert [e["data"]["reason"] for e in opened] == ["new", "signing_changed", "signing_changed"]
         assert len(named(events, "log.v1.closed")) == 3
+        # A stream has one mode: each is sealed and succeeded, and the restart adds one more.
+        mine = [e for e in events if e["data"].get("cellId") == "a"]
+        opened = named(mine, "stream.v1.opened")
+        assert len(opened) == 5, opened
+        for last, this in zip(opened, opened[1:]):
+            of_last = [e for e in mine if e["data"]["streamId"] == last["data"]["streamId"]]
+            assert this["data"]["previousStreamId"] == last["data"]["streamId"]
+            assert this["data"]["previousSequence"] == len(of_last) == of_last[-1]["data"]["sequence"]
+        sealed = named(mine, "stream.v1.sealed")
+        assert [e["data"]["reason"] for e in sealed] == ["signing_changed"] * 3 + ["shutdown"]
+        assert [e["data"]["frames"] for e in sealed][:3] == [5, 5, 5]
+        assert [e["data"]["seq"] for e in named(mine, "guest.v1.process_spawned")] == list(range(1, 17))
+        # Nothing is missing; what was not signed is said, and is no more than that.
+        d.verdict(2)
+        keys = ["--keys", d.file("keyring.json"), "--allow-unsigned"]
+        got = subprocess.run([RECEIVER, "verify", *keys, d.evidence], capture_output=True, text=True)
+        assert got.returncode == 0 and "0 findings" in got.stdout, got
 
 
 if __name__ == "__main__":
