@@ -331,11 +331,23 @@ static int start_control(struct daemon *d)
 	return EX_CANTCREAT;
 }
 
+/* The last step: what the start needed is not needed any more. */
+static int limit_calls(struct daemon *d)
+{
+	const int r = receiver_limit_calls();
+
+	(void)d;
+	if (r == 0)
+		return EX_OK;
+	log_error("msg=\"cannot limit the system calls\" why=\"%s\"", strerror(-r));
+	return EX_OSERR;
+}
+
 static int start(struct daemon *d)
 {
 	static int (*const steps[])(struct daemon * d) = {
-		open_state,	      start_pipeline, start_forwarding,
-		daemon_readopt_cells, start_metrics,  start_control,
+		open_state,    start_pipeline, start_forwarding, daemon_readopt_cells,
+		start_metrics, start_control,  limit_calls,
 	};
 	int status = EX_OK;
 

@@ -5,6 +5,7 @@
 
 #include "common/util.h"
 #include "host-receiver/confine/confine.h"
+#include "seccomp/receiver_filter.h"
 
 /* Reading nftables' counters. */
 #define RECEIVER_CAPABILITIES (UINT64_C(1) << CAP_NET_ADMIN)
@@ -19,4 +20,9 @@ int receiver_give_up(const struct process_users *users)
 	if (r == 0)
 		r = confine_capabilities(RECEIVER_CAPABILITIES);
 	return r < 0 ? r : confine_no_new_privileges();
+}
+
+int receiver_limit_calls(void)
+{
+	return receiver_filter_install();
 }

@@ -285,6 +285,10 @@ static int run(struct receive *r, struct signer *signer)
 	r->status = start_pipeline(r, signer);
 	if (r->status == EX_OK)
 		r->status = start_cell(r);
+	if (r->status == EX_OK && receiver_limit_calls() < 0) {
+		log_error("msg=\"cannot limit the system calls\"");
+		r->status = EX_OSERR;
+	}
 	if (r->status != EX_OK)
 		stop(r, "shutdown");
 	lifecycle_run(&r->life);

@@ -77,10 +77,10 @@ static void emit_call(struct builder *b, const struct policy *p, unsigned first,
 	struct filter_rule *rules = b->c->rules;
 
 	emit(b, JUMP(BPF_JMP | BPF_JEQ | BPF_K, rules[first].nr, 1, 0));
-	emit(b, STMT(BPF_RET | BPF_K, return_value(p->fallback, 0)));
+	emit(b, STMT(BPF_RET | BPF_K, return_value(p->fallback, p->fallback_error)));
 	for (unsigned i = first; i <= last; i++)
 		emit_rule(b, &rules[i]);
-	emit(b, STMT(BPF_RET | BPF_K, return_value(p->fallback, 0)));
+	emit(b, STMT(BPF_RET | BPF_K, return_value(p->fallback, p->fallback_error)));
 }
 
 /* rules[first..last], sorted by number: halves the numbers at each step. */
@@ -170,7 +170,7 @@ int policy_compile(const struct policy *p, enum policy_arch arch, enum policy_mo
 	if (ret->table.n_rules)
 		emit_search(&b, p, 0, ret->table.n_rules - 1u);
 	else
-		emit(&b, STMT(BPF_RET | BPF_K, return_value(p->fallback, 0)));
+		emit(&b, STMT(BPF_RET | BPF_K, return_value(p->fallback, p->fallback_error)));
 
 	ret->table.arch = policy_arch_audit(arch);
 	ret->table.n_program = (uint16_t)b.n;

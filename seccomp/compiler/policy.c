@@ -420,6 +420,27 @@ static void parse_hole(struct parser *s, char *rest, const char *text)
 	h->line = s->line;
 }
 
+/* What happens to a call that no rule names. */
+static void parse_default(struct parser *s, char *rest)
+{
+	const char *word = next_word(&rest), *error;
+	struct policy *p = s->p;
+
+	p->has_default = true;
+	if (word && !strcmp(word, "allow")) {
+		p->fallback = FILTER_ALLOW;
+	} else if (word && !strcmp(word, "kill")) {
+		p->fallback = FILTER_KILL;
+	} else if (word && !strcmp(word, "refuse") && (error = next_word(&rest)) &&
+		   policy_errno(error, &p->fallback_error) == 0) {
+		p->fallback = FILTER_REFUSE;
+	} else {
+		p->has_default = false;
+		report(s, s->line, "default '%s': write allow, kill or refuse ERRNO",
+		       word ? word : "");
+	}
+}
+
 static void parse_line(struct parser *s, char *line)
 {
 	static const struct {
@@ -452,12 +473,7 @@ static void parse_line(struct parser *s, char *line)
 	} else if (!strcmp(word, "hole")) {
 		parse_hole(s, rest, reason);
 	} else if (!strcmp(word, "default") && !s->p->has_default) {
-		word = next_word(&rest);
-		s->p->has_default = word && (!strcmp(word, "allow") || !strcmp(word, "kill"));
-		if (s->p->has_default)
-			s->p->fallback = strcmp(word, "kill") ? FILTER_ALLOW : FILTER_KILL;
-		else
-			report(s, s->line, "default '%s': write allow or kill", word ? word : "");
+		parse_default(s, rest);
 	} else if (!strcmp(word, "foreign-abi") && !s->p->has_foreign) {
 		word = next_word(&rest);
 		s->p->has_foreign = word && !strcmp(word, "kill");

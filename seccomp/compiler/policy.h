@@ -64,6 +64,7 @@ struct policy {
 	const char *name; /* borrowed from policy_parse() */
 	bool has_default, has_foreign;
 	enum filter_action fallback;
+	uint16_t fallback_error; /* with FILTER_REFUSE */
 	unsigned n_groups, n_holes, n_rules;
 	struct policy_group groups[POLICY_GROUPS_MAX];
 	struct policy_hole holes[POLICY_HOLES_MAX];

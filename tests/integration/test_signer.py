@@ -158,6 +158,11 @@ def a_receiver_that_is_taken_over_cannot_reach_the_signer():
         assert status["NoNewPrivs"] == "1"
         for name in ("CapEff", "CapPrm", "CapInh"):
             assert int(status[name], 16) & (1 << 19) == 0, "CAP_SYS_PTRACE"
+        # Its list of system calls holds for each of its threads.
+        for task in os.listdir(f"/proc/{d.process.pid}/task") if PLAIN else ():
+            with open(f"/proc/{d.process.pid}/task/{task}/status") as f:
+                assert "Seccomp:\t2" in f.read()
+        assert all(int(status[name], 16) & ~(1 << 12) == 0 for name in ("CapEff", "CapPrm", "CapBnd"))
         # The kernel here has Landlock: a process of one domain traces none outside it.
         assert d.ask({"verb": "status"})["signing"]["landlock"]
 

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#include "seccomp/receiver_filter.h"
+
+#include "seccomp/own_filter.h"
+#if defined(__x86_64__)
+#include "receiver_x86_64.h"
+#elif defined(__aarch64__)
+#include "receiver_aarch64.h"
+#else
+#error "no filter for this architecture: add it to the policy compiler"
+#endif
+
+int receiver_filter_install(void)
+{
+	return own_filter_install(&receiver_filter);
+}
