@@ -28,7 +28,7 @@
 #include "guest-agent/telemetry.h"
 
 #define BYE_FLUSH_MS  500u
-#define BYE_DRAIN_MS  250u /* of those, for what the sources still hold */
+#define BYE_DRAIN_MS  250u /* of those, to drain the sources */
 #define BYE_SETTLE_MS 500u /* for the last acknowledgement, after the bye is sent */
 #define EPOLL_EVENTS  16
 
@@ -43,7 +43,7 @@ struct agent {
 	bool ready, new_hello_due, terminated, broken;
 	uint64_t heartbeat_at_ns, give_up_at_ns;
 	uint64_t timer_at_ns; /* what the timer is armed for; 0: it is not */
-	uint64_t taken;	      /* bytes that the host had taken at the last look */
+	uint64_t taken;	      /* bytes that the host had taken at the last check */
 	/* What the last line of the log tells of the loop. */
 	uint64_t woke_ns, longest_turn_ns, heartbeat_late_ns;
 };
@@ -86,7 +86,7 @@ static void greet(struct agent *a, uint64_t now_ns)
 	channel_greet(&a->channel, frame, n > 0 ? (size_t)n : 0);
 }
 
-/* What hello says has changed: another one of the same session, in its place in the queue. */
+/* The sources that hello names have changed: queue another hello of the same session. */
 static void greet_again(struct agent *a)
 {
 	const struct delivery_greeting greeting = delivery_greeting(&a->delivery);
@@ -100,7 +100,7 @@ static void greet_again(struct agent *a)
 		a->new_hello_due = true;
 }
 
-/* Between connections nobody reads them, and they would only take room in the queue. */
+/* Between connections they are not sent; they would only fill the queue. */
 static bool telemetry_is_read(const struct agent *a)
 {
 	return a->channel.state == CHANNEL_OPEN && !a->delivery.finishing;
@@ -115,7 +115,10 @@ static void heartbeat(struct agent *a)
 		return;
 	telemetry_heartbeat(&a->telemetry, event_queue_totals(a->queue),
 			    event_queue_take_peak(a->queue), process_ok, &d);
-	/* When there is no room for it, the host is behind by a whole queue and knows we live. */
+	/*
+	 * If there is no room for it, a whole queue is on its way to the host, which shows that the
+	 * agent lives.
+	 */
 	event_queue_put_telemetry(a->queue, &d);
 }
 
@@ -165,14 +168,17 @@ static void tick(struct agent *a, uint64_t now_ns)
 
 static void arm_timer_for(struct agent *a, uint64_t at_ns)
 {
-	/* Zero would disarm it; the past fires at once. */
+	/* Zero would disarm the timer; a time in the past fires at once. */
 	const uint64_t at = MAX(at_ns, UINT64_C(1));
 	const struct itimerspec spec = {
 		.it_value = {.tv_sec = (time_t)(at / NSEC_PER_SEC),
 			     .tv_nsec = (long)(at % NSEC_PER_SEC)},
 	};
 
-	/* Too early once costs a turn; set anew at each turn it costs a system call each. */
+	/*
+	 * A timer that fires too early costs one turn; setting it anew in each turn costs a system
+	 * call each.
+	 */
 	if (a->timer_at_ns > 0 && a->timer_at_ns <= at)
 		return;
 	if (timerfd_settime(a->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL) == 0)
@@ -268,7 +274,9 @@ static void sleep_until_something(struct agent *a, int timeout)
 	const int n = epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, timeout);
 
 	a->woke_ns = monotonic_ns();
-	/* Interrupted, as by having been stopped: what happened meanwhile comes before the clock.
+	/*
+	 * A signal interrupted it, or the agent was stopped: events of that time come before the
+	 * clock.
 	 */
 	if (n < 0)
 		families_all_due(&a->families);
@@ -293,7 +301,7 @@ static bool is_open(const struct agent *a)
 	return a->channel.state == CHANNEL_OPEN;
 }
 
-/* Goes on with the channel alone while the condition holds, until then at the latest. */
+/* Serve only the channel while the condition holds, but not longer than until. */
 static void serve_channel(struct agent *a, bool (*wanted)(const struct agent *), uint64_t until_ns)
 {
 	uint64_t now_ns;
@@ -315,7 +323,10 @@ static bool has_unsettled(const struct agent *a)
 	return delivery_awaits(&a->delivery);
 }
 
-/* Sends meanwhile, so that the queue has room. What is not reached in time counts as lost. */
+/*
+ * The channel sends meanwhile, so that the queue has room. Events that are not reported in time
+ * count as lost.
+ */
 static void drain_to_the_end(struct agent *a, uint64_t until_ns)
 {
 	uint64_t now_ns;
@@ -337,7 +348,10 @@ static void say_bye(struct agent *a)
 	const uint64_t until_ns = now_ns + BYE_FLUSH_MS * NSEC_PER_MSEC;
 	struct declaration d;
 
-	/* What the sources hold still counts as observed, and as sent once it is. */
+	/*
+	 * Observations that the sources still hold count as observed, and as sent when they are
+	 * sent.
+	 */
 	drain_to_the_end(a, now_ns + BYE_DRAIN_MS * NSEC_PER_MSEC);
 	if (event_queue_receipt_pending(a->queue))
 		receipt(a);
@@ -427,7 +441,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 		log_end(a);
 		return EXIT_SUCCESS;
 	}
-	/* Before it is ready nothing is reported: what queues up in the sources waits there. */
+	/* Before the agent is ready nothing is drained: events wait in the sources. */
 	if (a->ready) {
 		families_drain(&a->families);
 		a->new_hello_due |= families_news(&a->families);
@@ -465,7 +479,7 @@ int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *
 	if (r < 0)
 		log_warning("msg=\"cannot harden the agent wholly\" why=\"%s\"", why);
 	a.give_up_at_ns = monotonic_ns() + options->ready_timeout_ms * NSEC_PER_MSEC;
-	/* The first turn connects: nothing else would wake it. */
+	/* The first turn connects; no event would start it. */
 	arm_timer_for(&a, 1);
 	while (status < 0)
 		status = turn(&a, on_ready, ctx);

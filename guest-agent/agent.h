@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The agent proper: sources -> queue -> channel, one epoll loop, one thread. Everything is
- * allocated before it is ready; from then on it neither allocates nor blocks.
+ * The agent itself: sources -> queue -> channel, one epoll loop, one thread. Everything is
+ * allocated before it is ready; after that it neither allocates nor blocks.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ enum {
 };
 
 /*
- * Run until SIGTERM. on_ready is called once, when connected, armed and greeted. options is
- * borrowed. Returns the exit status; it has logged why.
+ * Run until SIGTERM. on_ready is called once: connected, sources open, hello sent. options is
+ * borrowed. Returns the exit status, after a message.
  */
 int agent_run(const struct options *options, void (*on_ready)(void *ctx), void *ctx);

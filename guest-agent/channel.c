@@ -8,7 +8,7 @@
 #include "common/util.h"
 
 #define SEND_IOV_MAX   64u
-#define SEND_CALLS_MAX 16u /* sendmsg calls a turn: the sources want their turn too */
+#define SEND_CALLS_MAX 16u /* sendmsg calls in a turn: the sources need their turn too */
 #define READ_CALLS_MAX 16u
 
 static int parse_vsock(const char *s, struct channel_address *ret, char why[CHANNEL_WHY_MAX])
@@ -73,7 +73,10 @@ void channel_init(struct channel *ch, const struct channel_address *address, int
 		.fd = -1,
 		.backoff_ms = CHANNEL_BACKOFF_MIN_MS,
 	};
-	/* Only so that a thousand guests do not come back in step; the clock will do at worst. */
+	/*
+	 * It only keeps a thousand guests from connecting in step, so the clock is random enough if
+	 * there is nothing else.
+	 */
 	if (getrandom(&ch->random, sizeof(ch->random), GRND_NONBLOCK) != sizeof(ch->random))
 		ch->random = monotonic_ns();
 	ch->random |= 1;
@@ -117,9 +120,9 @@ static uint64_t jittered_ns(struct channel *ch)
 }
 
 /*
- * What ended a connection. After the reset of a transport, send(2) and recv(2) on AF_VSOCK say only
- * that the socket is not connected; the reset is the socket's pending error (Linux:
- * virtio_vsock_reset_sock() and vsock_connectible_recvmsg()).
+ * The error that ended a connection. After the reset of a transport, send(2) and recv(2) on
+ * AF_VSOCK only report that the socket is not connected; the reset is the socket's pending error
+ * (Linux: virtio_vsock_reset_sock() and vsock_connectible_recvmsg()).
  */
 static int true_error(const struct channel *ch, int error)
 {
@@ -134,9 +137,9 @@ static int true_error(const struct channel *ch, int error)
 }
 
 /*
- * A send in the middle of the reset fails because the device is gone while the sockets are not
- * reset yet. The kernel says ENOMEM for every error of the transport, or ENODEV (Linux:
- * vsock_connectible_sendmsg(), virtio_transport_send_pkt()). A new session costs nothing.
+ * During a reset a send fails because the device is gone before the sockets are reset. The kernel
+ * returns ENOMEM for every error of the transport, or ENODEV (Linux: vsock_connectible_sendmsg(),
+ * virtio_transport_send_pkt()). Treating it as a reset only costs a new session.
  */
 static bool is_reset(const struct channel *ch, int error)
 {
@@ -215,7 +218,7 @@ static enum channel_event finish_connect(struct channel *ch, uint64_t now_ns)
 		error = errno;
 	if (error)
 		return give_up(ch, error, now_ns);
-	/* No error and no peer: still on its way. */
+	/* No error and no peer: the connect has not finished. */
 	if (getpeername(ch->fd, (struct sockaddr *)&peer, &peer_len) == 0)
 		return connected(ch, now_ns);
 	return now_ns >= ch->deadline_ns ? give_up(ch, ETIMEDOUT, now_ns) : CHANNEL_NOTHING;
@@ -259,7 +262,7 @@ static int read_input(struct channel *ch)
 	return 0;
 }
 
-/* Returns bytes sent, 0 when the host takes no more for now, or a negative errno. */
+/* Returns the bytes sent, 0 if the host takes no more now, or a negative errno. */
 static ssize_t send_some(int fd, struct iovec *iov, size_t n)
 {
 	struct msghdr msg = {.msg_iov = iov};
@@ -275,7 +278,7 @@ static ssize_t send_some(int fd, struct iovec *iov, size_t n)
 	return sent;
 }
 
-/* A send failed. What the host settled before that can still be read. */
+/* A send failed. Acknowledgements that arrived before can still be read. */
 static enum channel_event end(struct channel *ch, int error, uint64_t now_ns)
 {
 	read_input(ch);
@@ -326,7 +329,10 @@ static enum channel_event send_queue(struct channel *ch, struct event_queue *q, 
 		event_queue_sent(q, (size_t)n);
 		ch->taken += (size_t)n;
 	}
-	/* Full, or this turn's share is used: EPOLLOUT says when there is room. */
+	/*
+	 * The socket is full, or this turn's share is used: EPOLLOUT wakes the loop when there is
+	 * room.
+	 */
 	arm(ch, true);
 	return CHANNEL_NOTHING;
 }
@@ -346,7 +352,7 @@ enum channel_event channel_turn(struct channel *ch, struct event_queue *q, uint6
 		ch->ended = true;
 		ch->end_error = r < 0 ? -r : 0;
 	}
-	/* What the host settled before the end counts. */
+	/* Acknowledgements that arrived before the end count. */
 	if (ch->settled_due) {
 		ch->settled_due = false;
 		return CHANNEL_SETTLED;

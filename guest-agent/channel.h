@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The one connection to the host: AF_VSOCK, or a Unix socket for tests and other VMMs. Non-blocking
- * from socket(2) on; it connects, sends its hello and then what the queue holds, reads the host's
- * acknowledgements, and connects again for ever with exponential back-off.
+ * from socket(2) on. It connects, sends its hello and then the queue, reads the host's
+ * acknowledgements, and connects again without end, with exponential back-off.
  *
- * Never blocks, never logs. Single-threaded, owned by the agent's loop, which calls
- * channel_turn() once a turn; the descriptor is in the loop's epoll set as long as it is open.
+ * Never blocks, never logs. Single-threaded, owned by the agent's loop, which calls channel_turn()
+ * once a turn; the descriptor is in the loop's epoll set while it is open.
  */
 #pragma once
 
@@ -23,7 +23,7 @@
 #define CHANNEL_CONNECT_TIMEOUT_MS 2000u
 #define CHANNEL_BACKOFF_MIN_MS	   50u
 #define CHANNEL_BACKOFF_MAX_MS	   5000u
-/* A connection that lived this long was a good one: the next back-off starts from the minimum. */
+/* A connection that lived this long was a good one: the next back-off starts at the minimum. */
 #define CHANNEL_GOOD_MS 1000u
 #define CHANNEL_WHY_MAX 160u
 
@@ -50,8 +50,8 @@ enum channel_event {
 	CHANNEL_NOTHING,
 	CHANNEL_CONNECTED, /* now call channel_greet() */
 	CHANNEL_READY,	   /* hello is sent */
-	CHANNEL_SETTLED,   /* the host acknowledged: ch->settled is new */
-	CHANNEL_LOST,	   /* was connected and is not any more */
+	CHANNEL_SETTLED,   /* the host acknowledged: ch->settled has changed */
+	CHANNEL_LOST,	   /* the connection ended */
 };
 
 struct channel {
@@ -66,18 +66,18 @@ struct channel {
 	/* The last connection ended as a VM snapshot ends it: ECONNRESET on established AF_VSOCK.
 	 */
 	bool reset;
-	/* The back-off begins anew only by channel_progress(), not because a connection lasted. */
+	/* Only channel_progress() resets the back-off, not a connection that lasted. */
 	bool progress_only;
-	bool ended; /* end_error is how, once what was read before it is reported */
+	bool ended; /* reported with end_error when the bytes read before are reported */
 	int end_error;
 	bool settled_due; /* settled is not reported yet */
-	bool deaf;	  /* the host sent something that is no message: the rest is ignored */
+	bool deaf; /* the host sent a byte that is not part of a message: the rest is ignored */
 	uint64_t settled; /* of the newest acknowledgement */
 	uint64_t taken;	  /* bytes that the host took on this connection */
 	size_t ack_len;	  /* bytes of an acknowledgement that is still incomplete */
 	uint8_t ack[WIRE_ACK_SIZE];
 	bool wants_out; /* EPOLLOUT is armed */
-	bool readable;	/* the loop's: epoll named it, so there is something to read, or its end */
+	bool readable;	/* set by the loop: epoll reported bytes to read, or the end */
 	int last_errno; /* why the last attempt or connection ended; 0: the host closed it */
 	size_t hello_len, hello_sent;
 	uint8_t hello[WIRE_FRAME_SEND_MAX];
@@ -90,12 +90,12 @@ void channel_init(struct channel *ch, const struct channel_address *address, int
 void channel_greet(struct channel *ch, const uint8_t *frame, size_t len);
 
 /*
- * Do what can be done now: connect when it is time, notice the end, send from q. Returns at most
- * one event; call it again until CHANNEL_NOTHING.
+ * Do everything that is possible now: connect when it is time, notice the end, send from q. Returns
+ * at most one event; call it again until CHANNEL_NOTHING.
  */
 enum channel_event channel_turn(struct channel *ch, struct event_queue *q, uint64_t now_ns);
 
-/* The host settled something: the next back-off starts from the minimum. */
+/* The host settled something: the next back-off starts at the minimum. */
 void channel_progress(struct channel *ch);
 /* End this connection and begin another one at once. */
 void channel_reconnect(struct channel *ch, uint64_t now_ns);

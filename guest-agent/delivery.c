@@ -48,7 +48,7 @@ static void name_session(struct delivery *d)
 	snprintf(d->session, sizeof(d->session), "%016" PRIx64, name);
 }
 
-/* The one place that changes the mode. */
+/* The only function that changes the mode. */
 static void set_mode(struct delivery *d, enum delivery_mode mode)
 {
 	d->mode = mode;
@@ -157,7 +157,10 @@ enum delivery_verdict delivery_tick(struct delivery *d, uint64_t now_ns)
 	if (deadline_ns == 0 || now_ns < deadline_ns)
 		return DELIVERY_GO_ON;
 	event_queue_rewind(d->queue);
-	/* A host that never acknowledged anything may have it all; one that did has not. */
+	/*
+	 * A host that never acknowledged may have all of it; a host that does acknowledge has only
+	 * what it settled.
+	 */
 	if (d->mode == DELIVERY_WAITING)
 		event_queue_settle(d->queue, d->finish_highest);
 	while (event_queue_drop_oldest_sent(d->queue))
@@ -196,7 +199,7 @@ void delivery_lost(struct delivery *d, bool reset)
 	}
 	if (++d->fruitless < DELIVERY_FRUITLESS_MAX)
 		return;
-	/* It can be what the host chokes on. */
+	/* This frame may be the one that the host fails on. */
 	event_queue_drop_oldest_sent(d->queue);
 	d->fruitless = 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring is a run of entries, each a head and an encoded frame, never broken by the end of the
- * memory: where the rest is too short a gap entry fills it. Frames are encoded straight into their
- * place. Offsets count bytes for ever; the place is offset % size.
+ * The ring is a sequence of entries, each a head and an encoded frame. An entry never wraps around
+ * the end of the memory: a gap entry fills a rest that is too short. Frames are encoded directly in
+ * their place. Offsets count bytes and never go back; the place is offset % size.
  *
  *     head             cursor            tail
  *     | sent, not settled | not sent yet |
@@ -68,7 +68,7 @@ struct event_queue {
 	struct event_loss pending;
 	uint64_t last_receipt_ns;
 	struct event_queue_totals totals;
-	struct fold *fold; /* NULL with version 1, which has no words for it */
+	struct fold *fold; /* NULL with version 1, which has no field for it */
 };
 
 struct event_queue *event_queue_new(unsigned capacity, uint16_t content_version)
@@ -81,7 +81,7 @@ struct event_queue *event_queue_new(unsigned capacity, uint16_t content_version)
 
 	if (!q)
 		return NULL;
-	/* Of its own mapping only the pages that a backlog has reached become resident. */
+	/* In a mapping of its own, only the pages that a backlog has reached become resident. */
 	ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ring == MAP_FAILED) {
 		free(q);
@@ -139,7 +139,7 @@ static size_t over(size_t used, size_t own)
 	return used > own ? used - own : 0;
 }
 
-/* What the family may still take: of its own part, and of what all share. */
+/* How much the family may still use: of its own part, and of the shared part. */
 static struct usage room_for(const struct event_queue *q, enum probe_family family)
 {
 	const struct usage own = {.events = q->capacity.events / EVENT_QUEUE_SHARE,
@@ -171,7 +171,7 @@ static void account(struct event_queue *q, const struct entry *e, bool taken)
 
 /* ---- the ring ---- */
 
-/* Free what is at the head and no longer needed. */
+/* Free the entries at the head that are no longer needed. */
 static void release(struct event_queue *q)
 {
 	while (q->head != q->tail) {
@@ -185,13 +185,15 @@ static void release(struct event_queue *q)
 			q->cursor += e->size;
 		q->head += e->size;
 	}
-	/* An empty ring starts over, so that it touches no more memory than it needs. */
+	/*
+	 * An empty ring starts at offset 0 again, so that it touches no more memory than it needs.
+	 */
 	q->head = q->cursor = q->tail = 0;
 }
 
 /*
- * The newest entry can be a hole with nothing to send after it: while old frames wait to be
- * settled, each heartbeat takes the place of the one before.
+ * The newest entry can be a hole: while old frames wait to be settled, each heartbeat takes the
+ * place of the previous one.
  */
 static void reuse_last_hole(struct event_queue *q)
 {
@@ -224,21 +226,21 @@ static struct entry *append(struct event_queue *q, const struct declaration *d,
 		n = wire_encode(d, q->ring + place + frame_at, room - frame_at);
 	if (n == -EMSGSIZE && room == to_end && room < frame_at + WIRE_FRAME_SEND_MAX &&
 	    free_bytes > to_end + frame_at) {
-		/* Not here: then at the start of the memory. */
+		/* It does not fit here; then at the start of the memory. */
 		gap = to_end;
 		room = free_bytes - to_end;
 		n = wire_encode(d, q->ring + frame_at, room - frame_at);
 	}
 	size = (frame_at + (size_t)MAX(n, 0) + 7) & ~(size_t)7;
 	if (n < 0 || size > limit) {
-		/* Only where a whole frame had room is it the frame that is too large. */
+		/* The frame is too large only if a whole frame had room. */
 		*ret_error = n < 0 && (n != -EMSGSIZE || room >= frame_at + WIRE_FRAME_SEND_MAX)
 				     ? n
 				     : -ENOBUFS;
 		return NULL;
 	}
 	if (gap > 0) {
-		/* There may be room for no more of the entry than these two. */
+		/* The gap may be so short that only these two fields fit. */
 		e = entry_at(q, q->tail);
 		e->size = (uint32_t)gap;
 		e->kind = ENTRY_GAP;
@@ -283,7 +285,7 @@ static enum probe_family family_of(enum wire_source source)
 	return families[source];
 }
 
-/* The two ranges together; a zero is no number and no time. */
+/* Join two ranges; a zero is neither a number nor a time. */
 static void widen(struct event_loss *loss, const struct event_loss *by)
 {
 	if (by->first_seq > 0) {
@@ -295,7 +297,7 @@ static void widen(struct event_loss *loss, const struct event_loss *by)
 	loss->last_ns = MAX(loss->last_ns, by->last_ns);
 }
 
-/* The one place that loses anything. seq 0: it had no number. */
+/* The only function that drops. seq 0: the observation had no number. */
 static void drop(struct event_queue *q, enum drop_reason reason, enum probe_family family,
 		 uint64_t n, uint64_t seq, uint64_t at_ns)
 {
@@ -309,7 +311,7 @@ static void drop(struct event_queue *q, enum drop_reason reason, enum probe_fami
 	widen(&q->pending, &one);
 }
 
-/* A receipt that is not delivered is owed again. */
+/* A receipt that was not delivered is due again. */
 static void restore_loss(struct event_queue *q, const struct event_loss *lost)
 {
 	for (size_t i = 0; i < _DROP_REASON_MAX; i++)
@@ -327,7 +329,7 @@ void event_queue_kernel_lost(struct event_queue *q, enum probe_family family, ui
 
 /* ---- observations ---- */
 
-/* What version 1 has a name for. */
+/* The sources that version 1 has a name for. */
 static bool is_version_1(enum wire_source source)
 {
 	return source == WIRE_PROCESS_SPAWNED || source == WIRE_PROCESS_EXITED ||
@@ -358,7 +360,7 @@ static void put_observation(struct event_queue *q, struct declaration *d, uint32
 	q->peak = MAX(q->peak, q->events);
 }
 
-/* A process begins or ends: what was counted of its pid belongs before it. */
+/* A process begins or ends: repeats that were counted of its pid come before it. */
 static void forget_pid(struct event_queue *q, uint32_t pid)
 {
 	struct declaration d;
@@ -560,7 +562,7 @@ void event_queue_rewind(struct event_queue *q)
 {
 	struct entry *e = entry_at(q, q->cursor);
 
-	/* What is not numbered is never sent again, not even in part. */
+	/* A frame without a number is never sent again, not even its rest. */
 	if (q->cursor_sent > 0 && !is_numbered(e))
 		e->kind = ENTRY_HOLE;
 	q->cursor_sent = 0;

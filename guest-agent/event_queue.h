@@ -40,9 +40,9 @@ struct event_queue_totals {
 };
 
 /*
- * What a probe calls for each thing it saw. Fill source, guest_pid, guest_comm,
- * guest_monotonic_ns and the details; the queue sets content_version and seq. d is borrowed for
- * the call; texts must be valid UTF-8 (observation.h makes them so).
+ * A probe calls it for each observation. Fill source, guest_pid, guest_comm, guest_monotonic_ns and
+ * the details; the queue sets content_version and seq. d is borrowed for the call; texts must be
+ * valid UTF-8 (observation.h makes them so).
  */
 void event_queue_observe(struct event_queue *q, struct declaration *d);
 
@@ -51,18 +51,19 @@ void event_queue_kernel_lost(struct event_queue *q, enum probe_family family, ui
 
 /* ---- for the agent's loop ---- */
 
-#define EVENT_QUEUE_MIN		16u
-#define EVENT_QUEUE_MAX		65536u
-#define EVENT_QUEUE_DEFAULT	8192u
-#define EVENT_QUEUE_BYTES_EVENT 256u /* room for each event, on average: fuller is full too */
-#define EVENT_QUEUE_BYTES_MIN	16384u
-#define EVENT_QUEUE_RESERVE	16384u /* for telemetry frames, beside the events */
-#define EVENT_QUEUE_SLACK	8192u  /* for the gap at the end of the memory */
-#define EVENT_QUEUE_SHARE	8u     /* a family has at least one of so many parts */
-#define EVENT_QUEUE_RECEIPT_MS	100u   /* at most ten receipts a second */
+#define EVENT_QUEUE_MIN	    16u
+#define EVENT_QUEUE_MAX	    65536u
+#define EVENT_QUEUE_DEFAULT 8192u
+#define EVENT_QUEUE_BYTES_EVENT                                                                    \
+	256u /* room for an event, on average; the queue is also full when the bytes are used */
+#define EVENT_QUEUE_BYTES_MIN  16384u
+#define EVENT_QUEUE_RESERVE    16384u /* for telemetry frames, beside the events */
+#define EVENT_QUEUE_SLACK      8192u  /* for the gap at the end of the memory */
+#define EVENT_QUEUE_SHARE      8u     /* a family has at least one of so many parts */
+#define EVENT_QUEUE_RECEIPT_MS 100u   /* at most ten receipts a second */
 _Static_assert(_PROBE_FAMILY_MAX <= EVENT_QUEUE_SHARE / 2, "half of the queue is shared");
 
-/* What a receipt says; all zero: nothing lost. */
+/* The contents of a receipt; all zero: nothing was lost. */
 struct event_loss {
 	uint64_t count[_DROP_REASON_MAX];
 	/* Of DROP_QUEUE_FULL and DROP_KERNEL_OVERRUN together. */
@@ -81,9 +82,9 @@ void event_queue_free(struct event_queue *q);
  */
 int event_queue_put_telemetry(struct event_queue *q, struct declaration *d);
 
-/* A receipt is due when something was lost, there is room, and the last one is long enough ago. */
+/* A receipt is due: something was lost, there is room, and the last receipt was long enough ago. */
 bool event_queue_receipt_due(const struct event_queue *q, uint64_t now_ns);
-/* Something was lost that no receipt has reported yet. */
+/* Something was lost and is not reported yet. */
 bool event_queue_receipt_pending(const struct event_queue *q);
 /* Move the pending loss into a receipt; d carries pid, comm and time of the agent. */
 int event_queue_put_receipt(struct event_queue *q, struct declaration *d);
@@ -111,25 +112,25 @@ void event_queue_keep_sent(struct event_queue *q, bool keep);
 /* The connection ended: the next one begins with the oldest frame that is not settled. */
 void event_queue_rewind(struct event_queue *q);
 
-/* Every number up to n is settled. True if that is news. n: at most event_queue_accounted(). */
+/* Every number up to n is settled. Returns true if n is new. n: at most event_queue_accounted(). */
 bool event_queue_settle(struct event_queue *q, uint64_t n);
 uint64_t event_queue_highest_sent(const struct event_queue *q); /* in this session; 0: none */
 
 /* A frame was sent, on this connection or an earlier one, and is not settled. */
 bool event_queue_awaits_settling(const struct event_queue *q);
-/* Give up the oldest such frame: DROP_CHANNEL. Between connections. False: there is none. */
+/* Drop the oldest such frame: DROP_CHANNEL. Call it between connections. False: there is none. */
 bool event_queue_drop_oldest_sent(struct event_queue *q);
 
 /* Send no number above this; UINT64_MAX: all. Neither telemetry frames then. */
 void event_queue_limit(struct event_queue *q, uint64_t highest);
 
 /*
- * Between connections: the next one begins a new session. Everything up to base is accounted for
- * in the old one; what is queued keeps its order and its gaps and is numbered from base + 1 = 1.
- * Telemetry frames of the old session go.
+ * Call it between connections: the next one begins a new session. Every number up to base was
+ * settled in the old session; queued frames keep their order and their gaps and are numbered from
+ * base + 1 = 1. Telemetry frames of the old session are dropped.
  */
 void event_queue_new_session(struct event_queue *q, uint64_t base);
-/* The highest number that the frames sent so far account for, as sent, lost or announced. */
+/* The highest number that is accounted for by frames sent so far: as sent, lost or announced. */
 uint64_t event_queue_accounted(const struct event_queue *q);
 /* A hello announces every number up to n. */
 void event_queue_announce(struct event_queue *q, uint64_t n);
@@ -141,5 +142,5 @@ uint64_t event_queue_next_seq(const struct event_queue *q);
 
 bool event_queue_all_sent(const struct event_queue *q);
 const struct event_queue_totals *event_queue_totals(const struct event_queue *q);
-/* What the queue's peak was since the last call. */
+/* The peak of the queue since the last call. */
 uint64_t event_queue_take_peak(struct event_queue *q);

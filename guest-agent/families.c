@@ -7,7 +7,10 @@
 #include "common/util.h"
 #include "guest-agent/kernel_options.h"
 
-/* The order in which a turn drains them: callers wait for the capability source's answers. */
+/*
+ * The order in which a turn drains them. System calls wait for the capability source's answers, so
+ * it is first.
+ */
 static const enum probe_family drain_order[_PROBE_FAMILY_MAX] = {
 	PROBE_CAPABILITY,
 	PROBE_PROCESS,
@@ -38,7 +41,7 @@ static bool chosen(const struct options *o, const struct probe_ops *ops)
 	return strcmp(choice, ops->via) == 0;
 }
 
-/* Open the first source of the family that can be had, from *table on, if there is one. */
+/* Open the first available source of the family, from *table on. */
 static void open_family(struct families *f, enum probe_family family,
 			const struct probe_ops *const *table)
 {
@@ -159,7 +162,7 @@ static void flush(struct families *f, struct probe *p)
 		p->ops->flush(p, f->queue);
 }
 
-/* The source is dead: take the next of its family. */
+/* The source is dead: take the next source of its family. */
 static void replace_source(struct families *f, enum probe_family family, int error)
 {
 	const struct probe_ops *dead = f->probes[family]->ops;
@@ -174,7 +177,7 @@ static void replace_source(struct families *f, enum probe_family family, int err
 		next++;
 	open_family(f, family, next + 1);
 	check_choice(f, family);
-	/* Two sources can share what has died. */
+	/* One cause can kill two sources. */
 	families_all_due(f);
 }
 
@@ -233,7 +236,7 @@ bool families_check(struct families *f)
 		if (i == PROBE_PROCESS)
 			process_ok = ok;
 	}
-	/* What a check found out or began, a drain goes on with. */
+	/* A check may leave events for the drain that follows. */
 	families_all_due(f);
 	return process_ok;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The agent's sources, one a family: which one was chosen, which ones have something to drain,
- * what takes the place of one that fails. Single-threaded, owned by the agent's loop. Logs: it is
- * the one that gives a source up.
+ * The agent's sources, one for each family: which source was chosen, which ones have events, and
+ * which one replaces a source that fails. Single-threaded, owned by the agent's loop. It logs,
+ * because it decides to give a source up.
  */
 #pragma once
 
@@ -29,16 +29,16 @@ void families_init(struct families *f, const struct options *options, struct eve
 		   int epoll_fd);
 
 /*
- * Open the best source of each family that can be had. Returns 0, or -ENODEV after a message when
- * one that was forced or required cannot be had.
+ * Open the best available source of each family. Returns 0, or -ENODEV after a message if a forced
+ * or required source is not available.
  */
 int families_open(struct families *f);
 void families_close(struct families *f);
 
-/* Whether this source, NULL: none, is what --require asks for; required can be NULL. */
+/* Whether this source (NULL: none) meets --require; required may be NULL. */
 bool families_satisfy(const char *required, const struct probe_ops *ops);
 
-/* From now on the sources wake the loop, and what has queued up in them is drained. */
+/* From now on the sources wake the loop, and the events that wait in them are drained. */
 void families_observe(struct families *f);
 
 /* epoll named this tag. */
@@ -49,13 +49,13 @@ bool families_any_due(const struct families *f);
 /* Drain the sources that are due, each within its budget. */
 void families_drain(struct families *f);
 
-/* At the end: report what waits in the sources; what is still due after it counts as lost. */
+/* At the end: report the events that wait in the sources; the rest counts as lost. */
 void families_flush(struct families *f);
 
 /* At a heartbeat: their self-tests. Returns whether the process source is there and healthy. */
 bool families_check(struct families *f);
 
-/* What hello says of each family: static names. */
+/* The family's source as hello names it; static. */
 void families_via(const struct families *f, const char *ret[_PROBE_FAMILY_MAX]);
-/* Whether that has changed since the last call. */
+/* Whether these names have changed since the last call. */
 bool families_news(struct families *f);

@@ -186,7 +186,7 @@ bool fold_take(struct fold *fold, const struct declaration *d)
 				count(fold, s, at_ns);
 				return true;
 			}
-			/* Its own repeats are still to be sent: it begins no window. */
+			/* The old repeats are not sent yet, so the observation begins no window. */
 			if (s->repeat > 0)
 				return false;
 			oldest = s;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Folding (wire.md section 4.3): equal observations that come again within a second become one
- * later observation that says how many there were. Without it one process that connects in a loop
- * would take the place of what all others do.
+ * Folding (wire.md section 4.3): equal observations within a second become one later observation
+ * with their number. Without it one process that connects in a loop could fill the queue.
  *
- * Equal means the same source, pid, comm and details. Pids are used again, so what is known of a
- * pid is forgotten when a process of that number begins or ends. The beginning and the end of a
- * process are never folded: equal ones are different processes.
+ * Equal means the same source, pid, comm and details. The kernel uses pids again, so everything
+ * about a pid is forgotten when a process with that number begins or ends. The beginning and the
+ * end of a process are never folded: equal ones belong to different processes.
  *
- * The table is bounded. What finds no place in it is not folded. No allocation after fold_new();
- * single-threaded.
+ * The table is bounded. An observation without a place in it is not folded. No allocation after
+ * fold_new(); single-threaded.
  */
 #pragma once
 
@@ -26,8 +25,8 @@ struct fold *fold_new(void);
 void fold_free(struct fold *fold);
 
 /*
- * True: the observation repeats an earlier one and is now part of its count. False: it is to be
- * sent; what equals it within the window will be its repeat. Nothing of d is borrowed.
+ * True: the observation repeats an earlier one and is counted in it. False: it is to be sent; equal
+ * ones within the window will be its repeats. Nothing of d is borrowed.
  */
 bool fold_take(struct fold *fold, const struct declaration *d);
 

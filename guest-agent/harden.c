@@ -24,7 +24,10 @@ static bool kept(const int *keep, size_t n, int fd)
 
 static void close_from(int first, int last)
 {
-	/* By number: musl has no wrapper. Linux 5.9; before it the agent has no business. */
+	/*
+	 * By number, because musl has no wrapper. Since Linux 5.9; on an older kernel inherited
+	 * descriptors stay open.
+	 */
 	if (first <= last)
 		syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0);
 }
@@ -139,11 +142,11 @@ static int lock_memory(void)
 				  ? MCL_FUTURE
 				  : 0;
 
-	/* Pages are locked as they are touched, so that what is never used costs nothing. */
+	/* Pages are locked when they are touched, so unused memory costs nothing. */
 	return mlockall(MCL_CURRENT | MCL_ONFAULT | later) < 0 ? -errno : 0;
 }
 
-/* What is permitted becomes effective. */
+/* Make the permitted capabilities effective. */
 static int raise_capabilities(void)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -169,7 +172,7 @@ int harden_identity(uid_t uid, const char *folder)
 		return r;
 	if (chown(folder, uid, (gid_t)uid) < 0 && errno != ENOENT)
 		return -errno;
-	/* Raw: musl's wrappers bring code that stops other threads, and there are none. */
+	/* A raw system call: musl's wrappers stop other threads first, and there are none. */
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
 	    syscall(SYS_setresgid, uid, uid, uid) < 0 || syscall(SYS_setresuid, uid, uid, uid) < 0)
 		return -errno;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cellos-telemetry, the guest agent: the three ways to start it, and how the one who started it
- * learns that it is ready.
+ * cellos-telemetry, the guest agent: the three ways to start it, and how the caller learns that the
+ * agent is ready.
  */
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -43,7 +43,7 @@ static void warn_pid_file(const char *path, int error)
 		    path, strerror(-error));
 }
 
-/* From here on nothing of the parent's is used but stderr, which is the log. */
+/* From here on only stderr, which is the log, is shared with the parent. */
 static void detach_stdio(void)
 {
 	_cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -74,7 +74,7 @@ static void on_ready(void *ctx)
 	}
 }
 
-/* Returns 0, or the exit status of an agent that is one too many. */
+/* Returns 0, or the exit status if another agent runs already. */
 static int lock_pid_file(struct readiness *ready)
 {
 	const char *path = ready->options->pid_file;
@@ -100,7 +100,7 @@ static void warn_missing_paths(const struct probe_config *config)
 				    config->inotify_paths[i], strerror(errno));
 }
 
-/* What a running agent needs, in the order of harden.h. */
+/* The protections of a running agent, in the order of harden.h. */
 static void settle_in(const struct options *o)
 {
 	char why[HARDEN_WHY_MAX] = "";
@@ -110,7 +110,7 @@ static void settle_in(const struct options *o)
 		log_info("msg=\"the log has no open file of its own\" why=\"%s\"", strerror(-r));
 	if (harden_limits(!o->keep_sysctls, why) < 0)
 		log_warning("msg=\"cannot raise all limits\" why=\"%s\"", why);
-	/* A signal to the group of whoever started it must not reach the agent. */
+	/* A signal to the process group of the caller must not reach the agent. */
 	if (setsid() < 0)
 		setpgid(0, 0);
 	if (chdir("/") < 0)
@@ -199,7 +199,7 @@ static int start(struct options *o)
 	}
 	if (child == 0) {
 		close_fd(fds[0]);
-		/* Not exit(): what the parent had buffered is the parent's. */
+		/* Not exit(): buffered output of the parent belongs to the parent. */
 		_exit(run_agent(o, fds[1], true));
 	}
 	close_fd(fds[1]);
@@ -214,7 +214,7 @@ static int start(struct options *o)
 	return o->form == START_COMMAND ? become(o->command, child) : EXIT_SUCCESS;
 }
 
-/* Most of what the agent knows of a process is read there. */
+/* The agent reads most of its knowledge of a process there. */
 static bool has_proc(void)
 {
 	struct statfs fs;

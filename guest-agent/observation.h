@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a probe fills: a declaration together with the room for the texts that come from outside
- * (comm, exe, path), sanitised to valid UTF-8 on the way in. Lives on the probe's stack; the queue
- * encodes it at once, so nothing outlives the call. Single-threaded, no allocation.
+ * A declaration that a probe fills, with room for the texts that come from outside (comm, exe,
+ * path); they are made valid UTF-8 when they are added. It lives on the probe's stack, and the
+ * queue encodes it at once, so nothing outlives the call. Single-threaded, no allocation.
  */
 #pragma once
 

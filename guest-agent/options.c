@@ -232,7 +232,7 @@ static int check_whole(const struct option_program *program, struct options *o, 
 		o->form = START_COMMAND;
 		o->command = argv + at;
 	}
-	/* Version 1 has no word for a change with its actor. */
+	/* Version 1 has no field for a change with its actor. */
 	if (o->content_version < WIRE_VERSION_2 && strcmp(o->source[PROBE_FS], SOURCE_AUTO) == 0)
 		o->source[PROBE_FS] = "inotify";
 	if (o->probes.n_inotify_paths > 0 || !path || !*path ||
@@ -269,7 +269,7 @@ int options_parse(int argc, char **argv, struct options *ret)
 	r = check_whole(&program, &o, at, argc, argv, dashes);
 	if (r < 0)
 		return r;
-	/* The default does not contradict who switches the family off. */
+	/* The default of --require does not hold for a family that is switched off. */
 	if (o.required[PROBE_PROCESS] == nothing_given)
 		o.required[PROBE_PROCESS] =
 			strcmp(o.source[PROBE_PROCESS], SOURCE_OFF) == 0 ? NULL : SOURCE_ANY;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The agent's command line: a table of options, each with its range. Nothing is opened or started
- * here. What is wrong is written to stderr with the option's name and what was expected.
+ * here. A mistake is written to stderr with the option's name and the expected value.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ enum start_form {
 /* A family's choice: "auto" tries, "off" does not, anything else is the via name to force. */
 #define SOURCE_AUTO "auto"
 #define SOURCE_OFF  "off"
-/* --require: some source of the family, whichever. */
+/* --require: any source of the family. */
 #define SOURCE_ANY "any"
 
 /* Strings are borrowed from argv and the environment. */
@@ -36,7 +36,7 @@ struct options {
 	int ready_fd; /* -1: none */
 	const char *pid_file;
 	unsigned content_version;
-	/* What each family must have: NULL: nothing; SOURCE_ANY, or a via name. */
+	/* The required source of each family: NULL: none; SOURCE_ANY, or a via name. */
 	const char *required[_PROBE_FAMILY_MAX];
 	const char *args; /* "on" or "off" */
 	unsigned uid;	  /* user and group that the agent takes; 0: it stays what it is */

@@ -33,7 +33,7 @@ int pid_file_lock(const char *path)
 			usleep(ATTEMPT_US);
 			continue;
 		}
-		/* What a killed agent left goes. */
+		/* Remove the contents that a killed agent left. */
 		if (still_there(fd, path))
 			return ftruncate(fd, 0) < 0 ? -errno : take_fd(&fd);
 	}
@@ -56,7 +56,7 @@ int pid_file_remove(int fd, const char *path)
 {
 	if (fd < 0)
 		return 0;
-	/* Where the folder is not the agent's own the file stays, but it names nobody. */
+	/* If the folder does not belong to the agent, the file stays, but empty. */
 	if (ftruncate(fd, 0) < 0)
 		return -errno;
 	return unlink(path) < 0 ? -errno : 0;

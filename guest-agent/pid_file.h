@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pid file: whoever holds its lock is the agent of this machine. It is locked before anything
- * is opened, filled when the agent is ready and empty or gone when the agent has ended.
+ * The pid file: the process that holds its lock is the agent of this machine. It is locked before
+ * anything is opened, filled when the agent is ready, and empty or removed when the agent has
+ * ended.
  */
 #pragma once
 
 /*
- * Create and lock it, not through a link that somebody planted. Returns a descriptor that the
- * caller owns and keeps open, or a negative errno: -EWOULDBLOCK: another agent has
- * held it for a second.
+ * Create and lock the file; a symbolic link is not followed. Returns a descriptor that the caller
+ * owns and keeps open, or a negative errno: -EWOULDBLOCK: another agent has held the lock for a
+ * second.
  */
 int pid_file_lock(const char *path);
 

@@ -21,7 +21,7 @@ static const struct {
 	{UINT64_C(1) << CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"},
 };
 
-/* What came of trying one source. */
+/* The result of trying one source. */
 struct trial {
 	const struct probe_ops *ops;
 	int error; /* 0: available */
@@ -34,7 +34,10 @@ static bool is_refusal(int error)
 	return error == -EPERM || error == -EACCES;
 }
 
-/* What is missing: rights where the kernel refused, options where it does not know the thing. */
+/*
+ * The missing condition: a privilege if the kernel refused, a kernel option if it does not know the
+ * call.
+ */
 static void print_needs(const struct trial *t, const char *separator, const char *quote)
 {
 	const char *options = probe_kernel_options(t->ops->family, t->ops->via);
@@ -59,7 +62,7 @@ static void print_needs(const struct trial *t, const char *separator, const char
 	}
 }
 
-/* Our own texts are ASCII; a why can hold a path. */
+/* Our own texts are ASCII; a reason can contain a path. */
 static void print_json_text(const char *s)
 {
 	putchar('"');

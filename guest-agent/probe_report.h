@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * --probe: try every source for real and print what it can do on this kernel, which one the agent
- * would take, and what is missing for the others. Nothing is connected.
+ * --probe: open every source and print what it can do on this kernel, which source the agent would
+ * choose, and what the others lack. Nothing is connected.
  */
 #pragma once
 
 #include "guest-agent/options.h"
 
-/* Returns the exit status: 0 when --require would hold, else EXIT_NOT_READY. */
+/* Returns the exit status: 0 if --require would hold, else EXIT_NOT_READY. */
 int probe_report(const struct options *options);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lower the numbers inside a frame that the agent's own encoder wrote, in its place: a new session
- * numbers from 1 again what the old one did not send. Pure functions on memory.
+ * Lower the numbers inside a frame of the agent's own encoder, in its place. A new session numbers
+ * the frames that the old one did not send from 1 again. Pure functions on memory.
  */
 #pragma once
 
@@ -15,7 +15,7 @@
 size_t renumber_frame(uint8_t *frame, size_t len, uint64_t by);
 
 /*
- * A range of lost numbers in the new session. The part up to `by` was accounted for in the old
- * one; a range that lies wholly there becomes 0, 0: no number.
+ * A range of lost numbers in the new session. The part up to `by` was settled in the old session; a
+ * range that lies wholly in it becomes 0, 0: no number.
  */
 void renumber_range(uint64_t *first, uint64_t *last, uint64_t by);

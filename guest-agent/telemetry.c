@@ -4,7 +4,7 @@
 #include "common/util.h"
 #include "guest-agent/probes/proc_file.h"
 
-/* The comm of telemetry frames: what the kernel makes of the program's name. */
+/* The comm of telemetry frames: the program's name as the kernel cuts it. */
 #define AGENT_COMM "cellos-telemetr"
 
 void telemetry_init(struct telemetry *t, const struct options *options)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The frames in which the agent speaks of itself: hello, heartbeat, loss receipt, bye. They are
- * filled here from values that others own; nothing is decided or sent. Single-threaded.
+ * The frames about the agent itself: hello, heartbeat, loss receipt, bye. They are filled here from
+ * values of other files; nothing is decided or sent. Single-threaded.
  */
 #pragma once
 
@@ -12,7 +12,7 @@
 
 #define BOOT_ID_SIZE 36u
 
-/* What does not change while the agent runs. */
+/* The values that do not change while the agent runs. */
 struct telemetry {
 	const struct options *options; /* borrowed */
 	struct utsname uts;
@@ -31,5 +31,5 @@ void telemetry_heartbeat(const struct telemetry *t, const struct event_queue_tot
 void telemetry_bye(const struct telemetry *t, const struct event_queue_totals *totals,
 		   const char *reason, struct declaration *d);
 
-/* The queue fills in what was lost. */
+/* The queue fills in the lost numbers. */
 void telemetry_receipt(const struct telemetry *t, struct declaration *d);

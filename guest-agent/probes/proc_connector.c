@@ -226,18 +226,18 @@ static struct connector *current; /* the open one; connector_open() and _close()
 static struct {
 	void (*note)(void *ctx); /* NULL: nobody wants it */
 	void *ctx;
-} listener;
+} view_callback;
 
 void process_view_notify(void (*note)(void *ctx), void *ctx)
 {
-	listener.note = note;
-	listener.ctx = ctx;
+	view_callback.note = note;
+	view_callback.ctx = ctx;
 }
 
 static void notify(unsigned done)
 {
-	if (done > 0 && listener.note)
-		listener.note(listener.ctx);
+	if (done > 0 && view_callback.note)
+		view_callback.note(view_callback.ctx);
 }
 
 /* Hand the reader's answer on, and ask it for the next. Events have been read before. */

@@ -109,7 +109,7 @@ static void on_finished(void *ctx)
 	v->ops->finished(v->owner);
 }
 
-static const struct probe_set_callbacks listener = {
+static const struct probe_set_callbacks set_callbacks = {
 	.reading = on_reading,
 	.failed = on_failed,
 	.recovered = on_recovered,
@@ -138,7 +138,7 @@ int host_view_new(struct probe_scheduler *probes, const struct host_view_options
 	witness_init(&v->witness, interval_ms,
 		     o->witness_before_ms ? o->witness_before_ms : interval_ms,
 		     o->witness_after_ms ? o->witness_after_ms : 2 * interval_ms);
-	r = probe_set_new(probes, o->probes, &listener, v, &v->set);
+	r = probe_set_new(probes, o->probes, &set_callbacks, v, &v->set);
 	if (r < 0 || !v->set) {
 		free(v);
 		return r;
