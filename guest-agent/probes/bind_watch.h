@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Binds whose outcome is not known yet. The bind hook sees each bind(2), the post_bind hook those
- * that succeeded: a bind without its post_bind failed. Whether it failed for want of
- * CAP_NET_BIND_SERVICE is derived from its port and from what /proc said of the caller at once.
+ * Binds with an unknown result. The bind hook sees each bind(2), the post_bind hook each one that
+ * succeeded: a bind without its post_bind failed. Whether CAP_NET_BIND_SERVICE was missing is
+ * derived from its port and from the caller's /proc, which is read at once.
  *
  * Bounded; single-threaded; no allocation.
  */

@@ -36,7 +36,7 @@ static const struct ocsf_mapping mappings[] = {
 	{"guest.v1.net_socket_created", OTHER(OCSF_NETWORK_ACTIVITY), OCSF_LOW, NULL,
 	 "a process made a socket that is neither TCP nor UDP"},
 	{"guest.v1.capability_denied", OCSF_KERNEL_ACTIVITY, 4, "Invoke", OCSF_MEDIUM, NULL,
-	 "a system call was refused for want of privilege"},
+	 "a system call was refused because a privilege was missing"},
 	{"guest.v1.fs_changed", FILE_UPDATE, OCSF_INFORMATIONAL, NULL, "a watched path changed"},
 	{"guest.v1.fs_inotify_fired", FILE_UPDATE, OCSF_INFORMATIONAL, NULL,
 	 "a watched path changed"},
