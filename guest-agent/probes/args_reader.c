@@ -76,12 +76,12 @@ static int confine(void)
 	return 0;
 }
 
-/* The kernel may take it before others when memory is short: it comes again. */
+/* The kernel may kill this child first when memory is short: another one is started. */
 static void be_expendable(void)
 {
 	int fd;
 
-	/* Its own files in /proc are root's while it is not dumpable. */
+	/* Its own files in /proc belong to root while it is not dumpable. */
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	fd = openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -127,7 +127,10 @@ _Noreturn static void serve(int fd)
 _Noreturn static void child(int fd)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	/* Nothing of the agent's stays open: its end would not be noticed on the other sides. */
+	/*
+	 * The child keeps no descriptor of the agent: otherwise the other sides would not notice
+	 * the agent's end.
+	 */
 	if ((fd > 0 && syscall(SYS_close_range, 0U, (unsigned)fd - 1, 0U) < 0) ||
 	    syscall(SYS_close_range, (unsigned)fd + 1, ~0U, 0U) < 0)
 		_exit(1);
@@ -156,7 +159,7 @@ void args_reader_tend(struct args_reader *r)
 		r->state = ARGS_ABSENT;
 	if (r->state != ARGS_ABSENT)
 		return;
-	/* A child that cannot be killed is no reason to make ever more of them. */
+	/* A child that cannot be killed must not lead to more and more children. */
 	while (i < ARGS_DYING_MAX && r->dying[i])
 		i++;
 	if (i == ARGS_DYING_MAX)
@@ -217,7 +220,7 @@ ssize_t args_reader_answer(struct args_reader *r, pid_t *ret_pid, char ret[stati
 	while ((n = recv(r->fd, &answer, sizeof(answer), MSG_DONTWAIT)) >= 0) {
 		const size_t len = (size_t)n - offsetof(struct answer, data);
 
-		/* A late one, of a child that was killed. */
+		/* A late answer, of a child that was killed. */
 		if (r->state != ARGS_ASKED || n < (ssize_t)offsetof(struct answer, data) ||
 		    answer.number != r->request)
 			continue;

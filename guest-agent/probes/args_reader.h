@@ -51,15 +51,17 @@ struct args_reader {
 int args_reader_open(struct args_reader *r);
 void args_reader_close(struct args_reader *r);
 
-/* False when it cannot be asked now (it is not IDLE), *ret_skip: nor later, for this pid. */
+/*
+ * False if it cannot be asked now (it is not IDLE); *ret_skip: it must not be asked for this pid.
+ */
 bool args_reader_ask(struct args_reader *r, pid_t pid, uint64_t now_ns, bool *ret_skip);
 
 /*
- * The answer to what was asked: its length, or 0 when the arguments cannot be had, with the pid in
- * *ret_pid. -EAGAIN when there is none yet.
+ * The answer: the length of the arguments, or 0 if they cannot be read, with the pid in *ret_pid.
+ * -EAGAIN if there is none yet.
  */
 ssize_t args_reader_answer(struct args_reader *r, pid_t *ret_pid, char ret[static ARGS_ANSWER_MAX],
 			   uint64_t now_ns);
 
-/* Start a child where there is none, let go of dead ones. */
+/* Start a child if there is none; wait for dead ones. */
 void args_reader_tend(struct args_reader *r);

@@ -48,7 +48,7 @@ struct audit {
 	bool wanted[_PROBE_FAMILY_MAX];
 	bool registered; /* as the daemon; else another is */
 	bool locked;
-	bool gone;   /* somebody took audit away from us */
+	bool gone;   /* another process has taken audit over */
 	int records; /* the socket of the records */
 	int control; /* and the one of the commands */
 	uint32_t seq;
@@ -196,8 +196,8 @@ static int rules_load(struct audit *a, bool connects)
 }
 
 /*
- * The rules of an agent that was killed, at most so many. Returns their number, or a negative
- * errno; with remove they are gone after it.
+ * Count the rules of a killed agent, up to this number. Returns the number, or a negative errno;
+ * with remove they are deleted.
  */
 static int rules_left(struct audit *a, bool remove)
 {
@@ -231,7 +231,7 @@ static int rules_left(struct audit *a, bool remove)
 
 /* Reports. */
 
-/* The address in a form to report, or false if it is none of ours. */
+/* The address in a form to report; false: another family. */
 static bool read_address(const struct audit_record *call, char out[static INET6_ADDRSTRLEN],
 			 const char **ret_family, unsigned *ret_port)
 {
@@ -309,7 +309,7 @@ static void report_connect(struct event_queue *q, const struct audit_record *cal
 	declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text(family));
 	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));
 	declaration_add_uint(&o.d, WIRE_KEY_PORT, port);
-	/* The call that submitted it to io_uring has a result of its own. */
+	/* The call that submitted it to io_uring is reported with its own result. */
 	if (!call->uring_connect)
 		declaration_add_text(&o.d, WIRE_KEY_RESULT,
 				     wire_text(result_name(call->exit, buf)));
@@ -353,7 +353,9 @@ static void report(struct audit *a, struct event_queue *q, const struct audit_re
 
 /* Loss and health. */
 
-/* One stream of records feeds both families; its losses are booked on the first that is wanted. */
+/*
+ * One stream of records serves both families; its losses are counted for the first family in use.
+ */
 static enum probe_family lost_family(const struct audit *a)
 {
 	return a->wanted[PROBE_NET] ? PROBE_NET : PROBE_CAPABILITY;
@@ -366,7 +368,7 @@ static void account_lost(struct audit *a, struct event_queue *q, uint32_t lost)
 	a->lost = lost;
 }
 
-/* What the socket itself dropped: the kernel's count does not know of readers along. */
+/* Records that the socket itself dropped: the kernel's count does not include them. */
 static void account_drops(struct audit *a, struct event_queue *q)
 {
 	uint32_t drops;
@@ -384,7 +386,7 @@ static int register_daemon(struct audit *a)
 	return status_set(a, a->records, &status);
 }
 
-/* The answer to what check() asked. */
+/* The answer to the request of check(). */
 static void on_status(struct audit *a, struct event_queue *q, size_t len)
 {
 	struct audit_status status;
@@ -393,7 +395,7 @@ static void on_status(struct audit *a, struct event_queue *q, size_t len)
 	account_lost(a, q, status.lost);
 	if (status.enabled == AUDIT_OFF)
 		a->gone = true;
-	/* The kernel drops a daemon that did not read for long; nobody else has come. */
+	/* The kernel drops a daemon that did not read for long. No other daemon has registered. */
 	if (a->registered && status.pid == 0) {
 		struct audit_status again = {.mask = AUDIT_STATUS_PID,
 					     .pid = (uint32_t)a->config->self};
@@ -426,8 +428,10 @@ static int drain_records(struct audit *a, struct event_queue *q, unsigned budget
 		}
 		if (n < 0)
 			return (int)n;
-		/* One record a datagram. Its nlmsg_len is not to be trusted: what goes to the
-		 * daemon leaves out the header, what goes to the group does not. */
+		/*
+		 * One record in each datagram. Its nlmsg_len cannot be trusted: in datagrams to the
+		 * daemon it does not include the header, in datagrams to the group it does.
+		 */
 		r = audit_record_parse(h->nlmsg_type, (const char *)a->buf + NLMSG_HDRLEN,
 				       (size_t)n - NLMSG_HDRLEN, &record);
 		if (r == -EBADMSG)
@@ -451,7 +455,7 @@ static void drain_control(struct audit *a, struct event_queue *q)
 			on_status(a, q, (size_t)n);
 }
 
-/* Nobody can change it until the machine starts again. Not before all rules are loaded. */
+/* Lock the configuration until the machine starts again; only after all rules are loaded. */
 static void audit_lock(struct audit *a)
 {
 	struct audit_status status = {.mask = AUDIT_STATUS_ENABLED, .enabled = AUDIT_LOCKED};
@@ -477,7 +481,7 @@ static int audit_check(_unused_ struct probe *probe, struct event_queue *q)
 	return !audit->gone;
 }
 
-/* Put everything back, as far as it can be. */
+/* Restore the configuration as far as possible. */
 static void audit_release(struct audit *a)
 {
 	if (a->registered) {
@@ -497,7 +501,7 @@ static void audit_release(struct audit *a)
 	free(a);
 }
 
-/* The daemon that is registered already, if it still is there. */
+/* The daemon that is registered already, if it still runs. */
 static bool other_daemon(const struct audit *a)
 {
 	return a->before.pid && a->before.pid != (uint32_t)a->config->self &&
@@ -538,7 +542,9 @@ static int audit_setup(struct audit *a, const char **ret_step)
 	if (r < 0)
 		return r;
 	a->lost = a->before.lost;
-	/* Nothing can be changed any more; but the agent that locked it has left its rules. */
+	/*
+	 * The configuration is locked; but the rules of the agent that locked it are still loaded.
+	 */
 	*ret_step = "the audit configuration is locked, without rules of ours";
 	a->locked = a->before.enabled == AUDIT_LOCKED;
 	if (a->locked && rules_left(a, false) <= 0)

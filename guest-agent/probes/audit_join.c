@@ -34,7 +34,10 @@ static void keep_address(struct audit_record *call, const struct audit_record *r
 	memcpy(call->sockaddr, record->sockaddr, record->sockaddr_len);
 }
 
-/* What io_uring does within a call has records beside the call's own; that one knows the most. */
+/*
+ * An operation of io_uring within a call has records of its own; they hold more than those of the
+ * call.
+ */
 static void keep_call(struct audit_call *c, const struct audit_record *record)
 {
 	const bool uring_connect = record->uring_connect || (c->has_call && c->call.uring_connect);

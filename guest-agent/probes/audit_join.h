@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The records of one audited call, joined by their serial number. A bounded table: when it is full
- * the oldest call is given up as it is. Pure but for its own state; no allocation.
+ * The records of one audited call, joined by their serial number. A bounded table: if it is full,
+ * the oldest call is returned incomplete. Pure except for its own state; no allocation.
  */
 #pragma once
 
@@ -22,9 +22,8 @@ struct audit_join {
 };
 
 /*
- * Add a record. Returns a call that is complete by it, or one that had to make room; NULL if there
- * is none. Only calls whose SYSCALL or URING record has come are returned. Borrowed until the next
- * audit_join_add().
+ * Add a record. Returns a call that is complete now, or one that had to make room; NULL: none. Only
+ * calls with a SYSCALL or URING record are returned. Borrowed until the next audit_join_add().
  */
 const struct audit_record *audit_join_add(struct audit_join *join,
 					  const struct audit_record *record);

@@ -121,7 +121,7 @@ static int unhex(const struct value *v, void *out, size_t size, size_t *ret_len)
 	return 0;
 }
 
-/* A string that a process chose; "(null)" and the like, without quotes, is none. */
+/* A string that a process chose. "(null)" and the like, without quotes, mean that there is none. */
 static int find_untrusted(const char *text, size_t len, const char *name, char *out, size_t size,
 			  size_t *ret_len)
 {

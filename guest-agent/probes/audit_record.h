@@ -47,7 +47,7 @@ struct audit_record {
 };
 
 /*
- * A record of the netlink message type, without the netlink header -> *ret. 0, -ENOMSG for a type
- * that is of no use here, or -EBADMSG.
+ * Parse a record of the netlink message type, without the netlink header, into *ret. 0, -ENOMSG for
+ * a type that is not needed, or -EBADMSG.
  */
 int audit_record_parse(uint16_t type, const char *text, size_t len, struct audit_record *ret);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The rules that make the kernel's audit tell of connects and of refused privilege. Builders, pure.
+ * The rules with which the kernel's audit reports connects and refused privilege. Builders, pure.
  * Source: linux/audit.h, auditctl(8).
  */
 #pragma once
@@ -15,7 +15,7 @@
 
 #define AUDIT_RULE_SIZE (sizeof(struct audit_rule_data) + sizeof(AUDIT_RULE_KEY) - 1)
 
-/* The key is behind data, where data.buf shows. */
+/* The key is stored after the struct, as data.buf. */
 union audit_rule {
 	struct audit_rule_data data;
 	unsigned char bytes[AUDIT_RULE_SIZE];
@@ -31,7 +31,7 @@ enum audit_rule_id {
 	_AUDIT_RULE_MAX,
 };
 
-/* Whether a kernel without it is still good enough. */
+/* Whether a kernel that does not know the rule is still good enough. */
 bool audit_rule_optional(enum audit_rule_id id);
 
 /* Whether the rule serves connects; the others serve refused privilege. */

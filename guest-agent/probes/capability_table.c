@@ -196,7 +196,7 @@ int capability_of_syscall(long nr, uint64_t a0, int error)
 	return -1;
 }
 
-/* The names themselves: pointers to them would take more room, and relocations. */
+/* The names are stored in the array itself: pointers would take more room, and relocations. */
 static const char capability_names[][sizeof("CAP_CHECKPOINT_RESTORE")] = {
 	[CAP_CHOWN] = "CAP_CHOWN",
 	[CAP_DAC_OVERRIDE] = "CAP_DAC_OVERRIDE",
@@ -282,7 +282,7 @@ const char *syscall_name_abi(uint32_t arch, long nr, char buf[static SYSCALL_NAM
 
 bool syscall_is_foreign(uint32_t arch, long nr, uint32_t native)
 {
-	/* -1 is what a tracer writes to leave a call out. */
+	/* A tracer writes -1 to skip a call. */
 	return arch != native || (arch == AUDIT_ARCH_X86_64 && nr >= 0 && nr & X32_BIT);
 }
 

@@ -22,7 +22,7 @@ const char *capability_name(int capability);
 
 /*
  * The name of a system call of arch (AUDIT_ARCH_*: the native one, or the 32-bit one of the same
- * machine); "#NR" where it has none here. buf backs the answer where the name is made up.
+ * machine); "#NR" if it has no name here. buf holds a name that is made up.
  */
 const char *syscall_name(uint32_t arch, long nr, char buf[static SYSCALL_NAME_MAX]);
 

@@ -50,10 +50,11 @@ struct cgroup_bpf {
 	struct net_hooks hooks;
 	struct bind_watch binds;
 	size_t n_waiting;
-	struct waiting waiting[WAITING_MAX]; /* for their process's program, the oldest first */
-	int dead_fd;			     /* an eventfd: readable once the source has died */
-	int tick_fd;			     /* a timer, armed while something waits */
-	int test_fd;			     /* the socket of the self-test, or -1 */
+	struct waiting
+		waiting[WAITING_MAX]; /* that wait for their process's program, the oldest first */
+	int dead_fd;		      /* an eventfd: readable once the source has died */
+	int tick_fd;		      /* a timer, armed while something waits */
+	int test_fd;		      /* the socket of the self-test, or -1 */
 	uint64_t lost_told;
 	uint64_t malformed;
 	bool tick_armed;
@@ -157,7 +158,7 @@ static bool try_report(struct event_queue *q, const struct waiting *w, uint64_t 
 	return true;
 }
 
-/* Report what need not wait any longer. */
+/* Report the observations that need not wait any longer. */
 static void settle(struct cgroup_bpf *b, struct event_queue *q)
 {
 	const uint64_t now_ns = monotonic_ns();
@@ -177,7 +178,10 @@ static void wait_for_exe(struct cgroup_bpf *b, struct event_queue *q, enum wire_
 {
 	if (b->n_waiting == WAITING_MAX)
 		settle(b, q);
-	/* A flood from a program that has only just begun: the oldest goes without its exe. */
+	/*
+	 * A flood from a program that has just started: the oldest observation is reported without
+	 * its exe.
+	 */
 	if (b->n_waiting == WAITING_MAX) {
 		report(q, b->waiting[0].source, &b->waiting[0].record, NULL, 0);
 		b->n_waiting--;
@@ -247,7 +251,9 @@ static int cgroup_bpf_drain(struct probe *probe, struct event_queue *q, unsigned
 	(void)!read(b->tick_fd, &ticks, sizeof(ticks));
 	do {
 		before = done;
-		/* A share of each ring in turn, so that a flood of one leaves the others theirs. */
+		/*
+		 * Each ring in turn gets a share, so that a flood in one does not delay the others.
+		 */
 		for (unsigned i = 0; i < _NET_RING_MAX; i++) {
 			for (unsigned n = 0; n < RING_SHARE; n++) {
 				r = net_hooks_next(&b->hooks, (enum net_ring)i, &record,
@@ -284,13 +290,13 @@ static int cgroup_bpf_check(struct probe *probe, struct event_queue *q)
 	struct cgroup_bpf *b = (struct cgroup_bpf *)probe;
 	const uint64_t one = 1;
 
-	/* What a full ring lost may have been the self-test itself. */
+	/* The self-test may be among the records that a full ring lost. */
 	if (net_hooks_lost(&b->hooks) != b->lost_told)
 		b->test_pending = false;
 	account_loss(b, q);
 	if (b->test_fd < 0)
 		return 1;
-	/* No verdict while something waits to be read. */
+	/* No verdict while records wait to be read. */
 	if (b->test_pending && net_hooks_empty(&b->hooks, NET_RING_CONNECT)) {
 		b->test_failures = b->test_seen ? 0 : b->test_failures + 1;
 		b->test_pending = false;

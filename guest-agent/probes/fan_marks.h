@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The objects that the fanotify source has marked, by file system and handle: what an event names
- * its object by. One object can be marked for several watches.
+ * The objects that the fanotify source has marked, by file system and handle, which is how an event
+ * names its object. One object can be marked for several watches.
  *
  * Bounded; part of its owner, no allocation; single-threaded.
  */
@@ -16,7 +16,7 @@
 #define FAN_WATCH_NONE	UINT8_MAX
 #define FAN_HANDLE_ROOM (8u + FAN_HANDLE_MAX) /* struct file_handle with its bytes */
 
-/* What a file system's object is called by the kernel. */
+/* The kernel's name of an object in a file system. */
 struct fan_object {
 	int32_t fsid[2];
 	int32_t type;

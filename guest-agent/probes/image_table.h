@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which program each process runs: images, shared by the processes that inherited them with
- * fork(2). An image is held until it is certain which file it is; then its path is known, or it
- * never will be. Equal paths are stored once.
+ * The program that each process runs: images, shared by processes that inherited them with fork(2).
+ * An image is held until the file is certain; then its path is known, or it stays unknown. Equal
+ * paths are stored once.
  *
  * Bounded: without room for another path an image is unknown. Allocated once; single-threaded; no
  * I/O.
@@ -37,7 +37,7 @@ image_id image_new(struct image_table *t);
 image_id image_ref(struct image_table *t, image_id id);
 void image_unref(struct image_table *t, image_id id);
 
-/* It is this path (1..IMAGE_PATH_MAX bytes, copied), or with len 0: it will never be known. */
+/* Its path is this one (1..IMAGE_PATH_MAX bytes, copied), or with len 0: it stays unknown. */
 void image_settle(struct image_table *t, image_id id, const char *path, size_t len);
 
 enum image_state image_state(const struct image_table *t, image_id id);

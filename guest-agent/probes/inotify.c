@@ -23,7 +23,10 @@ struct watch {
 	const char *path; /* borrowed */
 	int wd;		  /* -1: not there */
 	bool refused;	  /* the kernel had no room for it */
-	/* The one before, until its IN_IGNORED: what is queued before that is told. -1: none. */
+	/*
+	 * The previous watch, until its IN_IGNORED: events queued before that are reported. -1:
+	 * none.
+	 */
 	int retired;
 };
 
@@ -100,7 +103,7 @@ static void arm_timer(struct inotify_probe *p)
 		p->timer_armed = missing;
 }
 
-/* q is NULL before the first drain: what is there from the start is no change. */
+/* q is NULL before the first drain: paths that exist from the start are not reported as changes. */
 static void watch_missing(struct inotify_probe *p, struct event_queue *q)
 {
 	for (size_t i = 0; i < p->n_watches; i++) {
@@ -109,7 +112,10 @@ static void watch_missing(struct inotify_probe *p, struct event_queue *q)
 		if (w->wd >= 0)
 			continue;
 		w->wd = inotify_add_watch(p->inotify_fd, w->path, REPORTED_MASK | SELF_MASK);
-		/* No watches are left: what happens there meanwhile is lost, and counted once. */
+		/*
+		 * No watches are left: changes there are lost until the path is watched again, and
+		 * counted once.
+		 */
 		if (w->wd < 0 && (errno == ENOSPC || errno == ENOMEM) && !w->refused) {
 			w->refused = true;
 			if (q)

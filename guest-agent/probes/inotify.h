@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The inotify source as the helper of another: paths that fanotify cannot mark.
- */
+/* The inotify source as a helper of the fanotify source, for paths that fanotify cannot mark. */
 #pragma once
 
 #include "guest-agent/probes/probe.h"

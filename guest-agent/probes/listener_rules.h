@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The rules that a launcher sends with its notification descriptor (common/handover.h), and what a
- * watched call would need. Pure; accepts any bytes.
+ * The rules that a launcher sends with its notification descriptor (common/handover.h), and the
+ * capability that a watched call needs. Pure; accepts any bytes.
  */
 #pragma once
 
@@ -12,8 +12,7 @@
 
 #include "common/handover.h"
 
-/* Whether len bytes at data are a message that can be relied on. data is 4-aligned. 0 or -EPROTO.
- */
+/* Whether len bytes at data are a valid message. data is 4-aligned. 0 or -EPROTO. */
 int listener_message_check(const void *data, size_t len);
 
 /* The first rule that matches the call, or NULL. The arch must have been compared before. */
@@ -34,8 +33,8 @@ struct watch_verdict {
 struct watch_verdict watch_judge(const struct seccomp_data *call, uint64_t effective);
 
 /*
- * What net.socket_created says of a packet or netlink socket. Returns false for sockets of other
- * families. *ret_family is static.
+ * The fields of net.socket_created for a packet or netlink socket. Returns false for sockets of
+ * other families. *ret_family is static.
  */
 #define SOCKET_TEXT_MAX 24u
 bool socket_describe(const struct seccomp_data *call, const char **ret_family,

@@ -42,7 +42,7 @@ static int map_create(enum bpf_map_type type, uint32_t key_size, uint32_t value_
 	return sys_bpf(BPF_MAP_CREATE, &attr);
 }
 
-/* The last line that says something, which names what the verifier could not accept. */
+/* The last line with text; it names what the verifier did not accept. */
 static const char *last_line(char *log)
 {
 	size_t len = strlen(log);
@@ -79,7 +79,10 @@ static int program_load(const struct net_hooks *h, enum net_hook hook, char why[
 	r = sys_bpf(BPF_PROG_LOAD, &attr);
 	if (r >= 0)
 		return r;
-	/* Once more, to learn why. The first answer counts: a log too long is an error too. */
+	/*
+	 * Load it again, to get the verifier's reason. The first error is returned: a log that is
+	 * too long is an error too.
+	 */
 	attr.log_level = 1;
 	attr.log_buf = (uintptr_t)log;
 	attr.log_size = sizeof(log);

@@ -35,8 +35,8 @@ int net_hooks_open(struct net_hooks *h, char why[PROBE_WHY_MAX]);
 void net_hooks_close(struct net_hooks *h);
 
 /*
- * The next record of a ring, copied out of it. 1 and *ret; 0 if there is none; -EBADMSG if the ring
- * makes no sense. What is not a record of ours is skipped and adds 1 to *malformed.
+ * Copy the next record out of a ring. Returns 1 and *ret; 0 if there is none; -EBADMSG if the ring
+ * is inconsistent. A malformed record is skipped and adds 1 to *malformed.
  */
 int net_hooks_next(struct net_hooks *h, enum net_ring ring, struct net_record *ret,
 		   uint64_t *malformed);

@@ -95,7 +95,7 @@ static void go_on(struct builder *b)
 	*b->p++ = bpf_exit_insn();
 }
 
-/* TCP and UDP sockets show by their connects, datagrams and binds. */
+/* TCP and UDP sockets are reported by their connects, datagrams and binds. */
 static void skip_tcp_and_udp(struct builder *b)
 {
 	load(b, SOCK(protocol));
@@ -123,7 +123,7 @@ static void skip_known(struct builder *b, int once_fd)
 	go_on(b);
 }
 
-/* Once the ring has room for it: what was lost is not known. */
+/* The record has its place in the ring; a record that is lost must not be marked as known. */
 static void note_known(struct builder *b, int once_fd)
 {
 	*b->p++ = bpf_store_imm(BPF_DW, BPF_REG_10, STACK_VALUE, 0);

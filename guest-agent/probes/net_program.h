@@ -62,7 +62,7 @@ struct net_record {
 };
 _Static_assert(sizeof(struct net_record) == 72, "no padding");
 
-/* The key of the map that tells whether a datagram's address is new for its socket. */
+/* The key of the map that shows whether a datagram's address is new for its socket. */
 struct net_once_key {
 	uint64_t cookie;
 	uint32_t address[4];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A bounded table of the processes that are alive, by pid: what gives an exit its name and makes
- * the reuse of a pid visible. Allocated once; a full table loses names, never events.
+ * A bounded table of the living processes, by pid. It gives an exit its name, and shows that the
+ * kernel uses a pid again. Allocated once; with a full table names are lost, never events.
  *
  * Entries stay where they are until removed. Single-threaded, no I/O.
  */

@@ -40,7 +40,7 @@ enum period_state { PERIOD_IDLE, PERIOD_READING, PERIOD_JOINING };
 
 static const char *const files[] = {"/proc/net/tcp", "/proc/net/tcp6"};
 
-/* The connections of one reading, by what makes one: the socket and where it goes. */
+/* The connections of one reading, identified by the socket and the remote address. */
 struct seen {
 	size_t count;
 	uint64_t keys[SEEN_SLOTS]; /* 0: free */
@@ -77,7 +77,7 @@ struct proc_net {
 	char buf[BUFFER_SIZE];
 };
 
-/* What is known, never 0. FNV-1a over the fields that make a connection. */
+/* The hash of a connection, never 0: FNV-1a over the fields that identify it. */
 static uint64_t key_of(const struct tcp_row *row)
 {
 	const uint64_t words[] = {row->inode, row->remote_port,
@@ -125,8 +125,8 @@ static void see_listener(struct proc_net *p, const struct tcp_row *row)
 }
 
 /*
- * Whether a listener of this address and port accepted it. Listeners come first in the file. Who
- * connects from a port of a listener that is bound to every address looks accepted too.
+ * Whether a listener of this address and port accepted the connection. Listeners come first in the
+ * file. A connect from a port with a listener on every address looks accepted too.
  */
 static bool is_accepted(const struct proc_net *p, const struct tcp_row *row)
 {

@@ -125,7 +125,7 @@ static void reply(int fd, int status)
 					 .agent_uid = getuid(),
 					 .status = status};
 
-	/* A launcher that does not read it finds out by itself. */
+	/* A launcher that does not read the reply notices by itself. */
 	(void)!send(fd, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -215,13 +215,18 @@ static ssize_t receive_message(struct notify *n, int fd, int *ret_fd)
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
 	    c->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
-	/* The descriptor was sent, but did not fit into our table or the machine's. */
+	/*
+	 * The descriptor was sent, but there was no free place for it in our table or in the
+	 * machine's.
+	 */
 	if (msg.msg_flags & MSG_CTRUNC && *ret_fd < 0)
 		return -ENFILE;
 	return msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : len;
 }
 
-/* By its name in /proc: an ioctl(2) could do anything on a descriptor of another kind. */
+/*
+ * Check the kind by its name in /proc: an ioctl(2) on another kind of descriptor could do anything.
+ */
 static bool is_notification_fd(int fd)
 {
 	static const char name[] = "anon_inode:seccomp notify";
@@ -282,7 +287,7 @@ static void pending_readable(struct notify *n, struct slot *s)
 		take_fd(&connection);
 		return;
 	}
-	/* Whatever the message is, this connection ends with it. */
+	/* The connection ends with this message, whatever it is. */
 	s->fd = -1;
 	r = len == 0 ? -EPROTO : take_message(n, s, len, &fd);
 	if (r < 0) {
@@ -421,8 +426,8 @@ static void answer_one(struct notify *n, const struct slot *s, struct event_queu
 		watched = false;
 	}
 	/*
-	 * It fails if a signal has interrupted the call meanwhile. The program, or the kernel for
-	 * it, makes the call again, and that is reported again: nothing distinguishes the two.
+	 * It fails if a signal has interrupted the call. The program, or the kernel for it, makes
+	 * the call again, and it is reported again: the two cannot be distinguished.
 	 */
 	(void)!notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_SEND, resp);
 	if (probe_excludes(n->config, caller.tgid))
@@ -495,7 +500,7 @@ static int seccomp_notify_drain(struct probe *probe, struct event_queue *q, unsi
 			return -errno;
 		if (count <= 0)
 			return 0;
-		/* Whoever waits for an answer comes before launchers. */
+		/* Callers that wait for an answer come before launchers. */
 		for (int i = 0; i < count; i++)
 			done += 1 + serve_event(n, &events[i], q);
 		for (int i = 0; i < count; i++)
@@ -514,7 +519,7 @@ static int seccomp_notify_check(struct probe *probe, _unused_ struct event_queue
 	return 1;
 }
 
-/* Workloads of an earlier agent make everything else doubtful, so they are said first. */
+/* Workloads of an earlier agent make other results doubtful, so they are named first. */
 static const char *seccomp_notify_announce(const struct probe *probe)
 {
 	const struct notify *n = (const struct notify *)probe;
@@ -547,7 +552,7 @@ static void make_folder(const char *path)
 	if (!slash || slash == path)
 		return;
 	snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path), path);
-	/* bind(2) says why it cannot be had. */
+	/* bind(2) returns the reason if the path cannot be used. */
 	(void)!mkdir(folder, 0755);
 }
 
@@ -566,7 +571,7 @@ static int listen_socket(struct notify *n, const char *path, const char **ret_st
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(addr.sun_path, path);
-	/* If nobody listens there, a killed agent has left it. */
+	/* If no process listens there, the socket is from a killed agent. */
 	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
 		*ret_step = "another agent listens on the listener socket";
 		if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 || errno == EAGAIN)
