@@ -54,7 +54,6 @@ struct batch {
 	char *out;			 /* the lines */
 	size_t out_len, out_size;
 	uint64_t n_lines;
-	uint64_t write_ns;	 /* what batch_write() took */
 	size_t checkpoint_share; /* of its group's checkpoint line, in bytes */
 	int error;		 /* of writing the lines; fatal */
 	struct batch_share shares[BATCH_EVENTS_MAX];

@@ -32,9 +32,10 @@ struct pipeline {
 	struct batch *open;
 	bool overdue; /* the open batch, which waits for those before it */
 	struct event_clock clock;
-	size_t line_overhead;		  /* what signing adds to an event */
-	size_t lines_inflight;		  /* bytes of all lines that are not committed */
-	uint64_t lately_bytes, lately_ns; /* of lines, and what it took a worker to write them */
+	size_t line_overhead;  /* what signing adds to an event */
+	size_t lines_inflight; /* bytes of all lines that are not committed */
+	uint64_t progress_ns;  /* of the last commit, or when the first batch after it was closed */
+	uint64_t lately_bytes, lately_ns; /* of lines that were committed, and in which time */
 	size_t window;
 	struct pipeline_account *durable; /* list: accounts to report */
 	struct batch_queue free_batches;

@@ -59,18 +59,21 @@ static void settle_shares(struct pipeline *p, const struct batch *b)
 	p->lines_inflight -= b->lines_size;
 }
 
-/* From the batches that came back: how fast are the workers, and how much may be in flight? */
+/*
+ * From the batches that came back: how many bytes come back in the time that an event may wait? If
+ * batches come back sooner than that, the window grows; else it shrinks.
+ */
 static void measure_window(struct pipeline *p, const struct batch *first)
 {
-	const uint64_t target_ns = PIPELINE_WINDOW_MS * NSEC_PER_MSEC + p->commit_ns;
+	const uint64_t now_ns = monotonic_ns();
+	const uint64_t wanted_ns = PIPELINE_WINDOW_MS * NSEC_PER_MSEC + p->commit_ns;
 	__uint128_t window;
 
-	for (const struct batch *b = first; b; b = b->next) {
+	for (const struct batch *b = first; b; b = b->next)
 		p->lately_bytes += b->lines_size;
-		p->lately_ns += b->write_ns;
-	}
-	window = (__uint128_t)p->lately_bytes * p->n_workers * target_ns /
-		 MAX(p->lately_ns, UINT64_C(1));
+	p->lately_ns += now_ns - p->progress_ns;
+	p->progress_ns = now_ns;
+	window = (__uint128_t)p->lately_bytes * wanted_ns / MAX(p->lately_ns, UINT64_C(1));
 	window = MIN(window, (__uint128_t)PIPELINE_WINDOW_MAX);
 	p->window = MAX((size_t)window, (size_t)PIPELINE_WINDOW_MIN);
 	p->lately_bytes -= p->lately_bytes / 8;
@@ -151,7 +154,8 @@ void pipeline_flush(struct pipeline *p)
 	b->younger = NULL;
 	*p->youngest = b;
 	p->youngest = &b->younger;
-	p->n_outstanding++;
+	if (p->n_outstanding++ == 0)
+		p->progress_ns = monotonic_ns();
 	uv_mutex_lock(&p->lock);
 	queue_put(&p->to_sign, b);
 	uv_cond_signal(&p->work);

@@ -39,7 +39,7 @@
 /*
  * The window: how many bytes cells with a backlog may have in flight together. New bytes wait for
  * all of them, so the window is only as large as needed to keep workers and disk busy: the amount
- * that the workers recently wrote in PIPELINE_WINDOW_MS plus the time of a commit, between these
+ * that was recently committed in PIPELINE_WINDOW_MS plus the time of a commit, between these
  * bounds. A larger window makes commits longer, and longer commits make the window larger; the
  * upper bound ends that.
  */

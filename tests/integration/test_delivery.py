@@ -77,6 +77,23 @@ def nothing_is_acknowledged_before_it_is_durable():
         assert seqs(d.events()) == [1, 2]
 
 
+def what_is_written_is_acknowledged_where_the_configuration_says_so():
+    """With sync = interval or off, no acknowledgement waits for the disk."""
+    if no_preload():
+        return
+    for mode in ("interval", "off"):
+        with BadDisk() as disk, Daemon(f"[evidence]\nsync = {mode}\n", env=disk.env) as d:
+            d.add("a")
+            disk.set("fdatasync=600000")
+            sock = d.connect("a")
+            acks = Acks(sock)
+            sock.sendall(hello(A, 1) + spawned(1) + spawned(2))
+            acks.wait(2)
+            disk.good()
+            d.stop()
+            assert seqs(d.events()) == [1, 2]
+
+
 def an_acknowledgement_is_sent_at_last_after_a_moment_or_for_an_eighth_of_the_queue():
     with Receiver() as r:
         sock = r.connect()
