@@ -12,6 +12,7 @@ so it counts the work that was done before an event was settled, on any machine.
 CELLOS_BENCH_NICE=N: the whole at this priority, on a machine that others use too.
 """
 
+import fcntl
 import multiprocessing
 import os
 import selectors
@@ -155,8 +156,10 @@ def clients(path, n, request):
 
 def tails(d):
     """They follow the log, and nobody reads what they print."""
-    for _ in range(40):
-        subprocess.Popen([RECEIVER, "tail", "-f", d.evidence], stdout=subprocess.PIPE)
+    readers = [subprocess.Popen([RECEIVER, "tail", "-f", d.evidence], stdout=subprocess.PIPE)
+               for _ in range(40)]
+    for reader in readers:
+        fcntl.fcntl(reader.stdout, fcntl.F_SETPIPE_SZ, 4096)
     time.sleep(3600)
 
 
