@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-import unittest
 
-from vm import PATIENCE, Vm, find, main, receiver_binary, start, wait_for
+from runner import PATIENCE, main, until
+from vm import Vm, find, receiver_binary, start
 
 # Files with names of their own, as fast as the shell is, with a breath in between: more than the
 # agent can send while the daemon is away, less than its queue holds.
@@ -77,7 +77,7 @@ class Daemon:
         with open(self.file("log"), "ab") as log:
             self.process = start([receiver_binary(), "serve", "--config", self.file("conf")],
                                  stderr=log)
-        wait_for("a daemon that answers", self.is_ready)
+        until(self.is_ready, "a daemon that answers")
 
     def add(self):
         subprocess.run([receiver_binary(), "cell", "add", "--cell-id", "vm-cell", "--run-id", "run",
@@ -86,7 +86,7 @@ class Daemon:
 
     def wait_frames(self, n):
         """So many frames of this run are read."""
-        wait_for(f"{n} frames", lambda: self.ask("list")["cells"][0]["frames"] > n)
+        until(lambda: self.ask("list")["cells"][0]["frames"] > n, f"{n} frames")
 
     def end(self, number):
         self.process.send_signal(number)
@@ -121,47 +121,50 @@ def numbers_of(events):
     return sessions
 
 
-class Restarts(unittest.TestCase):
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory(prefix="cellos-vm-")
-        self.addCleanup(directory.cleanup)
-        self.daemon = Daemon(directory.name)
-        self.addCleanup(lambda: self.daemon.process and self.daemon.process.kill())
+def three_restarts_under_load_lose_nothing():
+    with tempfile.TemporaryDirectory(prefix="cellos-vm-") as directory:
+        d = Daemon(directory)
+        try:
+            made = _run_restarts(d)
+        finally:
+            if d.process and d.process.poll() is None:
+                d.process.kill()
+                d.process.wait()
+        events, verdict = d.events(), d.verify()
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    sessions = numbers_of(events)
+    for session, numbers in sessions.items():
+        assert sorted(numbers) == list(range(1, len(numbers) + 1)), session
+        assert set(numbers.values()) == {1}, session
+    seen = [e["data"]["detail"]["name"] for e in find(events, "fs.inotify_fired")
+            if "create" in e["data"]["detail"]["event"]]
+    assert len(seen) == len(set(seen)), "an observation is there twice"
+    bye, = find(events, "telemetry.bye")
+    totals = bye["data"]["detail"]
+    observed = len(find(events, "fs.inotify_fired"))
+    print(f"{made} files; {totals['observed']} observed = {observed} in the log + "
+          f"{totals['dropped']} declared lost; {len(sessions)} sessions", flush=True)
+    assert totals["observed"] == observed + totals["dropped"], totals
+    if totals["dropped"] == 0:
+        assert sorted(map(int, seen)) == list(range(made)), len(seen)
 
-    def test_nothing_is_lost(self):
-        d = self.daemon
-        d.start()
-        d.add()
-        with Vm(SCRIPT, base=d.base, transport="device") as vm:
+
+def _run_restarts(d):
+    """Returns how many files the guest made."""
+    d.start()
+    d.add()
+    with Vm(SCRIPT, base=d.base, transport="device") as vm:
+        d.wait_frames(500)
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+            d.end(number)
+            d.start()
             d.wait_frames(500)
-            for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
-                d.end(number)
-                d.start()
-                d.wait_frames(500)
-            vm.tell("restarted")
-            made = int(vm.wait_mark("made"))
-            vm.wait().check()
-        wait_for("the end of the agent", lambda: find(d.events(), "telemetry.bye"))
-        d.end(signal.SIGTERM)
-        events = d.events()
-        verdict = d.verify()
-        self.assertEqual(verdict.returncode, 0, verdict.stdout + verdict.stderr)
-
-        sessions = numbers_of(events)
-        for session, numbers in sessions.items():
-            self.assertEqual(sorted(numbers), list(range(1, len(numbers) + 1)), session)
-            self.assertEqual(set(numbers.values()), {1}, session)
-        seen = [e["data"]["detail"]["name"] for e in find(events, "fs.inotify_fired")
-                if "create" in e["data"]["detail"]["event"]]
-        self.assertEqual(len(seen), len(set(seen)), "an observation is there twice")
-        bye, = find(events, "telemetry.bye")
-        totals = bye["data"]["detail"]
-        observed = len(find(events, "fs.inotify_fired"))
-        print(f"{made} files; {totals['observed']} observed = {observed} in the log + "
-              f"{totals['dropped']} declared lost; {len(sessions)} sessions", flush=True)
-        self.assertEqual(totals["observed"], observed + totals["dropped"])
-        if totals["dropped"] == 0:
-            self.assertEqual(sorted(map(int, seen)), list(range(made)))
+        vm.tell("restarted")
+        made = int(vm.wait_mark("made"))
+        vm.wait().check()
+    until(lambda: find(d.events(), "telemetry.bye"), "the end of the agent")
+    d.end(signal.SIGTERM)
+    return made
 
 
 if __name__ == "__main__":
