@@ -222,6 +222,12 @@ int evidence_reader_next(struct evidence_reader *reader, const char **ret_line, 
 		r = take_line(reader, ret_line, ret_len);
 		if (r != 0)
 			return r;
+		/* The usual case of a reader that has caught up: the folder is not looked at. */
+		if (segment == reader->end.segment &&
+		    allowed(reader, reader->at.offset + reader->len) == 0) {
+			reader->first = reader->len = 0;
+			return 0;
+		}
 		n = fill(reader);
 		if (n < 0)
 			return (int)n;

@@ -24,7 +24,7 @@
 #define BACKOFF_MIN_MS 100u
 #define BACKOFF_MAX_MS 30000u
 #define TURN_MS	       200     /* a turn without an event */
-#define CURSOR_MS      1000u   /* between two writings of the cursor */
+#define CURSOR_MS      3000u   /* between two writings of the cursor */
 #define KEEP_MS	       600000u /* segments are kept so long after they were acknowledged */
 #define KEEP_STEP_MS   10000u
 #define KEEP_STEPS     (KEEP_MS / KEEP_STEP_MS)
@@ -63,10 +63,11 @@ struct forwarder {
 	struct sent *sent; /* max_pending; a ring beside the publisher's */
 	uint64_t first, next;
 	struct group_place place;     /* what is acknowledged */
-	struct forward_cursor cursor; /* the same, or from up to a second ago */
+	struct forward_cursor cursor; /* the same, or from some seconds ago */
 	bool cursor_known, place_newer, cursor_dirty;
 	struct refused refused;
 	uint64_t cursor_stored_ns;
+	int cursor_error; /* of the last try; 0: it was written */
 
 	struct {
 		uint64_t ns;
@@ -101,7 +102,7 @@ static void keep_segments(struct forwarder *f, uint64_t now_ns)
 }
 
 /*
- * From the place to a cursor: the hash is taken here, once a second, and not of each entry that is
+ * From the place to a cursor: the hash is taken here, and not of each entry that is
  * sent.
  */
 static int update_cursor(struct forwarder *f)
@@ -126,7 +127,7 @@ static int update_cursor(struct forwarder *f)
 }
 
 /*
- * At most once a second, also when all is acknowledged: its syncs go to the disk that the log's
+ * Seldom, also when all is acknowledged: its syncs go to the disk that the log's
  * commits wait for.
  */
 static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
@@ -140,9 +141,16 @@ static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
 	if (r == 0)
 		r = forward_cursor_store(f->state_fd, &f->cursor);
 	if (r < 0) {
-		log_error("msg=\"cannot write the forwarder's cursor\" error=\"%s\"", strerror(-r));
+		/* Once: it is tried again, and costs only repeats if it stays so. */
+		if (f->cursor_error != r)
+			log_error(
+				"msg=\"cannot write the forwarder's cursor: after its end more is "
+				"sent again\" error=\"%s\"",
+				strerror(-r));
+		f->cursor_error = r;
 		return;
 	}
+	f->cursor_error = 0;
 	f->cursor_dirty = false;
 	keep_segments(f, now_ns);
 }

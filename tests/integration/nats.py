@@ -34,7 +34,10 @@ class Server:
         self.tmp = tempfile.TemporaryDirectory(prefix="cellos-nats-", dir=memory)
         self.port = free_port()
         self.config = os.path.join(self.tmp.name, "nats.conf")
-        store = f'jetstream {{ store_dir: "{self.tmp.name}/js" }}\n' if jetstream else ""
+        self.store = os.path.join(self.tmp.name, "js")
+        # A limit of its own: the server's default is what the disk has free at its start.
+        store = (f'jetstream {{ store_dir: "{self.store}"\nmax_file_store: 10GB }}\n'
+                 if jetstream else "")
         with open(self.config, "w") as f:
             f.write(f"host: 127.0.0.1\nport: {self.port}\n{store}{config}")
         self.url = f"{scheme}://127.0.0.1:{self.port}"

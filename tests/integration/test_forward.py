@@ -99,7 +99,7 @@ def nothing_before_it_is_durable():
 
 
 # The server's ends in one run; tools/soak asks for more.
-SERVER_KILLS = int(os.environ.get("CELLOS_SERVER_KILLS", "5"))
+SERVER_KILLS = int(os.environ.get("CELLOS_SERVER_KILLS", "20"))
 
 
 def absent_then_killed_and_restarted_under_load():

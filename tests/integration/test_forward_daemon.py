@@ -2,6 +2,7 @@
 """The daemon and its forwarder, with a real nats-server: what guests declare on three hosts is
 verified from one stream, whatever ended on the way."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import time
 import nats
 from runner import main
 from daemon import Daemon
-from receiver import RECEIVER, frame
+from receiver import HASH, RECEIVER, frame
 
 
 def daemon(server, algorithm="ed25519-log", more=""):
@@ -69,8 +70,8 @@ def keyring(daemons, path):
     return path
 
 
-def verify(server, ring, want=0):
-    run = subprocess.run([RECEIVER, "verify", "--keys", ring, "--nats", server.url],
+def verify(server, ring, want=0, options=()):
+    run = subprocess.run([RECEIVER, "verify", "--keys", ring, "--nats", server.url, *options],
                          capture_output=True, text=True)
     assert run.returncode == want, (run.stdout, run.stderr)
     return run.stdout
@@ -122,6 +123,52 @@ def ends_of_daemon_and_forwarder():
         d.kill()
         text = verify(server, d.file("keyring.json"), want=4)
         assert "missing in the stream" not in text and "0 bad" in text, text
+
+
+def three_daemons_of_100_cells_and_one_stream():
+    """All of it is there; without one message, verify says which entry of which host is missing."""
+    daemons = []
+    with nats.Server() as server, server.client() as client, contextlib.ExitStack() as stack:
+        client.make_stream()
+        for i in range(3):
+            d = daemon(server)
+            daemons.append(stack.enter_context(d))
+            d.base_config = d.base_config.replace("kid = k1", f"kid = host-{i}").replace(
+                "[evidence]\n", f"[evidence]\norigin = test/host-{i}\n")
+            d.configure(f"[nats]\nurl = {server.url}\n")
+            d.start()
+        for d in daemons:
+            for n in range(100):
+                answer = d.ask({"verb": "add", "options": {
+                    "cell-id": f"cell-{n}", "run-id": "run", "spec-hash": HASH,
+                    "uds": d.file(f"cell-{n}")}})
+                assert answer["ok"], answer
+            for n in range(100):
+                declare(d, f"cell-{n}", 3)
+        for d in daemons:
+            d.wait_for_totals(frames=300)
+            for n in range(100):
+                assert d.ask({"verb": "remove", "cell": f"cell-{n}"})["ok"]
+        ring = daemons[0].file("ring.json")
+        with open(ring, "w") as f:
+            json.dump({f"host-{i}": d.keys["k1"] for i, d in enumerate(daemons)}, f)
+        for d in daemons:
+            wait_forwarded(d)
+        # The daemons run on, so their own streams are open: --live.
+        text = verify(server, ring, options=["--live"])
+        assert "OK: every record is verified" in text and "missing in the stream" not in text, text
+        assert "303 streams: 300 complete, 0 interrupted, 3 unsealed" in text, text
+
+        seq, headers = next((at, headers) for at, (_, headers, data)
+                            in enumerate(client.messages(), 1)
+                            if headers["Cellos-Log"].startswith("test/host-1/")
+                            and b'"cellId":"cell-57"' in data and b"process_spawned" in data)
+        client.api("STREAM.MSG.DELETE.CELLOS_EVENTS", {"seq": seq})
+        text = verify(server, ring, want=3, options=["--live"])
+        assert f"missing in the stream: {headers['Cellos-Log']} entry {headers['Cellos-Index']}\n" \
+            in text, text
+        verify(server, ring, options=["--live", "--origin", "test/host-0"])
+        verify(server, ring, options=["--live", "--origin", "test/host-2"])
 
 
 def a_server_that_is_away_is_named():
