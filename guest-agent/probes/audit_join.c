@@ -35,8 +35,8 @@ static void keep_address(struct audit_record *call, const struct audit_record *r
 }
 
 /*
- * An operation of io_uring within a call has records of its own; they hold more than those of the
- * call.
+ * An operation of io_uring within a call has records besides the call's own. The call's own record
+ * has the most fields, so it stays.
  */
 static void keep_call(struct audit_call *c, const struct audit_record *record)
 {

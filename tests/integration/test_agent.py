@@ -61,7 +61,7 @@ def a_changed_comm_is_an_exec():
         child.wait()
 
 
-def what_was_there_is_not_told():
+def existing_files_are_not_reported():
     with Host() as host, Agent(host, *WALK):
         conn = host.accept()
         told = conn.until(source("telemetry.heartbeat"))
@@ -108,7 +108,7 @@ def inotify_on_two_paths():
                        and f["detail"]["event"] == "modify")
 
 
-def what_is_moved_away_and_back_is_still_told():
+def a_path_that_is_moved_away_and_back_is_still_reported():
     """All in one go, before the agent sees the first of it. The kernel merges both moves."""
     with Host() as host:
         path = host.file("watched")
@@ -145,7 +145,7 @@ def the_environment_names_a_path():
             assert got["detail"] == {"path": path, "event": "create", "name": "new"}, got
 
 
-def what_inotify_lost_is_told():
+def an_overflow_of_inotify_is_reported():
     with open("/proc/sys/fs/inotify/max_queued_events") as f:
         most = int(f.read())
     # Files have an eighth of the agent's queue, and half of it is shared.
@@ -199,7 +199,7 @@ def sigterm_says_bye():
         assert detail["observed"] == detail["sent"] + detail["dropped"]
 
 
-def what_the_sources_hold_is_told_before_bye():
+def waiting_events_are_reported_before_bye():
     """Many turns' worth of it, and the signal is there before the first."""
     with Host() as host, tempfile.TemporaryDirectory(prefix="cellos-agent-") as watched:
         with Agent(host, "--process", "off", "--fs", "inotify", "--inotify", watched) as agent:
@@ -418,7 +418,7 @@ def a_missing_path_is_warned_of():
         assert "not there yet" in said and host.file("later") in said, said
 
 
-def its_log_never_blocks():
+def the_log_never_blocks_the_agent():
     """The workload can hold the same pipe, and fill it at any moment."""
     with Host() as host, Agent(host, *WALK) as agent:
         host.accept().frame()
@@ -488,7 +488,7 @@ def a_forced_source_that_is_missing():
         assert "--process" in run.stderr and "proc-connector" in run.stderr, run.stderr
 
 
-def a_fallback_is_told():
+def a_fallback_is_reported():
     with Host() as host:
         run = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *host.args(
             "--foreground", "--heartbeat", "200")], stderr=subprocess.PIPE)
@@ -513,7 +513,7 @@ def version_1_writes_five_keys():
                                "guest_monotonic_ns"] and f["content_version"] == 1, f
 
 
-def excluded_pids_are_not_told():
+def excluded_pids_are_not_reported():
     with Host() as host:
         child = subprocess.Popen(["sh", "-c", "read x; exec sleep 0.3"], stdin=subprocess.PIPE)
         with Agent(host, *WALK, "--exclude-pid", str(child.pid)):

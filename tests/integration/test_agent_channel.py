@@ -57,7 +57,7 @@ def the_session_goes_on_after_a_close():
             assert numbers(conn.until(named("d"))) == [2, 3, 4], "queued ones survive"
 
 
-def what_is_not_settled_comes_again():
+def frames_that_are_not_settled_are_sent_again():
     with Host(acks=False) as host:
         folder, options = files(host)
         with Agent(host, *options):
@@ -261,7 +261,7 @@ def a_loop_of_one_process_is_folded():
             assert frames[-1]["detail"]["observed"] == frames[-1]["detail"]["sent"] == changes
 
 
-def it_comes_back_for_ever():
+def the_agent_reconnects_without_end():
     with Host() as host:
         folder, options = files(host)
         with Agent(host, *options) as agent:
@@ -278,7 +278,7 @@ def it_comes_back_for_ever():
             conn.until(lambda f: f.get("detail", {}).get("name") == "while-away")
 
 
-def it_backs_off():
+def reconnects_back_off():
     with Host() as host, Agent(host, *WALK):
         times = []
         for _ in range(7):
@@ -288,7 +288,7 @@ def it_backs_off():
         assert times[-1] - times[0] > 0.5 * sum(0.05 * 2**i for i in range(6)), times
 
 
-def a_stalled_host_costs_events_and_each_is_told():
+def a_stalled_host_costs_events_and_each_is_counted():
     with Host() as host:
         folder, options = files(host, "--queue", "16")
         with Agent(host, *options) as agent:
@@ -333,7 +333,7 @@ def receipts_are_the_gap():
             assert sum(d["fs"] for d in receipts) == missing
 
 
-def what_the_host_sends_is_thrown_away():
+def other_bytes_of_the_host_are_ignored():
     with Host() as host, Agent(host, *WALK):
         conn = host.accept()
         conn.frame()

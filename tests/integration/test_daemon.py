@@ -32,7 +32,7 @@ from runner import PATIENCE, main, until
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
 
 
-def a_cell_is_added_heard_and_removed():
+def a_cell_is_added_read_and_removed():
     with Daemon() as d:
         path = d.add("cell:1.a", "--keepalive", "5000")
         assert path == d.file("cell:1.a") + "_9001"
@@ -77,7 +77,7 @@ def the_configuration_names_the_socket():
         assert run.returncode == 69, "--control is stronger"
 
 
-def what_add_refuses():
+def add_refuses_bad_options():
     with Daemon() as d:
         d.add("a", "--keepalive", "x", want=64)
         d.add("a/b", want=64)
@@ -385,7 +385,7 @@ def a_name_with_an_absurd_number_is_refused_and_never_counted_from():
                 os.path.join(d.evidence, f"evidence-{1:020}.jsonl")], d.segments()
 
 
-def bad_configuration_is_told_whole():
+def every_error_of_a_configuration_is_reported():
     with Daemon("[receiver]\nrate = x\n[nope]\n", start=False) as d:
         d.start(wait=False)
         assert d.process.wait(PATIENCE) == 78
@@ -619,7 +619,7 @@ def _free_port():
                 pass
 
 
-def what_agents_dropped_is_in_the_metrics():
+def losses_of_agents_are_in_the_metrics():
     """The total of all cells, which only grows, whatever a guest says next."""
     with Daemon() as d:
         for cell, dropped in (("a", (3, 7)), ("b", (5000, 0, 4999))):
@@ -632,7 +632,7 @@ def what_agents_dropped_is_in_the_metrics():
         d.stop()
 
 
-def slow_http_clients_shut_nobody_out():
+def slow_http_clients_block_no_other():
     with Daemon(start=False) as d:
         port = _free_port()
         d.base_config = d.base_config.replace(f"unix:{d.file('metrics')}", f"127.0.0.1:{port}")

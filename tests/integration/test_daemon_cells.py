@@ -176,7 +176,7 @@ def killed_at_random_while_adding_and_removing():
             assert previous is None or previous in d.streams(), "a link to nothing"
 
 
-def a_slow_disk_of_the_state_delays_nobody():
+def a_slow_disk_of_the_state_delays_no_cell():
     if no_preload():
         return
     with BadDisk() as disk, Daemon(env=disk.env) as d, \
@@ -199,7 +199,7 @@ def a_slow_disk_of_the_state_delays_nobody():
         d.verify()
 
 
-def who_leaves_does_not_take_the_cell_along():
+def a_client_that_leaves_does_not_undo_its_add():
     """An add goes on when its client has gone, and stopping waits for those under way."""
     if no_preload():
         return

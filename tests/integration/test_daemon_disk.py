@@ -163,7 +163,7 @@ def an_orderly_end_closes_the_sockets_first_and_seals_what_was_read():
         d.verify()
 
 
-def who_waits_is_heard_before_the_seal():
+def waiting_connections_are_read_before_the_seal():
     """Its predecessor has ended, which nobody could hear while the disk took nothing."""
     if no_preload():
         return

@@ -126,7 +126,7 @@ def a_flooder_beside_ordinary_cells():
         d.verify()
 
 
-def what_dead_connections_said_delays_no_cell():
+def bytes_of_dead_connections_delay_no_cell():
     """All of it is evidence, and the other cell does not wait for it."""
     with Daemon("[receiver]\nrate = 1000000\n", sign=False) as d:
         for cell in ("a", "b"):

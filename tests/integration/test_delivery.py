@@ -40,7 +40,7 @@ def violations(events):
 # ---- section 1: acknowledgements ----
 
 
-def what_is_durable_is_acknowledged():
+def durable_frames_are_acknowledged():
     with Receiver() as r:
         sock = r.connect()
         acks = Acks(sock)
@@ -109,7 +109,7 @@ def an_acknowledgement_is_sent_at_last_after_a_moment_or_for_an_eighth_of_the_qu
         r.stop()
 
 
-def who_does_not_want_acknowledgements_gets_none():
+def agents_without_acknowledgements_get_none():
     with Receiver() as r:
         for first in (hello(A, 1, acks=False), b""):
             sock = r.connect()
@@ -139,7 +139,7 @@ def a_reference_agent_is_served_as_before():
         r.stop()
 
 
-def who_never_reads_its_acknowledgements_stops_nothing():
+def unread_acknowledgements_stop_nothing():
     with Receiver() as r:
         sock = r.connect()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -231,7 +231,7 @@ def an_unknown_source_settles_its_number_alone():
 # ---- sections 2 and 3: sessions ----
 
 
-def a_new_session_above_one_is_a_gap_and_its_end_is_told():
+def a_new_session_above_one_is_a_gap_and_its_end_is_reported():
     with Receiver() as r:
         sock = r.connect()
         acks = Acks(sock)
@@ -592,7 +592,7 @@ def attacks_cost_others_nothing():
         d.verify()
 
 
-def what_is_in_flight_is_bounded_whatever_lines_are_long():
+def memory_in_flight_is_bounded_with_long_lines():
     """Bytes that JSON escapes to six, and a disk that takes nothing."""
     if no_preload():
         return
@@ -663,7 +663,7 @@ def silence_stands_still_while_the_host_does_not_read():
 # ---- the guest's own counters ----
 
 
-def a_lying_total_is_told_once_and_changes_nothing():
+def a_false_total_is_reported_once_and_changes_nothing():
     with Daemon() as d:
         d.add("a")
         sock = d.connect("a")

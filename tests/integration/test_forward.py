@@ -358,7 +358,7 @@ def tls():
                     f.wait_done()
 
 
-def what_a_forwarder_gives_up():
+def a_forwarder_gives_up_its_privileges():
     with nats.Server() as server, Forwarder(server.url, "create_stream = yes\n") as f:
         f.start().wait_done()
         with open(f"/proc/{f.process.pid}/status") as status:

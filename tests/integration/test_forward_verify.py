@@ -90,7 +90,7 @@ def delete_one(server, client, hosts, ring):
     verify(server.url, ring, "--origin", "cellos/host-3")
 
 
-def what_was_sent_twice_counts_once():
+def messages_sent_twice_count_once():
     with nats.Server() as server, server.client() as client:
         client.make_stream(duplicate_window=10**8)
         f, = forward_all(server, "events", host(1, 5, 200))

@@ -145,7 +145,7 @@ def killed_in_each_mode():
                   f"{len(glob.glob(d.evidence + '/*.torn'))} torn ends")
 
 
-def what_no_checkpoint_covers_is_moved_aside():
+def lines_after_the_last_checkpoint_are_moved_aside():
     with LogDaemon() as d:
         d.add("a")
         d.send("a", range(1, 10))

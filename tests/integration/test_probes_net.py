@@ -50,7 +50,7 @@ def connect_frame(address, seq, family="inet", **detail):
                  detail={"family": family, "address": address, "port": 80, **detail})
 
 
-def what_was_sent_is_counted():
+def sent_messages_are_counted():
     with netns.Guest() as guest:
         netns.nft(TABLE)
         r = Receiver("--tap", guest.tap, "--nft-table", "inet/cell", *FAST)
@@ -224,7 +224,7 @@ def a_declared_connect_with_packets():
         assert unwitnessed(r.stop()) == []
 
 
-def nobody_judges_without_a_witness():
+def there_is_no_verdict_without_a_witness():
     r = Receiver("--tap", "gone0", *FAST)
     sock = r.connect()
     sock.sendall(hello() + connect_frame("10.9.0.1", 1))
@@ -244,7 +244,7 @@ def the_window_is_an_option():
         assert unwitnessed(r.stop()) == []
 
 
-def what_happened_last_is_read():
+def probes_are_read_once_more_at_the_end():
     with netns.Guest() as guest:
         netns.nft(TABLE)
         with Daemon() as d:

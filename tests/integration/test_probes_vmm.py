@@ -428,7 +428,7 @@ def a_vmm_that_counts_more():
             assert events[-1]["data"]["vmmBytes"] == 200
 
 
-def who_connects_too_often_is_no_other():
+def too_many_connections_do_not_contest():
     """Above its rate a cell's connections wait; those are not another's."""
     with Folder() as f:
         os.mkfifo(f("metrics"))
@@ -446,7 +446,7 @@ def who_connects_too_often_is_no_other():
             assert not events, events
 
 
-def a_restarted_daemon_blames_nobody():
+def a_restarted_daemon_raises_no_false_alarm():
     with Daemon() as d:
         os.mkfifo(d.file("metrics-a"))
         with Vmm(d.file("metrics-a")) as vmm:
@@ -508,7 +508,7 @@ def a_reading_that_hangs():
                 d.verify()
 
 
-def what_is_refused():
+def bad_options_are_refused():
     hostile = [
         ("--tap", "../../etc"), ("--tap", "a/b"), ("--tap", ""), ("--tap", "."), ("--tap", ".."),
         ("--tap", "sixteen-bytes-xx"), ("--tap", "a b"), ("--tap", "a\nb"), ("--tap", "a\"b"),

@@ -232,7 +232,7 @@ def a_late_agent_is_waited_for():
     assert r.returncode == 0 and "warning: --no-listener" in r.stderr, r
 
 
-def it_explains_itself():
+def help_explains_every_option():
     r = subprocess.run([LAUNCHER, "--print-filter"], capture_output=True, text=True, check=False)
     assert r.returncode == 0 and "the channel to the host" in r.stdout and "ask the agent" in r.stdout
     assert "ask the agent" not in launch("--no-listener", "--print-filter").stdout

@@ -222,7 +222,7 @@ def growth_is_proven():
         tool("prove", "--consistency", m.file("kept", b"none"), m.log, want=1)
 
 
-def what_retention_left_is_enough():
+def the_log_after_retention_is_enough():
     log = ordinary(KEY)
     with Made(log) as m:
         names = sorted(os.listdir(m.log))

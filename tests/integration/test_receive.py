@@ -215,7 +215,7 @@ def a_dead_connection_is_superseded():
         r.stop()
 
 
-def who_connects_without_a_descriptor_left_is_closed():
+def connections_without_a_free_descriptor_are_closed():
     # Without a signer, whose start leaves numbers free below those in use.
     with Receiver(sign=False) as r:
         # It has all that it needs once it has served somebody.
@@ -252,7 +252,7 @@ def the_wrong_peer_is_refused():
         assert not named(r.stop(), "guest.v1.agent_connected")
 
 
-def silence_is_told_once_and_so_is_its_end():
+def silence_is_reported_once_and_so_is_its_end():
     with Receiver("--keepalive", "300") as r:
         sock = r.connect()
         sock.sendall(hello())
@@ -274,7 +274,7 @@ def silence_is_told_once_and_so_is_its_end():
         assert silenced[1]["data"]["connected"] is (silenced[1]["data"]["sequence"] < ended)
 
 
-def silence_after_a_bye_is_told_once():
+def silence_after_a_bye_is_reported_once():
     with Receiver("--keepalive", "200") as r:
         sock = r.connect()
         sock.sendall(hello() + bye())
@@ -294,7 +294,7 @@ def silence_after_a_bye_is_told_once():
         assert len(named(events, "guest.v1.agent_resumed")) == 1
 
 
-def nobody_connects():
+def a_guest_that_never_connects_is_reported():
     with Receiver("--connect-within", "200") as r:
         told = named(r.wait_for("guest.v1.agent_silenced"), "guest.v1.agent_silenced")[0]["data"]
         assert told["reason"] == "never_connected" and told["windowMs"] == 200
@@ -309,7 +309,7 @@ def nobody_connects():
         assert not named(r.stop(), "guest.v1.agent_silenced")
 
 
-def gaps_are_told():
+def gaps_are_reported():
     with Receiver() as r:
         sock = r.connect()
         sock.sendall(hello() + spawned(1) + spawned(4) + heartbeat(7) + spawned(7))
@@ -329,7 +329,7 @@ def gaps_are_told():
         assert events[-1]["data"]["gaps"] == 3
 
 
-def refusals_are_told_once_a_second():
+def refusals_are_reported_once_a_second():
     with Receiver() as r:
         sock = r.connect()
         for _ in range(500):
@@ -448,7 +448,7 @@ def a_flood_is_sealed_whole():
         assert len(named(r.stop(), "guest.v1.process_spawned")) == 6000
 
 
-def what_was_sent_before_the_end_is_evidence():
+def bytes_sent_before_the_end_are_evidence():
     """No next run serves this cell: so the end reads what an agent that could send it again has
     sent, and acknowledges it."""
     with Receiver() as r:
@@ -468,7 +468,7 @@ def what_was_sent_before_the_end_is_evidence():
         acks.wait(500)
 
 
-def an_end_that_nobody_reads_is_an_end_all_the_same():
+def an_end_without_a_reader_is_an_end():
     """Standard output takes nothing: after five seconds it says so, and is gone."""
     read_end, write_end = os.pipe()
     with Receiver("--rate", "1000000000", sign=False, stdout=write_end) as r:
@@ -520,7 +520,7 @@ def heartbeats_wait_for_a_slow_reader_too():
         assert len(gaps) > 1000
 
 
-def churn_is_not_heard_while_nobody_takes_it():
+def short_connections_wait_while_the_output_is_not_read():
     """Connections that come, break the protocol and go: three events each."""
     read_end, write_end = os.pipe()
     with Receiver("--rate", "1000000000", "--rate-bytes", "2147483648", sign=False, stdout=write_end) as r:
@@ -556,7 +556,7 @@ def connections_above_their_rate_are_closed_and_counted():
             named(events, "guest.v1.channel_violation"))
 
 
-def a_newcomer_waits_while_nobody_can_be_heard():
+def a_newcomer_waits_while_nothing_is_read():
     """The first has gone, but its end cannot be read yet: the second is no contest."""
     read_end, write_end = os.pipe()
     with Receiver("--rate", "1000000000", sign=False, stdout=write_end) as r:
@@ -581,7 +581,7 @@ def a_newcomer_waits_while_nobody_can_be_heard():
         os.close(read_end)
 
 
-def nobody_reads_the_evidence():
+def evidence_without_a_reader_ends_the_receiver():
     read_end, write_end = os.pipe()
     with Receiver(sign=False, stdout=write_end) as r:
         os.close(write_end)

@@ -145,7 +145,7 @@ def the_verdict_of_a_changed_log():
         assert "<title>NOT OK: something was changed" in made.page()
 
 
-def what_cannot_be_written_is_said():
+def write_errors_are_reported():
     with Made() as made:
         made.report()
         before = made.page()

@@ -224,7 +224,7 @@ def _collect(d, seen):
             seen[kind] = seen.get(kind, 0) + 1
 
 
-def what_is_wrong_is_refused():
+def other_members_are_refused():
     """The schemas say something: what must be there, and nothing else may."""
     assert SAMPLES
     for event in SAMPLES.values():

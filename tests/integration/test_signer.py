@@ -380,7 +380,7 @@ def a_key_that_cannot_be_locked():
         d.stop()
 
 
-def it_all_ends_with_the_receiver():
+def parent_and_signer_end_with_the_receiver():
     for end in (signal.SIGKILL, signal.SIGTERM):
         with LogDaemon() as d:
             d.add("a")

@@ -88,7 +88,7 @@ def nothing_that_matches_is_said():
         assert tail(f.path).stderr == b""
 
 
-def what_is_no_file_is_refused():
+def only_files_are_read():
     with Folder() as f:
         os.mkfifo(f"{f.tmp.name}/fifo")
         assert b"not a regular file" in tail(f"{f.tmp.name}/fifo", want=66).stderr

@@ -145,7 +145,7 @@ def folders_are_read_in_order():
         assert got.returncode == 5 and b"no segment" in got.stderr
 
 
-def what_cannot_be_read_is_said():
+def read_errors_are_reported():
     good = os.path.join(VECTORS, "evidence-good.jsonl")
     got = verify("--keys", KEYRING, "/nonexistent")
     assert got.returncode == 66 and b"/nonexistent" in got.stderr
@@ -187,7 +187,7 @@ def what_cannot_be_read_is_said():
             assert verify("--keys", f"{d}/many", good).returncode == 0
 
 
-def what_could_hang_or_grow_is_refused():
+def devices_and_endless_files_are_refused():
     """A FIFO or a device is no evidence; a line without an end is never held in memory."""
     with tempfile.TemporaryDirectory() as d:
         os.mkfifo(f"{d}/evidence-{1:020}.jsonl")

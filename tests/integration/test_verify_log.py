@@ -97,7 +97,7 @@ def honest_logs_are_intact():
             c.check(0)
 
 
-def what_is_removed_shows():
+def removed_records_show():
     """Without the key: one stream, one cell, a record of each kind, a segment, all of it."""
     log = ordinary(KEY)
     for what, gone in (
@@ -177,7 +177,7 @@ def a_log_rewritten_with_the_key_shows():
         c.check(1, paths=[c.log, f"{c.dir}/other"], words="forked")
 
 
-def what_is_added_or_swapped_shows():
+def added_and_swapped_records_show():
     log, stranger = ordinary(KEY), ordinary(KEY, prefix="example.org/other")
     with Case() as c:
         log.write(c.log)
@@ -402,7 +402,7 @@ def logs_follow_each_other():
         c.check(3, words="its successor")
 
 
-def retention_is_told_from_a_cut():
+def retention_is_distinguished_from_a_cut():
     log = ordinary(KEY)
     with Case() as c:
         log.write(c.log)
@@ -472,7 +472,7 @@ def copies_are_compared():
             c.check(1, paths=paths, words="bad:")
 
 
-def what_must_be_there_can_be_narrowed():
+def required_contents_can_be_limited_to_a_period():
     log = ordinary(KEY)
     with Case() as c:
         log.write(c.log)

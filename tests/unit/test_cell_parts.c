@@ -101,7 +101,7 @@ START_TEST(options_are_checked)
 }
 END_TEST
 
-START_TEST(what_is_missing_is_named)
+START_TEST(missing_options_are_named)
 {
 	static const char *const mandatory[] = {"uds", "cell-id", "run-id", "spec-hash"};
 	const char *const given[] = {"/v", "c", "r", hash};
@@ -338,7 +338,7 @@ START_TEST(states_end_at_their_limit)
 }
 END_TEST
 
-START_TEST(what_is_kept_of_a_cell_follows_retention)
+START_TEST(kept_bytes_of_a_cell_follow_retention)
 {
 	struct kept k = {0};
 	uint64_t all = 0;
@@ -365,10 +365,10 @@ int main(void)
 
 	tcase_add_test(tc, once_a_second_counts_what_it_does_not_tell);
 	tcase_add_test(tc, options_are_checked);
-	tcase_add_test(tc, what_is_missing_is_named);
+	tcase_add_test(tc, missing_options_are_named);
 	tcase_add_test(tc, states_are_staged_published_and_removed);
 	tcase_add_test(tc, states_that_cannot_be_used_say_why);
 	tcase_add_test(tc, states_end_at_their_limit);
-	tcase_add_test(tc, what_is_kept_of_a_cell_follows_retention);
+	tcase_add_test(tc, kept_bytes_of_a_cell_follow_retention);
 	return unit_run("cell_parts", &tc, 1);
 }

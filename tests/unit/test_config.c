@@ -150,7 +150,7 @@ static const struct {
 };
 _Static_assert(ARRAY_SIZE(bad) >= 60, "as many as were promised");
 
-START_TEST(every_bad_line_is_told_with_its_place)
+START_TEST(every_bad_line_is_reported_with_its_place)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct config_errors errors;
@@ -193,7 +193,7 @@ START_TEST(every_good_line_is_taken)
 }
 END_TEST
 
-START_TEST(all_errors_are_told)
+START_TEST(all_errors_are_reported)
 {
 	struct config_errors errors;
 	struct config config;
@@ -289,9 +289,9 @@ int main(void)
 {
 	TCase *tc = tcase_create("config");
 
-	tcase_add_test(tc, every_bad_line_is_told_with_its_place);
+	tcase_add_test(tc, every_bad_line_is_reported_with_its_place);
 	tcase_add_test(tc, every_good_line_is_taken);
-	tcase_add_test(tc, all_errors_are_told);
+	tcase_add_test(tc, all_errors_are_reported);
 	tcase_add_test(tc, reads_what_it_dumps);
 	tcase_add_test(tc, says_what_needs_a_restart);
 	tcase_add_test(tc, a_file_that_cannot_be_read);

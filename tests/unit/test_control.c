@@ -159,7 +159,7 @@ static int connect_to_server(void)
 	return fd;
 }
 
-START_TEST(who_asked_may_be_gone)
+START_TEST(a_client_may_leave_before_its_answer)
 {
 	static const char request[] = "{\"verb\":\"later\"}\n";
 
@@ -292,7 +292,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, asks_and_is_answered);
 	tcase_add_test(tc, answers_later_and_others_meanwhile);
-	tcase_add_test(tc, who_asked_may_be_gone);
+	tcase_add_test(tc, a_client_may_leave_before_its_answer);
 	tcase_add_test(tc, a_request_comes_in_pieces);
 	tcase_add_test(tc, the_path_is_taken_or_stale);
 	tcase_add_test(tc, tells_the_service_manager);

@@ -334,7 +334,7 @@ START_TEST(heartbeats_go_on_while_nothing_is_settled)
 END_TEST
 
 /* Sent frames stay, in their order and with their numbers, until they are settled. */
-START_TEST(what_is_not_settled_comes_again)
+START_TEST(frames_that_are_not_settled_are_sent_again)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -786,7 +786,7 @@ static struct event_queue *queue_before_guard(unsigned capacity)
 	return NULL;
 }
 
-START_TEST(nothing_is_written_behind_its_memory)
+START_TEST(nothing_is_written_beyond_its_memory)
 {
 	struct event_queue *q = queue_before_guard(EVENT_QUEUE_MIN);
 	uint64_t rng = unit_seed();
@@ -857,7 +857,7 @@ int main(void)
 	tcase_add_test(tc, large_events_are_full_or_too_large);
 	tcase_add_test(tc, telemetry_has_room_of_its_own);
 	tcase_add_test(tc, heartbeats_go_on_while_nothing_is_settled);
-	tcase_add_test(tc, what_is_not_settled_comes_again);
+	tcase_add_test(tc, frames_that_are_not_settled_are_sent_again);
 	tcase_add_test(tc, settling_overtakes_sending);
 	tcase_add_test(tc, a_frame_that_is_half_sent_stays);
 	tcase_add_test(tc, a_cut_frame_is_sent_whole_again);
@@ -870,7 +870,7 @@ int main(void)
 	tcase_add_test(tc, another_process_of_that_pid_is_no_repeat);
 	tcase_add_test(tc, a_full_table_folds_nothing_and_loses_nothing);
 	tcase_add_test(tc, a_dropped_fold_counts_all_its_repeats);
-	tcase_add_test(tc, nothing_is_written_behind_its_memory);
+	tcase_add_test(tc, nothing_is_written_beyond_its_memory);
 	tcase_add_test(tc, version_1_has_five_keys_and_the_total_as_time);
 	tcase_add_test(tc, observations_are_made_text);
 	return unit_run("event_queue", &tc, 1);

@@ -133,7 +133,7 @@ START_TEST(a_flow_below_its_share_stays_quiet)
 }
 END_TEST
 
-START_TEST(no_debt_remains_while_nobody_has_a_backlog)
+START_TEST(no_debt_remains_without_a_backlog)
 {
 	struct fair_flow f = {0}, loud = {0};
 	struct fair_queue q = {0};
@@ -159,6 +159,6 @@ int main(void)
 	tcase_add_test(tc, a_quiet_one_goes_first_once);
 	tcase_add_test(tc, a_debt_is_not_shed_by_leaving);
 	tcase_add_test(tc, a_flow_below_its_share_stays_quiet);
-	tcase_add_test(tc, no_debt_remains_while_nobody_has_a_backlog);
+	tcase_add_test(tc, no_debt_remains_without_a_backlog);
 	return unit_run("fair", &tc, 1);
 }

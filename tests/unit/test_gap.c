@@ -131,7 +131,7 @@ START_TEST(repeats_are_dropped_once_and_in_order)
 }
 END_TEST
 
-START_TEST(what_the_ring_lost_between_two_connections_is_a_gap)
+START_TEST(frames_lost_between_two_connections_are_a_gap)
 {
 	struct guest g = {0};
 
@@ -249,7 +249,7 @@ START_TEST(two_sessions_are_remembered_by_their_exact_names)
 }
 END_TEST
 
-START_TEST(what_the_log_says_is_durable)
+START_TEST(numbers_from_the_log_are_durable)
 {
 	struct guest g = {0};
 
@@ -306,13 +306,13 @@ int main(void)
 	tcase_add_test(tc, gaps_are_what_was_numbered_and_did_not_come);
 	tcase_add_test(tc, a_session_that_starts_above_one_is_a_gap);
 	tcase_add_test(tc, repeats_are_dropped_once_and_in_order);
-	tcase_add_test(tc, what_the_ring_lost_between_two_connections_is_a_gap);
+	tcase_add_test(tc, frames_lost_between_two_connections_are_a_gap);
 	tcase_add_test(tc, a_guest_that_was_set_back_loses_nothing);
 	tcase_add_test(tc, a_connection_has_one_session);
 	tcase_add_test(tc, a_refused_frame_has_the_next_number);
 	tcase_add_test(tc, the_largest_number_is_a_number);
 	tcase_add_test(tc, two_sessions_are_remembered_by_their_exact_names);
-	tcase_add_test(tc, what_the_log_says_is_durable);
+	tcase_add_test(tc, numbers_from_the_log_are_durable);
 	tcase_add_test(tc, a_total_that_shrinks_is_a_lie_and_changes_nothing);
 	return unit_run("gap", &tc, 1);
 }

@@ -114,7 +114,7 @@ START_TEST(each_changed_byte_is_found)
 }
 END_TEST
 
-START_TEST(what_is_added_outside_the_signature_is_found)
+START_TEST(members_outside_the_signature_are_found)
 {
 	/* In front of these: in the envelope, then in its data. */
 	static const char *const before[] = {"\"data\":{\"algorithm",
@@ -196,7 +196,7 @@ START_TEST(without_the_key_nothing_is_said_of_it)
 END_TEST
 
 /* A line is exactly named: what is missing, and of which stream. */
-START_TEST(what_is_missing_is_named)
+START_TEST(missing_evidence_is_named)
 {
 	struct keyring *ring = vectors_ring();
 	static const struct {
@@ -246,10 +246,10 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, whole_is_whole);
 	tcase_add_test(tc, each_changed_byte_is_found);
-	tcase_add_test(tc, what_is_added_outside_the_signature_is_found);
+	tcase_add_test(tc, members_outside_the_signature_are_found);
 	tcase_add_test(tc, each_line_that_is_gone_is_missed);
 	tcase_add_test(tc, repeated_and_swapped_are_found);
 	tcase_add_test(tc, without_the_key_nothing_is_said_of_it);
-	tcase_add_test(tc, what_is_missing_is_named);
+	tcase_add_test(tc, missing_evidence_is_named);
 	return unit_run("judge", &tc, 1);
 }

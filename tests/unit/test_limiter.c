@@ -85,7 +85,7 @@ START_TEST(the_emptiest_bucket_pauses_and_says_for_how_long)
 }
 END_TEST
 
-START_TEST(what_is_in_flight_pauses_without_a_clock)
+START_TEST(a_full_share_in_flight_pauses_without_a_clock)
 {
 	struct ceilings c;
 
@@ -152,7 +152,7 @@ int main(void)
 	tcase_add_test(tc, a_debt_is_paid_in_time);
 	tcase_add_test(tc, other_rates_keep_debts_and_cut_what_was_saved);
 	tcase_add_test(tc, the_emptiest_bucket_pauses_and_says_for_how_long);
-	tcase_add_test(tc, what_is_in_flight_pauses_without_a_clock);
+	tcase_add_test(tc, a_full_share_in_flight_pauses_without_a_clock);
 	tcase_add_test(tc, connections_above_the_rate_are_counted);
 	return unit_run("limiter", &tc, 1);
 }

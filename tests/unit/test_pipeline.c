@@ -195,7 +195,7 @@ START_TEST(a_batch_closes_by_itself)
 }
 END_TEST
 
-START_TEST(what_fails_is_tried_again)
+START_TEST(a_failed_commit_is_tried_again)
 {
 	struct setup s;
 
@@ -255,7 +255,7 @@ START_TEST(a_batch_costs_the_memory_it_takes)
 }
 END_TEST
 
-START_TEST(what_waits_behind_a_failing_sink_fills_batches)
+START_TEST(events_fill_batches_while_the_sink_fails)
 {
 	const size_t empty = sizeof(struct batch) + BATCH_BLOCK_SIZE;
 	struct setup s;
@@ -290,7 +290,7 @@ START_TEST(what_waits_behind_a_failing_sink_fills_batches)
 }
 END_TEST
 
-START_TEST(what_waits_behind_a_slow_sink_fills_batches)
+START_TEST(events_fill_batches_while_the_sink_is_slow)
 {
 	struct setup s;
 	size_t before;
@@ -316,7 +316,7 @@ START_TEST(what_waits_behind_a_slow_sink_fills_batches)
 }
 END_TEST
 
-START_TEST(nobody_reads_any_more)
+START_TEST(a_sink_without_a_reader_ends_the_pipeline)
 {
 	struct setup s;
 
@@ -649,11 +649,11 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, every_event_in_its_order);
 	tcase_add_test(tc, a_batch_closes_by_itself);
-	tcase_add_test(tc, what_fails_is_tried_again);
+	tcase_add_test(tc, a_failed_commit_is_tried_again);
 	tcase_add_test(tc, a_batch_costs_the_memory_it_takes);
-	tcase_add_test(tc, what_waits_behind_a_failing_sink_fills_batches);
-	tcase_add_test(tc, what_waits_behind_a_slow_sink_fills_batches);
-	tcase_add_test(tc, nobody_reads_any_more);
+	tcase_add_test(tc, events_fill_batches_while_the_sink_fails);
+	tcase_add_test(tc, events_fill_batches_while_the_sink_is_slow);
+	tcase_add_test(tc, a_sink_without_a_reader_ends_the_pipeline);
 	tcase_add_test(tc, what_is_in_flight_is_bounded);
 	tcase_add_test(tc, a_line_counts_with_its_real_length);
 	tcase_add_test(tc, a_mark_is_durable_with_the_commit_and_not_before);

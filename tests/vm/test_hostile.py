@@ -140,7 +140,7 @@ def nothing_of_it_waits_for_a_lock():
     assert calls > 8
 
 
-def a_flood_hides_nobody():
+def a_flood_hides_no_process():
     calls = int(ran().result.mark("flood")) + int(ran().result.mark("starve"))
     print(f"refused calls of the flood: {ran().result.mark('flood')} in 4 s; "
           f"reported {denied('chroot')}, lost {lost('capability')}", flush=True)

@@ -275,7 +275,7 @@ def locked_rules_stay():
     assert enabled == 2
 
 
-def a_stopped_agent_makes_nobody_wait():
+def a_stopped_agent_delays_no_call():
     assert int(with_audit().result.mark("loop")) < 60_000_000
 
 
