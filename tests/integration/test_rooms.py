@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The table of rooms in docs/architecture.md against the sources: each room includes what the table
-allows and nothing else, no room is missing from it, and rooms include each other in no circle."""
+allows and nothing else, no room is missing from it, rooms include each other in no circle, and only the rooms
+that the page names write to the log."""
 
 import os
 import re
@@ -97,6 +98,23 @@ def there_is_no_circle():
 
     for room in edges:
         walk(room, [room])
+
+
+def only_the_named_rooms_log():
+    with open(os.path.join(SOURCE, "docs/architecture.md"), encoding="utf-8") as f:
+        named = re.search(r"these rooms log, and no others(.*?)\n\n", f.read(), re.DOTALL).group(1)
+    rooms = _table()
+    may = {resolve(word, "host-receiver/", rooms) for word in re.findall(r"`([\w-]+/)`", named)}
+    found = set()
+    for top in ("guest-agent", "host-receiver"):
+        for folder, _, files in os.walk(os.path.join(SOURCE, top)):
+            for name in files:
+                path = os.path.relpath(os.path.join(folder, name), SOURCE)
+                if name.endswith((".c", ".h")) and path.count("/") > (top == "host-receiver"):
+                    with open(os.path.join(SOURCE, path), encoding="utf-8") as f:
+                        if re.search(r"\blog_(line|error|warning|notice|info|debug)\(", f.read()):
+                            found.add(room_of(path, rooms))
+    assert found == may, (found - may, may - found)
 
 
 if __name__ == "__main__":
