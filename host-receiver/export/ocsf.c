@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sodium.h>
 
+#include "common/utf8.h"
 #include "common/util.h"
 #include "host-receiver/event/event.h"
 #include "host-receiver/evidence/timestamp.h"
@@ -261,18 +262,29 @@ static void put_kernel(const struct view *v)
 	put_member(v, "status_detail", v->detail, "capability");
 }
 
+/* Returns the new length of out; a text that does not fit is cut at a character. */
+static size_t append(char *out, size_t len, size_t size, struct wire_text text)
+{
+	const size_t more = utf8_cut(text.data, text.len, size - len);
+
+	memcpy(out + len, text.data, more);
+	return len + more;
+}
+
 /* path, and in a folder the name. */
 static void put_changed_file(const struct view *v)
 {
-	struct wire_text path = {0}, name = {0};
-	char joined[2 * WIRE_DETAIL_TEXT_MAX + 2];
+	struct wire_text path = {.data = ""}, name = {.data = ""};
+	char joined[2 * WIRE_DETAIL_TEXT_MAX + 1];
 	struct wire_text whole = {.data = joined};
 
 	json_member_string(v->doc, v->detail, "path", &path);
 	json_member_string(v->doc, v->detail, "name", &name);
-	snprintf(joined, sizeof(joined), "%.*s%s%.*s", (int)path.len, path.data ? path.data : "",
-		 name.len > 0 ? "/" : "", (int)name.len, name.data ? name.data : "");
-	whole.len = strlen(joined);
+	whole.len = append(joined, 0, sizeof(joined), path);
+	if (name.len > 0)
+		whole.len = append(joined, whole.len, sizeof(joined),
+				   (struct wire_text){.data = "/", .len = 1});
+	whole.len = append(joined, whole.len, sizeof(joined), name);
 	put_file(v, "file", whole, FILE_UNKNOWN);
 }
 

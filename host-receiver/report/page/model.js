@@ -198,7 +198,8 @@ function follow(model, record, data) {
 	else if (record.kind === "host")
 		followCurves(cell, record, data.output || {});
 	if (record.name === "guest.agent_silenced" && !cell.silence)
-		model.silences.push(cell.silence = {cell: record.cell, from: record.time, to: null, record});
+		model.silences.push(cell.silence = {cell: record.cell, to: null,
+			from: record.time - (Number(data.lastFrameAgeMs) || 0)});
 	else if (record.name === "guest.agent_resumed" || record.name === "stream.sealed") {
 		if (cell.silence)
 			cell.silence.to = record.time;
