@@ -272,6 +272,8 @@ function showRecord(record) {
 		el("p.dim", record.kind === "unreadable" ? "This line is no event."
 			: record.declared ? "The guest declared it: its word, as the host received it."
 			: "The host observed it."),
+		page.model.head.verify.exit === 0 ? null : el("p.doubt", "Not everything here verifies: trust " +
+			"this record only with its proof."),
 		el("dl",
 			...term("Time", isNaN(record.time) ? null : `${moment(record.time)} UTC`),
 			...term("Process", record.actor),
