@@ -25,7 +25,8 @@
  */
 #define SPENT_MAX 1024u
 
-static const char header_begin[] = "NATS/1.0\r\n", header_end[] = "\r\n";
+#define HEADER_BEGIN "NATS/1.0\r\n"
+#define HEADER_END   "\r\n"
 
 struct slot {
 	bool answered;
@@ -372,7 +373,7 @@ static void list_headers(const struct publisher *p, const struct publisher_messa
 
 bool publisher_fits(const struct publisher *p, const struct publisher_message *m)
 {
-	size_t size = sizeof(header_begin) - 1 + sizeof(header_end) - 1 + m->len;
+	size_t size = sizeof(HEADER_BEGIN) - 1 + sizeof(HEADER_END) - 1 + m->len;
 	struct header headers[_HEADER_MAX];
 	char index[24];
 
