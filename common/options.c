@@ -17,8 +17,7 @@ const struct option_row *option_find(const struct option_row *rows, size_t n, co
 	return NULL;
 }
 
-/* ---- messages -----------------------------------------------------------------------------------
- */
+/* ---- messages ---- */
 
 /* Levenshtein's distance, a row of the matrix at a time. */
 static unsigned distance(const char *a, size_t a_len, const char *b, size_t b_len)
@@ -134,8 +133,7 @@ void option_print_help(const struct option_program *program)
 		printf("\n%s", program->after);
 }
 
-/* ---- values -------------------------------------------------------------------------------------
- */
+/* ---- values ---- */
 
 static int expected(char why[OPTION_WHY_MAX], const char *what)
 {
@@ -202,8 +200,7 @@ int option_set(const struct option_row *row, void *target, const char *value,
 	}
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------
- */
+/* ---- parsing ---- */
 
 static const struct option_row *find_row(const struct option_program *program, const char *arg,
 					 const struct option_group **ret_group)

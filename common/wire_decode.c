@@ -49,45 +49,22 @@ static void item_set(void *ctx, enum item_kind kind, uint64_t value)
 	item->value = value;
 }
 
-static void on_uint8(void *ctx, uint8_t v)
-{
-	item_set(ctx, ITEM_UINT, v);
-}
-
-static void on_uint16(void *ctx, uint16_t v)
-{
-	item_set(ctx, ITEM_UINT, v);
-}
-
-static void on_uint32(void *ctx, uint32_t v)
-{
-	item_set(ctx, ITEM_UINT, v);
-}
-
-static void on_uint64(void *ctx, uint64_t v)
-{
-	item_set(ctx, ITEM_UINT, v);
-}
-
-static void on_negint8(void *ctx, uint8_t v)
-{
-	item_set(ctx, ITEM_NEGATIVE, v);
-}
-
-static void on_negint16(void *ctx, uint16_t v)
-{
-	item_set(ctx, ITEM_NEGATIVE, v);
-}
-
-static void on_negint32(void *ctx, uint32_t v)
-{
-	item_set(ctx, ITEM_NEGATIVE, v);
-}
-
-static void on_negint64(void *ctx, uint64_t v)
-{
-	item_set(ctx, ITEM_NEGATIVE, v);
-}
+/* libcbor has a callback for each width of an integer; the width means nothing here. */
+#define ON_INTEGER(name, type, kind)                                                               \
+	static void name(void *ctx, type v)                                                        \
+	{                                                                                          \
+		item_set(ctx, kind, v);                                                            \
+	}
+ON_INTEGER(on_uint8, uint8_t, ITEM_UINT)
+ON_INTEGER(on_uint16, uint16_t, ITEM_UINT)
+ON_INTEGER(on_uint32, uint32_t, ITEM_UINT)
+ON_INTEGER(on_uint64, uint64_t, ITEM_UINT)
+ON_INTEGER(on_negint8, uint8_t, ITEM_NEGATIVE)
+ON_INTEGER(on_negint16, uint16_t, ITEM_NEGATIVE)
+ON_INTEGER(on_negint32, uint32_t, ITEM_NEGATIVE)
+ON_INTEGER(on_negint64, uint64_t, ITEM_NEGATIVE)
+ON_INTEGER(on_tag, uint64_t, ITEM_TAG)
+#undef ON_INTEGER
 
 static void on_string(void *ctx, cbor_data data, size_t len)
 {
@@ -139,11 +116,6 @@ static void on_indef_array_start(void *ctx)
 static void on_indef_map_start(void *ctx)
 {
 	indefinite(ctx, ITEM_MAP);
-}
-
-static void on_tag(void *ctx, uint64_t v)
-{
-	item_set(ctx, ITEM_TAG, v);
 }
 
 static void on_float(void *ctx, float v)

@@ -98,8 +98,7 @@ int cell_state_sync(int dir_fd)
 	return syncfs(dir_fd) < 0 ? -errno : 0;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 /* Returns the length, or a negative errno with the reason in *ret_why. */
 static ssize_t read_file(int dir_fd, const char *name, char text[static CELL_STATE_FILE_MAX + 1],

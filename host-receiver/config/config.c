@@ -148,8 +148,7 @@ static _printf_(3, 4) void complain(struct reading *r, unsigned line, const char
 	r->errors->len += len;
 }
 
-/* ---- values -------------------------------------------------------------------------------------
- */
+/* ---- values ---- */
 
 /* A number followed by one of the units, or by nothing. */
 static int parse_with_unit(const char *value, const struct unit *units, uint64_t *ret)
@@ -360,8 +359,7 @@ static bool is_text(const struct key *k)
 	return k->type >= KEY_PATH;
 }
 
-/* ---- the file -----------------------------------------------------------------------------------
- */
+/* ---- the file ---- */
 
 static bool section_known(const char *section, size_t len)
 {

@@ -64,8 +64,7 @@ json_t *control_refusal(int status, const char *fmt, ...)
 		      : json_pack("{s:b,s:i,s:s}", "ok", 0, "status", status, "error", "refused");
 }
 
-/* ---- clients ------------------------------------------------------------------------------------
- */
+/* ---- clients ---- */
 
 static void free_server_if_done(struct control_server *server)
 {
@@ -231,8 +230,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		serve_request(c, c->len);
 }
 
-/* ---- who may ------------------------------------------------------------------------------------
- */
+/* ---- who may ---- */
 
 static bool in_group(int fd, gid_t primary, gid_t wanted)
 {
@@ -321,8 +319,7 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 	}
 }
 
-/* ---- the socket ---------------------------------------------------------------------------------
- */
+/* ---- the socket ---- */
 
 static int explain(char why[CONTROL_WHY_MAX], int error, const char *path, const char *what)
 {

@@ -7,8 +7,7 @@
 
 #include "host-receiver/daemon/internal.h"
 
-/* ---- list, show, status -------------------------------------------------------------------------
- */
+/* ---- list, show, status ---- */
 
 static json_t *age_of(uint64_t since_ns, uint64_t now_ns)
 {

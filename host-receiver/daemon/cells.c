@@ -64,8 +64,7 @@ void daemon_cell_defaults(const struct daemon *d, struct cell_options *o)
 	o->connect_within_ms = (unsigned)d->config.connect_within_ms;
 }
 
-/* ---- tasks --------------------------------------------------------------------------------------
- */
+/* ---- tasks ---- */
 
 static struct cell_task *find_task(struct daemon *d, const char *id)
 {
@@ -150,8 +149,7 @@ static const char *why_log(const struct daemon *d)
 	return error ? strerror(-error) : "the disk is slow";
 }
 
-/* ---- cells that cannot be served --------------------------------------------------------------
- */
+/* ---- cells that cannot be served ---- */
 
 void daemon_cell_unserved(struct daemon *d, const char *id, const char *why)
 {
@@ -178,8 +176,7 @@ static void cell_served(struct daemon *d, const char *id)
 	log_stream_cell_served(d->log_stream, id);
 }
 
-/* ---- add ----------------------------------------------------------------------------------------
- */
+/* ---- add ---- */
 
 static void work_discard(uv_work_t *work)
 {
@@ -438,8 +435,7 @@ json_t *daemon_add_cell(struct daemon *d, const json_t *request)
 	return refusal;
 }
 
-/* ---- remove -------------------------------------------------------------------------------------
- */
+/* ---- remove ---- */
 
 static void work_remove(uv_work_t *work)
 {
@@ -557,8 +553,7 @@ json_t *daemon_remove_cell(struct daemon *d, const json_t *request)
 	return NULL;
 }
 
-/* ---- unserved cells are tried again -------------------------------------------------------------
- */
+/* ---- unserved cells are tried again ---- */
 
 static void end_retry(struct cell_task *t, const char *why)
 {
@@ -619,8 +614,7 @@ void daemon_retry_unserved(struct daemon *d)
 	give_to_worker(t, TASK_STAGING, work_read_unserved, on_retry_read);
 }
 
-/* ---- when it takes too long, and at the end -----------------------------------------------------
- */
+/* ---- when it takes too long, and at the end ---- */
 
 void daemon_check_tasks(struct daemon *d)
 {

@@ -26,31 +26,35 @@ struct check {
 	unsigned errors;
 };
 
+static _printf_(3, 0) void print_line(const struct check *c, const char *key, const char *fmt,
+				      va_list ap)
+{
+	fprintf(stderr, "%s: %s: ", c->path, key);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
 static _printf_(3, 4) void complain(struct check *c, const char *key, const char *fmt, ...)
 {
 	va_list ap;
 
-	fprintf(stderr, "%s: %s: ", c->path, key);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	print_line(c, key, fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 	c->errors++;
 }
 
+/* fmt begins with "warning: ". */
 static _printf_(3, 4) void warn(const struct check *c, const char *key, const char *fmt, ...)
 {
 	va_list ap;
 
-	fprintf(stderr, "%s: %s: warning: ", c->path, key);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	print_line(c, key, fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 }
 
-/* ---- as the daemon's user -----------------------------------------------------------------------
- */
+/* ---- as the daemon's user ---- */
 
 static int become(uid_t uid)
 {
@@ -78,15 +82,14 @@ static void become_daemon(struct check *c)
 		return;
 	r = become(st.st_uid);
 	if (r < 0)
-		warn(c, "[receiver] state_dir", "cannot check as its owner, uid %u: %s",
+		warn(c, "[receiver] state_dir", "warning: cannot check as its owner, uid %u: %s",
 		     (unsigned)st.st_uid, strerror(-r));
 	else
 		fprintf(stderr, "%s: checked as uid %u, the owner of state_dir\n", c->path,
 			(unsigned)st.st_uid);
 }
 
-/* ---- folders and groups -------------------------------------------------------------------------
- */
+/* ---- folders and groups ---- */
 
 /* The daemon creates the files in this folder itself. */
 static bool check_folder(struct check *c, const char *key, const char *folder)
@@ -153,13 +156,13 @@ static void check_evidence(struct check *c)
 			 free_bytes);
 	if (c->config->retain_size == 0)
 		warn(c, "[evidence] retain_size",
-		     "everything is kept: %" PRIu64 " MiB are free in %s", free_bytes >> 20, dir);
+		     "warning: everything is kept: %" PRIu64 " MiB are free in %s",
+		     free_bytes >> 20, dir);
 	else if (c->config->retain_size > all_bytes)
-		warn(c, "[evidence] retain_size", "the file system of %s is smaller", dir);
+		warn(c, "[evidence] retain_size", "warning: the file system of %s is smaller", dir);
 }
 
-/* ---- ports, limits, the key ---------------------------------------------------------------------
- */
+/* ---- ports, limits, the key ---- */
 
 static void check_port(struct check *c, const char *listen)
 {
@@ -198,7 +201,7 @@ static void check_limits(struct check *c)
 
 	if (limit < needs)
 		warn(c, "[receiver] max_cells",
-		     "%" PRIu64 " cells need %" PRIu64
+		     "warning: %" PRIu64 " cells need %" PRIu64
 		     " file descriptors; the limit here (RLIMIT_NOFILE) is %" PRIu64,
 		     c->config->max_cells, needs, limit);
 }
@@ -232,7 +235,7 @@ static void conclude(struct check *c)
 		return;
 	algorithm = signing_key_algorithm(c->key);
 	if (algorithm == SIGN_OFF)
-		warn(c, "[signing]", "evidence would not be signed");
+		warn(c, "[signing]", "warning: evidence would not be signed");
 	if (c->errors == 0 && algorithm == SIGN_OFF)
 		puts("OK: not signed");
 	else if (c->errors == 0)

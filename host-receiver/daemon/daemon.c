@@ -155,8 +155,7 @@ static void on_overdue(void *ctx)
 	_exit(EXIT_FAILURE);
 }
 
-/* ---- what happens -------------------------------------------------------------------------------
- */
+/* ---- what happens ---- */
 
 static void on_progress(void *ctx, int error, bool fatal)
 {
@@ -209,8 +208,7 @@ static const struct lifecycle_ops life_ops = {
 	.on_overdue = on_overdue,
 };
 
-/* ---- the beginning ------------------------------------------------------------------------------
- */
+/* ---- the beginning ---- */
 
 /* One of the daemon's own folders in the state_dir. */
 static int open_folder(const struct daemon *d, int fd, const char *name, int *ret)

@@ -23,8 +23,7 @@
 #define SESSIONS_TEXT_MAX  (48u * 1024u) /* of one entry: its line is below EVENT_LINE_MAX */
 #define SESSION_MAX	   (CELL_ID_MAX + 128u)
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 static void write_entry(struct daemon *d, struct json_writer *w)
 {
@@ -103,8 +102,7 @@ void daemon_sessions_progress(struct daemon *d)
 	write_sessions(d);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 /* SESSIONS_READ_BACK before the end, or where the log begins. */
 static struct evidence_position read_back_from(const struct daemon *d)

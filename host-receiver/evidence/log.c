@@ -73,8 +73,7 @@ static bool notify(struct evidence_log *log, const struct evidence_notice *notic
 	return room;
 }
 
-/* ---- sync ---------------------------------------------------------------------------------------
- */
+/* ---- sync ---- */
 
 static bool is_behind(const struct evidence_position *a, const struct evidence_position *b)
 {
@@ -134,8 +133,7 @@ static void replace_fd(struct evidence_log *log, int fd)
 	pthread_mutex_unlock(&log->lock);
 }
 
-/* ---- segments -----------------------------------------------------------------------------------
- */
+/* ---- segments ---- */
 
 /* What the other sync modes have left is not left for ever. */
 static int sync_newest(struct evidence_log *log)
@@ -262,8 +260,7 @@ static void watch(struct evidence_log *log)
 	replace_fd(log, -1);
 }
 
-/* ---- retention ----------------------------------------------------------------------------------
- */
+/* ---- retention ---- */
 
 static void show(struct evidence_log *log)
 {
@@ -350,8 +347,7 @@ static void retain(struct evidence_log *log)
 		want_prune(log);
 }
 
-/* ---- commit -------------------------------------------------------------------------------------
- */
+/* ---- commit ---- */
 
 static int cut_torn(struct evidence_log *log)
 {
@@ -498,8 +494,7 @@ static void *syncer_main(void *arg)
 	return NULL;
 }
 
-/* ---- begin and end ------------------------------------------------------------------------------
- */
+/* ---- begin and end ---- */
 
 static void free_log(struct evidence_log *log)
 {
@@ -680,8 +675,7 @@ struct evidence_sink *evidence_log_sink(struct evidence_log *log)
 	return &log->sink;
 }
 
-/* ---- for anybody --------------------------------------------------------------------------------
- */
+/* ---- for anybody ---- */
 
 void evidence_log_set_limits(struct evidence_log *log, const struct evidence_limits *limits)
 {

@@ -334,8 +334,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 	return result;
 }
 
-/* ---- clients ------------------------------------------------------------------------------------
- */
+/* ---- clients ---- */
 
 static void remember_client(struct metrics_server *m, struct MHD_Connection *connection, void **ret)
 {
@@ -391,8 +390,7 @@ static void cut_slow_clients(struct metrics_server *m)
 	pthread_mutex_unlock(&m->clients_lock);
 }
 
-/* ---- the socket ---------------------------------------------------------------------------------
- */
+/* ---- the socket ---- */
 
 static int explain(char why[METRICS_WHY_MAX], int error, const char *where)
 {

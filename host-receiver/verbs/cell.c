@@ -99,8 +99,7 @@ static int parse(struct asking *a, int argc, char **argv, bool cell_options, boo
 	return EX_OK;
 }
 
-/* ---- for people ---------------------------------------------------------------------------------
- */
+/* ---- for people ---- */
 
 static json_int_t number(const json_t *object, const char *key)
 {

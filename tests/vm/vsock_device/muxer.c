@@ -59,8 +59,7 @@ void muxer_reset(struct muxer *muxer)
 	muxer->n_resets = 0;
 }
 
-/* ---- from the guest ----------------------------------------------------------------------------
- */
+/* ---- from the guest ---- */
 
 static void queue_reset(struct muxer *muxer, const struct virtio_vsock_hdr *h)
 {
@@ -218,8 +217,7 @@ static void take_packet(struct muxer *muxer, const struct vhost_chain *chain)
 	}
 }
 
-/* ---- to the guest ------------------------------------------------------------------------------
- */
+/* ---- to the guest ---- */
 
 static uint32_t peer_room(const struct muxer_connection *c)
 {
@@ -398,8 +396,7 @@ void muxer_drain(struct muxer *muxer, uint64_t until_ns)
 	}
 }
 
-/* ---- poll(2) -----------------------------------------------------------------------------------
- */
+/* ---- poll(2) ---- */
 
 unsigned muxer_poll(struct muxer *muxer, struct pollfd *fds)
 {

@@ -93,8 +93,7 @@ void vhost_close(struct vhost *vhost)
 	close_fd(vhost->fd);
 }
 
-/* ---- the guest's memory ------------------------------------------------------------------------
- */
+/* ---- the guest's memory ---- */
 
 static void *translate(const struct vhost *vhost, uint64_t address, uint64_t len, bool of_guest)
 {
@@ -153,8 +152,7 @@ static int set_memory(struct vhost *vhost, struct message *m)
 	return r;
 }
 
-/* ---- virtqueues --------------------------------------------------------------------------------
- */
+/* ---- virtqueues ---- */
 
 bool vhost_has(const struct vhost *vhost, enum vhost_queue_number number)
 {
@@ -257,8 +255,7 @@ size_t vhost_chain_write(const struct vhost_chain *chain, size_t offset, const v
 	return copy(chain, offset, (void *)(uintptr_t)data, len, true);
 }
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages ---- */
 
 static int reply(struct vhost *vhost, struct message *m, uint32_t size)
 {
