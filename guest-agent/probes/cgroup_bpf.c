@@ -25,6 +25,7 @@
 #include "guest-agent/observation.h"
 #include "guest-agent/probes/bind_watch.h"
 #include "guest-agent/probes/net_hooks.h"
+#include "guest-agent/probes/net_view.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/process_view.h"
@@ -308,10 +309,18 @@ static int cgroup_bpf_check(struct probe *probe, struct event_queue *q)
 	return b->test_failures == 0;
 }
 
+static bool sees_raw_sockets; /* cgroup_bpf_open() and _close() set it */
+
+bool net_view_sees_raw_sockets(void)
+{
+	return sees_raw_sockets;
+}
+
 static void cgroup_bpf_close(struct probe *probe)
 {
 	struct cgroup_bpf *b = (struct cgroup_bpf *)probe;
 
+	sees_raw_sockets = false;
 	net_hooks_close(&b->hooks);
 	close_fd(b->dead_fd);
 	close_fd(b->tick_fd);
@@ -386,6 +395,7 @@ static int cgroup_bpf_open(const struct probe_config *config, struct probe **ret
 		}
 	}
 	if (r == 0) {
+		sees_raw_sockets = b->hooks.links[NET_HOOK_SOCKET] >= 0;
 		*ret = &b->probe;
 		return 0;
 	}

@@ -12,6 +12,7 @@
 
 #include "common/util.h"
 #include "guest-agent/probes/capability_table.h"
+#include "guest-agent/probes/net_program.h"
 
 #define SOCK_TYPE_MASK 0xf /* the rest are flags: linux/net.h */
 
@@ -94,6 +95,17 @@ struct watch_verdict watch_judge(const struct seccomp_data *call, uint64_t effec
 	};
 }
 
+static const char *family_name(int family)
+{
+	switch (family) {
+	case AF_PACKET: return "packet";
+	case AF_NETLINK: return "netlink";
+	case AF_INET: return "inet";
+	case AF_INET6: return "inet6";
+	default: return NULL;
+	}
+}
+
 bool socket_describe(const struct seccomp_data *call, const char **ret_family,
 		     char ret_type[SOCKET_TEXT_MAX], char ret_protocol[SOCKET_TEXT_MAX])
 {
@@ -104,9 +116,9 @@ bool socket_describe(const struct seccomp_data *call, const char **ret_family,
 	const int family = (int)call->args[0], protocol = (int)call->args[2];
 	const unsigned type = (unsigned)call->args[1] & SOCK_TYPE_MASK;
 
-	if (family != AF_PACKET && family != AF_NETLINK)
+	*ret_family = family_name(family);
+	if (!*ret_family || ((family == AF_INET || family == AF_INET6) && type != SOCK_RAW))
 		return false;
-	*ret_family = family == AF_PACKET ? "packet" : "netlink";
 	if (type < ARRAY_SIZE(types) && types[type])
 		snprintf(ret_type, SOCKET_TEXT_MAX, "%s", types[type]);
 	else
@@ -117,6 +129,9 @@ bool socket_describe(const struct seccomp_data *call, const char **ret_family,
 		snprintf(ret_protocol, SOCKET_TEXT_MAX, "xfrm");
 	else if (family == AF_PACKET) /* an Ethernet type, in network byte order */
 		snprintf(ret_protocol, SOCKET_TEXT_MAX, "0x%04x", ntohs((uint16_t)protocol));
+	else if (family != AF_NETLINK && net_protocol_name((unsigned)protocol))
+		snprintf(ret_protocol, SOCKET_TEXT_MAX, "%s",
+			 net_protocol_name((unsigned)protocol));
 	else
 		snprintf(ret_protocol, SOCKET_TEXT_MAX, "%d", protocol);
 	return true;

@@ -33,8 +33,8 @@ struct watch_verdict {
 struct watch_verdict watch_judge(const struct seccomp_data *call, uint64_t effective);
 
 /*
- * The fields of net.socket_created for a packet or netlink socket. Returns false for sockets of
- * other families. *ret_family is static.
+ * The fields of net.socket_created for a packet, a netlink or a raw inet socket. Returns false for
+ * all other sockets. *ret_family is static.
  */
 #define SOCKET_TEXT_MAX 24u
 bool socket_describe(const struct seccomp_data *call, const char **ret_family,

@@ -33,6 +33,7 @@
 #include "guest-agent/observation.h"
 #include "guest-agent/probes/capability_table.h"
 #include "guest-agent/probes/listener_rules.h"
+#include "guest-agent/probes/net_view.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/seccomp_notify_stale.h"
@@ -359,7 +360,7 @@ static void report_denied(struct event_queue *q, const struct seccomp_data *call
 	finish(&o, q, caller);
 }
 
-/* Packet and netlink sockets have no BPF hook; the net source reports the others. */
+/* Packet and netlink sockets have no BPF hook; a net source that polls sees no raw ones either. */
 static void report_socket(struct event_queue *q, const struct seccomp_data *call,
 			  const struct caller *caller)
 {
@@ -367,7 +368,8 @@ static void report_socket(struct event_queue *q, const struct seccomp_data *call
 	const char *family;
 	struct observation o;
 
-	if (call->nr != __NR_socket || !socket_describe(call, &family, type, protocol))
+	if (call->nr != __NR_socket || !socket_describe(call, &family, type, protocol) ||
+	    (family[0] == 'i' && net_view_sees_raw_sockets()))
 		return;
 	begin(&o, WIRE_NET_SOCKET_CREATED, caller);
 	declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text(family));

@@ -145,7 +145,10 @@ static const struct {
 	{AF_NETLINK, SOCK_RAW, 12, "netlink raw netfilter"},
 	{AF_NETLINK, SOCK_DGRAM | SOCK_NONBLOCK, 6, "netlink dgram xfrm"},
 	{AF_NETLINK, 15, -1, "netlink 15 -1"},
-	{AF_INET, SOCK_RAW, 1, NULL},
+	{AF_INET, SOCK_RAW, 1, "inet raw icmp"},
+	{AF_INET6, SOCK_RAW | SOCK_CLOEXEC, 253, "inet6 raw 253"},
+	{AF_INET, SOCK_STREAM, 0, NULL},
+	{AF_INET6, SOCK_DGRAM, 0, NULL},
 	{AF_UNIX, SOCK_STREAM, 0, NULL},
 };
 

@@ -7,7 +7,7 @@ import errno
 import os
 from types import SimpleNamespace
 
-from runner import main, once
+from runner import case, main, once
 from vm import Receiver, Vm, find, split_runs, test_program
 
 COUNT = int(os.environ.get("CELLOS_CONNECTS", 2500))
@@ -33,6 +33,8 @@ vm put /tmp/all all
 vm say datagrams $(sockets datagrams {DATAGRAMS})
 vm say low $(sockets low 81)
 vm say busy $(sockets busy 82)
+ip link set lo up
+cellos-workload-exec --init -- ping -c 1 127.0.0.1 > /tmp/null || exit 31
 vm idle $agent
 end $agent
 
@@ -65,6 +67,7 @@ exec 3>&-
 wait $hold
 vm say polled $hold
 vm say hidden $(sockets hide 5555)
+cellos-workload-exec --init -- ping -c 1 127.0.0.1 > /tmp/null || exit 32
 kill $nc
 end $agent
 """
@@ -193,6 +196,15 @@ def audit():
             continue
         result = "ok" if line[3] == "0" else errno.errorcode[int(line[3])]
         assert data["detail"]["result"] == result, line
+
+
+def a_raw_socket_is_reported_once():
+    """By its hook, or by the profile's filter where the net source has none."""
+    for run in (0, 3):
+        with case(via(ran().runs[run])):
+            found = find(ran().runs[run], "net.socket_created", guestComm="ping")
+            assert [(e["data"]["detail"]["family"], e["data"]["detail"]["type"],
+                     e["data"]["detail"]["protocol"]) for e in found] == [("inet", "raw", "icmp")]
 
 
 def polled():
