@@ -70,7 +70,8 @@ static struct fan_mark *same_from(struct fan_marks *m, uint16_t place,
 				  const struct fan_object *object)
 {
 	for (; place != NOWHERE; place = m->marks[place].chain)
-		if (fan_same_object(&m->marks[place].object, object))
+		if (m->marks[place].watch != FAN_WATCH_STALE &&
+		    fan_same_object(&m->marks[place].object, object))
 			return &m->marks[place];
 	return NULL;
 }

@@ -11,10 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FAN_MARKS_MAX	2048u
-#define FAN_HANDLE_MAX	32u /* bytes: ext4 8, tmpfs 12, xfs 20, btrfs 20 */
-#define FAN_WATCH_NONE	UINT8_MAX
-#define FAN_HANDLE_ROOM (8u + FAN_HANDLE_MAX) /* struct file_handle with its bytes */
+#define FAN_MARKS_MAX	 2048u
+#define FAN_HANDLE_MAX	 64u /* bytes: ext4 8, tmpfs 12, xfs and btrfs 20; an overlay 24 more */
+#define FAN_WATCH_NONE	 UINT8_MAX
+#define FAN_WATCH_STALE	 (UINT8_MAX - 1u) /* the kernel has the mark still, no watch wants it */
+#define FAN_CHILDREN_MAX (FAN_MARKS_MAX - 512u) /* so that directories above always have room */
 
 /* The kernel's name of an object in a file system. */
 struct fan_object {
@@ -32,7 +33,7 @@ enum fan_role {
 };
 
 struct fan_mark {
-	uint8_t watch; /* FAN_WATCH_NONE: free */
+	uint8_t watch; /* or FAN_WATCH_NONE, FAN_WATCH_STALE */
 	uint8_t role;
 	uint16_t chain; /* internal */
 	struct fan_object object;
@@ -52,11 +53,13 @@ struct fan_mark *fan_marks_add(struct fan_marks *m, const struct fan_object *obj
 			       enum fan_role role);
 void fan_marks_remove(struct fan_marks *m, struct fan_mark *mark);
 
-/* The first mark of an object, then the next one of the same object; NULL at the end. */
+/* The first mark of an object, then the next one of the same object; NULL at the end. Not stale
+ * ones. */
 struct fan_mark *fan_marks_find(struct fan_marks *m, const struct fan_object *object);
 struct fan_mark *fan_marks_next(struct fan_marks *m, const struct fan_mark *mark);
 
-/* All marks in use: start with *place = 0; NULL at the end. The one returned may be removed. */
+/* All marks in use, also stale ones: start with *place = 0; NULL at the end. The one returned may
+ * be removed. */
 struct fan_mark *fan_marks_walk(struct fan_marks *m, size_t *place);
 
 bool fan_same_object(const struct fan_object *a, const struct fan_object *b);

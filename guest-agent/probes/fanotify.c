@@ -45,6 +45,7 @@
 #define TICK_MS	      10u
 #define BUFFER_SIZE   8192u
 #define FD_PATH_MAX   40u
+#define SWEEP_STEP    64u
 
 /* linux/fcntl.h, Linux 6.5: a handle that need not be openable. */
 #ifndef AT_HANDLE_FID
@@ -89,6 +90,7 @@ struct fanotify {
 	int group, timer_fd;
 	unsigned timer_ms; /* what it is armed for */
 	bool left;	   /* a path is the helper's */
+	size_t stale;	   /* marks */
 	uint64_t empty_ns; /* when the group was last found empty */
 	size_t n_watches, n_waiting;
 	struct watch watches[WATCHES_MAX];
@@ -188,27 +190,56 @@ static int open_object(const struct watch *w, const struct fan_object *object)
 	return (int)syscall(SYS_open_by_handle_at, w->mount_fd, &handle, O_PATH | O_CLOEXEC);
 }
 
+/* The mark goes, in the kernel too unless another one has the object. */
+static void remove_mark(struct fanotify *f, struct fan_mark *m)
+{
+	const struct fan_object object = m->object;
+	_cleanup_close_ int fd = -1;
+
+	fan_marks_remove(&f->marks, m);
+	if (fan_marks_find(&f->marks, &object))
+		return;
+	for (size_t i = 0; fd < 0 && i < f->n_watches; i++)
+		fd = open_object(&f->watches[i], &object);
+	if (fd >= 0)
+		mark_fd(f, FAN_MARK_REMOVE,
+			NAME_EVENTS | WRITE_EVENTS | SELF_GONE | FAN_EVENT_ON_CHILD | FAN_ONDIR,
+			fd);
+}
+
+/* Of a directory's files there can be many: they are stale, and sweep() removes them. */
 static void unmark(struct fanotify *f, unsigned watch)
 {
 	struct fan_mark *m;
 	size_t place = 0;
 
 	while ((m = fan_marks_walk(&f->marks, &place))) {
-		const struct fan_object object = m->object;
-		_cleanup_close_ int fd = -1;
-
 		if (m->watch != watch)
 			continue;
-		fan_marks_remove(&f->marks, m);
-		if (fan_marks_find(&f->marks, &object))
+		if (m->role != FAN_ROLE_CHILD) {
+			remove_mark(f, m);
 			continue;
-		fd = open_object(&f->watches[watch], &object);
-		if (fd >= 0)
-			mark_fd(f, FAN_MARK_REMOVE,
-				NAME_EVENTS | WRITE_EVENTS | SELF_GONE | FAN_EVENT_ON_CHILD |
-					FAN_ONDIR,
-				fd);
+		}
+		m->watch = FAN_WATCH_STALE;
+		f->stale++;
 	}
+}
+
+/* Remove some of the stale marks. True while there are more. */
+static bool sweep(struct fanotify *f)
+{
+	struct fan_mark *m;
+	size_t place = 0;
+
+	for (unsigned i = 0; i < SWEEP_STEP && f->stale;) {
+		m = fan_marks_walk(&f->marks, &place);
+		if (m->watch != FAN_WATCH_STALE)
+			continue;
+		remove_mark(f, m);
+		f->stale--;
+		i++;
+	}
+	return f->stale > 0;
 }
 
 /*
@@ -220,7 +251,7 @@ static bool mark_child(struct fanotify *f, unsigned watch, int dir, const char *
 	_cleanup_close_ int fd = -1;
 	struct stat st;
 
-	if (f->marks.n == FAN_MARKS_MAX)
+	if (f->marks.n >= FAN_CHILDREN_MAX)
 		return false;
 	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
@@ -687,7 +718,7 @@ static int fanotify_drain(struct probe *probe, struct event_queue *q, unsigned b
 	f->unwatched = 0;
 	settle(f, q);
 	arm_timer(f);
-	if (r > 0 || mark_children(f))
+	if (r > 0 || sweep(f) || mark_children(f))
 		return 1;
 	return f->left ? inotify_ops.drain(f->helper, q, budget) : 0;
 }

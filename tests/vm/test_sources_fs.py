@@ -18,6 +18,10 @@ end() {{
 }}
 mkdir -p /tmp/w/dir /tmp/w/many /tmp/other /tmp/up/per /tmp/ram
 mount -t ramfs none /tmp/ram
+mkdir -p /tmp/layers/lower /tmp/layers/upper /tmp/layers/work /tmp/overlay
+echo 1 > /tmp/layers/lower/file
+mount -t overlay overlay -o \
+    lowerdir=/tmp/layers/lower,upperdir=/tmp/layers/upper,workdir=/tmp/layers/work /tmp/overlay || exit 9
 echo 1 > /tmp/w/file
 echo 1 > /tmp/w/dir/inside
 echo 1 > /tmp/up/per/file
@@ -26,7 +30,7 @@ ln /tmp/w/file /tmp/other/link
 ln /tmp/w/dir/inside /tmp/other/inside
 cellos-telemetry --heartbeat 500 --poll 50 --inotify /tmp/w/file --inotify /tmp/w/dir \\
     --inotify /tmp/up/per/file --inotify /tmp/w/later --inotify /tmp/w/many \\
-    --inotify /tmp/ram/file || exit 10
+    --inotify /tmp/ram/file --inotify /tmp/overlay || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say write $(files write /tmp/w/file)
 vm say hardlink $(files write /tmp/other/link)
@@ -51,6 +55,7 @@ echo 1 > /tmp/w/later
 sleep 0.3
 vm say later $(files write /tmp/w/later)
 vm say ram $(files write /tmp/ram/file)
+vm say overlay $(files write /tmp/overlay/file)
 vm say many $(files many /tmp/w/many {MANY})
 sleep 1
 end $agent
@@ -68,8 +73,8 @@ def ran():
     """One run of the VM for all tests."""
     got = SimpleNamespace()
     with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
-        got.result = Vm(SCRIPT, receiver=receiver, programs=[test_program("files")]
-                        ).run(200).check()
+        got.result = Vm(SCRIPT, receiver=receiver, modules=["overlay"],
+                        programs=[test_program("files")]).run(200).check()
         got.runs = split_runs(receiver.finish())
     return got
 
@@ -91,6 +96,11 @@ def events_of(mark, path, name=None):
             for word in words.split(",")}
 
 
+def _kernel():
+    release = find(ran().runs[0], "telemetry.hello")[0]["data"]["detail"]["kernel"]
+    return tuple(int(number) for number in release.split(".")[:2])
+
+
 def hello_names_the_source():
     hello = find(ran().runs[0], "telemetry.hello")[-1]["data"]["detail"]
     # Linux 6.8 and later can mark a ramfs.
@@ -100,6 +110,12 @@ def hello_names_the_source():
         assert find(ran().runs[0], "fs.changed", guestPid=pid, path="/tmp/ram/file")
     else:
         assert find(ran().runs[0], "fs.inotify_fired", path="/tmp/ram/file")
+    # An overlay too, from 6.6 on. Its file moved to the upper layer by the write.
+    overlay = [e for source in ("fs.changed", "fs.inotify_fired") for e in
+               find(ran().runs[0], source, path="/tmp/overlay", name="file")]
+    assert {word for e in overlay for word in e["data"]["detail"]["event"].split(",")} >= {"modify"}
+    if _kernel() >= (6, 6):
+        assert {e["data"]["guestPid"] for e in overlay} == {int(ran().result.mark("overlay"))}
     hello = find(ran().runs[1], "telemetry.hello")[0]["data"]["detail"]
     assert hello["fsVia"] == "inotify"
     assert find(ran().runs[1], "fs.inotify_fired", path="/tmp/w/file")
