@@ -99,7 +99,7 @@ struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_n
 		h->silent = h->ended = h->args_cut = false;
 		h->image = 0;
 		h->at_ns = at_ns;
-		h->rested_ns = 0;
+		h->rested_ns = h->look_ns = 0;
 		h->hold_until_ns = now_ns + EXEC_HOLD_NS;
 		h->give_up_ns = now_ns + EXEC_GIVE_UP_NS;
 		h->rest_until_ns = now_ns + EXEC_REST_NS;
@@ -142,6 +142,10 @@ bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns)
 
 	if (h->rested_ns)
 		return empty_ns >= h->rested_ns;
+	/* Many can be held for long on a busy machine: not each of them in each turn. */
+	if (empty_ns < h->look_ns)
+		return false;
+	h->look_ns = empty_ns + EXEC_LOOK_NS;
 	/* Who has ended has left it, too, and has no stack any more. */
 	if (proc_read_stat(h->pid, &st) < 0 || memchr("ZX", st.state, 2) || has_left_execve(h, &st))
 		h->rested_ns = monotonic_ns();

@@ -39,7 +39,8 @@
 #define EXEC_WAITING_MAX 128u
 #define EXEC_HOLD_NS	 (20 * NSEC_PER_MSEC)
 #define EXEC_GIVE_UP_NS	 (100 * NSEC_PER_MSEC)
-#define EXEC_REST_NS	 (2 * NSEC_PER_SEC)
+#define EXEC_REST_NS	 (1 * NSEC_PER_SEC)
+#define EXEC_LOOK_NS	 (20 * NSEC_PER_MSEC)
 #define EXEC_CPU_TICKS	 4u /* at least 20 ms, as two numbers that are rounded down differ */
 #define EXEC_TEXT_MAX	 WIRE_DETAIL_TEXT_MAX
 
@@ -82,6 +83,7 @@ struct exec_held {
 	image_id image;
 	uint64_t at_ns;
 	uint64_t hold_until_ns, give_up_ns, rest_until_ns;
+	uint64_t look_ns;   /* when to look for that again */
 	uint64_t rested_ns; /* when it was seen outside of execve(2); 0: not yet */
 	uint32_t order;	    /* of their beginning */
 	uint32_t exit_status;

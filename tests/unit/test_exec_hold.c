@@ -225,7 +225,7 @@ START_TEST(test_rested)
 	do
 		ck_assert_int_eq(proc_read_stat(sleeping, &st), 0);
 	while (st.state != 'S');
-	ck_assert(!exec_hold_rested(h, UINT64_MAX));
+	ck_assert(!exec_hold_rested(h, 0));
 	/* What it did before it slept is to be read. */
 	ck_assert(!exec_hold_rested(h, h->rested_ns - 1));
 	ck_assert(exec_hold_rested(h, h->rested_ns));
@@ -237,14 +237,18 @@ START_TEST(test_rested)
 	h->facts.stat.cpu_ticks = UINT64_MAX / 2;
 	while (st.state != 'R')
 		ck_assert_int_eq(proc_read_stat(running, &st), 0);
-	ck_assert(!exec_hold_rested(h, UINT64_MAX));
+	ck_assert(!exec_hold_rested(h, 1000));
 	ck_assert_uint_eq(h->rested_ns, 0);
 	h->facts.stat.cpu_ticks = st.cpu_ticks - EXEC_CPU_TICKS;
-	ck_assert(!exec_hold_rested(h, UINT64_MAX));
+	/* It is not looked at again at once. */
+	ck_assert(!exec_hold_rested(h, 1000 + EXEC_LOOK_NS - 1));
+	ck_assert_uint_eq(h->rested_ns, 0);
+	ck_assert(!exec_hold_rested(h, 1000 + EXEC_LOOK_NS));
+	ck_assert_uint_ne(h->rested_ns, 0);
 	ck_assert(exec_hold_rested(h, UINT64_MAX));
 	/* Who has ended executes nothing. */
 	h = begin(PID, 1000);
-	ck_assert(!exec_hold_rested(h, UINT64_MAX));
+	ck_assert(!exec_hold_rested(h, 1000));
 	ck_assert(exec_hold_rested(h, UINT64_MAX));
 	for (size_t i = 0; i < 2; i++) {
 		kill(i ? sleeping : running, SIGKILL);
