@@ -11,6 +11,7 @@ connector, over a Unix socket.
 
 CELLOS_BENCH_MINUTES=60: instead, memory over so many minutes of load."""
 
+import contextlib
 import os
 import platform
 import re
@@ -32,8 +33,11 @@ from vm import Receiver, Vm, find, test_program  # noqa: E402
 SKIP = 77
 TURNS = 2
 NATIVE_TURNS = 5
-LOADS = {"spawn": (250, 3), "connect": (2000, 3), "getpid": (50000, 3), "open": (5000, 3),
+LOADS = {"spawn": (250, 3), "connect": (2000, 3), "sendto": (2000, 3), "bind": (2000, 3),
+         "raw": (2000, 3), "write": (1000, 3), "getpid": (50000, 3), "open": (5000, 3),
          "read": (20000, 3)}
+# Events of the agent in one operation: a spawn is a start, an execution and an end.
+EVENTS = {"spawn": 3, "connect": 1, "sendto": 1, "bind": 1, "raw": 1, "write": 1}
 RATES = (50, 200, 1000)
 RATE_SECONDS = 4
 IDLE_SECONDS = 12
@@ -45,8 +49,9 @@ RULES = """
 -e 1
 -b 8192
 --backlog_wait_time 0
--a always,exit -F arch=b64 -S connect
--a always,exit -F arch=b32 -S connect
+-a always,exit -F arch=b64 -S connect,sendto,sendmsg,bind,socket
+-a always,exit -F arch=b32 -S connect,sendto,sendmsg,bind,socket
+-w /tmp/w -p wa
 -a always,exit -F arch=b64 -S all -F exit=-EPERM
 -a always,exit -F arch=b32 -S all -F exit=-EPERM
 -a always,exit -F arch=b64 -S all -F exit=-EACCES
@@ -75,7 +80,8 @@ disk_error_action = IGNORE
 
 START = {
     "none": "pids=",
-    "default": "agent",
+    "default": "agent --inotify /tmp/w",
+    "inotify": "agent --fs inotify --inotify /tmp/w",
     "walk": "agent --process proc-walk --net proc-net --capability off",
     "audit": "agent --net audit --capability audit",
     "auditd": "auditd_start",
@@ -83,6 +89,7 @@ START = {
 NAMES = {
     "none": "nothing",
     "default": "the agent, default sources",
+    "inotify": "the same, but inotify",
     "walk": "polling walk only",
     "audit": "the agent, audit sources",
     "auditd": "auditd, equal rules",
@@ -90,6 +97,16 @@ NAMES = {
 
 # CPU is in nanoseconds of the processes in $pids: first word of schedstat.
 COMMON = """
+mkdir /tmp/w
+echo > /tmp/w/file
+ip link set lo up
+# The reader of arguments is the agent's only child that lives.
+reader() {
+    for stat in /proc/[0-9]*/stat; do
+        read pid comm state ppid rest < $stat 2> /dev/null && [ "$ppid" = "$1" ] &&
+            [ $state != Z ] && echo $pid
+    done
+}
 agent() {
     cellos-telemetry "$@" || exit 10
     pids=$(cat /run/cellos-telemetry/agent.pid)
@@ -109,9 +126,11 @@ cpu() {
     echo $sum
 }
 memory() {
-    for p in $pids; do
+    for p in $pids reader; do
+        name=$1
+        [ $p = reader ] && p=$(reader $pids) && name=$1_reader
         [ -r /proc/$p/smaps_rollup ] || continue
-        awk -v mode=$1 '/^Rss/ { r = $2 } /^Private/ { p += $2 } END { if (r) print "memory", mode, r, p }' \\
+        awk -v mode=$name '/^Rss/ { r = $2 } /^Private/ { p += $2 } END { if (r) print "memory", mode, r, p }' \\
             /proc/$p/smaps_rollup 2> /dev/null
     done
 }
@@ -210,16 +229,17 @@ def print_load(f):
 
 
 def print_cost(f):
-    # A process is three events: its start, its program, its end.
+    table(["its own, us an event", *EVENTS],
+          [[NAMES[mode], *(f"{f.cpu[mode, name] / 1000 / n:.1f}" for name, n in EVENTS.items())]
+           for mode in list(START)[1:]])
     rows = []
     for mode in list(START)[1:]:
         wakeups, ns = f.idle[mode]
-        rss, private = f.memory.get(mode, ("?", "?"))
-        rows.append([NAMES[mode], f"{f.cpu[mode, 'spawn'] / 3000:.1f}",
-                     f"{f.cpu[mode, 'connect'] / 1000:.1f}", f"{wakeups / IDLE_SECONDS:.2f}",
-                     f"{ns / IDLE_SECONDS / 1e7:.3f}", rss, private])
-    table(["its own", "us a process event", "us a connect", "idle wake-ups/s", "idle % of a core",
-           "Rss KiB", "private KiB"], rows)
+        rows.append([NAMES[mode], f"{wakeups / IDLE_SECONDS:.2f}",
+                     f"{ns / IDLE_SECONDS / 1e7:.3f}", *f.memory.get(mode, ("?", "?")),
+                     *f.memory.get(f"{mode}_reader", ("-", "-"))[1:]])
+    table(["its own", "idle wake-ups/s", "idle % of a core", "Rss KiB", "private KiB",
+           "reader's private KiB"], rows)
 
 
 def print_caught(f, events):
@@ -241,24 +261,30 @@ def print_caught(f, events):
 
 
 class NativeAgent:
-    """The agent on this machine, with a source that touches nothing of it, and its CPU time."""
+    """The agent on this machine, with a source that touches nothing of it, and its CPU time. Its
+    host is the receiver, or one that reads and acknowledges nothing."""
 
-    def __init__(self, agent, source):
+    def __init__(self, agent, source, receiver=None):
         self.top = tempfile.TemporaryDirectory(prefix="cellos-bench-")
         path = os.path.join(self.top.name, "s")
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen()
-        self.listener.settimeout(5)
+        self.listener = None
+        if receiver:
+            path = f"{receiver.base}_9001"
+        else:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(path)
+            self.listener.listen()
+            self.listener.settimeout(5)
         self.process = subprocess.Popen(
             [agent, "--foreground", "--uid", "0", "--keep-sysctls", "--connect", f"unix:{path}", "--net", "off", "--process",
              source, "--capability", "off", "--pid-file", os.path.join(self.top.name, "pid")],
             stderr=subprocess.DEVNULL)
 
     def __enter__(self):
-        connection, _ = self.listener.accept()
-        connection.settimeout(None)
-        threading.Thread(target=self.discard, args=(connection,), daemon=True).start()
+        if self.listener:
+            connection, _ = self.listener.accept()
+            connection.settimeout(None)
+            threading.Thread(target=self.discard, args=(connection,), daemon=True).start()
         time.sleep(0.5)
         return self
 
@@ -274,7 +300,8 @@ class NativeAgent:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
-        self.listener.close()
+        if self.listener:
+            self.listener.close()
         self.top.cleanup()
 
 
@@ -308,6 +335,35 @@ def native(agent):
     table(["on this machine", "ns a fork+exec", "ratio", "us of the agent's CPU a process event"],
           [[source, best[source], f"{best[source] / best['nothing']:.3f}",
             f"{cpu.get(source, 0) / 1000:.1f}"] for source in sources if source in best])
+
+
+def acknowledged(agent):
+    """What acknowledgements cost the agent: the same load with a host that sends them, and with one
+    that does not, in turns."""
+    load, _ = test_program("load")
+    count = 500
+    best = {}
+    for _ in range(NATIVE_TURNS):
+        for way in ("no acknowledgements", "acknowledged"):
+            with contextlib.ExitStack() as stack:
+                receiver = None
+                if way == "acknowledged":
+                    receiver = stack.enter_context(Receiver("--keepalive", "0", "--rate",
+                                                            "1000000"))
+                try:
+                    a = stack.enter_context(NativeAgent(agent, "proc-connector", receiver))
+                except (TimeoutError, FileNotFoundError):
+                    continue
+                before = a.ns()
+                subprocess.run([load, "spawn", str(count), "1"], check=True,
+                               stdout=subprocess.DEVNULL)
+                time.sleep(0.5)
+                used = (a.ns() - before) / (3 * count)
+                best[way] = min(best.get(way, 1 << 62), used)
+    if len(best) == 2:
+        plain = best["no acknowledgements"]
+        table(["on this machine", "us of the agent's CPU a process event", "ratio"],
+              [[way, f"{ns / 1000:.2f}", f"{ns / plain:.3f}"] for way, ns in best.items()])
 
 
 def long_run(agent, minutes):
@@ -354,6 +410,7 @@ def main():
         table(["agent, stripped", "bytes"], [["musl", os.path.getsize(agent)],
                                              ["glibc", os.path.getsize(glibc)]])
         native(agent)
+        acknowledged(agent)
         auditd = auditd_programs()
         with Receiver() as receiver:
             result = Vm(whole_script(), receiver=receiver, agent=False, cpus=2, memory_mib=768,

@@ -6,6 +6,10 @@
  *     spawn    fork, execute a program that ends at once, and wait for it
  *     connect  to a port of 127.0.0.1 that refuses
  *     getpid, open (and close), read (a byte of /dev/zero)
+ *     sendto   a datagram to a port of 127.0.0.1 that nobody has, from one socket
+ *     bind     a new UDP socket to any port, and close it
+ *     raw      a raw socket, and close it
+ *     write    a byte to /tmp/w/file, opened and closed
  *     rate     as spawn, but N a second for ROUNDS seconds; prints "rate COUNT PID" instead
  *
  * `load idle SECONDS 1 PID...`: sleeps so long, and prints how often the processes slept and woke
@@ -67,12 +71,53 @@ static void do_read(void)
 		exit(1);
 }
 
+static void do_sendto(void)
+{
+	const struct sockaddr_in to = {.sin_family = AF_INET,
+				       .sin_port = htons(REFUSING_PORT),
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+	/* Every second one gets the refusal of the one before. */
+	if (sendto(fd, "x", 1, 0, (const struct sockaddr *)&to, sizeof(to)) < 0 &&
+	    errno != ECONNREFUSED)
+		exit(1);
+}
+
+static void do_bind(void)
+{
+	const struct sockaddr_in any = {.sin_family = AF_INET};
+	const int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0 || bind(s, (const struct sockaddr *)&any, sizeof(any)) < 0)
+		exit(1);
+	close(s);
+}
+
+static void do_raw(void)
+{
+	const int s = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+
+	if (s < 0)
+		exit(1);
+	close(s);
+}
+
+static void do_write(void)
+{
+	const int f = open("/tmp/w/file", O_WRONLY | O_CLOEXEC);
+
+	if (f < 0 || write(f, "x", 1) != 1)
+		exit(1);
+	close(f);
+}
+
 static const struct {
 	const char *name;
 	void (*f)(void);
 } work[] = {
 	{"spawn", do_spawn}, {"connect", do_connect}, {"getpid", do_getpid},
-	{"open", do_open},   {"read", do_read},
+	{"open", do_open},   {"read", do_read},	      {"sendto", do_sendto},
+	{"bind", do_bind},   {"raw", do_raw},	      {"write", do_write},
 };
 
 static void at_rate(uint64_t n, uint64_t seconds)
@@ -157,6 +202,8 @@ int main(int argc, char **argv)
 		return 64;
 	if (work[w].f == do_connect)
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	else if (work[w].f == do_sendto)
+		fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	else if (work[w].f == do_read)
 		fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	for (uint64_t r = 0; r < rounds; r++) {
