@@ -404,7 +404,7 @@ class Vm:
 
     def _clock_args(self):
         if self.counted_time:
-            return ["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=on"]
+            return ["-accel", "tcg,thread=single", "-icount", "shift=2,sleep=on"]
         return ["-accel", "tcg,thread=multi"]
 
     def _device_args(self, log):

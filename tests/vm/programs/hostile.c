@@ -2,15 +2,20 @@
 /*
  * A workload that wants the agent to wait, or to miss something:
  *
- *   hostile freeze SECONDS  watched and refused calls whose arguments lie in a page that
- * userfaultfd holds back, across two pages; "held" if a page fault of another process is held
+ *   hostile freeze SECONDS  calls that each source looks at, with arguments in a page that
+ *                           userfaultfd holds back, across two pages; "held" if a page fault of
+ *                           another process is held
  *   hostile starve SECONDS  two threads keep mmap_lock with mprotect(2) over a large mapping,
- * others make refused calls hostile files           open files until the machine's table is full,
- * then one refused and one watched call; ends on standard input's end hostile flood SECONDS refused
- * calls from four processes; prints their number
+ *                           others make calls that each source looks at; prints how many
+ *   hostile files           opens files until the machine's table is full, then makes one refused
+ *                           and one watched call; ends with standard input
+ *   hostile flood SECONDS   refused calls from four processes; prints how many
+ *
+ * Written to is /tmp/w/file, if it is there.
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -27,6 +32,10 @@
 #define THREADS_MAX  16u
 #define STARVE_BYTES ((size_t)1 << 30)
 #define HOLDERS_MAX  64
+#define WATCHED	     "/tmp/w/file"
+#ifndef MADV_POPULATE_READ /* linux/mman.h, Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#endif
 
 static char *pages;
 static size_t page_size;
@@ -99,6 +108,9 @@ static void *call_with_pages(_unused_ void *arg)
 		syscall(SYS_bind, fd, across, 16);
 		syscall(SYS_connect, fd, across, 16);
 		close(fd);
+		fd = open(WATCHED, O_WRONLY | O_CLOEXEC);
+		(void)!write(fd, across, 16);
+		close(fd);
 		syscall(SYS_capset, across, across);
 		syscall(SYS_sethostname, across, 8);
 		syscall(SYS_chroot, across);
@@ -151,6 +163,26 @@ static void *call_refused(_unused_ void *arg)
 	return NULL;
 }
 
+/* What the other sources look at: the system calls themselves need no lock of the mapping. */
+static void *call_others(_unused_ void *arg)
+{
+	static const struct sockaddr_in low = {.sin_family = AF_INET, .sin_port = 0x5100};
+	const struct sockaddr *to = (const struct sockaddr *)&low;
+
+	while (!stop) {
+		int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+		bind(fd, to, sizeof(low));
+		sendto(fd, "x", 1, 0, to, sizeof(low));
+		connect(fd, to, sizeof(low));
+		close(fd);
+		fd = open(WATCHED, O_WRONLY | O_CLOEXEC);
+		(void)!write(fd, "x", 1);
+		close(fd);
+	}
+	return NULL;
+}
+
 static int starve(unsigned seconds)
 {
 	char sum = 0;
@@ -160,12 +192,15 @@ static int starve(unsigned seconds)
 	if (pages == MAP_FAILED)
 		return 2;
 	madvise(pages, STARVE_BYTES, MADV_NOHUGEPAGE);
-	for (size_t i = 0; i < STARVE_BYTES; i += 4096)
-		sum = (char)(sum + ((volatile char *)pages)[i]);
+	/* All of it is the zero page. Before Linux 5.14 it is read instead. */
+	if (madvise(pages, STARVE_BYTES, MADV_POPULATE_READ) < 0)
+		for (size_t i = 0; i < STARVE_BYTES; i += 4096)
+			sum = (char)(sum + ((volatile char *)pages)[i]);
 	start(flip_protection);
 	start(flip_protection);
 	start(call_refused);
 	start(call_refused);
+	start(call_others);
 	sleep(seconds);
 	printf("%" PRIu64 "\n", refused + (uint64_t)sum);
 	fflush(stdout);
