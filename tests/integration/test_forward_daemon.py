@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import nats
-from runner import main
+from runner import main, until
 from daemon import Daemon
 from receiver import HASH, RECEIVER, frame
 
@@ -169,6 +169,33 @@ def three_daemons_of_100_cells_and_one_stream():
             in text, text
         verify(server, ring, options=["--live", "--origin", "test/host-0"])
         verify(server, ring, options=["--live", "--origin", "test/host-2"])
+
+
+def retention_waits_and_the_hard_limit_does_not():
+    """What the server has may be needed again for ten minutes. Above retain_size_hard the oldest
+    goes all the same, and a signed entry says so."""
+    sizes = "[evidence]\nrotate_size = 64K\nretain_size = 128K\nretain_size_hard = 512K\n"
+    with nats.Server() as server, daemon(server) as d:
+        d.configure(f"{sizes}[nats]\nurl = {server.url}\ncreate_stream = yes\n")
+        d.start()
+        d.add("web-7")
+        declare(d, "web-7", 400)
+        d.wait_for_totals(frames=400)
+        wait_forwarded(d)
+        declare(d, "web-7", 50)
+        d.wait_for_totals(frames=450)
+        assert sum(os.path.getsize(p) for p in d.segments()) > 160 * 1024
+        assert d.segments()[0].endswith("evidence-00000000000000000001.jsonl"), d.segments()
+        assert "log.v1.pruned" not in str(d.raw_lines())
+        declare(d, "web-7", 900)
+        d.wait_for_totals(frames=1350)
+        pruned = until(lambda: [line for line in d.raw_lines() if b"log.v1.pruned" in line],
+                       "evidence that was given up")
+        assert b'"policy":"retain_size_hard"' in pruned[0], pruned
+        wait_forwarded(d)
+        # The server has what the host gave up.
+        text = verify(server, d.file("keyring.json"), options=["--live"])
+        assert "missing in the stream" not in text, text
 
 
 def a_server_that_is_away_is_named():
