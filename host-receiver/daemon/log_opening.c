@@ -9,6 +9,7 @@
 #include <sysexits.h>
 
 #include "common/log.h"
+#include "common/utf8.h"
 #include "host-receiver/daemon/internal.h"
 #include "host-receiver/evidence/durable.h"
 
@@ -91,17 +92,17 @@ static void report_begun(struct daemon *d)
 }
 
 /* Take the file that `log new` wrote: the operator wants a new log, so there is no alarm. */
-static bool take_plan(struct daemon *d)
+static bool take_plan(struct daemon *d, char ret[static LOG_PLAN_MAX + 1])
 {
-	char reason[DAEMON_ALARM_MAX];
+	char reason[LOG_PLAN_MAX + 1];
 	_cleanup_close_ int fd = openat(d->state_dir_fd, DAEMON_PLAN_FILE,
 					O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, reason, sizeof(reason) - 1);
 
 	if (n < 0)
 		return false;
-	reason[n] = '\0';
-	log_notice("msg=\"a new log was asked for\" why=\"%s\"", reason);
+	ret[utf8_sanitize(reason, (size_t)n, ret, LOG_PLAN_MAX)] = '\0';
+	log_notice("msg=\"a new log was asked for\" why=\"%s\"", ret);
 	return durable_remove(d->state_dir_fd, DAEMON_PLAN_FILE) == 0;
 }
 
@@ -109,18 +110,20 @@ static int decide(struct daemon *d, struct signer *signer, struct recover_point 
 {
 	const enum evidence_sync sync = (enum evidence_sync)d->config.sync;
 	char prefix[LOG_PREFIX_MAX + 1], hostname[256] = "localhost", why[EVIDENCE_WHY_MAX];
+	char plan[LOG_PLAN_MAX + 1] = "";
 	bool planned;
 	int r;
 
 	gethostname(hostname, sizeof(hostname) - 1);
 	log_origin_prefix(d->config.evidence_origin, hostname, prefix);
-	planned = take_plan(d);
+	planned = take_plan(d, plan);
 	r = log_start_decide(d->log, signer, prefix, sync, points, planned, &d->log_start, why);
 	if (r < 0) {
 		log_error("msg=\"cannot begin the evidence log\" dir=%s why=\"%s\"",
 			  d->config.evidence_dir, why);
 		return r == -EKEYREJECTED ? EX_CONFIG : EX_CANTCREAT;
 	}
+	memcpy(d->log_start.plan, plan, sizeof(plan));
 	if (d->log_start.reason == LOG_RESUMED)
 		report_continued(d);
 	else

@@ -243,6 +243,16 @@ static int decide(struct decision *d, bool planned)
 	return found->any && found->own ? resume(d) : begin_new(d, LOG_NEW);
 }
 
+static void note_key_change(struct decision *d)
+{
+	struct log_start *ret = d->ret;
+
+	snprintf(ret->kid, sizeof(ret->kid), "%s", signer_kid(d->signer));
+	memcpy(ret->public_key, signer_public_key(d->signer), sizeof(ret->public_key));
+	snprintf(ret->retired_kid, sizeof(ret->retired_kid), "%s", d->memory.kid);
+	memcpy(ret->retired_key, d->memory.public_key, sizeof(ret->retired_key));
+}
+
 /* A kid is one key for ever. */
 static int check_key(struct decision *d)
 {
@@ -256,6 +266,8 @@ static int check_key(struct decision *d)
 		return r;
 	}
 	d->ret->key_changed = *d->memory.kid && strcmp(d->memory.kid, signer_kid(d->signer)) != 0;
+	if (d->ret->key_changed)
+		note_key_change(d);
 	if (!*d->memory.kid || d->ret->key_changed ||
 	    memcmp(d->memory.public_key, signer_public_key(d->signer), 32) == 0)
 		return 0;

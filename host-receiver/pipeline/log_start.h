@@ -24,10 +24,13 @@ enum log_reason {
 	_LOG_REASON_MAX,
 };
 
+#define LOG_PLAN_MAX 511u
+
 struct log_start {
 	enum log_reason reason;
-	bool alarm;	 /* an operator has to look */
-	const char *why; /* static, with LOG_DAMAGED; else NULL */
+	bool alarm;		     /* an operator has to look */
+	const char *why;	     /* static, with LOG_DAMAGED; else NULL */
+	char plan[LOG_PLAN_MAX + 1]; /* with LOG_PLANNED: the operator's words, UTF-8 */
 	uint8_t uuid[UUID_SIZE];
 	char origin[NOTE_ORIGIN_MAX + 1]; /* "" without a tree */
 	uint64_t sequence;		  /* of the last record of the log's own stream */
@@ -38,6 +41,9 @@ struct log_start {
 	bool unclean, abandoned, key_changed;
 	uint64_t cut_bytes, cut_lines, size, abandoned_size;
 	struct tree_hash abandoned_root;
+	/* With key_changed: the key that signs now, and the one that signed last. */
+	char kid[SIGN_KID_MAX + 1], retired_kid[SIGN_KID_MAX + 1];
+	uint8_t public_key[32], retired_key[32];
 };
 
 /* "new", "log_shorter_than_signed", ... */

@@ -21,6 +21,7 @@ struct log_stream {
 	/* Between log_stream_change_signer() and log_stream_changed(). */
 	bool changing, new_log;
 	char kid[SIGN_KID_MAX + 1]; /* that is retired; "": none */
+	uint8_t public_key[32];	    /* of it */
 	struct log_start next;
 };
 
@@ -64,6 +65,8 @@ static void write_opened(struct log_stream *s, const struct log_start *start)
 	event_add_text(e, EVENT_KEY_RECEIVER_VERSION, wire_text(CELLOS_VERSION));
 	event_add_text(e, EVENT_KEY_HOSTNAME, wire_text(s->hostname));
 	event_add_text(e, EVENT_KEY_HOST_BOOT_ID, wire_text(s->boot_id));
+	if (start->reason == LOG_PLANNED)
+		event_add_text(e, EVENT_KEY_WHY, copy(s, start->plan));
 	log_stream_submit(s, e);
 }
 
@@ -75,6 +78,26 @@ static struct wire_text abandoned_text(struct log_stream *s, const struct log_st
 	snprintf(text, sizeof(text), "{\"root\":\"%s\",\"size\":%" PRIu64 "}", root,
 		 start->abandoned_size);
 	return copy(s, text);
+}
+
+static void write_key(struct log_stream *s, enum event_type type, const char *kid,
+		      const uint8_t *public_key)
+{
+	char text[sodium_base64_ENCODED_LEN(32, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
+	struct event *e = log_stream_event(s, type);
+
+	sodium_bin2base64(text, sizeof(text), public_key, 32,
+			  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+	event_add_text(e, EVENT_KEY_KID, copy(s, kid));
+	event_add_text(e, EVENT_KEY_PUBLIC_KEY, copy(s, text));
+	log_stream_submit(s, e);
+}
+
+/* Another key than the last run's: the old one is not here to sign with, and adds no trust. */
+static void write_key_change(struct log_stream *s, const struct log_start *start)
+{
+	write_key(s, EVENT_LOG_KEY_ADDED, start->kid, start->public_key);
+	write_key(s, EVENT_LOG_KEY_RETIRED, start->retired_kid, start->retired_key);
 }
 
 static void write_resumed(struct log_stream *s, const struct log_start *start)
@@ -119,19 +142,6 @@ void log_stream_acknowledged(struct log_stream *s, const char *what, uint64_t ui
 
 	event_add_text(e, EVENT_KEY_WHAT, copy(s, what));
 	event_add_uint(e, EVENT_KEY_BY_UID, uid);
-	log_stream_submit(s, e);
-}
-
-static void write_key(struct log_stream *s, enum event_type type, const char *kid,
-		      const uint8_t *public_key)
-{
-	char text[sodium_base64_ENCODED_LEN(32, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
-	struct event *e = log_stream_event(s, type);
-
-	sodium_bin2base64(text, sizeof(text), public_key, 32,
-			  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-	event_add_text(e, EVENT_KEY_KID, copy(s, kid));
-	event_add_text(e, EVENT_KEY_PUBLIC_KEY, copy(s, text));
 	log_stream_submit(s, e);
 }
 
@@ -229,6 +239,7 @@ int log_stream_change_signer(struct log_stream *s, struct signer *next, const st
 		signer_set_previous(next, last);
 		write_key(s, EVENT_LOG_KEY_ADDED, signer_kid(next), signer_public_key(next));
 		snprintf(s->kid, sizeof(s->kid), "%s", signer_kid(last));
+		memcpy(s->public_key, signer_public_key(last), sizeof(s->public_key));
 	}
 	if (!same_mode) {
 		e = log_stream_event(s, EVENT_LOG_SIGNING_CHANGED);
@@ -265,6 +276,9 @@ void log_stream_changed(struct log_stream *s)
 	if (!s->changing)
 		return;
 	s->changing = false;
+	/* From the new key's first checkpoint on the old one signs nothing. */
+	if (*s->kid)
+		write_key(s, EVENT_LOG_KEY_RETIRED, s->kid, s->public_key);
 	if (s->new_log) {
 		struct stream_identity *identity = new_identity(s->next.uuid);
 
@@ -300,7 +314,9 @@ struct log_stream *log_stream_new(const struct log_stream_options *o, const stru
 	memcpy(s->origin, start->origin, sizeof(s->origin));
 	if (start->reason == LOG_RESUMED)
 		write_resumed(s, start);
-	else
+	if (start->reason == LOG_RESUMED && start->key_changed)
+		write_key_change(s, start);
+	if (start->reason != LOG_RESUMED)
 		write_opened(s, start);
 	return s;
 }

@@ -67,7 +67,8 @@ static int plan_new(const struct log_options *o, const struct config *config)
 	int r = fd < 0 ? -errno : 0;
 
 	if (r == 0)
-		r = durable_write(fd, DAEMON_PLAN_FILE, o->reason, strlen(o->reason), 0600);
+		/* The receiver's user reads it, whoever writes it; the folder is closed. */
+		r = durable_write(fd, DAEMON_PLAN_FILE, o->reason, strlen(o->reason), 0644);
 	if (r < 0) {
 		fprintf(stderr, "log: %s/" DAEMON_PLAN_FILE ": %s\n", config->state_dir,
 			strerror(-r));

@@ -267,6 +267,8 @@ def a_reload_signs_as_the_file_says():
         assert log.checkpoints[-1][2] == ["k2"]
         (added,) = oracle.named(d.log_events(), "log.v1.key_added")
         assert (added["data"]["kid"], added["data"]["publicKey"]) == ("k2", keys["k2"])
+        (retired,) = oracle.named(d.log_events(), "log.v1.key_retired")
+        assert (retired["data"]["kid"], retired["data"]["publicKey"]) == ("k1", keys["k1"])
         # Unsigned only when it says so.
         d.base_config = d.base_config.split("[signing]")[0]
         reload(d, "", "say algorithm = off")

@@ -7,12 +7,14 @@ import glob
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
 
+import guest
 import oracle
 from daemon import Daemon
 from oracle import named
@@ -89,49 +91,88 @@ def the_tree_is_what_the_oracle_says():
             d.verdict(0)
 
 
-def sender(d, cell, stop):
-    seq = 1
-    while not stop.is_set():
-        try:
-            with d.connect(cell) as sock:
-                while not stop.is_set():
-                    sock.sendall(b"".join(spawned(seq + i) for i in range(16)))
-                    seq += 16
-                    time.sleep(0.005)
-        except OSError:
-            time.sleep(0.01)
+class HonestAgent(threading.Thread):
+    """Sends numbers, and after a cut everything again that was not acknowledged."""
+
+    def __init__(self, d, cell, stop):
+        super().__init__()
+        self.d, self.cell, self.stop, self.acked, self.assigned = d, cell, stop, 0, 1
+        self.session = os.urandom(8).hex()
+
+    def run(self):
+        while not self.stop.is_set():
+            try:
+                with self.d.connect(self.cell) as sock:
+                    self.talk(sock)
+            except OSError:
+                time.sleep(0.01)
+
+    def talk(self, sock):
+        first = self.acked + 1
+        sock.sendall(guest.hello(self.session, first, assigned=self.assigned))
+        sock.sendall(b"".join(map(spawned, range(first, self.assigned))))
+        received = b""
+        while not self.stop.is_set():
+            sock.sendall(b"".join(spawned(self.assigned + i) for i in range(4)))
+            self.assigned += 4
+            sock.settimeout(0.02)
+            try:
+                chunk = sock.recv(4096)
+                if not chunk:
+                    return
+                received += chunk
+            except TimeoutError:
+                pass
+            while received and (received[0] == 0 or len(received) >= 9):
+                if received[0] == 1:
+                    self.acked = max(self.acked, int.from_bytes(received[1:9], "little"))
+                received = received[9 if received[0] == 1 else 1:]
+
+
+def sent_numbers(d):
+    """cell -> the numbers of its agent that are on disk."""
+    found = {}
+    pattern = re.compile(rb'"cellId":"([^"]*)".*?"seq":(\d+),')
+    for line in d.entries():
+        match = pattern.search(line)
+        if match:
+            found.setdefault(match[1].decode(), set()).add(int(match[2]))
+    return found
 
 
 def killed_in_each_mode():
-    """kill -9 under load: evidence verifies or is open, and nothing that a checkpoint covered is
-    gone."""
-    kills = int(os.environ.get("CELLOS_KILLS", 2))
+    """kill -9 under load: evidence verifies or is open, nothing that a checkpoint covered is gone,
+    and neither is anything that an agent was told is durable."""
+    kills, cells = int(os.environ.get("CELLOS_KILLS", 2)), int(os.environ.get("CELLOS_KILL_CELLS", 8))
     for algorithm, sync in (("ed25519-log", "batch"), ("ed25519", "batch"), ("hmac-sha256", "batch"),
                             ("off", "batch"), ("ed25519-log", "interval"), ("ed25519-log", "off")):
         stop = threading.Event()
         with LogDaemon(algorithm, f"[evidence]\nrotate_size = 256K\nsync = {sync}\n") as d:
-            for i in range(8):
+            for i in range(cells):
                 d.add(f"c{i}")
-            senders = [threading.Thread(target=sender, args=(d, f"c{i}", stop)) for i in range(8)]
-            for thread in senders:
-                thread.start()
+            agents = [HonestAgent(d, f"c{i}", stop) for i in range(cells)]
+            for agent in agents:
+                agent.start()
             covered = set()
             try:
                 for i in range(kills):
                     time.sleep(random.uniform(0.02, 0.3))
                     d.kill()
-                    if d.has_tree:
-                        logs = d.logs()
-                        assert len(logs) == 1, list(logs)
-                        for log in logs.values():
-                            covered |= set(log.entries)
+                    if d.has_tree and i < 3:
+                        (log,) = d.logs().values()
+                        covered |= set(log.entries)
                     d.start()
+                until(lambda: all(agent.acked for agent in agents), "an acknowledgement for each")
             finally:
                 stop.set()
-                for thread in senders:
-                    thread.join()
+                for agent in agents:
+                    agent.join()
             d.stop()
             d.verdict(0, 4)
+            found = sent_numbers(d)
+            for agent in agents:
+                lost = set(range(1, agent.acked + 1)) - found[agent.cell]
+                assert not lost, (agent.cell, "acknowledged, and not there", sorted(lost)[:5])
             if d.has_tree:
                 (log,) = d.logs().values()
                 assert covered <= set(log.entries), "what a checkpoint covered is gone"
@@ -141,8 +182,9 @@ def killed_in_each_mode():
                 assert 1 <= len(resumed) <= kills, len(resumed)
                 assert all(e["data"]["unclean"] for e in resumed)
             assert "alarm" not in d.log(), d.log()
-            print(f"{algorithm}, sync {sync}: {len(d.entries())} entries, "
-                  f"{len(glob.glob(d.evidence + '/*.torn'))} torn ends")
+            print(f"{algorithm}, sync {sync}: {kills} kills, {cells} cells, {len(d.entries())} entries, "
+                  f"{sum(agent.acked for agent in agents)} acknowledged, "
+                  f"{len(glob.glob(d.evidence + '/*.torn'))} torn ends", flush=True)
 
 
 def lines_after_the_last_checkpoint_are_moved_aside():
@@ -316,6 +358,47 @@ def retention_says_what_it_deletes():
         assert pruned and log.first in [e["data"]["firstIndex"] for e in pruned]
         assert all(e["data"]["origin"] == log.origin for e in pruned)
         assert sum(map(os.path.getsize, d.segments())) < 512 << 10
+        d.verdict(0)
+
+
+def a_key_that_changes_while_it_is_stopped():
+    with LogDaemon() as d:
+        d.add("a")
+        d.send("a", range(1, 5))
+        d.stop()
+        subprocess.run([RECEIVER, "keygen", "--kid", "k2", "--out", d.dir], check=True,
+                       stdout=subprocess.DEVNULL)
+        with open(d.file("keyring.json")) as f:
+            d.keys = json.load(f)
+        d.base_config = d.base_config.replace("k1", "k2")
+        d.configure("")
+        d.start()
+        d.stop()
+        (log,) = d.logs().values()
+        assert [c[2] for c in log.checkpoints][0] == ["k1"] and log.checkpoints[-1][2] == ["k2"]
+        for name, kid in (("added", "k2"), ("retired", "k1")):
+            (event,) = named(d.log_events(), f"log.v1.key_{name}")
+            assert (event["data"]["kid"], event["data"]["publicKey"]) == (kid, d.keys[kid])
+        d.verdict(0)
+
+
+def a_new_log_that_was_planned():
+    with LogDaemon() as d:
+        d.add("a")
+        d.stop()
+        for text in ("a move to rack 7", "\udcff\x07"):
+            got = subprocess.run([RECEIVER, "log", "new", "--reason", text, "--config",
+                                  d.file("conf")], capture_output=True)
+            assert got.returncode == 0, got
+            # Whoever wrote it, the receiver's user reads it.
+            assert os.stat(d.file("state/new-log")).st_mode & 0o777 == 0o644
+            d.start()
+            d.stop()
+        opened = named([json.loads(line) for line in d.raw_lines()], "log.v1.opened")
+        assert [e["data"]["reason"] for e in opened] == ["new", "planned", "planned"]
+        assert opened[1]["data"]["why"] == "a move to rack 7" and "why" not in opened[0]["data"]
+        assert opened[2]["data"]["previousOrigin"] == opened[1]["data"]["origin"]
+        assert "alarm" not in d.log()
         d.verdict(0)
 
 
