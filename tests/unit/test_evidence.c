@@ -7,19 +7,23 @@
 #include <sys/syscall.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/durable.h"
+#include "host-receiver/evidence/segment_io.h"
 #include "host-receiver/evidence/cursor.h"
 #include "host-receiver/evidence/log.h"
 #include "host-receiver/evidence/reader.h"
 #include "tests/unit/unit.h"
 
 static char dir[64];
-static atomic_bool syncs_fail, folders_fail, reads_fail;
+static atomic_bool syncs_fail, folders_fail, only_folders_fail, reads_fail;
 static atomic_int interrupted; /* so many writes */
 
 /* The same for folders and new segments. */
 int fsync(int fd)
 {
-	if (folders_fail) {
+	struct stat st;
+
+	if (folders_fail || (only_folders_fail && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))) {
 		errno = EIO;
 		return -1;
 	}
@@ -450,6 +454,30 @@ START_TEST(an_interrupted_write_is_done_again)
 }
 END_TEST
 
+/* A file counts as written when its folder is on disk, and lines as there when they can be read. */
+START_TEST(errors_of_the_disk_are_not_taken_for_success)
+{
+	const struct iovec line = {.iov_base = (char *)"{1}\n", .iov_len = 4};
+	int dir_fd, fd;
+
+	make_folder();
+	put_file(segment(1), "{1}\n", 4);
+	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = open(segment(1), O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(segment_compare(fd, &line, 1, 0), 0);
+	reads_fail = true;
+	ck_assert_int_eq(segment_compare(fd, &line, 1, 0), -EIO);
+	reads_fail = false;
+	only_folders_fail = true;
+	ck_assert_int_eq(durable_write(dir_fd, "state", "x", 1, 0600), -EIO);
+	only_folders_fail = false;
+	ck_assert_int_eq(durable_write(dir_fd, "state", "x", 1, 0600), 0);
+	close(fd);
+	close(dir_fd);
+	remove_folder();
+}
+END_TEST
+
 START_TEST(a_log_that_cannot_be_read_is_not_gone_on_with)
 {
 	struct evidence_log *log;
@@ -811,6 +839,7 @@ int main(void)
 	tcase_add_test(tc, has_one_writer);
 	tcase_add_test(tc, a_folder_that_cannot_be_synced_begins_no_segment);
 	tcase_add_test(tc, an_interrupted_write_is_done_again);
+	tcase_add_test(tc, errors_of_the_disk_are_not_taken_for_success);
 	tcase_add_test(tc, a_log_that_cannot_be_read_is_not_gone_on_with);
 	tcase_add_test(tc, refuses_numbers_that_no_writer_reaches);
 	tcase_add_test(tc, moves_a_torn_end_aside);
