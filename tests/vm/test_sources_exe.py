@@ -172,7 +172,8 @@ def reader_that_hangs():
     first, second = map(int, ran().result.mark("hung").split())
     detail = executed(first)[-1]["detail"]
     assert "args" not in detail
-    assert detail["resolved"]
+    # A machine that stops the guest for 100 ms within the fork makes its start look like another's.
+    assert detail["resolved"] or detail["why"] in ("gone", "unsure"), detail
     assert executed(second)[-1]["detail"]["args"] == "/bin/sleep 1000 0"
     hung, now = ran().result.mark("readers").split()
     assert hung != now
