@@ -190,8 +190,7 @@ def evidence_of_every_type_is_valid():
     wanted = {r["type"].removeprefix(PREFIX) for r in VOCABULARY
               if r["name"] != "telemetry.heartbeat"}
     # The control group needs a leaf of its own, which the VM has: vm-probes.
-    # This version of the receiver does not write key_retired.
-    unseen = wanted - set(seen) - {"host.v1.cgroup", "log.v1.key_retired"}
+    unseen = wanted - set(seen) - {"host.v1.cgroup"}
     assert not unseen, sorted(unseen)
     print(f"{sum(seen.values())} events of {len(seen)} types")
 
@@ -205,7 +204,7 @@ def _another_key(d):
     with open(d.file("conf"), "w") as f:
         f.write(text.replace("algorithm = ed25519\n", "algorithm = ed25519-log\n"))
     d.process.send_signal(1)
-    until(lambda: any(b'log.v1.signing_changed"' in line for line in d.raw_lines()), "the other key")
+    until(lambda: any(b'log.v1.key_retired"' in line for line in d.raw_lines()), "the other key")
 
 
 def _collect(d, seen):
