@@ -243,6 +243,16 @@ static int open_state(struct daemon *d)
 	return EX_CANTCREAT;
 }
 
+/* A failure is the forwarder's to meet again: it holds the segments too, and says so. */
+static void hold_for_forwarder(struct daemon *d)
+{
+	int r = forwarding_hold(&d->config, d->retention.cursors_fd);
+
+	if (r < 0)
+		log_warning("msg=\"cannot hold evidence for the forwarder\" why=\"%s\"",
+			    strerror(-r));
+}
+
 static int start_pipeline(struct daemon *d)
 {
 	struct pipeline_options options = {
@@ -270,6 +280,7 @@ static int start_pipeline(struct daemon *d)
 		}
 		return status;
 	}
+	hold_for_forwarder(d);
 	retention_start(&d->retention, d->log, d->retention.cursors_fd, d->config.state_dir);
 	options.sink = evidence_log_sink(d->log);
 	d->signer = options.signer;

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
+#include "host-receiver/evidence/cursor.h"
 
 #define BACKOFF_MIN_MS 500u
 #define BACKOFF_MAX_MS 30000u
@@ -114,6 +115,15 @@ static void end_process(struct forwarding *f)
 		return;
 	close_fd(take_fd(&f->fd));
 	uv_process_kill(&f->process, SIGTERM);
+}
+
+int forwarding_hold(const struct config *config, int cursors_fd)
+{
+	struct evidence_position at = {0};
+
+	if (!*config->nats_url || evidence_cursor_load(cursors_fd, LINK_CURSOR, &at) != -ENOENT)
+		return 0;
+	return evidence_cursor_store(cursors_fd, LINK_CURSOR, &at);
 }
 
 void forwarding_configure(struct forwarding *f, const struct config *config, bool changed)

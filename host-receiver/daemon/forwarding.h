@@ -30,6 +30,11 @@ struct forwarding {
 
 void forwarding_init(struct forwarding *f, uv_loop_t *loop, struct evidence_log *log,
 		     const char *config_path);
+/*
+ * Before retention first looks: what a forwarder that has not begun yet will read stays. Returns 0
+ * or a negative errno.
+ */
+int forwarding_hold(const struct config *config, int cursors_fd);
 /* Start, stop or restart it as this configuration says. */
 void forwarding_configure(struct forwarding *f, const struct config *config, bool changed);
 /* Each second. */

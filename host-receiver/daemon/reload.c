@@ -182,6 +182,8 @@ void daemon_reload(struct daemon *d)
 	forwards_differently = config_forward_differs(&d->config, &wanted);
 	config_free(&d->config);
 	d->config = wanted;
+	if (forwarding_hold(&d->config, d->retention.cursors_fd) == 0)
+		retention_update(&d->retention, &d->life.loop);
 	forwarding_configure(&d->forwarding, &d->config, forwards_differently);
 	d->retention.state_dir = d->config.state_dir;
 	log_notice("msg=\"configuration applied\" config=%s", d->config_path);

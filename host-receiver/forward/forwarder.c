@@ -32,7 +32,6 @@
 #define GATHER_MS      2     /* answers are let gather so long while no message may be sent */
 #define STATUS_MS      1000u /* between two reports */
 #define STATUS_IDLE_MS 100u  /* if the log was caught up with, or is not any more */
-#define FLOOR_NAME     "forward"
 
 /* A message that was sent: where the log stands once it is acknowledged. */
 struct sent {
@@ -95,7 +94,7 @@ static void keep_segments(struct forwarder *f, uint64_t now_ns)
 		floor = f->kept[0].at;
 		memmove(f->kept, f->kept + 1, sizeof(f->kept[0]) * (KEEP_STEPS - 1));
 		f->n_kept--;
-		evidence_cursor_store(f->cursors_fd, FLOOR_NAME, &floor);
+		evidence_cursor_store(f->cursors_fd, LINK_CURSOR, &floor);
 	}
 	f->kept[f->n_kept].ns = now_ns;
 	f->kept[f->n_kept++].at = f->cursor.at;
@@ -681,12 +680,12 @@ static void load_cursor(struct forwarder *f)
 static int hold_segments(struct forwarder *f)
 {
 	struct evidence_position at;
-	int r = evidence_cursor_load(f->cursors_fd, FLOOR_NAME, &at);
+	int r = evidence_cursor_load(f->cursors_fd, LINK_CURSOR, &at);
 
 	if (r == 0)
 		return 0;
 	at = (struct evidence_position){0};
-	return evidence_cursor_store(f->cursors_fd, FLOOR_NAME, &at);
+	return evidence_cursor_store(f->cursors_fd, LINK_CURSOR, &at);
 }
 
 static int begin(struct forwarder *f)

@@ -17,6 +17,9 @@
 
 #define LINK_FD 3 /* in the forwarder */
 
+/* Its name among the cursors that retention waits for. */
+#define LINK_CURSOR "forward"
+
 /* Its exit status when the daemon is to start it again at once: files that it reads changed. */
 #define LINK_EXIT_AGAIN 75
 
