@@ -402,6 +402,22 @@ def a_new_log_that_was_planned():
         d.verdict(0)
 
 
+def reload(d, count):
+    """Until it is applied: a change of the mode is refused while the last one is not on disk."""
+    asked = -1
+
+    def applied():
+        nonlocal asked
+        refused = d.log().count("reload again")
+        if refused > asked:
+            asked = refused
+            d.process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+        return d.log().count("configuration applied") >= count
+
+    until(applied, "an applied configuration")
+
+
 def a_mode_that_changes():
     """Between modes with a tree the log goes on; without a tree it is closed and a new one
     begins."""
@@ -415,8 +431,7 @@ def a_mode_that_changes():
                 f"algorithm = {algorithm}\nkid = k1\nkey_file = {d.file('k1.seed')}\n"
             d.base_config = d.base_config.split("[signing]\n")[0] + "[signing]\n" + signing
             d.configure("")
-            d.process.send_signal(signal.SIGHUP)
-            d.wait_log("configuration applied", before + 1)
+            reload(d, before + 1)
             cell = f"{algorithm}-{logs}"
             d.add(cell)
             d.send("a", range(first, first + 4))
