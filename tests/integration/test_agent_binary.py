@@ -14,7 +14,7 @@ from runner import Skip, main
 
 SOURCE = os.environ["CELLOS_SOURCE"]
 PARTS = ("meson.build", "meson_options.txt", "LICENSE", "common", "cross", "docs", "guest-agent",
-         "seccomp")
+         "packaging", "seccomp")
 # Debug information is where most paths would be; strip takes it away before the size is read.
 GUEST_HALF = ("--buildtype", "minsize", "-Ddebug=true", "-Dhost_receiver=disabled",
               "-Dtests=disabled", "-Dman=disabled")
