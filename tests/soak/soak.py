@@ -361,6 +361,10 @@ def begin_agents(d):
         while not over.wait(0.05):
             for agent in agents:
                 agent.act()
+                if agent.process.poll() is not None:
+                    print(f"{agent.cell}: its agent ended with {agent.process.returncode}",
+                          flush=True)
+                    return
 
     thread = threading.Thread(target=act)
     thread.start()
@@ -394,7 +398,9 @@ def soak(work):
             for guest in s.guests.values():
                 until(lambda: s.has_said_all(guest), f"the last word of {guest.cell}", 0.05)
             for agent in agents:
-                agent.end()
+                agent.process.terminate()
+                status = agent.process.wait(300)
+                assert status == 0, f"{agent.cell}: its agent ended with {status}"
             wait_forwarded(d)
             d.stop()
             # What the last moments said is forwarded by the next run.
