@@ -32,7 +32,7 @@ class Guest:
         self.names = itertools.count()
         d.add(cell)
         self.process = subprocess.Popen(
-            [AGENT, "--foreground", "--uid", "0", "--keep-sysctls", "--connect",
+            [AGENT, "--foreground", "--uid", "0", "--keep-sysctls", "--ready-timeout", "60000", "--connect",
              f"unix:{d.file(cell)}_9001", "--process", "off",
              "--net", "off", "--capability", "off", "--fs", "inotify", "--inotify", self.folder, "--queue", str(queue),
              "--pid-file", d.file(f"{cell}.pid"), "--listener-socket", d.file(f"{cell}.listener")],

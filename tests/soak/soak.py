@@ -382,9 +382,9 @@ def soak(work):
         d.start()
         archive, s = Archive(evidence, archived), Soak(d, server, work)
         archive.start()
+        agents, agents_over, agents_thread = begin_agents(d)
         for _ in range(CELLS):
             s.join_one()
-        agents, agents_over, agents_thread = begin_agents(d)
         driver = threading.Thread(target=s.drive)
         driver.start()
         try:
