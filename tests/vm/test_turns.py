@@ -11,6 +11,8 @@ from vm import Receiver, Vm, find, split_runs, test_program
 HEARTBEAT_MS = 500
 TURN_US = 50000
 MANY = 2200
+# On the only processor each mprotect(2) delays the agent: 1 GiB takes 30 ms, and there are two.
+STARVE_MIB = 256
 
 # Each source is in one of these.
 SOURCES = {
@@ -32,7 +34,7 @@ cellos-telemetry --heartbeat {HEARTBEAT_MS} {options} 2> /tmp/log || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say freeze_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} --allow userfaultfd -- \
     hostile freeze 1 2> /tmp/errors)
-vm say starve_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile starve 1)
+vm say starve_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile starve 1 {STARVE_MIB})
 vm say flood_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile flood 1)
 # A folder with more files than there are marks takes the place of a watched path, and goes.
 mv /tmp/much /tmp/many

@@ -5,7 +5,8 @@
  *   hostile freeze SECONDS  calls that each source looks at, with arguments in a page that
  *                           userfaultfd holds back, across two pages; "held" if a page fault of
  *                           another process is held
- *   hostile starve SECONDS  two threads keep mmap_lock with mprotect(2) over a large mapping,
+ *   hostile starve SECONDS [MIB]
+ *                           two threads keep mmap_lock with mprotect(2) over a large mapping,
  *                           others make calls that each source looks at; prints how many
  *   hostile files           opens files until the machine's table is full, then makes one refused
  *                           and one watched call; ends with standard input
@@ -29,16 +30,16 @@
 
 #include "common/util.h"
 
-#define THREADS_MAX  16u
-#define STARVE_BYTES ((size_t)1 << 30)
-#define HOLDERS_MAX  64
-#define WATCHED	     "/tmp/w/file"
+#define THREADS_MAX 16u
+#define STARVE_MIB  1024u
+#define HOLDERS_MAX 64
+#define WATCHED	    "/tmp/w/file"
 #ifndef MADV_POPULATE_READ /* linux/mman.h, Linux 5.14 */
 #define MADV_POPULATE_READ 22
 #endif
 
 static char *pages;
-static size_t page_size;
+static size_t page_size, starve_bytes;
 static int uffd;
 static atomic_bool stop, held;
 static _Atomic pid_t threads[THREADS_MAX];
@@ -148,8 +149,8 @@ static int freeze(unsigned seconds)
 static void *flip_protection(_unused_ void *arg)
 {
 	while (!stop) {
-		mprotect(pages, STARVE_BYTES, PROT_NONE);
-		mprotect(pages, STARVE_BYTES, PROT_READ);
+		mprotect(pages, starve_bytes, PROT_NONE);
+		mprotect(pages, starve_bytes, PROT_READ);
 	}
 	return NULL;
 }
@@ -183,18 +184,19 @@ static void *call_others(_unused_ void *arg)
 	return NULL;
 }
 
-static int starve(unsigned seconds)
+static int starve(unsigned seconds, size_t mib)
 {
 	char sum = 0;
 
-	pages = mmap(NULL, STARVE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+	starve_bytes = mib << 20;
+	pages = mmap(NULL, starve_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 		     0);
 	if (pages == MAP_FAILED)
 		return 2;
-	madvise(pages, STARVE_BYTES, MADV_NOHUGEPAGE);
+	madvise(pages, starve_bytes, MADV_NOHUGEPAGE);
 	/* All of it is the zero page. Before Linux 5.14 it is read instead. */
-	if (madvise(pages, STARVE_BYTES, MADV_POPULATE_READ) < 0)
-		for (size_t i = 0; i < STARVE_BYTES; i += 4096)
+	if (madvise(pages, starve_bytes, MADV_POPULATE_READ) < 0)
+		for (size_t i = 0; i < starve_bytes; i += 4096)
 			sum = (char)(sum + ((volatile char *)pages)[i]);
 	start(flip_protection);
 	start(flip_protection);
@@ -275,14 +277,16 @@ static int flood(unsigned seconds)
 
 int main(int argc, char **argv)
 {
-	uint64_t seconds = 0;
+	uint64_t seconds = 0, mib;
 
-	if (argc == 3 && parse_u64(argv[2], 1, 600, &seconds) < 0)
+	if (argc >= 3 && parse_u64(argv[2], 1, 600, &seconds) < 0)
 		return 64;
 	if (argc == 3 && !strcmp(argv[1], "freeze"))
 		return freeze((unsigned)seconds);
 	if (argc == 3 && !strcmp(argv[1], "starve"))
-		return starve((unsigned)seconds);
+		return starve((unsigned)seconds, STARVE_MIB);
+	if (argc == 4 && !strcmp(argv[1], "starve") && parse_u64(argv[3], 1, STARVE_MIB, &mib) == 0)
+		return starve((unsigned)seconds, mib);
 	if (argc == 3 && !strcmp(argv[1], "flood"))
 		return flood((unsigned)seconds);
 	if (argc == 2 && !strcmp(argv[1], "files"))
