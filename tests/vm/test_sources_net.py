@@ -62,6 +62,8 @@ mkfifo /tmp/hold
 connects hold 7777 < /tmp/hold & hold=$!
 exec 3> /tmp/hold
 vm idle $hold
+# Two polls and more: between two of them the agent is idle too.
+sleep 4
 vm idle $agent
 exec 3>&-
 wait $hold
