@@ -4,16 +4,16 @@ and no heartbeat is late by a period. The guest's clock counts instructions, so 
 something on a busy machine, too. A turn includes the time in which the attackers have the only
 processor: the scheduler of Linux 6.6 and later gives it to them for longer at a time."""
 
+import os
 import re
 
-from runner import case, main, once
+from runner import case, main, need, once
 from vm import Receiver, Vm, find, split_runs, test_program
 
 HEARTBEAT_MS = 500
 TURN_US = 50000
 TURN_6_6_US = 250000
 MANY = 2200
-# On the only processor each mprotect(2) delays the agent: 1 GiB takes 30 ms, and there are two.
 STARVE_MIB = 256
 
 # Each source is in one of these.
@@ -87,4 +87,6 @@ def the_attacks_ran():
 
 
 if __name__ == "__main__":
+    need(os.environ.get("CELLOS_LONG") == "1",
+         "figures of the loop, and minutes long: tools/soak --tests, or CELLOS_LONG=1")
     main()
