@@ -94,8 +94,9 @@ def the_tree_is_what_the_oracle_says():
 class HonestAgent(threading.Thread):
     """Sends numbers, and after a cut everything again that was not acknowledged."""
 
-    def __init__(self, d, cell, stop):
+    def __init__(self, d, cell, stop, pause):
         super().__init__()
+        self.pause = pause
         self.d, self.cell, self.stop, self.acked, self.assigned = d, cell, stop, 0, 1
         self.session = os.urandom(8).hex()
 
@@ -115,7 +116,7 @@ class HonestAgent(threading.Thread):
         while not self.stop.is_set():
             sock.sendall(b"".join(spawned(self.assigned + i) for i in range(4)))
             self.assigned += 4
-            sock.settimeout(0.02)
+            sock.settimeout(self.pause)
             try:
                 chunk = sock.recv(4096)
                 if not chunk:
@@ -150,7 +151,8 @@ def killed_in_each_mode():
         with LogDaemon(algorithm, f"[evidence]\nrotate_size = 256K\nsync = {sync}\n") as d:
             for i in range(cells):
                 d.add(f"c{i}")
-            agents = [HonestAgent(d, f"c{i}", stop) for i in range(cells)]
+            # As many events a second, however many cells there are: the oracle reads them all.
+            agents = [HonestAgent(d, f"c{i}", stop, 0.0025 * cells) for i in range(cells)]
             for agent in agents:
                 agent.start()
             covered = set()
