@@ -267,4 +267,12 @@ class Daemon:
         self.err.close()
         if failure:
             print(f"the daemon said:\n{self.log()[-4000:]}", file=sys.stderr)
-        self.tmp.cleanup()
+        # The signer and the forwarder end after it, and may still write.
+        until(self._removed, "an end of the daemon's processes")
+
+    def _removed(self):
+        try:
+            self.tmp.cleanup()
+        except OSError:
+            return False
+        return True

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A real nats-server for tests, and a small client of its text protocol (docs.nats.io)."""
 
+import glob
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from runner import need
+from runner import need, until
 
 SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
@@ -69,6 +70,15 @@ class Server:
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
+        until(self._stands_still, "a server that stands still")
+
+    def _stands_still(self):
+        """A thread that runs on another processor stops a moment later."""
+        for path in glob.glob(f"/proc/{self.process.pid}/task/*/stat"):
+            with open(path) as f:
+                if f.read().rpartition(")")[2].split()[0] != "T":
+                    return False
+        return True
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)

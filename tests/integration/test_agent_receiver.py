@@ -43,6 +43,9 @@ def a_life_is_evidence():
             # This child ends only when its beginning has been seen.
             child = subprocess.Popen(["sh", "-c", "read line; exit 0"], stdin=subprocess.PIPE)
             until(lambda: told(receiver, "spawned", child.pid), "the beginning of the child")
+            # A walk may see it between fork and exec; the next one reports the exec.
+            until(lambda: any(e["data"]["guestComm"] == "sh" for what in ("spawned", "executed")
+                              for e in told(receiver, what, child.pid)), "its program")
             child.communicate(b"\n")
             until(lambda: told(receiver, "exited", child.pid), "the end of the child")
             agent.send_signal(signal.SIGTERM)
@@ -63,7 +66,6 @@ def a_life_is_evidence():
               if e["data"]["guestPid"] == child.pid] for what in ("spawned", "exited")]
     assert [len(told) for told in lives] == [1, 1], lives
     assert lives[0][0]["data"]["detail"]["ppid"] == os.getpid(), lives
-    # The walk may see it between fork and exec; then it reports the exec too.
     comms = [e["data"]["guestComm"] for e in events if e["data"].get("guestPid") == child.pid]
     assert "sh" in comms, comms
     bye = named(events, "guest.v1.telemetry_bye")
