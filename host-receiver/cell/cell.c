@@ -773,8 +773,8 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	return 0;
 }
 
-/* An agent that waits for acknowledgements sends what is not read to the next run, if there is one.
- */
+/* Whether to read the rest before the end. An agent with acknowledgements sends it again to the
+ * next run, if the receiver has one. */
 static bool may_drain(const struct cell *cell)
 {
 	return !cell->acks || !cell->registry->comes_back ||

@@ -42,7 +42,7 @@ struct client {
 	unsigned open_handles;
 	uid_t uid;
 	bool closing, answered, written, ended;
-	struct control_reply *reply; /* the place of an answer that comes later */
+	struct control_reply *reply; /* of a request that is answered later */
 	char *answer;		     /* owned */
 	size_t len;
 	char request[CONTROL_REQUEST_MAX];

@@ -22,8 +22,8 @@ struct listener_options {
 	gid_t gid;
 	mode_t mode;
 	/*
-	 * The caller's own records say that a stale socket at this path is its own; then, if nobody
-	 * listens there, it is replaced. Anything else that exists is refused and left alone.
+	 * Set it when the caller's records show that it made the socket at this path. If nobody
+	 * listens there, the socket is replaced. Any other file is refused and left alone.
 	 */
 	bool replace;
 };
@@ -42,8 +42,8 @@ int listener_bind(struct listener *listener, const struct listener_options *opti
 		  char why[LISTENER_WHY_MAX]);
 
 /*
- * Remove the socket that a dead receiver left at the path: the caller's own records say that it was
- * about to bind there. Anything but a socket without a listener is left alone.
+ * Remove the socket that a dead receiver left at the path. Call it when the caller's records show
+ * that it was about to bind there. Only a socket without a listener is removed.
  */
 void listener_remove_stale(const struct listener_options *options);
 

@@ -527,9 +527,9 @@ static const struct sock_filter agent_filter_program[] = {
 
 static const struct filter_rule agent_filter_rules[] = {
 	{"eventfd2", "timers and signals of the loop", 19, 18, 0, 3, 0, 255, 0, {{0}}},
-	{"epoll_create1", "what is there to do", 20, 22, 0, 3, 0, 255, 0, {{0}}},
-	{"epoll_ctl", "what is there to do", 21, 28, 0, 3, 0, 255, 0, {{0}}},
-	{"epoll_pwait", "what is there to do", 22, 34, 0, 3, 0, 255, 0, {{0}}},
+	{"epoll_create1", "wait for events", 20, 22, 0, 3, 0, 255, 0, {{0}}},
+	{"epoll_ctl", "wait for events", 21, 28, 0, 3, 0, 255, 0, {{0}}},
+	{"epoll_pwait", "wait for events", 22, 34, 0, 3, 0, 255, 0, {{0}}},
 	{"dup3", "notifications are answered by ioctl; stdio is put away when ready", 24, 38, 0, 3, 0, 255, 0, {{0}}},
 	{"fcntl", "notifications are answered by ioctl; stdio is put away when ready", 25, 46, 0, 3, 0, 255, 0, {{0}}},
 	{"inotify_init1", "a watched path that comes back", 26, 50, 0, 3, 0, 255, 0, {{0}}},
@@ -550,7 +550,7 @@ static const struct filter_rule agent_filter_rules[] = {
 	{"writev", "log, pid file, readiness", 66, 142, 0, 3, 0, 255, 0, {{0}}},
 	{"pread64", "/proc, and log and pipe", 67, 146, 0, 3, 0, 255, 0, {{0}}},
 	{"pwrite64", "log, pid file, readiness", 68, 152, 0, 3, 0, 255, 0, {{0}}},
-	{"ppoll", "what is there to do", 73, 158, 0, 3, 0, 255, 0, {{0}}},
+	{"ppoll", "wait for events", 73, 158, 0, 3, 0, 255, 0, {{0}}},
 	{"signalfd4", "timers and signals of the loop", 74, 162, 0, 3, 0, 255, 0, {{0}}},
 	{"readlinkat", "what /proc says of a process", 78, 170, 0, 3, 0, 255, 0, {{0}}},
 	{"newfstatat", "what /proc says of a process", 79, 176, 0, 3, 0, 255, 0, {{0}}},

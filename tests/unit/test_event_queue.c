@@ -241,7 +241,7 @@ START_TEST(a_loss_is_receipted_once_there_is_room)
 	}
 	ck_assert(event_queue_receipt_pending(q));
 	take(q, &r, 1);
-	/* A heartbeat that waits holds no receipt back. */
+	/* A queued heartbeat does not delay the receipt. */
 	ck_assert_int_eq(put_heartbeat(q), 0);
 	ck_assert(event_queue_receipt_due(q, monotonic_ns()));
 	ck_assert_int_eq(put_receipt(q), 0);
