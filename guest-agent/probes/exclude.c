@@ -4,17 +4,14 @@
  * next, so each is known by its start time too.
  */
 #include "common/util.h"
-#include "guest-agent/probes/pid_table.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/proc_file.h"
-
-#define TICK_NS (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
 
 static uint64_t start_of(pid_t pid)
 {
 	struct proc_stat st;
 
-	return proc_read_stat(pid, &st) < 0 ? 0 : st.start_ticks * TICK_NS;
+	return proc_read_stat(pid, &st) < 0 ? 0 : st.start_ticks * PROC_TICK_NS;
 }
 
 void probe_exclude_now(struct probe_config *config)
@@ -29,7 +26,7 @@ bool probe_excludes_start(const struct probe_config *config, pid_t pid, uint64_t
 		return true;
 	for (size_t i = 0; i < config->n_excluded; i++)
 		if (config->excluded[i] == pid && config->excluded_start_ns[i] &&
-		    pid_same_start(config->excluded_start_ns[i], start_ns))
+		    proc_same_start(config->excluded_start_ns[i], start_ns))
 			return true;
 	return false;
 }

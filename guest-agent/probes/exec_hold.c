@@ -6,10 +6,6 @@
 
 #include "guest-agent/probes/exec_hold.h"
 
-#include "guest-agent/probes/pid_table.h"
-
-#define TICK_NS (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
-
 const char *exec_why_name(enum exec_why why)
 {
 	static const char names[_EXEC_WHY_MAX][11] = {
@@ -46,7 +42,7 @@ void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
 	/* Last, so that all of the above was read of the process that this start belongs to. */
 	ret->has_stat = proc_read_stat(pid, &ret->stat) == 0;
 	if (ret->has_stat && start_ns &&
-	    !pid_same_start(ret->stat.start_ticks * TICK_NS, start_ns)) {
+	    !proc_same_start(ret->stat.start_ticks * PROC_TICK_NS, start_ns)) {
 		ret->has_stat = ret->has_status = false;
 		ret->cwd_len = 0;
 	}

@@ -2,11 +2,8 @@
 /*
  * The fs source: fanotify(7) on the paths of the command line, with the process that changed them.
  *
- * Marked are, for each path: the object itself; in a directory, its files too, so that a write
- * through another hard link or a mapping shows; the directory that has the path's name; and the
- * directories above it, whose renaming takes the path away. No file system is marked: unrelated
- * writes would fill the queue. Events name objects by handles, which are noted when a mark is made,
- * so no handle has to be opened to know what an event is about.
+ * fan_watch.c marks each path, its files and the directories above it. This file turns the events
+ * into reports, and looks paths up again.
  *
  *   a path is   moves by
  *   MARKED      an event after which its name may lead elsewhere  -> looked up again
@@ -20,56 +17,26 @@
  */
 #include "common/util.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/fanotify.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 
 #include "guest-agent/event_queue.h"
 #include "guest-agent/observation.h"
 #include "guest-agent/probes/fan_event.h"
+#include "guest-agent/probes/fan_watch.h"
 #include "guest-agent/probes/inotify.h"
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/process_view.h"
 #include "guest-agent/probes/sources.h"
 
-#define WATCHES_MAX   PROBE_INOTIFY_PATHS_MAX
-#define ANCESTORS_MAX 32u
-#define WAITING_MAX   64u
-#define TICK_MS	      10u
-#define BUFFER_SIZE   8192u
-#define FD_PATH_MAX   40u
-#define SWEEP_STEP    64u
-
-/* linux/fcntl.h, Linux 6.5: a handle that need not be openable. */
-#ifndef AT_HANDLE_FID
-#define AT_HANDLE_FID 0x200
-#endif
-/* struct file_handle */
-#define HANDLE_MAX 128u
-
-#define SELF_GONE    (FAN_DELETE_SELF | FAN_MOVE_SELF)
-#define NAME_EVENTS  (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO)
-#define WRITE_EVENTS (FAN_MODIFY | FAN_CLOSE_WRITE | FAN_ATTRIB)
-
-enum watch_state { WATCH_MISSING, WATCH_MARKED, WATCH_LEFT };
-
-struct watch {
-	const char *path; /* borrowed */
-	enum watch_state state;
-	bool directory;
-	bool verify;	/* its name may lead elsewhere */
-	bool announced; /* its coming back was reported by an event already */
-	int mount_fd;	/* a directory of its file system, or -1 */
-	int list_fd;	/* its directory while its files are being marked, or -1 */
-	struct fan_object object;
-};
+#define WAITING_MAX 64u
+#define TICK_MS	    10u
+#define BUFFER_SIZE 8192u
+#define FD_PATH_MAX 40u
 
 /* A change whose actor's program is not certain yet. */
 struct waiting {
@@ -86,319 +53,22 @@ struct fanotify {
 	struct probe probe; /* its fd: an epoll of the group, the timer and the helper */
 	const struct probe_config *config;
 	struct probe *helper; /* inotify, for what cannot be marked; NULL: none can be had */
-	uint64_t unwatched;   /* paths and files without a mark, not counted as lost yet */
-	int group, timer_fd;
+	int timer_fd;
 	unsigned timer_ms; /* what it is armed for */
 	bool left;	   /* a path is the helper's */
-	size_t stale;	   /* marks */
 	uint64_t empty_ns; /* when the group was last found empty */
-	size_t n_watches, n_waiting;
-	struct watch watches[WATCHES_MAX];
-	struct fan_marks marks;
+	size_t n_waiting;
+	struct fan_watches ws;
 	struct waiting waiting[WAITING_MAX];
 	_Alignas(8) uint8_t buf[BUFFER_SIZE];
-	_Alignas(8) char entries[4096];
 };
-
-/* What each role's mark asks for. */
-static uint64_t mask_of(enum fan_role role, bool directory)
-{
-	switch (role) {
-	case FAN_ROLE_SELF:
-		return WRITE_EVENTS | SELF_GONE |
-		       (directory ? NAME_EVENTS | FAN_EVENT_ON_CHILD | FAN_ONDIR : 0);
-	case FAN_ROLE_CHILD: return WRITE_EVENTS;
-	case FAN_ROLE_PARENT: return NAME_EVENTS | SELF_GONE | FAN_ONDIR;
-	default: return SELF_GONE | FAN_ONDIR;
-	}
-}
-
-/* ---- marks ---- */
-
-static int object_of(int fd, struct fan_object *ret)
-{
-	struct {
-		uint32_t bytes;
-		int32_t type;
-		uint8_t data[HANDLE_MAX];
-	} handle = {.bytes = HANDLE_MAX};
-	struct fan_object object = {0};
-	struct statfs fs;
-	int mount_id;
-
-	if (fstatfs(fd, &fs) < 0)
-		return -errno;
-	if (syscall(SYS_name_to_handle_at, fd, "", &handle, &mount_id, AT_EMPTY_PATH) < 0) {
-		handle.bytes = HANDLE_MAX;
-		if (syscall(SYS_name_to_handle_at, fd, "", &handle, &mount_id,
-			    AT_EMPTY_PATH | AT_HANDLE_FID) < 0)
-			return -errno;
-	}
-	if (handle.bytes > FAN_HANDLE_MAX)
-		return -EOVERFLOW;
-	memcpy(object.fsid, &fs.f_fsid, sizeof(object.fsid));
-	object.type = handle.type;
-	object.len = handle.bytes;
-	memcpy(object.bytes, handle.data, handle.bytes);
-	*ret = object;
-	return 0;
-}
-
-static int mark_fd(const struct fanotify *f, unsigned flags, uint64_t mask, int fd)
-{
-	char path[FD_PATH_MAX];
-
-	/* By name: the call takes no descriptor that was opened with O_PATH. */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return syscall(SYS_fanotify_mark, f->group, flags, mask, AT_FDCWD, path) < 0 ? -errno : 0;
-}
-
-/* Mark what fd leads to. 0, also when it is marked already, or a negative errno. */
-static int add_mark(struct fanotify *f, unsigned watch, enum fan_role role, int fd,
-		    struct fan_object *ret)
-{
-	struct fan_object object;
-	int r = object_of(fd, &object);
-
-	if (r < 0)
-		return r;
-	if (ret)
-		*ret = object;
-	for (struct fan_mark *m = fan_marks_find(&f->marks, &object); m;
-	     m = fan_marks_next(&f->marks, m))
-		if (m->watch == watch && m->role == role)
-			return 0;
-	r = mark_fd(f, FAN_MARK_ADD, mask_of(role, f->watches[watch].directory), fd);
-	if (r < 0)
-		return r;
-	return fan_marks_add(&f->marks, &object, watch, role) ? 0 : -ENOSPC;
-}
-
-/* Opened by its handle, as O_PATH: nothing happens to the file. */
-static int open_object(const struct watch *w, const struct fan_object *object)
-{
-	struct {
-		uint32_t bytes;
-		int32_t type;
-		uint8_t data[FAN_HANDLE_MAX];
-	} handle = {.bytes = object->len, .type = object->type};
-
-	if (w->mount_fd < 0 || object->fsid[0] != w->object.fsid[0] ||
-	    object->fsid[1] != w->object.fsid[1])
-		return -EXDEV;
-	memcpy(handle.data, object->bytes, object->len);
-	return (int)syscall(SYS_open_by_handle_at, w->mount_fd, &handle, O_PATH | O_CLOEXEC);
-}
-
-/* The mark goes, in the kernel too unless another one has the object. */
-static void remove_mark(struct fanotify *f, struct fan_mark *m)
-{
-	const struct fan_object object = m->object;
-	_cleanup_close_ int fd = -1;
-
-	fan_marks_remove(&f->marks, m);
-	if (fan_marks_find(&f->marks, &object))
-		return;
-	for (size_t i = 0; fd < 0 && i < f->n_watches; i++)
-		fd = open_object(&f->watches[i], &object);
-	if (fd >= 0)
-		mark_fd(f, FAN_MARK_REMOVE,
-			NAME_EVENTS | WRITE_EVENTS | SELF_GONE | FAN_EVENT_ON_CHILD | FAN_ONDIR,
-			fd);
-}
-
-/* Of a directory's files there can be many: they are stale, and sweep() removes them. */
-static void unmark(struct fanotify *f, unsigned watch)
-{
-	struct fan_mark *m;
-	size_t place = 0;
-
-	while ((m = fan_marks_walk(&f->marks, &place))) {
-		if (m->watch != watch)
-			continue;
-		if (m->role != FAN_ROLE_CHILD) {
-			remove_mark(f, m);
-			continue;
-		}
-		m->watch = FAN_WATCH_STALE;
-		f->stale++;
-	}
-}
-
-/* Remove some of the stale marks. True while there are more. */
-static bool sweep(struct fanotify *f)
-{
-	struct fan_mark *m;
-	size_t place = 0;
-
-	for (unsigned i = 0; i < SWEEP_STEP && f->stale;) {
-		m = fan_marks_walk(&f->marks, &place);
-		if (m->watch != FAN_WATCH_STALE)
-			continue;
-		remove_mark(f, m);
-		f->stale--;
-		i++;
-	}
-	return f->stale > 0;
-}
-
-/*
- * False when there is no room for more: writes to the file by its name here still show, those by
- * another name do not.
- */
-static bool mark_child(struct fanotify *f, unsigned watch, int dir, const char *name)
-{
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-
-	if (f->marks.n >= FAN_CHILDREN_MAX)
-		return false;
-	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return true;
-	return add_mark(f, watch, FAN_ROLE_CHILD, fd, NULL) == 0;
-}
-
-/*
- * Mark some more of the files in a watched directory; how many it has is up to the workload. False
- * at the end.
- */
-static bool mark_children_step(struct fanotify *f, unsigned watch)
-{
-	struct entry {
-		uint64_t ino;
-		int64_t off;
-		uint16_t len;
-		uint8_t type;
-		char name[];
-	};
-	struct watch *w = &f->watches[watch];
-	const long n = syscall(SYS_getdents64, w->list_fd, f->entries, sizeof(f->entries));
-	bool room = true;
-
-	for (long at = 0; at < n && room;) {
-		const struct entry *e = (const struct entry *)(f->entries + at);
-
-		if (e->type == DT_REG || e->type == DT_UNKNOWN)
-			room = mark_child(f, watch, w->list_fd, e->name);
-		at += e->len;
-	}
-	f->unwatched += !room;
-	if (room && n > 0)
-		return true;
-	close_fd(take_fd(&w->list_fd));
-	return false;
-}
-
-static bool mark_children(struct fanotify *f)
-{
-	for (unsigned i = 0; i < f->n_watches; i++)
-		if (f->watches[i].list_fd >= 0 && mark_children_step(f, i))
-			return true;
-	return false;
-}
-
-/* The directory with the path's name, and those above it. */
-static void mark_ancestors(struct fanotify *f, unsigned watch)
-{
-	struct watch *w = &f->watches[watch];
-	char path[PATH_MAX];
-	size_t len = strlen(w->path);
-	enum fan_role role = FAN_ROLE_PARENT;
-	int dir = -1;
-
-	if (len >= sizeof(path))
-		return;
-	memcpy(path, w->path, len + 1);
-	while (len > 1 && path[len - 1] == '/')
-		path[--len] = '\0';
-	while (len && path[len - 1] != '/')
-		len--;
-	/* A name without a folder is in the working directory, which is /. */
-	path[len] = '\0';
-	dir = openat(AT_FDCWD, len ? path : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	close_fd(w->mount_fd);
-	w->mount_fd = dir;
-	if (dir < 0)
-		return;
-	for (unsigned i = 0; i < ANCESTORS_MAX && dir >= 0; i++) {
-		struct fan_object object, above;
-		int up;
-
-		if (add_mark(f, watch, role, dir, &object) < 0)
-			break;
-		role = FAN_ROLE_ANCESTOR;
-		up = openat(dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (dir != w->mount_fd)
-			close_fd(dir);
-		dir = up;
-		/* The root is its own parent. */
-		if (up >= 0 && object_of(up, &above) == 0 && fan_same_object(&object, &above))
-			break;
-	}
-	if (dir != w->mount_fd)
-		close_fd(dir);
-}
-
-/* Errors that say that the file system cannot be marked, rather than that nothing is there. */
-static bool cannot_be_marked(int r)
-{
-	return r < 0 && r != -ENOENT && r != -ENOTDIR && r != -EACCES && r != -ELOOP;
-}
-
-/* Its files are marked afterwards, some at a time. Returns 0 or a negative errno. */
-static int mark_watch(struct fanotify *f, unsigned watch)
-{
-	struct watch *w = &f->watches[watch];
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-	int r;
-
-	unmark(f, watch);
-	close_fd(take_fd(&w->list_fd));
-	w->state = WATCH_MISSING;
-	w->object.len = 0;
-	mark_ancestors(f, watch);
-	fd = openat(AT_FDCWD, w->path, O_PATH | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	w->directory = S_ISDIR(st.st_mode);
-	r = add_mark(f, watch, FAN_ROLE_SELF, fd, &w->object);
-	if (r < 0)
-		return r;
-	w->state = WATCH_MARKED;
-	if (!w->directory)
-		return 0;
-	w->list_fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (w->list_fd < 0)
-		return 0;
-	close_fd(w->mount_fd);
-	w->mount_fd = fcntl(w->list_fd, F_DUPFD_CLOEXEC, 0);
-	return 0;
-}
-
-static void leave_to_helper(struct fanotify *f, unsigned watch)
-{
-	struct watch *w = &f->watches[watch];
-
-	unmark(f, watch);
-	w->state = WATCH_LEFT;
-	close_fd(take_fd(&w->list_fd));
-	close_fd(take_fd(&w->mount_fd));
-	if (!f->helper) {
-		f->unwatched++;
-		return;
-	}
-	inotify_helper_add(f->helper, w->path);
-	f->left = true;
-}
 
 /* ---- reports ---- */
 
 static void emit(struct fanotify *f, struct event_queue *q, const struct waiting *c,
 		 const char *exe, size_t exe_len)
 {
-	const struct watch *w = &f->watches[c->watch];
+	const struct fan_watch *w = &f->ws.watches[c->watch];
 	struct observation o;
 	char names[80];
 	const size_t len = fan_event_names(c->mask, names, sizeof(names));
@@ -478,10 +148,10 @@ static void change(struct fanotify *f, struct event_queue *q, unsigned watch, ui
 }
 
 /* "DIRECTORY/NAME" of a name that is not in the watched place; only the name if that fails. */
-static size_t foreign_name(const struct watch *w, const struct fan_event *ev,
+static size_t foreign_name(const struct fan_watch *w, const struct fan_event *ev,
 			   char out[static WIRE_DETAIL_TEXT_MAX])
 {
-	_cleanup_close_ int fd = open_object(w, &ev->dir);
+	_cleanup_close_ int fd = fan_watch_open(w, &ev->dir);
 	char link[FD_PATH_MAX];
 	ssize_t n = 0;
 	size_t name_len = MIN(ev->name_len, (size_t)FAN_NAME_MAX);
@@ -497,7 +167,7 @@ static size_t foreign_name(const struct watch *w, const struct fan_event *ev,
 	return (size_t)n + name_len;
 }
 
-static bool is_name_of(const struct watch *w, const struct fan_event *ev)
+static bool is_name_of(const struct fan_watch *w, const struct fan_event *ev)
 {
 	size_t end = strlen(w->path), begin;
 
@@ -510,8 +180,8 @@ static bool is_name_of(const struct watch *w, const struct fan_event *ev)
 
 static bool has_parent_mark(struct fanotify *f, unsigned watch, const struct fan_object *dir)
 {
-	for (struct fan_mark *m = fan_marks_find(&f->marks, dir); m;
-	     m = fan_marks_next(&f->marks, m))
+	for (struct fan_mark *m = fan_marks_find(&f->ws.marks, dir); m;
+	     m = fan_marks_next(&f->ws.marks, m))
 		if (m->watch == watch && m->role == FAN_ROLE_PARENT)
 			return true;
 	return false;
@@ -521,8 +191,8 @@ static bool has_parent_mark(struct fanotify *f, unsigned watch, const struct fan
 static bool on_name(struct fanotify *f, struct event_queue *q, const struct fan_mark *m,
 		    const struct fan_event *ev)
 {
-	struct watch *w = &f->watches[m->watch];
-	const uint64_t mask = ev->mask & (NAME_EVENTS | WRITE_EVENTS);
+	struct fan_watch *w = &f->ws.watches[m->watch];
+	const uint64_t mask = ev->mask & (FAN_WATCH_NAMES | FAN_WATCH_WRITES);
 
 	if (m->role == FAN_ROLE_SELF && mask) {
 		if (ev->mask & (FAN_CREATE | FAN_MOVED_TO) && w->mount_fd >= 0) {
@@ -530,15 +200,16 @@ static bool on_name(struct fanotify *f, struct event_queue *q, const struct fan_
 
 			memcpy(name, ev->name, ev->name_len);
 			name[ev->name_len] = '\0';
-			f->unwatched += !mark_child(f, m->watch, w->mount_fd, name);
+			f->ws.unwatched +=
+				!fan_watch_mark_child(&f->ws, m->watch, w->mount_fd, name);
 		}
 		change(f, q, m->watch, mask, ev->pid, ev->name, ev->name_len);
 		return true;
 	}
-	if (m->role == FAN_ROLE_PARENT && ev->mask & NAME_EVENTS && is_name_of(w, ev)) {
+	if (m->role == FAN_ROLE_PARENT && ev->mask & FAN_WATCH_NAMES && is_name_of(w, ev)) {
 		w->verify = true;
 		w->announced |= (ev->mask & (FAN_CREATE | FAN_MOVED_TO)) != 0;
-		change(f, q, m->watch, ev->mask & NAME_EVENTS, ev->pid, "", 0);
+		change(f, q, m->watch, ev->mask & FAN_WATCH_NAMES, ev->pid, "", 0);
 		return true;
 	}
 	return false;
@@ -549,24 +220,25 @@ static bool on_object(struct fanotify *f, struct event_queue *q, const struct fa
 		      const struct fan_event *ev, bool in_dir)
 {
 	char name[WIRE_DETAIL_TEXT_MAX];
-	struct watch *w = &f->watches[m->watch];
+	struct fan_watch *w = &f->ws.watches[m->watch];
 	size_t len = 0;
 
-	if (ev->mask & SELF_GONE && m->role != FAN_ROLE_CHILD) {
+	if (ev->mask & FAN_WATCH_GONE && m->role != FAN_ROLE_CHILD) {
 		w->verify = true;
 		/* Its own end shows by its name; a directory above takes the path away. */
 		if (m->role == FAN_ROLE_ANCESTOR || m->role == FAN_ROLE_PARENT)
-			change(f, q, m->watch, ev->mask & SELF_GONE, ev->pid, "", 0);
+			change(f, q, m->watch, ev->mask & FAN_WATCH_GONE, ev->pid, "", 0);
 		return true;
 	}
-	if (!(ev->mask & WRITE_EVENTS) || (m->role != FAN_ROLE_SELF && m->role != FAN_ROLE_CHILD))
+	if (!(ev->mask & FAN_WATCH_WRITES) ||
+	    (m->role != FAN_ROLE_SELF && m->role != FAN_ROLE_CHILD))
 		return false;
 	if (in_dir && (m->role == FAN_ROLE_CHILD || !has_parent_mark(f, m->watch, &ev->dir) ||
 		       !is_name_of(w, ev)))
 		len = foreign_name(w, ev, name);
 	/* The count of its links may have changed: the name may be another file's now. */
 	w->verify |= (ev->mask & FAN_ATTRIB) && m->role == FAN_ROLE_SELF;
-	change(f, q, m->watch, ev->mask & WRITE_EVENTS, ev->pid, name, len);
+	change(f, q, m->watch, ev->mask & FAN_WATCH_WRITES, ev->pid, name, len);
 	return true;
 }
 
@@ -580,48 +252,49 @@ static void on_event(struct fanotify *f, struct event_queue *q, const struct fan
 
 	if (ev->mask & FAN_Q_OVERFLOW) {
 		event_queue_kernel_lost(q, PROBE_FS, 1);
-		for (size_t i = 0; i < f->n_watches; i++)
-			f->watches[i].verify = true;
+		for (size_t i = 0; i < f->ws.n; i++)
+			f->ws.watches[i].verify = true;
 		return;
 	}
 	if (ev->pid && probe_excludes(f->config, ev->pid))
 		return;
-	for (m = in_dir ? fan_marks_find(&f->marks, &ev->dir) : NULL; m;
-	     m = fan_marks_next(&f->marks, m))
+	for (m = in_dir ? fan_marks_find(&f->ws.marks, &ev->dir) : NULL; m;
+	     m = fan_marks_next(&f->ws.marks, m))
 		if (!(done >> m->watch & 1) && on_name(f, q, m, ev))
 			done |= UINT64_C(1) << m->watch;
-	if (in_dir && (!ev->object.len || ev->mask & NAME_EVENTS))
+	if (in_dir && (!ev->object.len || ev->mask & FAN_WATCH_NAMES))
 		return;
-	for (m = fan_marks_find(&f->marks, object); m; m = fan_marks_next(&f->marks, m))
+	for (m = fan_marks_find(&f->ws.marks, object); m; m = fan_marks_next(&f->ws.marks, m))
 		if (!(done >> m->watch & 1) && on_object(f, q, m, ev, in_dir))
 			done |= UINT64_C(1) << m->watch;
 }
 
 /* ---- paths that come and go ---- */
 
-/* Whether the path still leads to the object that is marked. */
-static bool leads_there(const struct watch *w)
+static void leave_to_helper(struct fanotify *f, unsigned watch)
 {
-	_cleanup_close_ int fd = openat(AT_FDCWD, w->path, O_PATH | O_CLOEXEC);
-	struct fan_object object;
-
-	return fd >= 0 && w->object.len && object_of(fd, &object) == 0 &&
-	       fan_same_object(&object, &w->object);
+	fan_watch_leave(&f->ws, watch);
+	if (!f->helper) {
+		f->ws.unwatched++;
+		return;
+	}
+	inotify_helper_add(f->helper, f->ws.watches[watch].path);
+	f->left = true;
 }
 
 static void look_up(struct fanotify *f, struct event_queue *q, unsigned watch)
 {
-	struct watch *w = &f->watches[watch];
+	struct fan_watch *w = &f->ws.watches[watch];
 	const bool was_there = w->state == WATCH_MARKED;
 	int r;
 
 	w->verify = false;
-	if (was_there && leads_there(w)) {
+	if (was_there && fan_watch_leads_there(w)) {
 		w->announced = false;
 		return;
 	}
-	r = mark_watch(f, watch);
-	if (cannot_be_marked(r)) {
+	r = fan_watch_mark(&f->ws, watch);
+	if (fan_watch_unmarkable(r)) {
 		leave_to_helper(f, watch);
 	} else if (r == 0) {
 		/* Nobody was seen doing it. */
@@ -633,8 +306,8 @@ static void look_up(struct fanotify *f, struct event_queue *q, unsigned watch)
 
 static void look_up_all(struct fanotify *f, struct event_queue *q, bool missing)
 {
-	for (unsigned i = 0; i < f->n_watches; i++) {
-		struct watch *w = &f->watches[i];
+	for (unsigned i = 0; i < f->ws.n; i++) {
+		struct fan_watch *w = &f->ws.watches[i];
 
 		if (w->state != WATCH_LEFT && (w->verify || (missing && w->state == WATCH_MISSING)))
 			look_up(f, q, i);
@@ -647,8 +320,8 @@ static void arm_timer(struct fanotify *f)
 	unsigned ms = f->n_waiting ? TICK_MS : 0;
 	struct itimerspec spec = {0};
 
-	for (size_t i = 0; !ms && i < f->n_watches; i++)
-		if (f->watches[i].state == WATCH_MISSING)
+	for (size_t i = 0; !ms && i < f->ws.n; i++)
+		if (f->ws.watches[i].state == WATCH_MISSING)
 			ms = f->config->poll_ms;
 	if (ms == f->timer_ms)
 		return;
@@ -665,7 +338,7 @@ static void arm_timer(struct fanotify *f)
 static int read_events(struct fanotify *f, struct event_queue *q)
 {
 	const uint64_t asked_ns = monotonic_ns();
-	const ssize_t n = read(f->group, f->buf, sizeof(f->buf));
+	const ssize_t n = read(f->ws.group, f->buf, sizeof(f->buf));
 	struct fan_event ev;
 	int events = 0;
 	ssize_t len;
@@ -690,7 +363,7 @@ static void note_empty(void *ctx)
 {
 	struct fanotify *f = ctx;
 	const uint64_t asked_ns = monotonic_ns();
-	struct pollfd pfd = {.fd = f->group, .events = POLLIN};
+	struct pollfd pfd = {.fd = f->ws.group, .events = POLLIN};
 
 	if (poll(&pfd, 1, 0) == 0)
 		f->empty_ns = asked_ns;
@@ -713,12 +386,12 @@ static int fanotify_drain(struct probe *probe, struct event_queue *q, unsigned b
 	} while (r > 0 && done < budget);
 	if (tick)
 		look_up_all(f, q, true);
-	if (f->unwatched)
-		event_queue_kernel_lost(q, PROBE_FS, f->unwatched);
-	f->unwatched = 0;
+	if (f->ws.unwatched)
+		event_queue_kernel_lost(q, PROBE_FS, f->ws.unwatched);
+	f->ws.unwatched = 0;
 	settle(f, q);
 	arm_timer(f);
-	if (r > 0 || sweep(f) || mark_children(f))
+	if (r > 0 || fan_watches_sweep(&f->ws) || fan_watches_mark_children(&f->ws))
 		return 1;
 	return f->left ? inotify_ops.drain(f->helper, q, budget) : 0;
 }
@@ -740,11 +413,7 @@ static void fanotify_close(struct probe *probe)
 	process_view_notify(NULL, NULL);
 	if (f->helper)
 		inotify_ops.close(f->helper);
-	for (size_t i = 0; i < f->n_watches; i++) {
-		close_fd(f->watches[i].list_fd);
-		close_fd(f->watches[i].mount_fd);
-	}
-	close_fd(f->group);
+	fan_watches_close(&f->ws);
 	close_fd(f->timer_fd);
 	close_fd(probe->fd);
 	free(f);
@@ -756,12 +425,12 @@ static int open_descriptors(struct fanotify *f, char why[PROBE_WHY_MAX])
 	const char *step = "fanotify_init (CONFIG_FANOTIFY, CAP_SYS_ADMIN)";
 	int r;
 
-	f->group = (int)syscall(SYS_fanotify_init,
-				FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_FID |
-					FAN_REPORT_DFID_NAME | FAN_UNLIMITED_QUEUE |
-					FAN_UNLIMITED_MARKS,
-				O_RDONLY | O_CLOEXEC);
-	r = f->group < 0 ? -errno : 0;
+	f->ws.group = (int)syscall(SYS_fanotify_init,
+				   FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_FID |
+					   FAN_REPORT_DFID_NAME | FAN_UNLIMITED_QUEUE |
+					   FAN_UNLIMITED_MARKS,
+				   O_RDONLY | O_CLOEXEC);
+	r = f->ws.group < 0 ? -errno : 0;
 	if (r == 0) {
 		step = "epoll";
 		if (inotify_helper_open(f->config, &f->helper) < 0)
@@ -769,7 +438,7 @@ static int open_descriptors(struct fanotify *f, char why[PROBE_WHY_MAX])
 		f->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 		f->probe.fd = epoll_create1(EPOLL_CLOEXEC);
 		if (f->timer_fd < 0 || f->probe.fd < 0 ||
-		    epoll_ctl(f->probe.fd, EPOLL_CTL_ADD, f->group, &ev) < 0 ||
+		    epoll_ctl(f->probe.fd, EPOLL_CTL_ADD, f->ws.group, &ev) < 0 ||
 		    epoll_ctl(f->probe.fd, EPOLL_CTL_ADD, f->timer_fd, &ev) < 0 ||
 		    (f->helper && epoll_ctl(f->probe.fd, EPOLL_CTL_ADD, f->helper->fd, &ev) < 0))
 			r = -errno;
@@ -785,16 +454,16 @@ static int mark_all(struct fanotify *f, char why[PROBE_WHY_MAX])
 	int refused = 0;
 	size_t left = 0;
 
-	for (unsigned i = 0; i < f->n_watches; i++) {
-		const int r = mark_watch(f, i);
+	for (unsigned i = 0; i < f->ws.n; i++) {
+		const int r = fan_watch_mark(&f->ws, i);
 
-		if (!cannot_be_marked(r))
+		if (!fan_watch_unmarkable(r))
 			continue;
 		refused = r;
 		leave_to_helper(f, i);
 		left++;
 	}
-	if (left < f->n_watches)
+	if (left < f->ws.n)
 		return 0;
 	snprintf(why, PROBE_WHY_MAX, "none of the paths can be marked: %s", strerror(-refused));
 	return refused ? refused : -ENOENT;
@@ -817,17 +486,13 @@ static int fanotify_open(const struct probe_config *config, struct probe **ret,
 	}
 	f->probe = (struct probe){.ops = &fanotify_ops, .fd = -1};
 	f->config = config;
-	f->group = f->timer_fd = -1;
-	f->n_watches = config->n_inotify_paths;
-	fan_marks_init(&f->marks);
-	for (size_t i = 0; i < f->n_watches; i++)
-		f->watches[i] = (struct watch){
-			.path = config->inotify_paths[i], .mount_fd = -1, .list_fd = -1};
+	f->timer_fd = -1;
+	fan_watches_init(&f->ws, config->inotify_paths, config->n_inotify_paths);
 	r = open_descriptors(f, why);
 	if (r == 0)
 		r = mark_all(f, why);
 	/* Those that are there before the agent is ready are marked before. */
-	while (r == 0 && mark_children(f))
+	while (r == 0 && fan_watches_mark_children(&f->ws))
 		;
 	if (r < 0) {
 		fanotify_close(&f->probe);

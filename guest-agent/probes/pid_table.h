@@ -12,9 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PID_TABLE_SIZE	     4096u /* processes */
-#define PID_TABLE_COMM_MAX   16u
-#define PID_TABLE_START_SLOP UINT64_C(100000000) /* ns: two readings of one start differ less */
+#define PID_TABLE_SIZE	   4096u /* processes */
+#define PID_TABLE_COMM_MAX 16u
 
 struct pid_entry {
 	uint64_t start_ns; /* CLOCK_BOOTTIME */
@@ -57,9 +56,3 @@ uint64_t pid_table_refused(const struct pid_table *t);
 
 /* comm is cut to 15 bytes. */
 void pid_entry_set_comm(struct pid_entry *e, const char *comm, size_t len);
-
-/* Whether two start times (CLOCK_BOOTTIME ns) can be the same process's. */
-static inline bool pid_same_start(uint64_t a, uint64_t b)
-{
-	return (a > b ? a - b : b - a) <= PID_TABLE_START_SLOP;
-}

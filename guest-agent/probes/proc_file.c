@@ -165,6 +165,19 @@ int proc_read_stat(pid_t pid, struct proc_stat *ret)
 	return proc_stat_parse(data, (size_t)n, ret);
 }
 
+bool proc_group_gone(pid_t pid, uint64_t start_ns)
+{
+	struct proc_stat st;
+	int r = proc_read_stat(pid, &st);
+
+	if (r == -ENOENT || r == -ESRCH)
+		return true;
+	if (r < 0)
+		return false;
+	return st.threads <= 1 ||
+	       (start_ns && !proc_same_start(st.start_ticks * PROC_TICK_NS, start_ns));
+}
+
 int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 {
 	int n = read_pid_file(pid, "comm", ret_comm, PROC_COMM_MAX);

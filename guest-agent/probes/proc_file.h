@@ -18,6 +18,9 @@
 /* Enough for the lines up to the capabilities; only a list of groups before them has no bound. */
 #define PROC_STATUS_MAX 4096u
 
+#define PROC_TICK_NS	   UINT64_C(10000000)  /* USER_HZ is 100 on every architecture */
+#define PROC_START_SLOP_NS UINT64_C(100000000) /* two readings of one start differ less */
+
 /* What the sources need of /proc/PID/stat. */
 struct proc_stat {
 	pid_t pid;
@@ -25,7 +28,7 @@ struct proc_stat {
 	char state;
 	bool kernel_thread; /* its name changes with its work */
 	uint32_t threads;
-	uint64_t start_ticks; /* since boot, in USER_HZ (100 a second on every architecture) */
+	uint64_t start_ticks; /* since boot, in units of PROC_TICK_NS */
 	uint64_t cpu_ticks;   /* processor time of all its threads, in the same unit */
 	bool has_stack;	      /* its program's first stack is set up; false also if not permitted */
 	size_t comm_len;
@@ -37,6 +40,18 @@ int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret);
 
 /* 0 or a negative errno. */
 int proc_read_stat(pid_t pid, struct proc_stat *ret);
+
+/* Whether two start times (CLOCK_BOOTTIME ns) can belong to the same process. */
+static inline bool proc_same_start(uint64_t a, uint64_t b)
+{
+	return (a > b ? a - b : b - a) <= PROC_START_SLOP_NS;
+}
+
+/*
+ * Whether /proc shows that the whole thread group has ended. A thread that is ending right now may
+ * still be in the kernel's count. start_ns: CLOCK_BOOTTIME; 0 when it is not known.
+ */
+bool proc_group_gone(pid_t pid, uint64_t start_ns);
 
 /* Raw bytes without the newline; returns their number (0..15) or a negative errno. */
 int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX]);

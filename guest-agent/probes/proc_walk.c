@@ -15,8 +15,7 @@
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/sources.h"
 
-#define TICK_NS	  (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
-#define WALK_STEP 64u		       /* pids a drain */
+#define WALK_STEP 64u /* pids a drain */
 
 /* pid_entry.flags: its end is told; it waits for its parent. */
 enum { ENDED = 1 };
@@ -77,7 +76,7 @@ static void observe(const struct proc_walk *w, struct event_queue *q, enum wire_
 
 static void see(struct proc_walk *w, struct event_queue *q, const struct proc_stat *st)
 {
-	const uint64_t start_ns = st->start_ticks * TICK_NS;
+	const uint64_t start_ns = st->start_ticks * PROC_TICK_NS;
 	const bool dead = st->state == 'Z' || st->state == 'X';
 	struct pid_entry *e = pid_table_find(w->table, st->pid);
 

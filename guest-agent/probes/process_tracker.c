@@ -6,12 +6,9 @@
 
 #include "guest-agent/probes/process_tracker.h"
 
-#include <sys/wait.h>
+#include "guest-agent/probes/process_report.h"
 
-#include "guest-agent/observation.h"
-
-#define TICK_NS	  (NSEC_PER_SEC / 100) /* USER_HZ is 100 everywhere */
-#define SCAN_STEP 64u		       /* pids of /proc a turn */
+#define SCAN_STEP 64u /* pids of /proc a turn */
 
 /* Flags of a pid_entry. */
 enum {
@@ -31,59 +28,13 @@ static uint64_t boottime_offset(void)
 	return clock_ns(CLOCK_BOOTTIME) - monotonic_ns();
 }
 
-static bool excluded(const struct process_tracker *t, const struct pid_entry *e)
-{
-	return probe_excludes_start(t->config, e->pid, e->start_ns);
-}
-
-static void report_spawned(struct process_tracker *t, struct event_queue *q,
-			   const struct pid_entry *e, uint64_t at_ns)
-{
-	struct observation o;
-
-	if (excluded(t, e))
-		return;
-	observation_init(&o, WIRE_PROCESS_SPAWNED, e->pid, e->comm, e->comm_len, at_ns);
-	declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
-	event_queue_observe(q, &o.d);
-}
-
-/* status: as wait(2) gives it, or NULL where nobody told it. */
-static void report_exited(struct process_tracker *t, struct event_queue *q,
-			  const struct pid_entry *e, const uint32_t *status, uint64_t at_ns)
-{
-	struct observation o;
-
-	if (excluded(t, e))
-		return;
-	observation_init(&o, WIRE_PROCESS_EXITED, e->pid, e->comm, e->comm_len, at_ns);
-	if (status && WIFSIGNALED((int)*status)) {
-		declaration_add_uint(&o.d, WIRE_KEY_SIGNAL, (uint64_t)WTERMSIG((int)*status));
-		declaration_add_bool(&o.d, WIRE_KEY_CORE, WCOREDUMP((int)*status));
-	} else if (status) {
-		declaration_add_uint(&o.d, WIRE_KEY_EXIT_CODE, (uint64_t)WEXITSTATUS((int)*status));
-	}
-	if (e->ppid)
-		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
-	event_queue_observe(q, &o.d);
-}
-
 /* Before anything else is said of an entry that a walk found: that it exists. */
 static void report_late_start(struct process_tracker *t, struct event_queue *q, struct pid_entry *e,
 			      uint64_t at_ns)
 {
 	if (e->flags & UNREPORTED)
-		report_spawned(t, q, e, at_ns);
+		process_report_spawned(t->config, q, e, at_ns);
 	e->flags &= (uint8_t)~UNREPORTED;
-}
-
-static void resolve_comm(struct pid_entry *e)
-{
-	char comm[PROC_COMM_MAX];
-	int n = proc_read_comm(e->pid, comm);
-
-	if (n >= 0)
-		pid_entry_set_comm(e, comm, (size_t)n);
 }
 
 static void set_image(struct process_tracker *t, struct pid_entry *e, image_id image,
@@ -103,9 +54,6 @@ static void forget(struct process_tracker *t, struct pid_entry *e, uint64_t at_n
 
 /* Held executions. */
 
-static void report_detail(struct process_tracker *t, struct event_queue *q,
-			  const struct connector_event *ev);
-
 /* The execution is reported, then what waited for it, then the end if that came. */
 static void finish(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
 		   enum exec_why why)
@@ -121,14 +69,14 @@ static void finish(struct process_tracker *t, struct event_queue *q, struct exec
 	pid_entry_set_comm(&untracked, h->comm, h->comm_len);
 	exec_hold_release(t->holds, h, why, t->images, q);
 	while (exec_hold_take(t->holds, pid, &ev))
-		report_detail(t, q, &ev);
+		process_report_detail(t->config, q, t->table, t->images, &ev);
 	if (!ended)
 		return;
 	e = pid_table_find(t->table, pid);
 	if (e)
-		report_exited(t, q, e, &status, exit_at_ns);
+		process_report_exited(t->config, q, e, &status, exit_at_ns);
 	else if (!silent)
-		report_exited(t, q, &untracked, &status, exit_at_ns);
+		process_report_exited(t->config, q, &untracked, &status, exit_at_ns);
 	if (e)
 		forget(t, e, exit_at_ns);
 }
@@ -183,7 +131,7 @@ static void begin_execution(struct process_tracker *t, struct event_queue *q, st
 	if (h->facts.has_stat) {
 		pid_entry_set_comm(e, h->facts.stat.comm, h->facts.stat.comm_len);
 		if (e->flags & START_UNKNOWN)
-			e->start_ns = h->facts.stat.start_ticks * TICK_NS;
+			e->start_ns = h->facts.stat.start_ticks * PROC_TICK_NS;
 		if (!e->ppid)
 			e->ppid = h->facts.stat.ppid;
 	}
@@ -191,7 +139,7 @@ static void begin_execution(struct process_tracker *t, struct event_queue *q, st
 	if (!tracked && h->facts.why == EXEC_RESOLVED)
 		h->facts.why = EXEC_UNSURE;
 	e->flags &= (uint8_t)~START_UNKNOWN;
-	h->silent = excluded(t, e);
+	h->silent = probe_excludes_start(t->config, e->pid, e->start_ns);
 	h->ppid = e->ppid;
 	h->comm_len = e->comm_len;
 	memcpy(h->comm, e->comm, e->comm_len);
@@ -263,7 +211,8 @@ static void end_last_owner(struct process_tracker *t, struct event_queue *q, pid
 	if (!e)
 		return;
 	report_late_start(t, q, e, at_ns);
-	report_exited(t, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL, at_ns);
+	process_report_exited(t->config, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL,
+			      at_ns);
 	forget(t, e, at_ns);
 }
 
@@ -282,7 +231,7 @@ static void on_fork(struct process_tracker *t, struct event_queue *q,
 	/* A canary: a child of the agent that it did not tell anybody about. */
 	if (ev->parent_tgid == t->config->self)
 		return;
-	if (e && !(e->flags & EXITING) && pid_same_start(e->start_ns, start_ns)) {
+	if (e && !(e->flags & EXITING) && proc_same_start(e->start_ns, start_ns)) {
 		if ((e->flags & START_TOLD) && ev->at_ns <= t->told_ns) {
 			e->flags &= (uint8_t)~START_TOLD;
 			return;
@@ -301,7 +250,7 @@ static void on_fork(struct process_tracker *t, struct event_queue *q,
 		if (parent)
 			pid_entry_set_comm(e, parent->comm, parent->comm_len);
 		else
-			resolve_comm(e);
+			process_report_name(e);
 		/* And its parent's program. */
 		if (e != &untracked)
 			set_image(t, e, parent ? image_ref(t->images, parent->image) : 0,
@@ -311,7 +260,7 @@ static void on_fork(struct process_tracker *t, struct event_queue *q,
 	e->ppid = ev->parent_tgid;
 	e->start_ns = start_ns;
 	e->scan = t->scan;
-	report_spawned(t, q, e, ev->at_ns);
+	process_report_spawned(t->config, q, e, ev->at_ns);
 }
 
 static void on_exec(struct process_tracker *t, struct event_queue *q,
@@ -338,23 +287,6 @@ static void on_exec(struct process_tracker *t, struct event_queue *q,
 	begin_execution(t, q, e, ev->at_ns, e != &untracked);
 }
 
-/*
- * Whether the thread group has ended, asked of /proc where the count of threads is not certain.
- * The thread that is ending right now may still be in the kernel's own count. start_ns: 0 when it
- * is not known.
- */
-static bool group_gone(pid_t pid, uint64_t start_ns)
-{
-	struct proc_stat st;
-	int r = proc_read_stat(pid, &st);
-
-	if (r == -ENOENT || r == -ESRCH)
-		return true;
-	if (r < 0)
-		return false;
-	return st.threads <= 1 || (start_ns && !pid_same_start(st.start_ticks * TICK_NS, start_ns));
-}
-
 /* A process that is not in the table: its end is the last thread's, and only /proc can tell. */
 static void on_orphan_exit(struct process_tracker *t, struct event_queue *q,
 			   const struct connector_event *ev)
@@ -372,13 +304,13 @@ static void on_orphan_exit(struct process_tracker *t, struct event_queue *q,
 	o->ppid = ev->parent_tgid;
 	o->exit_status = ev->exit_status;
 	o->at_ns = ev->at_ns;
-	if (o->reported || !group_gone(ev->tgid, 0))
+	if (o->reported || !proc_group_gone(ev->tgid, 0))
 		return;
 	o->reported = true;
 	if (hold_end(t, q, ev->tgid, ev->exit_status, ev->at_ns))
 		return;
-	resolve_comm(&untracked);
-	report_exited(t, q, &untracked, &ev->exit_status, ev->at_ns);
+	process_report_name(&untracked);
+	process_report_exited(t->config, q, &untracked, &ev->exit_status, ev->at_ns);
 }
 
 static void on_exit_event(struct process_tracker *t, struct event_queue *q,
@@ -399,7 +331,7 @@ static void on_exit_event(struct process_tracker *t, struct event_queue *q,
 		return;
 	/* Others live on, or one of them executes and takes its pid over. The last thread's end
 	 * tells, or, where the count is wrong, the next check(). */
-	if (e->threads || ((e->flags & GUESSED) && !group_gone(e->pid, e->start_ns)))
+	if (e->threads || ((e->flags & GUESSED) && !proc_group_gone(e->pid, e->start_ns)))
 		return;
 	report_late_start(t, q, e, ev->at_ns);
 	if (ev->parent_tgid)
@@ -407,7 +339,7 @@ static void on_exit_event(struct process_tracker *t, struct event_queue *q,
 	e->flags |= EXITING;
 	if (hold_end(t, q, e->pid, ev->exit_status, ev->at_ns))
 		return;
-	report_exited(t, q, e, &ev->exit_status, ev->at_ns);
+	process_report_exited(t->config, q, e, &ev->exit_status, ev->at_ns);
 	forget(t, e, ev->at_ns);
 }
 
@@ -419,58 +351,6 @@ static void on_comm(struct process_tracker *t, const struct connector_event *ev)
 		pid_entry_set_comm(e, ev->comm, strnlen(ev->comm, sizeof(ev->comm)));
 }
 
-static void add_exe(struct process_tracker *t, struct observation *o, const struct pid_entry *e)
-{
-	const char *path;
-	size_t len;
-
-	if (image_state(t->images, e->image) != IMAGE_KNOWN)
-		return;
-	path = image_path(t->images, e->image, &len);
-	observation_add_bytes(o, WIRE_KEY_EXE, path, len);
-}
-
-/* What a process did that is neither start, execution nor end. */
-static void report_detail(struct process_tracker *t, struct event_queue *q,
-			  const struct connector_event *ev)
-{
-	static const enum wire_source sources[] = {
-		[CONNECTOR_UID] = WIRE_PROCESS_IDENTITY_CHANGED,
-		[CONNECTOR_GID] = WIRE_PROCESS_IDENTITY_CHANGED,
-		[CONNECTOR_SID] = WIRE_PROCESS_SESSION_STARTED,
-		[CONNECTOR_TRACE] = WIRE_PROCESS_TRACED,
-		[CONNECTOR_CORE] = WIRE_PROCESS_CORE_DUMPED,
-	};
-	struct pid_entry untracked = {.pid = ev->tgid}, *tracer;
-	struct pid_entry *e = pid_table_find(t->table, ev->tgid);
-	struct observation o;
-
-	if (!e) {
-		e = &untracked;
-		resolve_comm(e);
-	}
-	/* No tracer: it has detached. */
-	if (excluded(t, e) || (ev->kind == CONNECTOR_TRACE && ev->tracer == 0))
-		return;
-	observation_init(&o, sources[ev->kind], e->pid, e->comm, e->comm_len, ev->at_ns);
-	if (ev->kind == CONNECTOR_UID || ev->kind == CONNECTOR_GID) {
-		declaration_add_text(&o.d, WIRE_KEY_KIND,
-				     wire_text(ev->kind == CONNECTOR_UID ? "uid" : "gid"));
-		declaration_add_uint(&o.d, WIRE_KEY_REAL, ev->real);
-		declaration_add_uint(&o.d, WIRE_KEY_EFFECTIVE, ev->effective);
-		add_exe(t, &o, e);
-	} else if (ev->kind == CONNECTOR_SID && e->ppid) {
-		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
-	} else if (ev->kind == CONNECTOR_TRACE) {
-		declaration_add_uint(&o.d, WIRE_KEY_TRACER_PID, (uint32_t)ev->tracer);
-		tracer = pid_table_find(t->table, ev->tracer);
-		if (tracer)
-			observation_add_bytes(&o, WIRE_KEY_TRACER_COMM, tracer->comm,
-					      tracer->comm_len);
-	}
-	event_queue_observe(q, &o.d);
-}
-
 static void on_detail(struct process_tracker *t, struct event_queue *q,
 		      const struct connector_event *ev)
 {
@@ -480,21 +360,21 @@ static void on_detail(struct process_tracker *t, struct event_queue *q,
 		return;
 	if (h)
 		finish_early(t, q, h, EXEC_UNSURE);
-	report_detail(t, q, ev);
+	process_report_detail(t->config, q, t->table, t->images, ev);
 }
 
 /* The walk of /proc. */
 
 static void scan_entry(struct process_tracker *t, const struct proc_stat *st, bool first)
 {
-	uint64_t start_ns = st->start_ticks * TICK_NS;
+	uint64_t start_ns = st->start_ticks * PROC_TICK_NS;
 	struct pid_entry *e = pid_table_find(t->table, st->pid);
 	bool dead = (st->state == 'Z' || st->state == 'X') && st->threads <= 1;
 
 	/* A dead one waits for its parent only: either its end was told, or the report tells. */
 	if (dead || st->ppid == t->config->self)
 		return;
-	if (e && !pid_same_start(e->start_ns, start_ns)) {
+	if (e && !proc_same_start(e->start_ns, start_ns)) {
 		/* Another process by now. The old one counts as not seen; its entry makes room in
 		 * the report, and the new one is found by the walk after that. */
 		t->scan_again = true;
@@ -558,7 +438,8 @@ static unsigned report_found(struct process_tracker *t, struct event_queue *q, s
 		if (h)
 			finish_early(t, q, h, EXEC_UNSURE);
 		report_late_start(t, q, e, t->told_ns);
-		report_exited(t, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL, t->told_ns);
+		process_report_exited(t->config, q, e,
+				      e->flags & LEADER_GONE ? &e->exit_status : NULL, t->told_ns);
 		forget(t, e, t->told_ns);
 		return 1;
 	}
@@ -625,11 +506,11 @@ static void check_orphans(struct process_tracker *t, struct event_queue *q)
 		struct orphan *o = &t->past->orphans[i];
 		struct pid_entry untracked = {.pid = o->pid, .ppid = o->ppid};
 
-		if (!o->pid || o->reported || !group_gone(o->pid, 0))
+		if (!o->pid || o->reported || !proc_group_gone(o->pid, 0))
 			continue;
 		o->reported = true;
 		if (!hold_end(t, q, o->pid, o->exit_status, o->at_ns))
-			report_exited(t, q, &untracked, &o->exit_status, o->at_ns);
+			process_report_exited(t->config, q, &untracked, &o->exit_status, o->at_ns);
 	}
 }
 
@@ -640,13 +521,13 @@ void process_tracker_check(struct process_tracker *t, struct event_queue *q)
 
 	while ((e = pid_table_next(t->table, &place))) {
 		if (!(e->flags & LEADER_GONE) || e->flags & EXITING ||
-		    !group_gone(e->pid, e->start_ns))
+		    !proc_group_gone(e->pid, e->start_ns))
 			continue;
 		report_late_start(t, q, e, monotonic_ns());
 		e->flags |= EXITING;
 		if (hold_end(t, q, e->pid, e->exit_status, monotonic_ns()))
 			continue;
-		report_exited(t, q, e, &e->exit_status, monotonic_ns());
+		process_report_exited(t->config, q, e, &e->exit_status, monotonic_ns());
 		forget(t, e, monotonic_ns());
 	}
 	check_orphans(t, q);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/util.h"
 #include "guest-agent/probes/pid_table.h"
+#include "guest-agent/probes/proc_file.h"
 #include "tests/unit/unit.h"
 
 static struct pid_table *t;
@@ -103,10 +104,10 @@ END_TEST
 
 START_TEST(test_same_start)
 {
-	ck_assert(pid_same_start(1000, 1000 + PID_TABLE_START_SLOP));
-	ck_assert(pid_same_start(1000 + PID_TABLE_START_SLOP, 1000));
-	ck_assert(!pid_same_start(1000, 1001 + PID_TABLE_START_SLOP));
-	ck_assert(!pid_same_start(1001 + PID_TABLE_START_SLOP, 1000));
+	ck_assert(proc_same_start(1000, 1000 + PROC_START_SLOP_NS));
+	ck_assert(proc_same_start(1000 + PROC_START_SLOP_NS, 1000));
+	ck_assert(!proc_same_start(1000, 1001 + PROC_START_SLOP_NS));
+	ck_assert(!proc_same_start(1001 + PROC_START_SLOP_NS, 1000));
 }
 END_TEST
 
