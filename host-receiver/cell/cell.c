@@ -1,28 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The connections of a cell:
- *
- *   state            | what it means                     | leaves by              -> next
- *   -----------------+-----------------------------------+-----------------------------------------
- *   CELL_ALONE       | no connection                     | accept                 -> CONNECTED
- *   CELL_CONNECTED   | one is active                     | it ends                -> ALONE
- *                    |                                   | accept of a newcomer   -> ASKING,
- *                    |                                   |   or, if it may not be
- *                    |                                   |   read now             -> ASK_LATER
- *                    |                                   | a frame is refused     -> SETTLING
- *   CELL_ASKING      | the active one was asked whether  | it ends                -> CONNECTED (n)
- *                    | it lives; a newcomer waits        | it is dead             -> SUCCEEDING
- *                    |                                   | CELL_CONTEST_MS pass   -> CONNECTED
- *   CELL_ASK_LATER   | as ASKING, but its answer could   | it ends                -> CONNECTED (n)
- *                    | not be read now                   | it may be read         -> ASKING
- *   CELL_SUCCEEDING  | the active one is dead; the rest  | its rest was read      -> CONNECTED (n)
- *                    | of it is read; a newcomer waits   |
- *   CELL_SETTLING    | the active one will be closed and | all that was read is   -> ALONE, or
- *                    | is read no more; its agent waits  |   durable and          -> CONNECTED (n)
- *                    | for an acknowledgement            |   acknowledged
- *
- * (n): the newcomer is the active one then. A newcomer waits in ASKING, ASK_LATER and SUCCEEDING,
- * and perhaps in SETTLING. A cell that is removed ends in ALONE, whatever its state was.
+ * The life of a cell: what it polls, its timer, its reports, and how it is added and removed.
+ * connections.c has the states of its connections.
  *
  * An entry point is a function that libuv, the pipeline, the host view or a verb calls. Each ends
  * with cell_update(), which derives from the state what is polled, whether the cell may be read,
@@ -34,6 +13,7 @@
 #include "host-receiver/cell/cell.h"
 
 #include "common/log.h"
+#include "host-receiver/cell/connections.h"
 #include "host-receiver/cell/frames.h"
 
 /* ---- what follows from the state ---- */
@@ -92,7 +72,6 @@ static bool may_read(struct cell *cell, uint64_t now_ns)
 	return allowed && !cell->registry->paused;
 }
 
-static void question_active(struct cell *cell, uint64_t now_ns);
 static void on_timer(uv_timer_t *timer);
 static void on_listen(uv_poll_t *handle, int status, int events);
 
@@ -123,7 +102,7 @@ void cell_update(struct cell *cell)
 	charge(cell, now_ns);
 	cell->may_read = may_read(cell, now_ns);
 	if (cell->may_read && cell->state == CELL_ASK_LATER)
-		question_active(cell, now_ns);
+		connections_ask(cell, now_ns);
 	if (!cell->may_read) {
 		turns_remove(&cell->registry->turns, &cell->flow);
 	} else if (cell->state == CELL_SUCCEEDING) {
@@ -202,156 +181,6 @@ static void set_silent(struct cell *cell, uint64_t now_ns)
 		    cell->options.cell_id, cell->stream.sequence);
 }
 
-/* ---- acknowledgements ---- */
-
-/* Acknowledge what is settled of the session, if that is enough, due, or in a hurry. */
-static void acknowledge(struct cell *cell, uint64_t now_ns)
-{
-	const struct session *s = cell->numbering.session;
-	struct connection *c = cell->active;
-
-	if (!c || !s || !cell->acks || s->settled <= c->acked) {
-		cell->ack_due_ns = 0;
-		return;
-	}
-	if (!cell->hurry && s->settled - c->acked < cell->ack_step) {
-		if (cell->ack_due_ns == 0)
-			cell->ack_due_ns = now_ns + CELL_ACK_MS * NSEC_PER_MSEC;
-		if (now_ns < cell->ack_due_ns)
-			return;
-	}
-	cell->ack_due_ns = 0;
-	/* If it would block, on_writable() comes back here. */
-	connection_ack(c, s->settled);
-}
-
-/* Nothing of the cell is in flight, or never will be written. */
-static bool is_settled(const struct cell *cell)
-{
-	return cell->stream.account->inflight == 0 || pipeline_dead(cell->stream.pipeline);
-}
-
-/* ---- connections ---- */
-
-static void activate(struct cell *cell, struct connection *c)
-{
-	cell->active = c;
-	cell->state = CELL_CONNECTED;
-	c->number = ++cell->n_connections;
-	keepalive_connected(&cell->keepalive, monotonic_ns());
-	cell->numbering = (struct numbering){0};
-	cell->acks = cell->hurry = cell->lie_noted = false;
-	cell->ack_due_ns = 0;
-	cell->registry->stats.connections++;
-	cell->registry->stats.active++;
-	report_connected(&cell->stream, c->number, &c->peer);
-}
-
-/* End the active connection. The newcomer, if there is one, takes its place. */
-static void disconnect(struct cell *cell, const char *reason)
-{
-	struct connection *c = take_ptr(cell->active), *newcomer = take_ptr(cell->newcomer);
-	const struct report_disconnected end = {
-		.connection = c->number,
-		.frames = c->frames,
-		.bytes = c->bytes,
-		.reason = reason,
-		.numbers = {.session = cell->numbering.session,
-			    .unread_bytes = connection_unread(c)},
-	};
-
-	report_disconnected(&cell->stream, &end);
-	cell->unread_bytes = end.numbers.unread_bytes;
-	cell->registry->stats.active--;
-	turns_remove(&cell->registry->turns, &cell->flow);
-	connection_close(c);
-	cell->state = CELL_ALONE;
-	cell->numbering.session = NULL;
-	if (newcomer)
-		activate(cell, newcomer);
-	if (cell->on_connection_ended && !cell->removed)
-		cell->on_connection_ended(cell->ctx);
-}
-
-/* The agent learns what is durable before the connection ends. */
-static void settle_then_disconnect(struct cell *cell, const char *reason)
-{
-	cell->hurry = true;
-	if (cell->acks && cell->numbering.session && !is_settled(cell)) {
-		cell->state = CELL_SETTLING;
-		cell->settling_reason = reason;
-		return;
-	}
-	acknowledge(cell, monotonic_ns());
-	disconnect(cell, reason);
-}
-
-static void contest(struct cell *cell, enum limited_kind kind, struct connection *c)
-{
-	cell->limited.peer = c->peer;
-	cell->registry->stats.contested++;
-	connection_close(c);
-	limited_count(&cell->limited, &cell->stream, kind, 1, monotonic_ns());
-}
-
-/* The active connection lives. */
-static void refuse_newcomer(struct cell *cell)
-{
-	contest(cell, LIMITED_SECOND_CONNECTION, take_ptr(cell->newcomer));
-	if (cell->state != CELL_SETTLING)
-		cell->state = CELL_CONNECTED;
-}
-
-/* A newcomer waits for the place of the active connection: does that one live? */
-static void question_active(struct cell *cell, uint64_t now_ns)
-{
-	if (!cell->may_read) {
-		cell->state = CELL_ASK_LATER;
-		return;
-	}
-	cell->state = CELL_ASKING;
-	cell->answer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
-	/* What it still sent is read like everything else, and its end comes after that. */
-	if (!connection_ask(cell->active))
-		cell->state = CELL_SUCCEEDING;
-}
-
-static void take_connection(struct cell *cell, struct connection *c)
-{
-	if (cell->options.check_peer_uid && c->peer.uid != cell->options.peer_uid) {
-		contest(cell, LIMITED_PEER, c);
-	} else if (!cell->active) {
-		activate(cell, c);
-		/* Several may be accepted at once, and the next one asks whether this one lives. */
-		cell->may_read = !cell->registry->paused;
-	} else if (cell->newcomer) {
-		contest(cell, LIMITED_SECOND_CONNECTION, c);
-	} else {
-		cell->newcomer = c;
-		if (cell->state != CELL_SETTLING)
-			question_active(cell, monotonic_ns());
-	}
-}
-
-/*
- * Read the active connection once, at most so many bytes. Returns what connection_read() returns.
- *
- * Re-entry: a read may end the connection from within. Then disconnect() has run already: the
- * active connection is another one or none, and with --once the whole cell may be removed and
- * sealed. So after this function cell->state, cell->active and cell->removed are looked at afresh.
- */
-static ssize_t read_active(struct cell *cell, size_t size)
-{
-	struct connection *c = cell->active;
-	ssize_t n = connection_read(c, size);
-
-	if (n == 0 && cell->state == CELL_SUCCEEDING && cell->active == c) {
-		disconnect(cell, "superseded");
-		return -1;
-	}
-	return n;
-}
-
 static void free_cell(struct cell *cell)
 {
 	free(cell->uds_base);
@@ -382,7 +211,7 @@ static void on_writable(void *ctx, struct connection *c)
 	struct cell *cell = ctx;
 
 	if (connection_flush(c))
-		acknowledge(cell, monotonic_ns());
+		connections_acknowledge(cell, monotonic_ns());
 	cell_update(cell);
 }
 
@@ -409,9 +238,9 @@ static void on_bytes(void *ctx, size_t n)
 static void on_ended(void *ctx, struct connection *c, const char *reason)
 {
 	if (c->at_end)
-		disconnect(ctx, reason);
+		connections_end(ctx, reason);
 	else
-		settle_then_disconnect(ctx, reason);
+		connections_settle_then_end(ctx, reason);
 }
 
 static void on_connection_closed(void *ctx)
@@ -468,7 +297,7 @@ static bool accept_some(struct cell *cell, bool all)
 		if (!c)
 			continue;
 		cell->open_handles++;
-		take_connection(cell, c);
+		connections_take(cell, c);
 		if (cell->state == CELL_SUCCEEDING && !all)
 			break;
 	}
@@ -495,13 +324,8 @@ static void on_timer(uv_timer_t *timer)
 		cell->accept_again_ns = 0;
 	if (due != 0 && now_ns >= due)
 		set_silent(cell, now_ns);
-	if (cell->state == CELL_ASKING && now_ns >= cell->answer_until_ns) {
-		if (cell->may_read)
-			refuse_newcomer(cell);
-		else
-			cell->state = CELL_ASK_LATER;
-	}
-	acknowledge(cell, now_ns);
+	connections_on_time(cell, now_ns);
+	connections_acknowledge(cell, now_ns);
 	flush_limited(cell, now_ns, false);
 	if (now_ns >= cell->checkpoint_at_ns)
 		checkpoint(cell, now_ns);
@@ -523,7 +347,7 @@ static void on_turn(struct turns *t, struct fair_flow *f)
 	const struct pipeline_account *account = cell->stream.account;
 	const uint64_t bytes = account->bytes, frames = cell->frames;
 	const struct connection *c = cell->active;
-	const ssize_t n = read_active(cell, TURNS_READ_SIZE);
+	const ssize_t n = connections_read(cell, TURNS_READ_SIZE);
 	size_t cost;
 
 	if (cell->removed || cell->quiet) {
@@ -554,9 +378,9 @@ void cell_durable(struct pipeline_account *account)
 
 	if (s)
 		s->settled = MAX(s->settled, account->durable.seq);
-	acknowledge(cell, monotonic_ns());
-	if (cell->state == CELL_SETTLING && is_settled(cell)) {
-		settle_then_disconnect(cell, cell->settling_reason);
+	connections_acknowledge(cell, monotonic_ns());
+	if (cell->state == CELL_SETTLING && connections_settled(cell)) {
+		connections_settle_then_end(cell, cell->settling_reason);
 		if (cell->removed)
 			finish_removal(cell);
 	}
@@ -793,7 +617,7 @@ static void drain_all(struct cell *cell)
 		if (cell->active != c)
 			left = CONNECTION_DRAIN_MAX;
 		c = cell->active;
-		n = read_active(cell, left);
+		n = connections_read(cell, left);
 		if (n == 0 || (n > 0 && (left -= (size_t)n) == 0))
 			break;
 	}
@@ -808,13 +632,8 @@ void cell_quiesce(struct cell *cell)
 	cell_socket_close(&cell->socket);
 	if (cell->active)
 		connection_poll(cell->active, false, false);
-	if (cell->newcomer) {
-		/* It contested nothing: it only came too late. */
-		connection_close(take_ptr(cell->newcomer));
-		if (cell->state != CELL_SETTLING)
-			cell->state = CELL_CONNECTED;
-	}
-	acknowledge(cell, monotonic_ns());
+	connections_dismiss_newcomer(cell);
+	connections_acknowledge(cell, monotonic_ns());
 }
 
 /* No connection is left: the last readings, and the seal. */
@@ -849,12 +668,11 @@ void cell_remove(struct cell *cell, const char *reason)
 	registry->ending++;
 	if (!cell->quiet)
 		drain_all(cell);
-	if (cell->newcomer)
-		refuse_newcomer(cell);
+	connections_refuse_newcomer(cell);
 	if (cell->active) {
 		connection_poll(cell->active, false, false);
 		if (cell->state != CELL_SETTLING)
-			settle_then_disconnect(cell, "shutdown");
+			connections_settle_then_end(cell, "shutdown");
 	}
 	if (!cell->active)
 		finish_removal(cell);

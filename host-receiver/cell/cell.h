@@ -4,9 +4,9 @@
  * stream, and what it knows of the guest. And the registry: what all cells share; its functions are
  * in registry.h.
  *
- * Everything here belongs to the loop thread. Only cell.c writes it, and for what frames say
- * frames.c. A cell that was removed is freed once its handles are closed and its last event is
- * reported.
+ * Everything here belongs to the loop thread. cell.c writes it; connections.c writes
+ * what concerns connections, and frames.c what frames say. A cell that was removed is freed once
+ * its handles are closed and its last event is reported.
  */
 #pragma once
 
@@ -69,7 +69,7 @@ struct cell_registry {
 	uint8_t *read_buffer; /* CONNECTION_READ_SIZE; used within one callback */
 };
 
-/* The connections of a cell. What moves between these states is at the top of cell.c. */
+/* The connections of a cell. The table of these states is at the top of connections.c. */
 enum cell_link {
 	CELL_ALONE,
 	CELL_CONNECTED,
