@@ -216,8 +216,10 @@ def waiting_events_are_reported_before_bye():
             detail = told[-1]["detail"]
             lost = sum(f["detail"]["kernel_overrun"] for f in of(told, "telemetry.dropped"))
             assert detail["observed"] == 4000 or lost > 0, detail
-            assert detail["observed"] == detail["sent"] + detail["dropped"], detail
-            assert len(of(told, "fs.inotify_fired")) == detail["sent"], detail
+            fired = len(of(told, "fs.inotify_fired"))
+            assert detail["observed"] == fired + detail["dropped"], (fired, detail)
+            # A full socket may still hold some of them back when the numbers are taken.
+            assert detail["sent"] <= fired, (fired, detail)
 
 
 def the_parent_waits_for_hello():
