@@ -261,42 +261,6 @@ static struct entry *append(struct event_queue *q, const struct declaration *d,
 
 /* ---- loss ---- */
 
-static enum probe_family family_of(enum wire_source source)
-{
-	static const enum probe_family families[] = {
-		[WIRE_PROCESS_SPAWNED] = PROBE_PROCESS,
-		[WIRE_PROCESS_EXECUTED] = PROBE_PROCESS,
-		[WIRE_PROCESS_IDENTITY_CHANGED] = PROBE_PROCESS,
-		[WIRE_PROCESS_SESSION_STARTED] = PROBE_PROCESS,
-		[WIRE_PROCESS_TRACED] = PROBE_PROCESS,
-		[WIRE_PROCESS_CORE_DUMPED] = PROBE_PROCESS,
-		[WIRE_PROCESS_EXITED] = PROBE_PROCESS,
-		[WIRE_NET_CONNECT_ATTEMPTED] = PROBE_NET,
-		[WIRE_NET_DATAGRAM_SENT] = PROBE_NET,
-		[WIRE_NET_BOUND] = PROBE_NET,
-		[WIRE_NET_SOCKET_CREATED] = PROBE_NET,
-		[WIRE_CAPABILITY_DENIED] = PROBE_CAPABILITY,
-		[WIRE_FS_CHANGED] = PROBE_FS,
-		[WIRE_FS_INOTIFY_FIRED] = PROBE_FS,
-	};
-	_Static_assert(ARRAY_SIZE(families) == WIRE_TELEMETRY_DROPPED,
-		       "a family for each observation");
-
-	return families[source];
-}
-
-/* Join two ranges; a zero is neither a number nor a time. */
-static void widen(struct event_loss *loss, const struct event_loss *by)
-{
-	if (by->first_seq > 0) {
-		loss->first_seq =
-			loss->first_seq ? MIN(loss->first_seq, by->first_seq) : by->first_seq;
-		loss->last_seq = MAX(loss->last_seq, by->last_seq);
-	}
-	loss->first_ns = loss->first_ns ? MIN(loss->first_ns, by->first_ns) : by->first_ns;
-	loss->last_ns = MAX(loss->last_ns, by->last_ns);
-}
-
 /* The only function that drops. seq 0: the observation had no number. */
 static void drop(struct event_queue *q, enum drop_reason reason, enum probe_family family,
 		 uint64_t n, uint64_t seq, uint64_t at_ns)
@@ -308,17 +272,7 @@ static void drop(struct event_queue *q, enum drop_reason reason, enum probe_fami
 	q->pending.count[reason] += n;
 	if (reason == DROP_QUEUE_FULL || reason == DROP_KERNEL_OVERRUN)
 		q->pending.family[family] += n;
-	widen(&q->pending, &one);
-}
-
-/* A receipt that was not delivered is due again. */
-static void restore_loss(struct event_queue *q, const struct event_loss *lost)
-{
-	for (size_t i = 0; i < _DROP_REASON_MAX; i++)
-		q->pending.count[i] += lost->count[i];
-	for (size_t i = 0; i < _PROBE_FAMILY_MAX; i++)
-		q->pending.family[i] += lost->family[i];
-	widen(&q->pending, lost);
+	event_loss_widen(&q->pending, &one);
 }
 
 void event_queue_kernel_lost(struct event_queue *q, enum probe_family family, uint64_t n)
@@ -340,7 +294,7 @@ static bool is_version_1(enum wire_source source)
 /* weight: how many observations it stands for. */
 static void put_observation(struct event_queue *q, struct declaration *d, uint32_t weight)
 {
-	const enum probe_family family = family_of(d->source);
+	const enum probe_family family = event_loss_family(d->source);
 	const struct usage room = room_for(q, family);
 	struct entry *e = NULL;
 	int error = -ENOBUFS;
@@ -430,40 +384,13 @@ bool event_queue_receipt_due(const struct event_queue *q, uint64_t now_ns)
 		now_ns - q->last_receipt_ns >= EVENT_QUEUE_RECEIPT_MS * NSEC_PER_MSEC);
 }
 
-static void fill_receipt(struct declaration *d, const struct event_loss *loss)
-{
-	static const enum wire_key count_keys[] = {
-		[DROP_QUEUE_FULL] = WIRE_KEY_QUEUE_FULL,
-		[DROP_TOO_LARGE] = WIRE_KEY_TOO_LARGE,
-		[DROP_CHANNEL] = WIRE_KEY_CHANNEL,
-		[DROP_KERNEL_OVERRUN] = WIRE_KEY_KERNEL_OVERRUN,
-	};
-	static const enum wire_key family_keys[] = {
-		[PROBE_PROCESS] = WIRE_KEY_PROCESS_LOST,
-		[PROBE_NET] = WIRE_KEY_NET_LOST,
-		[PROBE_CAPABILITY] = WIRE_KEY_CAPABILITY_LOST,
-		[PROBE_FS] = WIRE_KEY_FS_LOST,
-	};
-
-	for (size_t i = 0; i < _DROP_REASON_MAX; i++)
-		declaration_add_uint(d, count_keys[i], loss->count[i]);
-	for (size_t i = 0; i < _PROBE_FAMILY_MAX; i++)
-		declaration_add_uint(d, family_keys[i], loss->family[i]);
-	if (loss->first_seq > 0) {
-		declaration_add_uint(d, WIRE_KEY_FIRST_SEQ, loss->first_seq);
-		declaration_add_uint(d, WIRE_KEY_LAST_SEQ, loss->last_seq);
-	}
-	declaration_add_uint(d, WIRE_KEY_FIRST_NS, loss->first_ns);
-	declaration_add_uint(d, WIRE_KEY_LAST_NS, loss->last_ns);
-}
-
 int event_queue_put_receipt(struct event_queue *q, struct declaration *d)
 {
 	const uint64_t now_ns = d->guest_monotonic_ns;
 	struct entry *e;
 	int error;
 
-	fill_receipt(d, &q->pending);
+	event_loss_fill(d, &q->pending);
 	d->content_version = q->content_version;
 	d->seq = q->next_seq;
 	/* Version 1 has no details: the total travels in the time field. */
@@ -604,7 +531,8 @@ bool event_queue_drop_oldest_sent(struct event_queue *q)
 	if (!e)
 		return false;
 	if (e->kind == ENTRY_RECEIPT)
-		restore_loss(q, entry_loss((struct entry *)e));
+		/* The receipt was not delivered, so what it reports is due again. */
+		event_loss_add(&q->pending, entry_loss((struct entry *)e));
 	else
 		drop(q, DROP_CHANNEL, (enum probe_family)e->family, e->weight, e->covers,
 		     monotonic_ns());

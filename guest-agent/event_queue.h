@@ -16,18 +16,9 @@
 
 #include <sys/uio.h>
 
-#include "common/wire.h"
-#include "guest-agent/probes/probe.h"
+#include "guest-agent/event_loss.h"
 
 struct event_queue;
-
-enum drop_reason {
-	DROP_QUEUE_FULL,     /* the ring had no room */
-	DROP_TOO_LARGE,	     /* the body would exceed WIRE_BODY_SEND_MAX */
-	DROP_CHANNEL,	     /* was sent, but no host settled it */
-	DROP_KERNEL_OVERRUN, /* lost before the agent saw it: no seq */
-	_DROP_REASON_MAX,
-};
 
 /*
  * Totals since the agent started, as the heartbeat reports them. A folded observation counts as
@@ -62,15 +53,6 @@ void event_queue_kernel_lost(struct event_queue *q, enum probe_family family, ui
 #define EVENT_QUEUE_SHARE      8u     /* a family has at least one of so many parts */
 #define EVENT_QUEUE_RECEIPT_MS 100u   /* at most ten receipts a second */
 _Static_assert(_PROBE_FAMILY_MAX <= EVENT_QUEUE_SHARE / 2, "half of the queue is shared");
-
-/* The contents of a receipt; all zero: nothing was lost. */
-struct event_loss {
-	uint64_t count[_DROP_REASON_MAX];
-	/* Of DROP_QUEUE_FULL and DROP_KERNEL_OVERRUN together. */
-	uint64_t family[_PROBE_FAMILY_MAX];
-	uint64_t first_seq, last_seq; /* 0: none of them had a number */
-	uint64_t first_ns, last_ns;   /* CLOCK_MONOTONIC */
-};
 
 /* capacity: EVENT_QUEUE_MIN..EVENT_QUEUE_MAX observations. NULL when there is no memory. */
 struct event_queue *event_queue_new(unsigned capacity, uint16_t content_version);
