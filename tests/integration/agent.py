@@ -147,6 +147,8 @@ class Host:
                 "--listener-socket", self.file("listener.sock"), "--keep-sysctls", "--uid", "0"]
         if "--net" not in more:
             line += ["--net", "off"]
+        if "--ready-timeout" not in more:
+            line += ["--ready-timeout", "60000"]
         return line + list(more)
 
     def __enter__(self):

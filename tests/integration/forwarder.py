@@ -11,6 +11,7 @@ import time
 
 from make_log import Log
 from receiver import RECEIVER
+from runner import PATIENCE
 
 END, REWIND_INDEX, REWIND_TIME = 1, 2, 3
 ERRORS = ["ok", "connect", "credentials", "tls", "disconnected", "timeout", "no_jetstream",
@@ -67,7 +68,7 @@ class Forwarder:
         self.order(END, (segment, offset), entries)
 
     def take_status(self):
-        self.link.settimeout(60)
+        self.link.settimeout(PATIENCE)
         fields = STATUS.unpack(self.link.recv(65536))
         status = {"state": ["waiting", "connected"][fields[0]], "error": ERRORS[fields[1]],
                   "landlock": fields[2],
@@ -104,7 +105,7 @@ class Forwarder:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(120) == 0, self.output()
+        assert self.process.wait(PATIENCE) == 0, self.output()
         self.link.close()
 
     def __enter__(self):

@@ -11,19 +11,13 @@ import subprocess
 import tempfile
 import time
 
-from runner import need, until
+from runner import PATIENCE, free_port, need, until
 
 SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
 
 def need_server():
     need(os.path.exists(SERVER), "nats-server is not installed")
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Server:
@@ -50,7 +44,7 @@ class Server:
         self.log = open(os.path.join(self.tmp.name, "log"), "ab")
         self.process = subprocess.Popen([SERVER, "-c", self.config], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log)
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

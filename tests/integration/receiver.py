@@ -190,6 +190,30 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def is_asleep(pid):
+    """Each thread of the process waits for something: none of them wants to run."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/stat") as f:
+            if f.read().rpartition(")")[2].split()[0] != "S":
+                return False
+    return True
+
+
+def send_until_nobody_reads(receiver, sock, data, most):
+    """Sends it again and again, at most so often; how often it was taken. It is over when nothing is
+    taken for a second and the receiver has nothing to do: a busy machine is waited for."""
+    sock.settimeout(1)
+    for sent in range(most):
+        rest = data
+        while rest:
+            try:
+                rest = rest[sock.send(rest):]
+            except TimeoutError:
+                if is_asleep(receiver.process.pid):
+                    return sent
+    return most
+
+
 def closed_by_host(sock, timeout=PATIENCE):
     """True when the receiver ends the connection in time; liveness bytes are read on the way."""
     until = time.monotonic() + timeout

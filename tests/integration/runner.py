@@ -8,6 +8,8 @@ import contextlib
 import inspect
 import linecache
 import os
+import random
+import socket
 import sys
 import time
 import traceback
@@ -42,6 +44,19 @@ def until(condition, what="a condition", pause=0.01, patience=PATIENCE):
             f"waited {waited:.0f} s for {what() if callable(what) else what}"
         time.sleep(pause)
     return value
+
+
+def free_port(address="127.0.0.1"):
+    """A TCP port on which nobody listens, below those that the kernel gives to who connects: in that
+    range a client that tries again and again can become its own server."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind((address, port))
+                return port
+            except OSError:
+                pass
 
 
 @contextlib.contextmanager

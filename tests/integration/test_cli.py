@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 import logmaker
-from runner import main
+from runner import PATIENCE, main
 
 RECEIVER = os.environ["CELLOS_RECEIVER"]
 COMPLETIONS = os.path.join(os.environ["CELLOS_SOURCE"], "packaging", "completions")
@@ -18,7 +18,7 @@ HASH = "sha256:" + "5" * 64
 
 
 def run(*args, **options):
-    return subprocess.run([RECEIVER, *args], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([RECEIVER, *args], capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 def _verbs():
@@ -69,7 +69,7 @@ def unsigned_evidence_is_warned_of():
                 said.append(process.stderr.readline())
                 assert said[-1], said
             process.terminate()
-            assert process.wait(60) == 0
+            assert process.wait(PATIENCE) == 0
             assert ("evidence is not signed" in "".join(said)) == warned, said
 
 
@@ -98,7 +98,7 @@ def on_a_terminal(args, environment):
                 break
             out += data
         os.close(master)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     return out
 
 
@@ -150,7 +150,7 @@ def bash_completes():
 COMP_WORDS=({" ".join(repr(w) for w in words)}) COMP_CWORD={len(words) - 1}
 _cellos; printf '%s\\n' "${{COMPREPLY[@]}}"'''
             got = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True,
-                                 env=environment, cwd=tmp, check=True, timeout=60)
+                                 env=environment, cwd=tmp, check=True, timeout=PATIENCE)
             assert not got.stderr and set(got.stdout.split()) == wanted, (words, got)
 
 
@@ -178,7 +178,7 @@ for i in {{1..600}}; do [[ -s {tmp}/hits ]] && break; sleep 0.1; done
 sleep 0.2
 zpty -d shell'''
             subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True,
-                           env=environment, cwd=tmp, timeout=120)
+                           env=environment, cwd=tmp, timeout=PATIENCE)
             with open(f"{tmp}/hits") as f:
                 got = set(re.findall(r"HIT:([^:]+).*:TIH", f.read()))
             assert got == wanted, (words, got)

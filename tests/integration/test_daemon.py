@@ -26,7 +26,7 @@ import oracle
 from daemon import Daemon
 from oracle import named
 from receiver import HASH, RECEIVER, frame, heartbeat, hello, spawned
-from runner import PATIENCE, main, until
+from runner import PATIENCE, free_port, main, until
 
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
@@ -530,7 +530,7 @@ def too_few_descriptors_are_named():
 def required_signing_never_falls_back():
     with Daemon("[signing]\nrequired = yes\n", sign=False, start=False) as d:
         d.start(wait=False)
-        assert d.process.wait(20) == 78, d.log()
+        assert d.process.wait(PATIENCE) == 78, d.log()
         assert "required = yes" in d.log() and d.segments() == []
     with Daemon() as d:
         d.add("a")
@@ -609,18 +609,6 @@ def is_healthy(port):
         return False
 
 
-def _free_port():
-    """On all addresses, and below those that are given to whoever connects."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("0.0.0.0", port))
-                return port
-            except OSError:
-                pass
-
-
 def losses_of_agents_are_in_the_metrics():
     """The total of all cells, which only grows, whatever a guest says next."""
     with Daemon() as d:
@@ -636,19 +624,23 @@ def losses_of_agents_are_in_the_metrics():
 
 def slow_http_clients_block_no_other():
     with Daemon(start=False) as d:
-        port = _free_port()
+        port = free_port("0.0.0.0")
         d.base_config = d.base_config.replace(f"unix:{d.file('metrics')}", f"127.0.0.1:{port}")
         d.configure("")
         d.start()
+        begin = time.monotonic()
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
-        kept = [sock for sock in slow if select.select([sock], [], [], 0.05)[0] == []]
-        assert len(kept) == 4, f"{len(kept)} of 200 connections of one address"
-        other = http.client.HTTPConnection("127.0.0.1", port, timeout=60,
+        closed = until(lambda: len(c := select.select(slow, [], [], PATIENCE)[0]) >= 196 and c,
+                       "196 connections to be closed at once")
+        kept = [sock for sock in slow if sock not in closed]
+        # Those have their time, which is over if this machine stood still.
+        assert len(kept) == 4 or time.monotonic() > begin + 4, f"{len(kept)} of 200 are served"
+        other = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE,
                                            source_address=("127.0.0.2", 0))
         other.request("GET", "/healthz")
         assert other.getresponse().status == 200
         # A byte from time to time does not keep a connection.
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while kept:
             assert time.monotonic() < deadline, f"{len(kept)} slow clients are still served"
             for sock in list(kept):
@@ -686,9 +678,9 @@ def two_places_are_kept_for_root():
 
 def metrics_move_to_another_address_of_their_port():
     with Daemon(start=False) as d, socket.socket() as other:
-        taken = _free_port()
+        taken = free_port("0.0.0.0")
         other.bind(("127.0.0.2", taken))
-        port = _free_port()
+        port = free_port("0.0.0.0")
         before, after = d.base_config.split(f"unix:{d.file('metrics')}")
 
         def listen(address, told, count=1):

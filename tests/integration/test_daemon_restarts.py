@@ -31,12 +31,22 @@ class Guest:
         os.mkdir(self.folder)
         self.names = itertools.count()
         d.add(cell)
-        self.process = subprocess.Popen(
+        self.log_path = d.file(f"{cell}.stderr")
+        with open(self.log_path, "wb") as log:
+            self.process = self._start(d, queue, log)
+
+    def _start(self, d, queue, log):
+        cell = self.cell
+        return subprocess.Popen(
             [AGENT, "--foreground", "--uid", "0", "--keep-sysctls", "--ready-timeout", "60000", "--connect",
              f"unix:{d.file(cell)}_9001", "--process", "off",
              "--net", "off", "--capability", "off", "--fs", "inotify", "--inotify", self.folder, "--queue", str(queue),
              "--pid-file", d.file(f"{cell}.pid"), "--listener-socket", d.file(f"{cell}.listener")],
-            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdin=subprocess.DEVNULL, stderr=log)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()[-2000:]
 
     def act(self):
         """Two events: names differ, so that the kernel merges nothing."""
@@ -46,7 +56,7 @@ class Guest:
 
     def end(self):
         self.process.terminate()
-        assert self.process.wait(PATIENCE) == 0
+        assert self.process.wait(PATIENCE) == 0, self.log()
 
 
 class Load(threading.Thread):

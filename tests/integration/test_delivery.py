@@ -100,12 +100,14 @@ def an_acknowledgement_is_sent_at_last_after_a_moment_or_for_an_eighth_of_the_qu
         acks = Acks(sock)
         sock.sendall(hello(A, 1, capacity=80))
         acks.wait(0)
+        begin = time.monotonic()
         for seq in range(1, 201):
             sock.sendall(spawned(seq))
             acks.read()
         acks.wait(200)
+        moments = int((time.monotonic() - begin) / 0.1)
         steps = [b - a for a, b in zip(acks.numbers, acks.numbers[1:])]
-        assert len(steps) <= 21, steps
+        assert len(steps) <= 21 + moments, (steps, moments)
         r.stop()
 
 
@@ -648,8 +650,11 @@ def silence_stands_still_while_the_host_does_not_read():
             return d.ask({"verb": "show", "cell": "flooder"})["cell"]["rateLimited"]
 
         until(limited, "a pause", 0.05)
+        longest, last = 0, time.monotonic()
         for _ in range(80):
             sock.sendall(spawned(next(numbers)))
+            longest = max(longest, time.monotonic() - last)
+            last = time.monotonic()
             time.sleep(0.05)
         stop.set()
         flood.join()
@@ -657,7 +662,7 @@ def silence_stands_still_while_the_host_does_not_read():
         acks.wait(next(numbers) - 1)
         d.stop()
         for e in named(d.events(), "guest.v1.agent_silenced"):
-            assert e["data"]["cellId"] != "a", "silenced, and it spoke all the time"
+            assert e["data"]["cellId"] != "a" or longest > 2, "silenced, and it spoke all the time"
 
 
 # ---- the guest's own counters ----

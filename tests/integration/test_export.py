@@ -11,7 +11,7 @@ import tempfile
 import logmaker
 import oracle
 from receiver import RECEIVER
-from runner import main
+from runner import PATIENCE, main
 
 KEY = logmaker.new_key()
 SOURCE = os.environ["CELLOS_SOURCE"]
@@ -111,7 +111,7 @@ class Folder:
 
     def export(self, *args, want=0):
         got = subprocess.run([RECEIVER, "export", *args, self.path], capture_output=True,
-                             timeout=60, check=False)
+                             timeout=PATIENCE, check=False)
         assert got.returncode == want, got
         self.said = got.stderr.decode()
         return [json.loads(line) for line in got.stdout.splitlines()]

@@ -13,7 +13,7 @@ import nats
 from forwarder import REWIND_INDEX, REWIND_TIME, Forwarder
 from make_log import Log
 from receiver import RECEIVER
-from runner import main
+from runner import PATIENCE, main
 
 
 def entries(messages):
@@ -394,7 +394,7 @@ def a_ca_that_is_replaced():
             f.wait_error("tls")
             os.rename(f"{folder}/new.pem", f"{folder}/ca.pem")
             # The daemon starts it again at once.
-            assert f.process.wait(120) == 75, f.output()
+            assert f.process.wait(PATIENCE) == 75, f.output()
             assert "ca.pem" in f.output()
             f.link.close()
             f.start().wait_done()

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import nats
-from runner import main, until
+from runner import PATIENCE, free_port, main, until
 from daemon import Daemon
 from receiver import HASH, RECEIVER, frame
 
@@ -220,7 +220,7 @@ def a_server_that_is_away_is_named():
 def without_a_tree_nothing_is_forwarded():
     with Daemon("[nats]\nurl = nats://127.0.0.1:1\n", sign=False, start=False) as d:
         d.start(wait=False)
-        assert d.process.wait(60) == 78, d.log()
+        assert d.process.wait(PATIENCE) == 78, d.log()
         assert "ed25519-log" in d.log()
 
 
@@ -236,6 +236,8 @@ def a_reload_changes_the_server():
             assert time.monotonic() < until, forward_status(d)
             time.sleep(0.1)
         declare(d, "web-7", 10)
+        # There is no stream to count before it is made.
+        wait_forwarded(d)
         with other.client() as client:
             until = time.monotonic() + 120
             while client.count() < 10:
@@ -252,7 +254,7 @@ def a_reload_changes_the_server():
 
 def the_example_of_three_hosts():
     run = subprocess.run([os.path.join(os.environ["CELLOS_SOURCE"], "docs/examples/three-hosts")],
-                         env={**os.environ, "NATS_PORT": str(nats.free_port()),
+                         env={**os.environ, "NATS_PORT": str(free_port()),
                               "PATH": os.environ["PATH"] + ":" + os.path.dirname(nats.SERVER)},
                          capture_output=True, text=True, timeout=600)
     assert run.returncode == 0 and "OK: every record is verified" in run.stdout, run

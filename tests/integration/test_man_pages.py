@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from runner import main
+from runner import PATIENCE, main
 
 SOURCE = os.environ["CELLOS_SOURCE"]
 RECEIVER, AGENT = os.environ.get("CELLOS_RECEIVER"), os.environ.get("CELLOS_AGENT")
@@ -20,9 +20,9 @@ SECTIONS = {"receive": "RECEIVE", "serve": "SERVE", "cell": "CELL, STATUS",
 
 
 def options_of_help(*command):
-    run = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30)
+    run = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0 and not run.stderr, run
-    short = subprocess.run([*command, "-h"], capture_output=True, text=True, timeout=30)
+    short = subprocess.run([*command, "-h"], capture_output=True, text=True, timeout=PATIENCE)
     assert short.stdout == run.stdout, command
     found = re.findall(r"^  (?:-\w, )?(--[a-z-]+)", run.stdout, re.MULTILINE)
     assert found and len(set(found)) == len(found), (command, found)
@@ -63,7 +63,7 @@ def launcher():
 
 
 def receiver():
-    listing = subprocess.run([RECEIVER, "--help"], capture_output=True, text=True, timeout=30)
+    listing = subprocess.run([RECEIVER, "--help"], capture_output=True, text=True, timeout=PATIENCE)
     verbs = re.findall(r"^  ([a-z-]+) ", listing.stdout, re.MULTILINE)
     text = page("cellos-host-telemetry.1")
     parts = sections(text)

@@ -41,6 +41,12 @@ def until_reading(receiver, probe, condition):
     return until(found, receiver.log, 0.05)[-1]
 
 
+def wait_readings(receiver, probe, count):
+    """So many readings more."""
+    before = len(readings(receiver.wait_for("host.v1." + probe), probe))
+    receiver.wait_for("host.v1." + probe, before + count)
+
+
 def row(output, chain, text):
     return next(r for r in output["rows"] if r["chain"] == chain and text in r["ruleRepr"])
 
@@ -136,7 +142,7 @@ def a_thousand_rules():
     script = ("table ip many {\nchain c {\ntype filter hook input priority 0;\n" + rules +
               "\n}\n}\n")
     subprocess.run(["nft", "-f", "-"], input=script, text=True, check=True)
-    r = Receiver("--nft-table", "many", "--probe-interval", "60000")
+    r = Receiver("--nft-table", "many", "--probe-interval", "3600000")
     first = r.wait_for("host.v1.nftables")
     parts = readings(first, "nftables")[0]["output"]["parts"]
     assert parts > 1
@@ -185,7 +191,9 @@ def a_declared_connect_without_a_packet():
         quiet = -1
         while quiet != guest.sent_frames:
             quiet = guest.sent_frames
-            time.sleep(3 * INTERVAL / 1000)
+            # By readings, which a busy machine makes late.
+            for probe in ("tap_link", "nftables"):
+                wait_readings(r, probe, 3)
         sock = r.connect()
         sock.sendall(hello() + connect_frame("10.9.0.1", 1) + connect_frame("10.9.0.7", 2))
         events = r.wait_for("guest.v1.declaration_unwitnessed")
@@ -200,8 +208,7 @@ def a_declared_connect_without_a_packet():
                      connect_frame("2", 10, "vsock") +
                      frame("process.spawned", seq=11, detail={"ppid": 1}))
         r.wait_for("guest.v1.process_spawned")
-        before = len(readings(r.wait_for("host.v1.tap_link"), "tap_link"))
-        r.wait_for("host.v1.tap_link", before + 5)
+        wait_readings(r, "tap_link", 5)
         events = r.stop()
         assert len(unwitnessed(events)) == 1, unwitnessed(events)
         assert "the host saw nothing of declared connects" in r.log()
@@ -220,8 +227,7 @@ def a_declared_connect_with_packets():
             guest.python("import socket; socket.socket().connect_ex(('10.9.0.1', 5))")
             sock.sendall(connect_frame("10.9.0.1", seq, result="ECONNREFUSED"))
             time.sleep(INTERVAL / 1000)
-        before = len(readings(r.wait_for("host.v1.tap_link"), "tap_link"))
-        r.wait_for("host.v1.tap_link", before + 5)
+        wait_readings(r, "tap_link", 5)
         assert unwitnessed(r.stop()) == []
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import urllib.request
 
 from daemon import Daemon
 from receiver import frame, hello, spawned
-from runner import main, until
+from runner import free_port, main, until
 
 PACKAGING = os.path.join(os.environ["CELLOS_SOURCE"], "packaging")
 RULES = os.path.join(PACKAGING, "prometheus", "cellos-host-telemetry.rules.yml")
@@ -41,18 +40,12 @@ def the_rules_hold():
     assert [a for a in alerts if f'alertname="{a}"' not in tested] == [], "each alert has a test"
 
 
-def _free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 class Prometheus:
     """Scrapes one target each second, with our rules."""
 
     def __init__(self, target):
         self.tmp = tempfile.TemporaryDirectory(prefix="cellos-prometheus-")
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         with open(f"{self.tmp.name}/conf.yml", "w", encoding="utf-8") as f:
             f.write("global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
                     f"rule_files: [{json.dumps(RULES)}]\n"
@@ -105,7 +98,7 @@ def _dashboard_queries():
 
 
 def every_query_has_a_result():
-    port = _free_port()
+    port = free_port()
     with Daemon(start=False) as d:
         d.base_config = d.base_config.replace(f"listen = unix:{d.file('metrics')}",
                                               f"listen = 127.0.0.1:{port}")

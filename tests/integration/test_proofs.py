@@ -15,7 +15,7 @@ import logmaker
 import oracle
 from logmaker import Log, ordinary
 from receiver import RECEIVER
-from runner import case, main, need
+from runner import PATIENCE, case, main, need
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 SOURCE = os.path.dirname(os.path.dirname(VECTORS))
@@ -26,7 +26,7 @@ GO = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAG
 
 
 def run(*args, **options):
-    return subprocess.run(args, capture_output=True, timeout=120, **options)
+    return subprocess.run(args, capture_output=True, timeout=PATIENCE, **options)
 
 
 def tool(verb, *args, want=0, **options):

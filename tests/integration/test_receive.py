@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The real receiver: what guests say becomes evidence, what they do wrong becomes evidence too."""
 
+import itertools
 import json
 import os
 import select
@@ -15,7 +16,8 @@ from guest import Acks
 from guest import hello as agent_hello
 from oracle import named
 from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, cpu_seconds, frame,
-                      heartbeat, hello, no_more_descriptors, spawned, wait_until_read)
+                      heartbeat, hello, no_more_descriptors, send_until_nobody_reads, spawned,
+                      wait_until_read)
 from runner import PATIENCE, main, until
 
 
@@ -190,7 +192,12 @@ def a_second_connection_is_contested():
         r.wait_for("guest.v1.process_spawned")
         for _ in range(20):
             r.connect().close()
-        r.wait_for("guest.v1.channel_contested", 2)
+
+        def counted():
+            return sum(e["data"]["count"] for e in named(r.wait_for("guest.v1.channel_contested"),
+                                                         "guest.v1.channel_contested"))
+
+        until(lambda: counted() == 21, counted)
         events = r.stop()
         contested = named(events, "guest.v1.channel_contested")
         assert contested[0]["data"]["reason"] == "second_connection"
@@ -252,26 +259,47 @@ def the_wrong_peer_is_refused():
         assert not named(r.stop(), "guest.v1.agent_connected")
 
 
+def silences(events):
+    """What was said of silence, in its order: (name, data)."""
+    return [(e["type"].rsplit(".", 1)[1], e["data"]) for e in events
+            if e["type"].rsplit(".", 1)[1] in ("agent_silenced", "agent_resumed")]
+
+
+def assert_each_once(events):
+    """Silence and its end in turn. How often depends on the machine: it may stand still between a
+    connect and its hello."""
+    names = [name for name, _ in silences(events)]
+    assert names == (["agent_silenced", "agent_resumed"] * len(names))[:len(names)], names
+
+
 def silence_is_reported_once_and_so_is_its_end():
     with Receiver("--keepalive", "300") as r:
         sock = r.connect()
         sock.sendall(hello())
-        silenced = named(r.wait_for("guest.v1.agent_silenced"), "guest.v1.agent_silenced")[0]
-        assert silenced["data"]["reason"] == "no_frames" and silenced["data"]["windowMs"] == 300
-        assert silenced["data"]["connected"] is True
-        assert silenced["data"]["lastFrameAgeMs"] >= 300
+
+        def first():
+            """The silence after the hello; a slow machine may have been silent before it too."""
+            name, data = silences(r.wait_for("guest.v1.agent_silenced"))[-1]
+            return name == "agent_silenced" and data["lastFrameAgeMs"] and data
+
+        silenced = until(first, "silence")
+        assert silenced["reason"] == "no_frames" and silenced["windowMs"] == 300
+        assert silenced["connected"] is True
+        assert silenced["lastFrameAgeMs"] >= 300
         time.sleep(0.7)
         sock.sendall(heartbeat(1))
         sock.close()
-        resumed = named(r.wait_for("guest.v1.agent_resumed"), "guest.v1.agent_resumed")[0]
-        assert resumed["data"]["silentMs"] >= 900
-        r.wait_for("guest.v1.agent_silenced", 2)
+        r.wait_for("guest.v1.agent_disconnected")
+        r.wait_for("guest.v1.agent_resumed")
+        until(lambda: silences(r.wait_for("guest.v1.agent_silenced"))[-1][1]["sequence"] >
+              silenced["sequence"] + 1 and first(), "silence after its end")
         events = r.stop()
-        silenced = named(events, "guest.v1.agent_silenced")
+        assert_each_once(events)
+        (_, resumed), (_, silenced) = silences(events)[-2:]
+        assert resumed["silentMs"] >= 900
         ended = named(events, "guest.v1.agent_disconnected")[0]["data"]["sequence"]
         # On a machine that is slow to close the socket the second silence comes before its end.
-        assert len(silenced) == 2
-        assert silenced[1]["data"]["connected"] is (silenced[1]["data"]["sequence"] < ended)
+        assert silenced["connected"] is (silenced["sequence"] < ended)
 
 
 def silence_after_a_bye_is_reported_once():
@@ -279,19 +307,23 @@ def silence_after_a_bye_is_reported_once():
         sock = r.connect()
         sock.sendall(hello() + bye())
         sock.close()
-        silenced = named(r.wait_for("guest.v1.agent_silenced"), "guest.v1.agent_silenced")
-        assert silenced[0]["data"]["reason"] == "after_bye"
-        assert silenced[0]["data"]["connected"] is False
+
+        def last(reason):
+            name, data = silences(r.wait_for("guest.v1.agent_silenced"))[-1]
+            return name == "agent_silenced" and data["reason"] == reason and data
+
+        r.wait_for("guest.v1.agent_disconnected")
+        assert until(lambda: last("after_bye"), "silence after the bye")["connected"] is False
         time.sleep(0.7)
         # One more frame, and the guest is back; silence after it is no longer after a bye.
         sock = r.connect()
         sock.sendall(frame(version=1))
-        r.wait_for("guest.v1.agent_resumed")
-        r.wait_for("guest.v1.agent_silenced", 2)
+        r.wait_for("guest.v1.process_spawned")
+        until(lambda: last("no_frames"), "silence after the frame")
         events = r.stop()
-        assert [e["data"]["reason"] for e in named(events, "guest.v1.agent_silenced")] == [
-            "after_bye", "no_frames"]
-        assert len(named(events, "guest.v1.agent_resumed")) == 1
+        assert_each_once(events)
+        reasons = [data.get("reason") for _, data in silences(events)]
+        assert reasons[-3:] == ["after_bye", None, "no_frames"], reasons
 
 
 def a_guest_that_never_connects_is_reported():
@@ -365,7 +397,9 @@ def floods_are_slowed_and_nothing_is_refused():
         # before the bucket was empty came on top: one read.
         assert seconds > 2.5, seconds
         paused = sum(e["data"]["pausedMs"] for e in limited)
-        assert 1000 < paused < 1000 * (seconds + 1), (paused, seconds)
+        assert paused < 1000 * (seconds + 1), (paused, seconds)
+        # A machine that stood still has paused it itself.
+        assert paused > 1000 or seconds > 6, (paused, seconds)
 
 
 def long_lines_are_slowed_by_their_bytes():
@@ -374,15 +408,17 @@ def long_lines_are_slowed_by_their_bytes():
         sock = r.connect()
         one = frame("capability.denied", version=2, detail={
             "syscall": "\x01" * 1024, "error": "EPERM", "exe": "\x01" * 1024})
+        begin = time.monotonic()
         sock.sendall(one * 60)  # 13 KiB of evidence each
         sock.close()
         r.wait_for("guest.v1.agent_disconnected")
+        seconds = time.monotonic() - begin
         events = r.stop()
         limited = named(events, "guest.v1.rate_limited")
         assert len(named(events, "guest.v1.capability_denied")) == 60
         assert {e["data"]["limit"] for e in limited} == {"bytes"}
-        # 780 KiB, of which 512 at once.
-        assert sum(e["data"]["pausedMs"] for e in limited) > 1500
+        # 780 KiB, of which 512 at once. A machine that stood still has paused it itself.
+        assert sum(e["data"]["pausedMs"] for e in limited) > 1500 or seconds > 6, seconds
 
 
 def checkpoints_come_while_something_happens():
@@ -505,16 +541,14 @@ def heartbeats_wait_for_a_slow_reader_too():
     with Receiver("--rate", "1000000000", sign=False, stdout=write_end) as r:
         os.close(write_end)
         sock = r.connect()
-        sock.settimeout(3)
         sock.sendall(hello())
-        sent = 0
-        try:
-            while sent < 200000:
-                sock.sendall(b"".join(heartbeat(sent + 2 * i) for i in range(1, 1001)))
-                sent += 2000
-        except TimeoutError:
-            pass
-        assert sent < 200000, "all of it is read, and kept in memory"
+        step = itertools.count(1)
+        for _ in range(100):
+            chunk = b"".join(heartbeat(2 * next(step)) for _ in range(1000))
+            if send_until_nobody_reads(r, sock, chunk, 1) == 0:
+                break
+        else:
+            raise AssertionError("all of it is read, and kept in memory")
         sock.close()
         gaps = named(r.stop_and_read(read_end), "guest.v1.telemetry_gap")
         assert len(gaps) > 1000
@@ -562,12 +596,7 @@ def a_newcomer_waits_while_nothing_is_read():
     with Receiver("--rate", "1000000000", sign=False, stdout=write_end) as r:
         os.close(write_end)
         first = r.connect()
-        first.settimeout(3)
-        try:
-            while True:
-                first.sendall(b"".join(frame(version=1) for _ in range(1000)))
-        except TimeoutError:
-            pass
+        send_until_nobody_reads(r, first, b"".join(frame(version=1) for _ in range(1000)), 10000)
         first.close()
         second = r.connect()
         second.sendall(frame(version=1, comm="second"))

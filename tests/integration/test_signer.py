@@ -104,7 +104,7 @@ def a_core_of_the_receiver_holds_no_key():
         d.add("a")
         d.send("a", range(1, 300))
         os.kill(d.process.pid, signal.SIGSEGV)
-        assert d.process.wait(60) == -signal.SIGSEGV
+        assert d.process.wait(PATIENCE) == -signal.SIGSEGV
         cores = glob.glob(d.file("core*"))
         if not cores:
             print("skipped: this machine writes no core", flush=True)
@@ -128,7 +128,7 @@ def the_environments_key_is_not_the_receivers():
         memory = memory_of(r.process.pid)
         assert text not in memory and seed not in memory
         r.process.terminate()
-        assert r.process.wait(60) == 0
+        assert r.process.wait(PATIENCE) == 0
 
 
 def the_signer_is_confined():
@@ -248,7 +248,7 @@ def a_receiver_that_could_open_the_key_does_not_start():
         serve = [RECEIVER, "serve", "--config", d.file("conf"), *d.args]
 
         def refused(words):
-            got = subprocess.run(serve, capture_output=True, text=True, timeout=60)
+            got = subprocess.run(serve, capture_output=True, text=True, timeout=PATIENCE)
             assert got.returncode == 78 and words in got.stderr, got
 
         shutil.chown(d.file("k1.seed"), USER)
@@ -270,7 +270,7 @@ def a_receiver_that_could_open_the_key_does_not_start():
         for wrong in (["--user", USER], ["--user", USER, "--signer-user", USER],
                       ["--user", "root", "--signer-user", SIGNER],
                       ["--user", USER, "--signer-user", "nobody-of-that-name"]):
-            got = subprocess.run([*serve[:4], *wrong], capture_output=True, text=True, timeout=60)
+            got = subprocess.run([*serve[:4], *wrong], capture_output=True, text=True, timeout=PATIENCE)
             assert got.returncode == 64 and "user" in got.stderr, got
 
 
@@ -281,7 +281,7 @@ def a_key_of_somebody_else():
             return
         os.chown(d.file("k1.seed"), 4321, -1)
         got = subprocess.run([RECEIVER, "serve", "--config", d.file("conf")], capture_output=True,
-                             text=True, timeout=60)
+                             text=True, timeout=PATIENCE)
         assert got.returncode == 78 and "belongs to uid 4321" in got.stderr, got
 
 
@@ -313,7 +313,7 @@ def three_deaths_in_a_minute():
                 if i < 2:
                     until(lambda: d.ask({"verb": "status"})["signing"]["restarts"] == i + 1,
                           "another signer")
-        assert d.process.wait(60) == 71
+        assert d.process.wait(PATIENCE) == 71
         d.wait_log("the signer died 3 times in a minute")
         # Nothing was lost: the next daemon goes on.
         d.start()
@@ -371,7 +371,7 @@ def a_key_that_cannot_be_locked():
         d.stop()
         run = ["prlimit", "--memlock=0:0", "setpriv", "--bounding-set=-ipc_lock",
                "--inh-caps=-ipc_lock", RECEIVER, "serve", "--config", d.file("conf")]
-        got = subprocess.run(run, capture_output=True, text=True, timeout=60)
+        got = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE)
         assert got.returncode == 78 and "cannot be locked in memory" in got.stderr, got
         d.configure("")
         with open(d.file("conf"), "a") as f:
@@ -387,7 +387,7 @@ def parent_and_signer_end_with_the_receiver():
             family = children(d.process.pid)
             assert sorted(family.values()) == ["cellos-keeper", "cellos-signer"]
             d.process.send_signal(end)
-            d.process.wait(60)
+            d.process.wait(PATIENCE)
             until(lambda: not any(os.path.exists(f"/proc/{p}") for p in family),
                   "the end of parent and signer")
 

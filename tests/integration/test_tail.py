@@ -8,13 +8,13 @@ import tempfile
 
 import logmaker
 from receiver import RECEIVER
-from runner import main
+from runner import PATIENCE, main
 
 KEY = logmaker.new_key()
 
 
 def tail(*args, want=0, **options):
-    got = subprocess.run([RECEIVER, "tail", *args], capture_output=True, timeout=60, **options)
+    got = subprocess.run([RECEIVER, "tail", *args], capture_output=True, timeout=PATIENCE, **options)
     assert got.returncode == want, (args, got)
     return got
 

@@ -202,7 +202,7 @@ def devices_and_endless_files_are_refused():
         # A sanitizer's own address space is larger.
         limit = ["prlimit", "--as=900000000"] if PLAIN else []
         got = subprocess.run([*limit, RECEIVER, "verify", "--keys", KEYRING, huge],
-                             capture_output=True, timeout=60)
+                             capture_output=True, timeout=PATIENCE)
         assert got.returncode == 1 and b"a line longer than 65535 bytes" in got.stdout, got
         assert b"24 verified" in got.stdout, got.stdout
         # At the limit it is judged, above it is not.
@@ -245,7 +245,7 @@ def a_read_error_is_no_end():
     for call in range(1, 100) if PLAIN else ():
         run = ["strace", "-f", "-o", "/dev/null", "-e", f"inject=read:error=EIO:when={call}",
                RECEIVER, "verify", "--keys", f"{log}/keyring.json", f"{log}/good"]
-        got = subprocess.run(run, capture_output=True, timeout=60)
+        got = subprocess.run(run, capture_output=True, timeout=PATIENCE)
         if got.returncode == 66:
             assert b"evidence-" in got.stderr and b"Input/output error" in got.stderr, got
             failed += 1
@@ -257,7 +257,7 @@ def a_read_error_is_no_end():
     with tempfile.TemporaryDirectory() as d:
         os.mkdir(f"{d}/folder")
         got = subprocess.run([RECEIVER, "verify", "--keys", KEYRING, "-"], capture_output=True,
-                             stdin=os.open(f"{d}/folder", os.O_RDONLY), timeout=30, env=env)
+                             stdin=os.open(f"{d}/folder", os.O_RDONLY), timeout=PATIENCE, env=env)
         assert got.returncode == 66 and b"directory" in got.stderr, got
 
 

@@ -14,7 +14,7 @@ import golden
 import logmaker
 from logmaker import Log, ordinary
 from receiver import RECEIVER
-from runner import case, main, until
+from runner import PATIENCE, case, main, until
 
 VECTORS = os.environ["CELLOS_VECTORS"]
 KEY, OTHER = logmaker.new_key(), logmaker.new_key()
@@ -45,7 +45,7 @@ class Case:
     def run(self, *args, paths=None, stdin=None):
         return subprocess.run([RECEIVER, "verify", "--keys", self.keyring, *args,
                                *(paths or [self.log])], input=stdin, capture_output=True,
-                              timeout=60)
+                              timeout=PATIENCE)
 
     def check(self, want, *args, words=None, **more):
         got = self.run(*args, **more)
@@ -80,7 +80,7 @@ def golden_logs_end_as_they_must():
         with case(path):
             args = ["--checkpoint", kept] if kept else []
             got = subprocess.run([RECEIVER, "verify", "--keys", golden.KEYRING, *args, path],
-                                 capture_output=True, timeout=60)
+                                 capture_output=True, timeout=PATIENCE)
             assert got.returncode == status, got.stdout.decode()
 
 
@@ -617,7 +617,7 @@ def memory_is_bounded():
                               "r=subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL);"
                               "print(r.returncode,resource.getrusage(resource.RUSAGE_CHILDREN)"
                               ".ru_maxrss)", RECEIVER, "verify", "--keys", c.keyring, c.log],
-                             capture_output=True, text=True, timeout=120)
+                             capture_output=True, text=True, timeout=PATIENCE)
         status, kib = map(int, got.stdout.split())
         assert status == 2, got
         if os.environ.get("CELLOS_SANITIZE", "none") == "none":

@@ -133,12 +133,13 @@ class Api:
                 return
             data = client.recv(4096)
             self.requests.append(data)
-            if self.answer is None:
+            answer = self.answer  # the test may change it at any time
+            if answer is None:
                 self.kept.append(client)
                 continue
-            if self.answer.startswith(b"HTTP/1.1 204"):
+            if answer.startswith(b"HTTP/1.1 204"):
                 self.vmm.flush()
-            client.sendall(self.answer)
+            client.sendall(answer)
             client.close()
 
     def close(self):

@@ -362,8 +362,8 @@ def begin_agents(d):
             for agent in agents:
                 agent.act()
                 if agent.process.poll() is not None:
-                    print(f"{agent.cell}: its agent ended with {agent.process.returncode}",
-                          flush=True)
+                    print(f"{agent.cell}: its agent ended with {agent.process.returncode}: "
+                          f"{agent.log()}", flush=True)
                     return
 
     thread = threading.Thread(target=act)
@@ -400,7 +400,7 @@ def soak(work):
             for agent in agents:
                 agent.process.terminate()
                 status = agent.process.wait(300)
-                assert status == 0, f"{agent.cell}: its agent ended with {status}"
+                assert status == 0, f"{agent.cell}: its agent ended with {status}: {agent.log()}"
             wait_forwarded(d)
             d.stop()
             # What the last moments said is forwarded by the next run.

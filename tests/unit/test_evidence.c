@@ -603,7 +603,7 @@ END_TEST
 /* Waits until the log's background error is this. */
 static void wait_error(struct evidence_log *log, int want)
 {
-	for (int i = 0; i < 1000 && evidence_log_background_error(log) != want; i++)
+	for (int i = 0; i < 6000 && evidence_log_background_error(log) != want; i++)
 		usleep(10 * 1000);
 	ck_assert_int_eq(evidence_log_background_error(log), want);
 }

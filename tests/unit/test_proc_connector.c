@@ -165,7 +165,7 @@ static void wait_for_comm(pid_t pid, const char *comm)
 	char path[64], text[32] = "";
 
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	for (unsigned i = 0; i < 2000 && strncmp(text, comm, strlen(comm)) != 0; i++) {
+	for (unsigned i = 0; i < 12000 && strncmp(text, comm, strlen(comm)) != 0; i++) {
 		FILE *f = fopen(path, "r");
 
 		if (f) {

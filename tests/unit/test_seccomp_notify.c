@@ -28,7 +28,7 @@
 #include "tests/unit/observed.h"
 #include "tests/unit/unit.h"
 
-#define WAIT_MS	      5000u
+#define WAIT_MS	      60000u
 #define REFUSED_ERRNO 71 /* EPROTO: no kernel gives it for these calls */
 
 static char socket_path[64];
@@ -402,20 +402,29 @@ END_TEST
 
 START_TEST(test_announced_and_forgotten)
 {
-	pid_t pid = unit_fork();
-	bool seen = false;
-	int status;
+	bool seen = false, ended = false;
+	int hold[2], status = -1;
+	pid_t pid;
+	char c;
 
 	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
+	ck_assert_int_eq(pipe(hold), 0);
+	pid = unit_fork();
 	if (pid == 0) {
+		close(hold[1]);
 		confine_self();
-		usleep(200000);
-		_exit(0);
+		/* Lives until it was seen. */
+		_exit(read(hold[0], &c, 1) == 0 ? 0 : 1);
 	}
-	for (int i = 0; i < 200 && waitpid(pid, &status, WNOHANG) == 0; i++) {
+	close(hold[0]);
+	for (unsigned i = 0; i < WAIT_MS / 5 && !ended; i++) {
 		usleep(5000);
 		seccomp_notify_ops.drain(probe, queue, 64);
-		seen |= !strcmp(seccomp_notify_ops.announce(probe), "seccomp-notify");
+		if (!seen && !strcmp(seccomp_notify_ops.announce(probe), "seccomp-notify")) {
+			seen = true;
+			close(hold[1]);
+		}
+		ended = waitpid(pid, &status, WNOHANG) == pid;
 	}
 	ck_assert(seen);
 	ck_assert_int_eq(status, 0);
