@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 
-from runner import main
+from runner import PATIENCE, main
 from vm import Receiver, Vm, built, find, guest_program
 
 SCRIPT = """
@@ -39,7 +39,7 @@ def exit_codes_reach_the_host():
         result = Vm(SCRIPT, receiver=receiver, ports=(9000, 9001), programs=[
             (program, "/bin/guest-init"),
             guest_program("seccomp/cellos-workload-exec")]).run().check()
-        thread.join(10)
+        thread.join(PATIENCE)
         events = receiver.finish()
     assert codes == [n.to_bytes(4, "little") for n in (42, 137, 124)], result.output
     assert [result.mark(m) for m in ("first", "second", "third")] == ["42", "137", "124"]

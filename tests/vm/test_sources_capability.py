@@ -220,12 +220,13 @@ def a_workload_too_many_is_refused():
     assert "the agent refuses" in with_profile().result.mark("full")
 
 
-def a_stopped_agent_delays_calls_for_less_than_a_second():
+def a_stopped_agent_delays_no_ordinary_call():
     alone, stopped = map(int, with_profile().result.mark("loop").split())
     print(f"longest ordinary call: {alone} us alone, {stopped} us with the agent stopped",
           flush=True)
-    # Far from the five seconds that it was stopped for.
-    assert stopped < 1_000_000
+    # A call that waited for the agent would never have returned. Here it is the host that makes
+    # the whole guest wait.
+    assert stopped < 1000 * STOPPED_MS
     assert "impatient" not in with_profile().result.marks
     # And the call that waited has been refused since, and reported.
     assert with_profile().result.mark("late") != "0"

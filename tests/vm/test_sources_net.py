@@ -62,9 +62,8 @@ mkfifo /tmp/hold
 connects hold 7777 < /tmp/hold & hold=$!
 exec 3> /tmp/hold
 vm idle $hold
-# Two polls and more: between two of them the agent is idle too.
-sleep 4
-vm idle $agent
+vm say held
+vm await polled
 exec 3>&-
 wait $hold
 vm say polled $hold
@@ -80,9 +79,14 @@ def ran():
     """One run of the VM for all tests."""
     got = SimpleNamespace()
     with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
-        got.result = Vm(SCRIPT, receiver=receiver,
-                        programs=[test_program("connects"), test_program("sockets")]
-                        ).run().check()
+        with Vm(SCRIPT, receiver=receiver,
+                programs=[test_program("connects"), test_program("sockets")]) as vm:
+            vm.wait_mark("held")
+            for address in ("127.0.0.1", "::1"):
+                receiver.wait_event("net.connect_attempted", guestComm="connects", port=7777,
+                                    result="ok", address=address)
+            vm.tell("polled")
+            got.result = vm.wait().check()
         events = receiver.finish()
     got.runs = split_runs(events)
     return got

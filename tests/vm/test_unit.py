@@ -52,8 +52,14 @@ cat /root/document >&3
 chmod 0711 /srv/jailer/a
 cellos-telemetry --foreground --connect unix:/srv/jailer/a/v_9001 --net off --capability off &
 agent=$!
-sleep 1.5
-vm say probes $(cellos-host-telemetry cell show a --json)
+# Until each of the four probes has read, and the agent has said something.
+for i in $(seq 600); do
+    cellos-host-telemetry cell show a --json > /tmp/shown
+    [ $(tr ',{{' '\\n\\n' < /tmp/shown | grep -c '"readings":[1-9]') = 4 ] &&
+        grep -q '"frames":[1-9]' /tmp/shown && break
+    sleep 0.2
+done
+vm say probes $(cat /tmp/shown)
 vm say health $(wget -q -O - http://127.0.0.1:9464/readyz)
 
 systemctl reload {SERVICE}
