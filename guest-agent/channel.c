@@ -43,8 +43,10 @@ static int parse_unix(const char *path, struct channel_address *ret, char why[CH
 	struct channel_address a = {.len = sizeof(a.un), .un.sun_family = AF_UNIX};
 	const size_t len = strlen(path);
 
-	if (len == 0 || len >= sizeof(a.un.sun_path)) {
-		snprintf(why, CHANNEL_WHY_MAX, "expected unix:PATH with a path of 1..%zu bytes",
+	/* The agent changes to / before it connects, so a relative path would lead elsewhere. */
+	if (path[0] != '/' || len >= sizeof(a.un.sun_path)) {
+		snprintf(why, CHANNEL_WHY_MAX,
+			 "expected unix:PATH with an absolute path of at most %zu bytes",
 			 sizeof(a.un.sun_path) - 1);
 		return -EINVAL;
 	}

@@ -19,16 +19,39 @@ static int set_address(void *target, const struct option_row *row, const char *v
 	return channel_address_parse(value, &o->address, why);
 }
 
+/* The agent changes to / before it uses a path, so a relative one would name another file. */
+static int check_path(const char *path, char why[OPTION_WHY_MAX])
+{
+	if (path[0] == '/')
+		return 0;
+	snprintf(why, OPTION_WHY_MAX, "expected an absolute path");
+	return -EINVAL;
+}
+
+static int set_pid_file(void *target, const struct option_row *row, const char *path,
+			char why[OPTION_WHY_MAX])
+{
+	(void)row;
+	((struct options *)target)->pid_file = path;
+	return check_path(path, why);
+}
+
+static int set_listener_socket(void *target, const struct option_row *row, const char *path,
+			       char why[OPTION_WHY_MAX])
+{
+	(void)row;
+	((struct options *)target)->probes.listener_socket = path;
+	return check_path(path, why);
+}
+
 static int add_inotify(void *target, const struct option_row *row, const char *path,
 		       char why[OPTION_WHY_MAX])
 {
 	struct options *o = target;
 
 	(void)row;
-	if (path[0] != '/') {
-		snprintf(why, OPTION_WHY_MAX, "expected an absolute path");
+	if (check_path(path, why) < 0)
 		return -EINVAL;
-	}
 	if (o->probes.n_inotify_paths == PROBE_INOTIFY_PATHS_MAX) {
 		snprintf(why, OPTION_WHY_MAX, "expected at most %u paths", PROBE_INOTIFY_PATHS_MAX);
 		return -EINVAL;
@@ -116,7 +139,6 @@ static int set_required(void *target, const struct option_row *row, const char *
 }
 
 #define SETS_FLAG(member)		 OPTION_SETS_FLAG(struct options, member)
-#define SETS_TEXT(member)		 OPTION_SETS_TEXT(struct options, member)
 #define SETS_NUMBER(member, least, most) OPTION_SETS_NUMBER(struct options, member, least, most)
 #define SETS_SOURCE(family, list)	 OPTION_SETS_WORD(struct options, source[family], list)
 #define SETS_FORM(value)		 OPTION_SETS_CONSTANT(struct options, form, value)
@@ -133,7 +155,8 @@ static const struct option_row rows[] = {
 	 SETS_NUMBER(ready_timeout_ms, 1, 3600000)},
 	{"ready-fd", "FD", "write the agent's pid there when ready",
 	 OPTION_SETS_INT(struct options, ready_fd, 0, 1 << 20)},
-	{"pid-file", "PATH", "(default /run/cellos-telemetry/agent.pid)", SETS_TEXT(pid_file)},
+	{"pid-file", "PATH", "(default /run/cellos-telemetry/agent.pid)",
+	 OPTION_CALLS(set_pid_file)},
 	{"content-version", "1|2", "wire version to write (default 2)",
 	 SETS_NUMBER(content_version, 1, 2)},
 	{"process", "SOURCE", NULL,
@@ -143,7 +166,7 @@ static const struct option_row rows[] = {
 	 SETS_SOURCE(PROBE_CAPABILITY, "auto, seccomp-notify, audit, off")},
 	{"fs", "SOURCE", NULL, SETS_SOURCE(PROBE_FS, "auto, fanotify, inotify, off")},
 	{"listener-socket", "PATH", "where the profile's launcher hands over its descriptor",
-	 SETS_TEXT(probes.listener_socket)},
+	 OPTION_CALLS(set_listener_socket)},
 	{"poll", "MS", "period of the polling sources (default 100)",
 	 SETS_NUMBER(probes.poll_ms, 10, 60000)},
 	{"exclude-pid", "PID", "do not report it; up to 64 times", OPTION_CALLS(add_excluded)},

@@ -22,10 +22,28 @@ enum {
 	START_UNKNOWN = 128 /* start_ns is that of its first event */
 };
 
-/* What "now" of the events is on the clock that /proc tells start times by. */
+#define CLOCK_READINGS_MAX 8u
+#define CLOCK_PAUSE_NS	   NSEC_PER_MSEC
+
+/*
+ * From the clock of the events to the clock of the start times in /proc. The clocks are read one
+ * after the other, and the agent may be preempted between the readings. Then they are read again;
+ * otherwise a process would seem to have begun at another time, and to be another one.
+ */
 static uint64_t boottime_offset(void)
 {
-	return clock_ns(CLOCK_BOOTTIME) - monotonic_ns();
+	uint64_t offset = 0, shortest = UINT64_MAX;
+
+	for (unsigned i = 0; i < CLOCK_READINGS_MAX && shortest > CLOCK_PAUSE_NS; i++) {
+		const uint64_t before = monotonic_ns(), boottime = clock_ns(CLOCK_BOOTTIME),
+			       pause = monotonic_ns() - before;
+
+		if (pause >= shortest)
+			continue;
+		shortest = pause;
+		offset = boottime - before;
+	}
+	return offset;
 }
 
 /* Before anything else is said of an entry that a walk found: that it exists. */

@@ -6,6 +6,7 @@
  */
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "common/util.h"
@@ -21,6 +22,25 @@ static struct probe_config config;
 static struct process_tracker tracker;
 static struct event_queue *queue;
 static struct observed observed;
+
+/* The next so many readings of CLOCK_BOOTTIME are followed by a pause, which takes no real time. */
+static unsigned pauses;
+static uint64_t paused_ns;
+
+/* Replaces the C library's. */
+int clock_gettime(clockid_t clock, struct timespec *ret)
+{
+	const long r = syscall(SYS_clock_gettime, clock, ret);
+	const uint64_t ns = (uint64_t)ret->tv_nsec + paused_ns;
+
+	ret->tv_sec += (time_t)(ns / NSEC_PER_SEC);
+	ret->tv_nsec = (long)(ns % NSEC_PER_SEC);
+	if (clock == CLOCK_BOOTTIME && pauses > 0) {
+		pauses--;
+		paused_ns += 3 * PROC_START_SLOP_NS;
+	}
+	return (int)r;
+}
 
 static void setup(void)
 {
@@ -159,6 +179,25 @@ START_TEST(test_reuse)
 	ck_assert_int_eq(observed.events[1].source, WIRE_PROCESS_EXITED);
 	ck_assert(!observed_has(&observed.events[1], WIRE_KEY_EXIT_CODE));
 	ck_assert_uint_eq(observed.events[2].uints[WIRE_KEY_PPID], PARENT + 1);
+}
+END_TEST
+
+/* The agent is preempted between its readings of two clocks: it is the same process all the same.
+ */
+START_TEST(test_a_pause_between_two_clocks)
+{
+	const struct connector_event ev = {.kind = CONNECTOR_FORK,
+					   .tgid = PID,
+					   .parent_tgid = PARENT,
+					   .at_ns = monotonic_ns()};
+
+	feed(ev);
+	for (unsigned n = 1; n <= 3; n++) {
+		pauses = n;
+		feed(ev);
+		ck_assert_uint_eq(pauses, 0);
+	}
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, PID));
 }
 END_TEST
 
@@ -358,6 +397,7 @@ int main(void)
 	tcase_add_test(tc, test_life);
 	tcase_add_test(tc, test_threads);
 	tcase_add_test(tc, test_reuse);
+	tcase_add_test(tc, test_a_pause_between_two_clocks);
 	tcase_add_test(tc, test_own_children_are_left_out);
 	tcase_add_test(tc, test_full_table);
 	tcase_add_test(tc, test_orphans_are_bounded);
