@@ -42,6 +42,7 @@ struct cell_registry_stats {
 	uint64_t frames, bytes, connections, contested, gaps, reads_paused;
 	uint64_t no_descriptor; /* connections closed because no descriptor was left */
 	uint64_t rejected[_WIRE_ERROR_MAX], repeated;
+	uint64_t sessions_evicted; /* their numbers are forgotten: a cell keeps SESSIONS_KEPT */
 	uint64_t limit_hits[_CEILING_MAX]; /* pauses; connections that were closed */
 	uint64_t guest_dropped, guest_kernel_lost;
 	uint64_t events[_EVENT_TYPE_MAX];

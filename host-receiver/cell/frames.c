@@ -136,7 +136,7 @@ static bool take_hello(struct cell *cell, const struct declaration *d)
 	const struct wire_detail *session = find_detail(d, WIRE_KEY_SESSION);
 	const struct wire_detail *acks = find_detail(d, WIRE_KEY_ACKS);
 	const bool first = !cell->numbering.session;
-	const uint64_t last_id = cell->sessions.last_id;
+	const uint64_t last_id = cell->sessions.last_id, evicted = cell->sessions.evicted;
 	struct hello_numbers hello = {
 		.next_seq = detail_uint(d, WIRE_KEY_NEXT_SEQ),
 		.assigned = detail_uint(d, WIRE_KEY_ASSIGNED),
@@ -154,6 +154,7 @@ static bool take_hello(struct cell *cell, const struct declaration *d)
 		return false;
 	}
 	note_gap(cell, &gap);
+	cell->registry->stats.sessions_evicted += cell->sessions.evicted - evicted;
 	if (cell->sessions.last_id != last_id)
 		cell->guest.fresh = true;
 	if (!first)

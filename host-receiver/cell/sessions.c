@@ -55,6 +55,7 @@ struct session *sessions_add(struct sessions *s, struct wire_text name, uint64_t
 	for (size_t i = 1; i < SESSIONS_KEPT; i++)
 		if (s->kept[i].id < place->id)
 			place = &s->kept[i];
+	s->evicted += place->id != 0;
 	*place = (struct session){.id = ++s->last_id, .next = next};
 	memcpy(place->name, name.data, WIRE_SESSION_SIZE);
 	return place;

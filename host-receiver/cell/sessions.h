@@ -22,6 +22,7 @@ struct session {
 struct sessions {
 	struct session kept[SESSIONS_KEPT];
 	uint64_t last_id;
+	uint64_t evicted; /* sessions whose place a newer one took */
 };
 
 /* By its exact name. NULL: not known. */

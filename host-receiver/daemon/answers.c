@@ -173,16 +173,16 @@ static json_t *describe_signing(const struct daemon *d)
 static json_t *answer_status(struct daemon *d, const json_t *request)
 {
 	const struct cell_registry_stats *s = &d->registry.stats;
-	json_t *status =
-		json_pack("{s:b,s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "ok", 1,
-			  "version", CELLOS_VERSION, "pid", (json_int_t)getpid(), "uptimeMs",
-			  (json_int_t)((monotonic_ns() - d->started_ns) / NSEC_PER_MSEC), "log",
-			  describe_log(d), "cellCount", (json_int_t)s->cells, "connected",
-			  (json_int_t)s->active, "silent", (json_int_t)s->silent, "frames",
-			  (json_int_t)s->frames, "rateLimited", hits_in_all(s->limit_hits), "gaps",
-			  (json_int_t)s->gaps, "guestDropped", (json_int_t)s->guest_dropped,
-			  "guestKernelLost", (json_int_t)s->guest_kernel_lost, "contested",
-			  (json_int_t)s->contested);
+	json_t *status = json_pack(
+		"{s:b,s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "ok", 1, "version",
+		CELLOS_VERSION, "pid", (json_int_t)getpid(), "uptimeMs",
+		(json_int_t)((monotonic_ns() - d->started_ns) / NSEC_PER_MSEC), "log",
+		describe_log(d), "cellCount", (json_int_t)s->cells, "connected",
+		(json_int_t)s->active, "silent", (json_int_t)s->silent, "frames",
+		(json_int_t)s->frames, "rateLimited", hits_in_all(s->limit_hits), "gaps",
+		(json_int_t)s->gaps, "guestDropped", (json_int_t)s->guest_dropped,
+		"guestKernelLost", (json_int_t)s->guest_kernel_lost, "contested",
+		(json_int_t)s->contested, "sessionsEvicted", (json_int_t)s->sessions_evicted);
 
 	(void)request;
 	if (status) {

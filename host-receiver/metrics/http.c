@@ -155,6 +155,9 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_r
 	put(f, "frames_repeated_total", "counter",
 	    "Frames that came again after a reconnect and were in the evidence already.",
 	    s->repeated);
+	put(f, "sessions_evicted_total", "counter",
+	    "Sessions whose numbers were forgotten for a newer one of the same cell.",
+	    s->sessions_evicted);
 	put_by_ceiling(f, s->limit_hits);
 	put(f, "connections_active", "gauge", "Cells whose agent is connected.", s->active);
 	put(f, "connections_total", "counter", "Connections that became active.", s->connections);

@@ -239,8 +239,10 @@ START_TEST(two_sessions_are_remembered_by_their_exact_names)
 	b = sessions_add(&s, wire_text(B), 1);
 	ck_assert_ptr_ne(a, b);
 	ck_assert_ptr_eq(sessions_newest(&s), b);
+	ck_assert_uint_eq(s.evicted, 0);
 	c = sessions_add(&s, wire_text(C), 1);
 	ck_assert_ptr_eq(c, a); /* in the place of the oldest */
+	ck_assert_uint_eq(s.evicted, 1);
 	ck_assert_ptr_null(sessions_find(&s, wire_text(A)));
 	ck_assert_ptr_eq(sessions_find(&s, wire_text(B)), b);
 	ck_assert_ptr_eq(sessions_find_id(&s, c->id), c);
