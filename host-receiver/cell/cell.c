@@ -314,16 +314,36 @@ static void on_listen(uv_poll_t *handle, int status, int events)
 	cell_update(cell);
 }
 
+static bool silence_is_due(const struct cell *cell, uint64_t now_ns)
+{
+	const uint64_t due = keepalive_due(&cell->keepalive);
+
+	return due != 0 && now_ns >= due;
+}
+
+/*
+ * libuv runs timers before it looks at sockets, and this process may have stood still. A connection
+ * or bytes that have arrived, and were not read yet, are no silence: the next timer looks again.
+ */
+static void judge_silence(struct cell *cell, uint64_t now_ns)
+{
+	if (!silence_is_due(cell, now_ns))
+		return;
+	if (!cell->active && cell->listening)
+		accept_some(cell, false);
+	if (silence_is_due(cell, now_ns) && !(cell->active && connection_unread(cell->active) > 0))
+		set_silent(cell, now_ns);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct cell *cell = timer->data;
-	const uint64_t now_ns = monotonic_ns(), due = keepalive_due(&cell->keepalive);
+	const uint64_t now_ns = monotonic_ns();
 
 	cell->timer_at_ns = 0;
 	if (now_ns >= cell->accept_again_ns)
 		cell->accept_again_ns = 0;
-	if (due != 0 && now_ns >= due)
-		set_silent(cell, now_ns);
+	judge_silence(cell, now_ns);
 	connections_on_time(cell, now_ns);
 	connections_acknowledge(cell, now_ns);
 	flush_limited(cell, now_ns, false);
