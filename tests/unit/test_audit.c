@@ -22,7 +22,7 @@ static int parse(uint16_t type, const char *text, struct audit_record *r)
 	return audit_record_parse(type, text, strlen(text), r);
 }
 
-START_TEST(test_syscall)
+UNIT_TEST(test_syscall)
 {
 	struct audit_record r;
 
@@ -39,10 +39,9 @@ START_TEST(test_syscall)
 	ck_assert_mem_eq(r.comm, "curl", 4);
 	ck_assert_mem_eq(r.exe, "/usr/bin/curl", r.exe_len);
 }
-END_TEST
 
 /* What a process calls itself cannot forge a field: the kernel writes it in hexadecimal. */
-START_TEST(test_untrusted)
+UNIT_TEST(test_untrusted)
 {
 	struct audit_record r;
 
@@ -61,9 +60,8 @@ START_TEST(test_untrusted)
 	ck_assert_int_eq(parse(AUDIT_SYSCALL, STAMP(1) CALL "comm=7 exe=\"x\"", &r), -EBADMSG);
 	ck_assert_int_eq(parse(AUDIT_SYSCALL, STAMP(1) CALL "comm=7g exe=\"x\"", &r), -EBADMSG);
 }
-END_TEST
 
-START_TEST(test_sockaddr_and_end)
+UNIT_TEST(test_sockaddr_and_end)
 {
 	static char text[AUDIT_RECORD_MAX + 2];
 	struct audit_record r;
@@ -102,9 +100,8 @@ START_TEST(test_sockaddr_and_end)
 	ck_assert_int_eq(audit_record_parse(AUDIT_EOE, text, AUDIT_RECORD_MAX, &r), 0);
 	ck_assert_int_eq(audit_record_parse(AUDIT_EOE, text, AUDIT_RECORD_MAX + 1, &r), -EBADMSG);
 }
-END_TEST
 
-START_TEST(test_malformed)
+UNIT_TEST(test_malformed)
 {
 	static const char *const bad[] = {
 		"",
@@ -132,7 +129,6 @@ START_TEST(test_malformed)
 	for (size_t len = 0; len < strlen(SYSCALL_TEXT); len++)
 		audit_record_parse(AUDIT_SYSCALL, SYSCALL_TEXT, len, &r);
 }
-END_TEST
 
 static struct audit_record record(enum audit_kind kind, uint64_t serial)
 {
@@ -148,7 +144,7 @@ static const struct audit_record *add(struct audit_join *j, enum audit_kind kind
 	return audit_join_add(j, &r);
 }
 
-START_TEST(test_join)
+UNIT_TEST(test_join)
 {
 	static struct audit_join j;
 	const struct audit_record *call;
@@ -192,9 +188,8 @@ START_TEST(test_join)
 	ck_assert_ptr_null(add(&j, AUDIT_KIND_SYSCALL, 4));
 	ck_assert_uint_eq(add(&j, AUDIT_KIND_END, 4)->sockaddr_len, 0);
 }
-END_TEST
 
-START_TEST(test_join_limit)
+UNIT_TEST(test_join_limit)
 {
 	static struct audit_join j;
 
@@ -209,9 +204,8 @@ START_TEST(test_join_limit)
 	ck_assert_int_eq(add(&j, AUDIT_KIND_END, 2)->pid, 2);
 	ck_assert_int_eq(add(&j, AUDIT_KIND_END, AUDIT_JOIN_MAX + 1)->pid, AUDIT_JOIN_MAX + 1);
 }
-END_TEST
 
-START_TEST(test_rules)
+UNIT_TEST(test_rules)
 {
 	union audit_rule rule, other;
 
@@ -251,9 +245,8 @@ START_TEST(test_rules)
 	other.data.values[1] = 4;
 	ck_assert(!audit_rule_is_ours(other.bytes, sizeof(other.bytes)));
 }
-END_TEST
 
-START_TEST(test_tables)
+UNIT_TEST(test_tables)
 {
 	char buf[SYSCALL_NAME_MAX];
 
@@ -288,20 +281,4 @@ START_TEST(test_tables)
 		ck_assert_ptr_nonnull(capability_name(i));
 	ck_assert_str_eq(error_name(EINPROGRESS), "EINPROGRESS");
 	ck_assert_ptr_null(error_name(4000));
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("audit");
-
-	tcase_add_test(tc, test_syscall);
-	tcase_add_test(tc, test_untrusted);
-	tcase_add_test(tc, test_sockaddr_and_end);
-	tcase_add_test(tc, test_malformed);
-	tcase_add_test(tc, test_join);
-	tcase_add_test(tc, test_join_limit);
-	tcase_add_test(tc, test_rules);
-	tcase_add_test(tc, test_tables);
-	return unit_run("audit", &tc, 1);
 }

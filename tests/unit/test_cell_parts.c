@@ -10,7 +10,7 @@
 
 #define SECOND NSEC_PER_SEC
 
-START_TEST(once_a_second_counts_what_it_does_not_tell)
+UNIT_TEST(once_a_second_counts_what_it_does_not_tell)
 {
 	struct once_a_second o = {0};
 	uint64_t now = 7 * SECOND;
@@ -24,7 +24,6 @@ START_TEST(once_a_second_counts_what_it_does_not_tell)
 	ck_assert_uint_eq(once_a_second_add(&o, 1, now + SECOND + 1), 0);
 	ck_assert_uint_eq(once_a_second_take(&o, now + SECOND + 1, true), 1);
 }
-END_TEST
 
 static const char hash[] =
 	"sha256:0123456789abcdefABCDEF0123456789abcdef0123456789abcdef0123456789";
@@ -75,7 +74,7 @@ static const struct {
 	{"socket-mode", "", false},
 };
 
-START_TEST(options_are_checked)
+UNIT_TEST(options_are_checked)
 {
 	char why[CELL_WHY_MAX], longest[CELL_ID_MAX + 2];
 	struct cell_options o;
@@ -99,9 +98,8 @@ START_TEST(options_are_checked)
 		ck_assert_msg(cell_option_rows[i].help && cell_option_rows[i].argument,
 			      "%s has no help", cell_option_rows[i].name);
 }
-END_TEST
 
-START_TEST(missing_options_are_named)
+UNIT_TEST(missing_options_are_named)
 {
 	static const char *const mandatory[] = {"uds", "cell-id", "run-id", "spec-hash"};
 	const char *const given[] = {"/v", "c", "r", hash};
@@ -123,7 +121,6 @@ START_TEST(missing_options_are_named)
 		ck_assert_msg(strstr(why, mandatory[left_out]), "%s", why);
 	}
 }
-END_TEST
 
 static char dir[64];
 static unsigned seen, refused;
@@ -186,7 +183,7 @@ static void refused_for(int fd, const char *why)
 	ck_assert_msg(strstr(last_why, why), "%s", last_why);
 }
 
-START_TEST(states_are_staged_published_and_removed)
+UNIT_TEST(states_are_staged_published_and_removed)
 {
 	const struct evidence_position since = {.segment = 3, .offset = 99};
 	struct option_texts options = {0};
@@ -236,10 +233,9 @@ START_TEST(states_are_staged_published_and_removed)
 	free(next);
 	option_texts_free(&options);
 }
-END_TEST
 
 /* A file that the daemon did not write, or that somebody changed. */
-START_TEST(states_that_cannot_be_used_say_why)
+UNIT_TEST(states_that_cannot_be_used_say_why)
 {
 	static const struct {
 		const char *text, *why;
@@ -281,11 +277,10 @@ START_TEST(states_that_cannot_be_used_say_why)
 	close(fd);
 	ck_assert_int_eq(rmdir(dir), 0);
 }
-END_TEST
 
 /* What can be formatted can be read again, whatever the position will be; one byte more is
  * refused when it is formatted. */
-START_TEST(states_end_at_their_limit)
+UNIT_TEST(states_end_at_their_limit)
 {
 	const struct evidence_position first = {.segment = 1},
 				       last = {.segment = UINT64_MAX, .offset = UINT64_MAX};
@@ -336,9 +331,8 @@ START_TEST(states_end_at_their_limit)
 	options.n = 2;
 	option_texts_free(&options);
 }
-END_TEST
 
-START_TEST(kept_bytes_of_a_cell_follow_retention)
+UNIT_TEST(kept_bytes_of_a_cell_follow_retention)
 {
 	struct kept k = {0};
 	uint64_t all = 0;
@@ -356,19 +350,4 @@ START_TEST(kept_bytes_of_a_cell_follow_retention)
 	ck_assert_uint_eq(all, 1000 * 3 * KEPT_SEGMENTS_MAX - 160);
 	all = kept_update(&k, k.counted, 9 + 3 * KEPT_SEGMENTS_MAX, 9 + 3 * KEPT_SEGMENTS_MAX - 1);
 	ck_assert_uint_eq(all, 2000);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("cell");
-
-	tcase_add_test(tc, once_a_second_counts_what_it_does_not_tell);
-	tcase_add_test(tc, options_are_checked);
-	tcase_add_test(tc, missing_options_are_named);
-	tcase_add_test(tc, states_are_staged_published_and_removed);
-	tcase_add_test(tc, states_that_cannot_be_used_say_why);
-	tcase_add_test(tc, states_end_at_their_limit);
-	tcase_add_test(tc, kept_bytes_of_a_cell_follow_retention);
-	return unit_run("cell_parts", &tc, 1);
 }

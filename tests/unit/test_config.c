@@ -150,7 +150,7 @@ static const struct {
 };
 _Static_assert(ARRAY_SIZE(bad) >= 60, "as many as were promised");
 
-START_TEST(every_bad_line_is_reported_with_its_place)
+UNIT_TEST(every_bad_line_is_reported_with_its_place)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct config_errors errors;
@@ -168,7 +168,6 @@ START_TEST(every_bad_line_is_reported_with_its_place)
 		config_free(&config);
 	}
 }
-END_TEST
 
 static const char *const good[] = {
 	"[metrics]\nlisten = off",
@@ -180,7 +179,7 @@ static const char *const good[] = {
 	"[signing]\nkid = 01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
 };
 
-START_TEST(every_good_line_is_taken)
+UNIT_TEST(every_good_line_is_taken)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
 		struct config_errors errors;
@@ -191,9 +190,8 @@ START_TEST(every_good_line_is_taken)
 		config_free(&config);
 	}
 }
-END_TEST
 
-START_TEST(all_errors_are_reported)
+UNIT_TEST(all_errors_are_reported)
 {
 	struct config_errors errors;
 	struct config config;
@@ -208,9 +206,8 @@ START_TEST(all_errors_are_reported)
 	config_errors_free(&errors);
 	config_free(&config);
 }
-END_TEST
 
-START_TEST(reads_what_it_dumps)
+UNIT_TEST(reads_what_it_dumps)
 {
 	static const char text[] =
 		"\xef\xbb\xbf# a comment\n"
@@ -249,9 +246,8 @@ START_TEST(reads_what_it_dumps)
 	free(dumps[0]);
 	free(dumps[1]);
 }
-END_TEST
 
-START_TEST(says_what_needs_a_restart)
+UNIT_TEST(says_what_needs_a_restart)
 {
 	struct config a, b;
 	struct config_errors errors;
@@ -268,9 +264,8 @@ START_TEST(says_what_needs_a_restart)
 	config_free(&a);
 	config_free(&b);
 }
-END_TEST
 
-START_TEST(a_file_that_cannot_be_read)
+UNIT_TEST(a_file_that_cannot_be_read)
 {
 	struct config config;
 	struct config_errors errors;
@@ -282,18 +277,4 @@ START_TEST(a_file_that_cannot_be_read)
 	ck_assert_int_lt(config_read("/", &config, &errors), 0);
 	config_errors_free(&errors);
 	config_free(&config);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("config");
-
-	tcase_add_test(tc, every_bad_line_is_reported_with_its_place);
-	tcase_add_test(tc, every_good_line_is_taken);
-	tcase_add_test(tc, all_errors_are_reported);
-	tcase_add_test(tc, reads_what_it_dumps);
-	tcase_add_test(tc, says_what_needs_a_restart);
-	tcase_add_test(tc, a_file_that_cannot_be_read);
-	return unit_run("config", &tc, 1);
 }

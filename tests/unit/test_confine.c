@@ -149,11 +149,10 @@ static void expect(int result)
 		ck_assert_int_eq(result, 0);
 }
 
-START_TEST(paths)
+UNIT_TEST(paths)
 {
 	expect(in_child(check_paths));
 }
-END_TEST
 
 static int check_signals(void)
 {
@@ -164,11 +163,10 @@ static int check_signals(void)
 	return (kill(getppid(), 0) < 0) == (abi >= 6) ? 0 : 1;
 }
 
-START_TEST(signals)
+UNIT_TEST(signals)
 {
 	expect(in_child(check_signals));
 }
-END_TEST
 
 static int check_listening(void)
 {
@@ -182,13 +180,12 @@ static int check_listening(void)
 	return (r < 0 && errno == EACCES) == (abi >= 4) ? 0 : 1;
 }
 
-START_TEST(listening)
+UNIT_TEST(listening)
 {
 	expect(in_child(check_listening));
 }
-END_TEST
 
-START_TEST(capabilities)
+UNIT_TEST(capabilities)
 {
 	const pid_t pid = unit_fork();
 	int status;
@@ -208,16 +205,5 @@ START_TEST(capabilities)
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *cases[] = {tcase_create("confine")};
-
-	tcase_add_checked_fixture(cases[0], set_up, clean_up);
-	tcase_add_test(cases[0], paths);
-	tcase_add_test(cases[0], signals);
-	tcase_add_test(cases[0], listening);
-	tcase_add_test(cases[0], capabilities);
-	return unit_run("confine", cases, ARRAY_SIZE(cases));
-}
+UNIT_SUITE(.setup = set_up, .teardown = clean_up);

@@ -51,7 +51,7 @@ static int parse(struct message *m, size_t len, struct connector_event *ev)
 	return h ? connector_parse(h, ev) : -ENOENT;
 }
 
-START_TEST(test_fork)
+UNIT_TEST(test_fork)
 {
 	struct message m = message(PROC_EVENT_FORK);
 	struct connector_event ev;
@@ -68,9 +68,8 @@ START_TEST(test_fork)
 	ck_assert_uint_eq(ev.seq, 9);
 	ck_assert_uint_eq(ev.at_ns, 1234);
 }
-END_TEST
 
-START_TEST(test_exit)
+UNIT_TEST(test_exit)
 {
 	struct message m = message(PROC_EVENT_EXIT);
 	struct connector_event ev;
@@ -89,9 +88,8 @@ START_TEST(test_exit)
 	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), 0);
 	ck_assert_int_eq(ev.parent_tgid, 0);
 }
-END_TEST
 
-START_TEST(test_comm)
+UNIT_TEST(test_comm)
 {
 	struct message m = message(PROC_EVENT_COMM);
 	struct connector_event ev;
@@ -102,9 +100,8 @@ START_TEST(test_comm)
 	ck_assert_int_eq(ev.kind, CONNECTOR_COMM);
 	ck_assert_mem_eq(ev.comm, "0123456789abcdef", 16);
 }
-END_TEST
 
-START_TEST(test_ack_and_others)
+UNIT_TEST(test_ack_and_others)
 {
 	struct message m = message(PROC_EVENT_NONE);
 	struct connector_event ev;
@@ -121,9 +118,8 @@ START_TEST(test_ack_and_others)
 	ck_assert_int_eq(ev.kind, CONNECTOR_OTHER);
 	ck_assert_uint_eq(ev.seq, 9);
 }
-END_TEST
 
-START_TEST(test_details)
+UNIT_TEST(test_details)
 {
 	struct message m = message(PROC_EVENT_UID);
 	struct connector_event ev;
@@ -162,9 +158,8 @@ START_TEST(test_details)
 	m.ev.event_data.coredump.process_tgid = 0;
 	ck_assert_int_eq(parse(&m, MESSAGE_SIZE, &ev), -EBADMSG);
 }
-END_TEST
 
-START_TEST(test_malformed)
+UNIT_TEST(test_malformed)
 {
 	struct connector_event ev = {.seq = 77};
 	struct message m;
@@ -192,9 +187,8 @@ START_TEST(test_malformed)
 	}
 	ck_assert_uint_eq(ev.seq, 77);
 }
-END_TEST
 
-START_TEST(test_walk)
+UNIT_TEST(test_walk)
 {
 	_Alignas(8) uint8_t buf[64] = {0};
 	struct nlmsghdr h = {.nlmsg_len = NLMSG_HDRLEN + 1};
@@ -218,19 +212,4 @@ START_TEST(test_walk)
 	memcpy(buf, &h, sizeof(h));
 	walk = (struct netlink_walk){buf, sizeof(buf)};
 	ck_assert_ptr_null(netlink_next(&walk));
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("connector_message");
-
-	tcase_add_test(tc, test_fork);
-	tcase_add_test(tc, test_exit);
-	tcase_add_test(tc, test_comm);
-	tcase_add_test(tc, test_ack_and_others);
-	tcase_add_test(tc, test_details);
-	tcase_add_test(tc, test_malformed);
-	tcase_add_test(tc, test_walk);
-	return unit_run("connector_message", &tc, 1);
 }

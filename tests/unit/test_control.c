@@ -109,7 +109,7 @@ static void finish(struct asked *a, int want)
 	json_decref(a->answer);
 }
 
-START_TEST(asks_and_is_answered)
+UNIT_TEST(asks_and_is_answered)
 {
 	struct stat st;
 	struct asked a;
@@ -129,9 +129,8 @@ START_TEST(asks_and_is_answered)
 	uv_thread_join(&a.thread);
 	ck_assert_int_eq(a.status, EX_UNAVAILABLE);
 }
-END_TEST
 
-START_TEST(answers_later_and_others_meanwhile)
+UNIT_TEST(answers_later_and_others_meanwhile)
 {
 	struct asked a, b;
 
@@ -147,7 +146,6 @@ START_TEST(answers_later_and_others_meanwhile)
 	finish(&a, EX_OK);
 	end();
 }
-END_TEST
 
 static int connect_to_server(void)
 {
@@ -159,7 +157,7 @@ static int connect_to_server(void)
 	return fd;
 }
 
-START_TEST(a_client_may_leave_before_its_answer)
+UNIT_TEST(a_client_may_leave_before_its_answer)
 {
 	static const char request[] = "{\"verb\":\"later\"}\n";
 
@@ -180,9 +178,8 @@ START_TEST(a_client_may_leave_before_its_answer)
 			end();
 	}
 }
-END_TEST
 
-START_TEST(a_request_comes_in_pieces)
+UNIT_TEST(a_request_comes_in_pieces)
 {
 	static const char request[] = "{\"verb\":\"list\"}\nmore";
 	char answer[256] = "";
@@ -202,9 +199,8 @@ START_TEST(a_request_comes_in_pieces)
 	close(fd);
 	end();
 }
-END_TEST
 
-START_TEST(the_path_is_taken_or_stale)
+UNIT_TEST(the_path_is_taken_or_stale)
 {
 	struct control_server *first;
 	char why[CONTROL_WHY_MAX] = "";
@@ -235,9 +231,8 @@ START_TEST(the_path_is_taken_or_stale)
 	rmdir(path);
 	rmdir(dir);
 }
-END_TEST
 
-START_TEST(tells_the_service_manager)
+UNIT_TEST(tells_the_service_manager)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	char message[64] = "";
@@ -260,9 +255,8 @@ START_TEST(tells_the_service_manager)
 	unlink(address.sun_path);
 	rmdir(dir);
 }
-END_TEST
 
-START_TEST(the_watchdog_is_ours_or_not)
+UNIT_TEST(the_watchdog_is_ours_or_not)
 {
 	char pid[16];
 
@@ -281,21 +275,12 @@ START_TEST(the_watchdog_is_ours_or_not)
 	ck_assert_uint_eq(notify_watchdog_ms(), 0);
 	unsetenv("WATCHDOG_USEC");
 }
-END_TEST
 
-int main(void)
+static int ignore_sigpipe(void)
 {
-	TCase *tc = tcase_create("control");
-
 	/* As the verbs do. */
 	signal(SIGPIPE, SIG_IGN);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, asks_and_is_answered);
-	tcase_add_test(tc, answers_later_and_others_meanwhile);
-	tcase_add_test(tc, a_client_may_leave_before_its_answer);
-	tcase_add_test(tc, a_request_comes_in_pieces);
-	tcase_add_test(tc, the_path_is_taken_or_stale);
-	tcase_add_test(tc, tells_the_service_manager);
-	tcase_add_test(tc, the_watchdog_is_ours_or_not);
-	return unit_run("control", &tc, 1);
+	return 0;
 }
+
+UNIT_SUITE(.begin = ignore_sigpipe);

@@ -70,7 +70,7 @@ static uint64_t given_up(const struct world *w)
 	return event_queue_totals(w->q)->dropped[DROP_CHANNEL];
 }
 
-START_TEST(sent_frames_are_kept_until_they_are_settled)
+UNIT_TEST(sent_frames_are_kept_until_they_are_settled)
 {
 	struct world w;
 
@@ -93,10 +93,9 @@ START_TEST(sent_frames_are_kept_until_they_are_settled)
 	ck_assert(!delivery_awaits(&w.d));
 	event_queue_free(w.q);
 }
-END_TEST
 
 /* The time-outs at the limit and one below. */
-START_TEST(a_host_that_never_acknowledges)
+UNIT_TEST(a_host_that_never_acknowledges)
 {
 	char first[WIRE_SESSION_SIZE + 1];
 	struct world w;
@@ -137,9 +136,8 @@ START_TEST(a_host_that_never_acknowledges)
 	ck_assert(delivery_greeting(&w.d).acks);
 	event_queue_free(w.q);
 }
-END_TEST
 
-START_TEST(once_acknowledged_always_acknowledged)
+UNIT_TEST(once_acknowledged_always_acknowledged)
 {
 	struct world w;
 
@@ -158,9 +156,8 @@ START_TEST(once_acknowledged_always_acknowledged)
 	ck_assert(delivery_awaits(&w.d));
 	event_queue_free(w.q);
 }
-END_TEST
 
-START_TEST(version_1_is_settled_when_sent)
+UNIT_TEST(version_1_is_settled_when_sent)
 {
 	struct world w;
 
@@ -174,10 +171,9 @@ START_TEST(version_1_is_settled_when_sent)
 	ck_assert_uint_eq(hand_over(&w, 9), 1);
 	event_queue_free(w.q);
 }
-END_TEST
 
 /* A frame on which the host chokes: five connections in a row, and it is given up. */
-START_TEST(a_poisoned_frame_is_given_up)
+UNIT_TEST(a_poisoned_frame_is_given_up)
 {
 	struct world w;
 
@@ -211,10 +207,9 @@ START_TEST(a_poisoned_frame_is_given_up)
 	ck_assert_uint_eq(given_up(&w), 2);
 	event_queue_free(w.q);
 }
-END_TEST
 
 /* This machine was set back: the host has numbers that were never sent. */
-START_TEST(a_number_above_the_highest_begins_a_new_session)
+UNIT_TEST(a_number_above_the_highest_begins_a_new_session)
 {
 	static const uint64_t above[] = {4, 5, INT64_MAX, UINT64_MAX};
 
@@ -239,7 +234,6 @@ START_TEST(a_number_above_the_highest_begins_a_new_session)
 		event_queue_free(w.q);
 	}
 }
-END_TEST
 
 static void heartbeat(struct world *w)
 {
@@ -254,7 +248,7 @@ static void heartbeat(struct world *w)
 }
 
 /* The queue holds 64 events: the numbers of the others are announced, and the host settles them. */
-START_TEST(numbers_of_dropped_events_are_settled_once_announced)
+UNIT_TEST(numbers_of_dropped_events_are_settled_once_announced)
 {
 	struct world w;
 	char first[WIRE_SESSION_SIZE + 1];
@@ -284,10 +278,9 @@ START_TEST(numbers_of_dropped_events_are_settled_once_announced)
 	ck_assert_int_eq(settle(&w, 201), DELIVERY_RECONNECT);
 	event_queue_free(w.q);
 }
-END_TEST
 
 /* The old session's hello admits all that its heartbeats announced. */
-START_TEST(finishing_admits_what_was_announced)
+UNIT_TEST(finishing_admits_what_was_announced)
 {
 	struct world w;
 	char first[WIRE_SESSION_SIZE + 1];
@@ -312,7 +305,6 @@ START_TEST(finishing_admits_what_was_announced)
 	ck_assert_uint_eq(given_up(&w), 0);
 	event_queue_free(w.q);
 }
-END_TEST
 
 /* Five observed, three handed over, one of them settled; then the machine is restored. */
 static void reset_world(struct world *w, char first[static WIRE_SESSION_SIZE + 1])
@@ -326,7 +318,7 @@ static void reset_world(struct world *w, char first[static WIRE_SESSION_SIZE + 1
 	delivery_lost(&w->d, true);
 }
 
-START_TEST(after_a_reset_the_old_session_is_finished_first)
+UNIT_TEST(after_a_reset_the_old_session_is_finished_first)
 {
 	char first[WIRE_SESSION_SIZE + 1];
 	struct world w;
@@ -358,9 +350,8 @@ START_TEST(after_a_reset_the_old_session_is_finished_first)
 	ck_assert_uint_eq(given_up(&w), 0);
 	event_queue_free(w.q);
 }
-END_TEST
 
-START_TEST(finishing_gives_up_without_progress)
+UNIT_TEST(finishing_gives_up_without_progress)
 {
 	char first[WIRE_SESSION_SIZE + 1];
 	struct world w;
@@ -387,9 +378,8 @@ START_TEST(finishing_gives_up_without_progress)
 	ck_assert_uint_eq(hand_over(&w, 9), 2);
 	event_queue_free(w.q);
 }
-END_TEST
 
-START_TEST(a_reset_with_nothing_open_is_a_new_session_at_once)
+UNIT_TEST(a_reset_with_nothing_open_is_a_new_session_at_once)
 {
 	char first[WIRE_SESSION_SIZE + 1];
 	struct world w;
@@ -407,10 +397,9 @@ START_TEST(a_reset_with_nothing_open_is_a_new_session_at_once)
 	ck_assert_uint_eq(hand_over(&w, 9), 1);
 	event_queue_free(w.q);
 }
-END_TEST
 
 /* A host of which nobody knows whether it acknowledges got them: they are no loss. */
-START_TEST(a_reset_before_the_first_acknowledgement)
+UNIT_TEST(a_reset_before_the_first_acknowledgement)
 {
 	struct world w;
 
@@ -428,9 +417,8 @@ START_TEST(a_reset_before_the_first_acknowledgement)
 	ck_assert_uint_eq(w.hello.assigned, 1);
 	event_queue_free(w.q);
 }
-END_TEST
 
-START_TEST(sessions_have_names_of_their_own)
+UNIT_TEST(sessions_have_names_of_their_own)
 {
 	struct world a, b;
 
@@ -440,25 +428,4 @@ START_TEST(sessions_have_names_of_their_own)
 	ck_assert_str_ne(a.d.session, b.d.session);
 	event_queue_free(a.q);
 	event_queue_free(b.q);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("delivery");
-
-	tcase_add_test(tc, sent_frames_are_kept_until_they_are_settled);
-	tcase_add_test(tc, a_host_that_never_acknowledges);
-	tcase_add_test(tc, once_acknowledged_always_acknowledged);
-	tcase_add_test(tc, version_1_is_settled_when_sent);
-	tcase_add_test(tc, a_poisoned_frame_is_given_up);
-	tcase_add_test(tc, a_number_above_the_highest_begins_a_new_session);
-	tcase_add_test(tc, numbers_of_dropped_events_are_settled_once_announced);
-	tcase_add_test(tc, finishing_admits_what_was_announced);
-	tcase_add_test(tc, after_a_reset_the_old_session_is_finished_first);
-	tcase_add_test(tc, finishing_gives_up_without_progress);
-	tcase_add_test(tc, a_reset_with_nothing_open_is_a_new_session_at_once);
-	tcase_add_test(tc, a_reset_before_the_first_acknowledgement);
-	tcase_add_test(tc, sessions_have_names_of_their_own);
-	return unit_run("delivery", &tc, 1);
 }

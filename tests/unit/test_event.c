@@ -24,7 +24,7 @@ static void write_at(struct event_clock *clock, uint64_t realtime_ms, const char
 	ck_assert_ptr_nonnull(strstr(json, want));
 }
 
-START_TEST(the_time_moves_with_each_event)
+UNIT_TEST(the_time_moves_with_each_event)
 {
 	struct event_clock clock = {0};
 
@@ -37,17 +37,15 @@ START_TEST(the_time_moves_with_each_event)
 	/* A clock that was set back. */
 	write_at(&clock, UINT64_C(1700000000000), "2023-11-14T22:13:20.000Z");
 }
-END_TEST
 
-START_TEST(keys_are_in_the_order_of_their_names)
+UNIT_TEST(keys_are_in_the_order_of_their_names)
 {
 	for (int i = 1; i < _EVENT_KEY_MAX; i++)
 		ck_assert_str_lt(event_key_name((enum event_key)(i - 1)),
 				 event_key_name((enum event_key)i));
 }
-END_TEST
 
-START_TEST(the_logs_own_stream_has_no_cell)
+UNIT_TEST(the_logs_own_stream_has_no_cell)
 {
 	static const char want[] =
 		"{\"data\":{\"authority\":\"observed\",\"cutBytes\":7,\"hostMonotonicNs\":5,"
@@ -79,15 +77,4 @@ START_TEST(the_logs_own_stream_has_no_cell)
 	json[len] = '\0';
 	ck_assert_str_eq(json, want);
 	ck_assert_int_eq(event_write(&e, &clock, json, len - 1, &len, &head), -ENOBUFS);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *event = tcase_create("event");
-
-	tcase_add_test(event, the_time_moves_with_each_event);
-	tcase_add_test(event, keys_are_in_the_order_of_their_names);
-	tcase_add_test(event, the_logs_own_stream_has_no_cell);
-	return unit_run("event", &event, 1);
 }

@@ -177,7 +177,7 @@ static int put_heartbeat(struct event_queue *q)
 /* One family has its own eighth and the shared half. */
 #define ONE_FAMILY (EVENT_QUEUE_MIN / 8 + EVENT_QUEUE_MIN / 2)
 
-START_TEST(holds_its_share_and_no_more)
+UNIT_TEST(holds_its_share_and_no_more)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	const uint64_t *dropped = event_queue_totals(q)->dropped;
@@ -193,10 +193,9 @@ START_TEST(holds_its_share_and_no_more)
 	ck_assert_uint_eq(event_queue_totals(q)->observed, ONE_FAMILY + 1);
 	event_queue_free(q);
 }
-END_TEST
 
 /* A flood of one family, of many or of large events, leaves the others their places. */
-START_TEST(families_have_shares)
+UNIT_TEST(families_have_shares)
 {
 	static const enum wire_source others[] = {WIRE_PROCESS_SPAWNED, WIRE_CAPABILITY_DENIED,
 						  WIRE_FS_CHANGED};
@@ -226,9 +225,8 @@ START_TEST(families_have_shares)
 		event_queue_free(q);
 	}
 }
-END_TEST
 
-START_TEST(a_loss_is_receipted_once_there_is_room)
+UNIT_TEST(a_loss_is_receipted_once_there_is_room)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	const uint64_t began_ns = monotonic_ns();
@@ -268,9 +266,8 @@ START_TEST(a_loss_is_receipted_once_there_is_room)
 					  monotonic_ns() + EVENT_QUEUE_RECEIPT_MS * NSEC_PER_MSEC));
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(large_events_are_full_or_too_large)
+UNIT_TEST(large_events_are_full_or_too_large)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	const uint64_t *dropped = event_queue_totals(q)->dropped;
@@ -293,9 +290,8 @@ START_TEST(large_events_are_full_or_too_large)
 	ck_assert_uint_eq(dropped[DROP_TOO_LARGE], 1);
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(telemetry_has_room_of_its_own)
+UNIT_TEST(telemetry_has_room_of_its_own)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
 	struct reader r = {0};
@@ -313,10 +309,9 @@ START_TEST(telemetry_has_room_of_its_own)
 	ck_assert_int_eq(put_heartbeat(q), 0);
 	event_queue_free(q);
 }
-END_TEST
 
 /* While nothing is settled, heartbeats that were sent take no more and more room. */
-START_TEST(heartbeats_go_on_while_nothing_is_settled)
+UNIT_TEST(heartbeats_go_on_while_nothing_is_settled)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
 	struct reader r = {0};
@@ -331,10 +326,9 @@ START_TEST(heartbeats_go_on_while_nothing_is_settled)
 	ck_assert_uint_eq(event_queue_first_seq(q), 1);
 	event_queue_free(q);
 }
-END_TEST
 
 /* Sent frames stay, in their order and with their numbers, until they are settled. */
-START_TEST(frames_that_are_not_settled_are_sent_again)
+UNIT_TEST(frames_that_are_not_settled_are_sent_again)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -366,10 +360,9 @@ START_TEST(frames_that_are_not_settled_are_sent_again)
 	ck_assert_uint_eq(event_queue_first_seq(q), 7);
 	event_queue_free(q);
 }
-END_TEST
 
 /* The host can settle by its answer to hello what is just being sent again. */
-START_TEST(settling_overtakes_sending)
+UNIT_TEST(settling_overtakes_sending)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -393,10 +386,9 @@ START_TEST(settling_overtakes_sending)
 	ck_assert_uint_eq(r.missing, 0);
 	event_queue_free(q);
 }
-END_TEST
 
 /* The host settles numbers while the first of them is half sent once more. */
-START_TEST(a_frame_that_is_half_sent_stays)
+UNIT_TEST(a_frame_that_is_half_sent_stays)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -417,9 +409,8 @@ START_TEST(a_frame_that_is_half_sent_stays)
 	ck_assert_uint_eq(event_queue_peek(q, iov, 8), 2);
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(a_cut_frame_is_sent_whole_again)
+UNIT_TEST(a_cut_frame_is_sent_whole_again)
 {
 	for (int keep = 0; keep < 2; keep++) {
 		struct event_queue *q = new_queue(64, keep);
@@ -446,9 +437,8 @@ START_TEST(a_cut_frame_is_sent_whole_again)
 		event_queue_free(q);
 	}
 }
-END_TEST
 
-START_TEST(the_oldest_sent_frame_can_be_given_up)
+UNIT_TEST(the_oldest_sent_frame_can_be_given_up)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -477,9 +467,8 @@ START_TEST(the_oldest_sent_frame_can_be_given_up)
 	ck_assert_uint_eq(event_queue_totals(q)->dropped[DROP_CHANNEL], 1);
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(a_new_session_counts_from_one_with_its_gaps)
+UNIT_TEST(a_new_session_counts_from_one_with_its_gaps)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
 	struct reader r = {0};
@@ -517,10 +506,9 @@ START_TEST(a_new_session_counts_from_one_with_its_gaps)
 	ck_assert_uint_eq(r.last_seq, 15);
 	event_queue_free(q);
 }
-END_TEST
 
 /* What the old session's heartbeat announced as lost is no gap of the new one, too. */
-START_TEST(a_loss_that_was_announced_stays_in_its_session)
+UNIT_TEST(a_loss_that_was_announced_stays_in_its_session)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
 	struct reader r = {0};
@@ -541,10 +529,9 @@ START_TEST(a_loss_that_was_announced_stays_in_its_session)
 	ck_assert_uint_eq(r.last.first_seq, 0);
 	event_queue_free(q);
 }
-END_TEST
 
 /* While an old session is finished, only its frames go out. */
-START_TEST(a_limit_keeps_the_rest_back)
+UNIT_TEST(a_limit_keeps_the_rest_back)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -568,7 +555,6 @@ START_TEST(a_limit_keeps_the_rest_back)
 	ck_assert_uint_eq(r.missing, 0);
 	event_queue_free(q);
 }
-END_TEST
 
 /* Anything in any order: what arrives plus what is receipted is what was observed. */
 static void random_step(struct event_queue *q, struct reader *r, uint64_t *rng)
@@ -602,7 +588,7 @@ static void random_step(struct event_queue *q, struct reader *r, uint64_t *rng)
 	}
 }
 
-START_TEST(nothing_is_lost_without_a_receipt)
+UNIT_TEST(nothing_is_lost_without_a_receipt)
 {
 	uint64_t rng = unit_seed();
 
@@ -637,11 +623,10 @@ START_TEST(nothing_is_lost_without_a_receipt)
 		event_queue_free(q);
 	}
 }
-END_TEST
 
 /* ---- folding ---- */
 
-START_TEST(repeats_become_one_observation)
+UNIT_TEST(repeats_become_one_observation)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -678,9 +663,8 @@ START_TEST(repeats_become_one_observation)
 	ck_assert_uint_eq(r.frames, 6);
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(another_process_of_that_pid_is_no_repeat)
+UNIT_TEST(another_process_of_that_pid_is_no_repeat)
 {
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
@@ -706,9 +690,8 @@ START_TEST(another_process_of_that_pid_is_no_repeat)
 	ck_assert_uint_eq(r.frames, 8);
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(a_full_table_folds_nothing_and_loses_nothing)
+UNIT_TEST(a_full_table_folds_nothing_and_loses_nothing)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MAX, true);
 	const int processes = 4 * FOLD_ENTRIES;
@@ -723,9 +706,8 @@ START_TEST(a_full_table_folds_nothing_and_loses_nothing)
 	ck_assert_uint_eq(event_queue_totals(q)->sent, 5 * (uint64_t)processes);
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(a_dropped_fold_counts_all_its_repeats)
+UNIT_TEST(a_dropped_fold_counts_all_its_repeats)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
 	struct reader r = {0};
@@ -744,7 +726,6 @@ START_TEST(a_dropped_fold_counts_all_its_repeats)
 	ck_assert_uint_eq(r.observations + r.receipted, event_queue_totals(q)->observed);
 	event_queue_free(q);
 }
-END_TEST
 
 /* Whether nobody can touch the page there from now on. */
 static bool guard(uint8_t *at, size_t page)
@@ -786,7 +767,7 @@ static struct event_queue *queue_before_guard(unsigned capacity)
 	return NULL;
 }
 
-START_TEST(nothing_is_written_beyond_its_memory)
+UNIT_TEST(nothing_is_written_beyond_its_memory)
 {
 	struct event_queue *q = queue_before_guard(EVENT_QUEUE_MIN);
 	uint64_t rng = unit_seed();
@@ -807,9 +788,8 @@ START_TEST(nothing_is_written_beyond_its_memory)
 	}
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(version_1_has_five_keys_and_the_total_as_time)
+UNIT_TEST(version_1_has_five_keys_and_the_total_as_time)
 {
 	struct event_queue *q = event_queue_new(EVENT_QUEUE_MIN, WIRE_VERSION_1);
 	struct wire_refusal refusal;
@@ -829,9 +809,8 @@ START_TEST(version_1_has_five_keys_and_the_total_as_time)
 	ck_assert_uint_eq(d.guest_monotonic_ns, 42);
 	event_queue_free(q);
 }
-END_TEST
 
-START_TEST(observations_are_made_text)
+UNIT_TEST(observations_are_made_text)
 {
 	static char nothing_but_ff[2 * WIRE_DETAIL_TEXT_MAX];
 	struct observation o;
@@ -843,35 +822,4 @@ START_TEST(observations_are_made_text)
 	memset(nothing_but_ff, '\xff', sizeof(nothing_but_ff));
 	observation_add_bytes(&o, WIRE_KEY_PATH, nothing_but_ff, sizeof(nothing_but_ff));
 	ck_assert_uint_eq(o.d.details[0].text.len, WIRE_DETAIL_TEXT_MAX / 3 * 3);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("event_queue");
-
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, holds_its_share_and_no_more);
-	tcase_add_test(tc, families_have_shares);
-	tcase_add_test(tc, a_loss_is_receipted_once_there_is_room);
-	tcase_add_test(tc, large_events_are_full_or_too_large);
-	tcase_add_test(tc, telemetry_has_room_of_its_own);
-	tcase_add_test(tc, heartbeats_go_on_while_nothing_is_settled);
-	tcase_add_test(tc, frames_that_are_not_settled_are_sent_again);
-	tcase_add_test(tc, settling_overtakes_sending);
-	tcase_add_test(tc, a_frame_that_is_half_sent_stays);
-	tcase_add_test(tc, a_cut_frame_is_sent_whole_again);
-	tcase_add_test(tc, the_oldest_sent_frame_can_be_given_up);
-	tcase_add_test(tc, a_new_session_counts_from_one_with_its_gaps);
-	tcase_add_test(tc, a_loss_that_was_announced_stays_in_its_session);
-	tcase_add_test(tc, a_limit_keeps_the_rest_back);
-	tcase_add_test(tc, nothing_is_lost_without_a_receipt);
-	tcase_add_test(tc, repeats_become_one_observation);
-	tcase_add_test(tc, another_process_of_that_pid_is_no_repeat);
-	tcase_add_test(tc, a_full_table_folds_nothing_and_loses_nothing);
-	tcase_add_test(tc, a_dropped_fold_counts_all_its_repeats);
-	tcase_add_test(tc, nothing_is_written_beyond_its_memory);
-	tcase_add_test(tc, version_1_has_five_keys_and_the_total_as_time);
-	tcase_add_test(tc, observations_are_made_text);
-	return unit_run("event_queue", &tc, 1);
 }

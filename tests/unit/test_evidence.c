@@ -165,7 +165,7 @@ static void close_log(struct evidence_log *log)
 	sink->ops->close(sink);
 }
 
-START_TEST(appends_and_goes_on_after_a_restart)
+UNIT_TEST(appends_and_goes_on_after_a_restart)
 {
 	for (int sync = 0; sync < _EVIDENCE_SYNC_MAX; sync++) {
 		struct evidence_limits limits = usual;
@@ -190,9 +190,8 @@ START_TEST(appends_and_goes_on_after_a_restart)
 		remove_folder();
 	}
 }
-END_TEST
 
-START_TEST(has_one_writer)
+UNIT_TEST(has_one_writer)
 {
 	struct evidence_log *log, *other;
 	char why[EVIDENCE_WHY_MAX];
@@ -209,9 +208,8 @@ START_TEST(has_one_writer)
 	close_log(open_log(&usual, UINT64_MAX));
 	remove_folder();
 }
-END_TEST
 
-START_TEST(refuses_numbers_that_no_writer_reaches)
+UNIT_TEST(refuses_numbers_that_no_writer_reaches)
 {
 	struct evidence_log *log;
 	char why[EVIDENCE_WHY_MAX];
@@ -226,9 +224,8 @@ START_TEST(refuses_numbers_that_no_writer_reaches)
 	ck_assert_msg(strstr(why, "evidence-00000001000000000001.jsonl") != NULL, "%s", why);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(moves_a_torn_end_aside)
+UNIT_TEST(moves_a_torn_end_aside)
 {
 	static const struct {
 		const char *data;
@@ -272,9 +269,8 @@ START_TEST(moves_a_torn_end_aside)
 		remove_folder();
 	}
 }
-END_TEST
 
-START_TEST(keeps_each_torn_end)
+UNIT_TEST(keeps_each_torn_end)
 {
 	make_folder();
 	/* Torn three times at the same place, with a start between that wrote nothing. */
@@ -291,9 +287,8 @@ START_TEST(keeps_each_torn_end)
 	file_is(in_folder("evidence-00000000000000000007.4.2.torn"), "{4");
 	remove_folder();
 }
-END_TEST
 
-START_TEST(rotates_by_size_at_the_limit)
+UNIT_TEST(rotates_by_size_at_the_limit)
 {
 	struct evidence_limits limits = {.rotate_size = 8};
 	struct evidence_log *log;
@@ -312,9 +307,8 @@ START_TEST(rotates_by_size_at_the_limit)
 	file_is(segment(3), "{longer}\n{than}\n");
 	remove_folder();
 }
-END_TEST
 
-START_TEST(rotates_by_age)
+UNIT_TEST(rotates_by_age)
 {
 	struct evidence_limits limits = {.rotate_size = 1000, .rotate_age_ms = 50};
 	struct evidence_log *log;
@@ -339,9 +333,8 @@ START_TEST(rotates_by_age)
 	file_is(segment(4), "{4}\n");
 	remove_folder();
 }
-END_TEST
 
-START_TEST(keeps_what_a_reader_needs)
+UNIT_TEST(keeps_what_a_reader_needs)
 {
 	struct evidence_limits limits = {.rotate_size = 4, .retain_size = 8};
 	struct evidence_log *log;
@@ -367,9 +360,8 @@ START_TEST(keeps_what_a_reader_needs)
 	close_log(log);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(gives_up_what_a_reader_needs_above_the_hard_size)
+UNIT_TEST(gives_up_what_a_reader_needs_above_the_hard_size)
 {
 	struct evidence_limits limits = {
 		.rotate_size = 4, .retain_size = 8, .retain_size_hard = 16};
@@ -391,10 +383,9 @@ START_TEST(gives_up_what_a_reader_needs_above_the_hard_size)
 	close_log(log);
 	remove_folder();
 }
-END_TEST
 
 /* A write that the kernel cuts short: as much as fits is written, then it fails. */
-START_TEST(a_short_write_leaves_nothing)
+UNIT_TEST(a_short_write_leaves_nothing)
 {
 	struct rlimit before, small;
 	struct evidence_log *log;
@@ -415,9 +406,8 @@ START_TEST(a_short_write_leaves_nothing)
 	file_is(segment(1), "{1}\n{2}\n{3}\n");
 	remove_folder();
 }
-END_TEST
 
-START_TEST(a_folder_that_cannot_be_synced_begins_no_segment)
+UNIT_TEST(a_folder_that_cannot_be_synced_begins_no_segment)
 {
 	struct evidence_limits limits = {.rotate_size = 4};
 	struct evidence_log *log;
@@ -437,9 +427,8 @@ START_TEST(a_folder_that_cannot_be_synced_begins_no_segment)
 	file_is(segment(2), "{2}\n");
 	remove_folder();
 }
-END_TEST
 
-START_TEST(an_interrupted_write_is_done_again)
+UNIT_TEST(an_interrupted_write_is_done_again)
 {
 	struct evidence_log *log;
 
@@ -452,10 +441,9 @@ START_TEST(an_interrupted_write_is_done_again)
 	file_is(segment(1), "{1}\n{2}\n");
 	remove_folder();
 }
-END_TEST
 
 /* A file counts as written when its folder is on disk, and lines as there when they can be read. */
-START_TEST(errors_of_the_disk_are_not_taken_for_success)
+UNIT_TEST(errors_of_the_disk_are_not_taken_for_success)
 {
 	const struct iovec line = {.iov_base = (char *)"{1}\n", .iov_len = 4};
 	int dir_fd, fd;
@@ -476,9 +464,8 @@ START_TEST(errors_of_the_disk_are_not_taken_for_success)
 	close(dir_fd);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(a_log_that_cannot_be_read_is_not_gone_on_with)
+UNIT_TEST(a_log_that_cannot_be_read_is_not_gone_on_with)
 {
 	struct evidence_log *log;
 	char why[EVIDENCE_WHY_MAX] = "";
@@ -495,7 +482,6 @@ START_TEST(a_log_that_cannot_be_read_is_not_gone_on_with)
 	file_is(segment(1), "{1}\n");
 	remove_folder();
 }
-END_TEST
 
 static void next_is(struct evidence_reader *reader, const char *want)
 {
@@ -512,7 +498,7 @@ static void next_is(struct evidence_reader *reader, const char *want)
 		      (int)len, line, want);
 }
 
-START_TEST(a_reader_follows_the_writer)
+UNIT_TEST(a_reader_follows_the_writer)
 {
 	struct evidence_limits limits = {.rotate_size = 8};
 	struct evidence_position at;
@@ -547,7 +533,6 @@ START_TEST(a_reader_follows_the_writer)
 	close_log(log);
 	remove_folder();
 }
-END_TEST
 
 static void end_is(struct evidence_log *log, uint64_t segment_number, uint64_t offset)
 {
@@ -557,7 +542,7 @@ static void end_is(struct evidence_log *log, uint64_t segment_number, uint64_t o
 	ck_assert_uint_eq(end.offset, offset);
 }
 
-START_TEST(a_forwarder_sees_only_what_is_on_disk)
+UNIT_TEST(a_forwarder_sees_only_what_is_on_disk)
 {
 	struct evidence_limits limits = {.rotate_size = 8};
 	struct evidence_position end;
@@ -598,7 +583,6 @@ START_TEST(a_forwarder_sees_only_what_is_on_disk)
 	close_log(log);
 	remove_folder();
 }
-END_TEST
 
 /* Waits until the log's background error is this. */
 static void wait_error(struct evidence_log *log, int want)
@@ -608,7 +592,7 @@ static void wait_error(struct evidence_log *log, int want)
 	ck_assert_int_eq(evidence_log_background_error(log), want);
 }
 
-START_TEST(the_interval_recovers_by_itself)
+UNIT_TEST(the_interval_recovers_by_itself)
 {
 	const struct evidence_limits limits = {
 		.rotate_size = 8,
@@ -642,9 +626,8 @@ START_TEST(the_interval_recovers_by_itself)
 	file_is(segment(2), "{3}\n");
 	remove_folder();
 }
-END_TEST
 
-START_TEST(a_reader_takes_whole_lines_only)
+UNIT_TEST(a_reader_takes_whole_lines_only)
 {
 	struct evidence_reader *reader;
 
@@ -663,9 +646,8 @@ START_TEST(a_reader_takes_whole_lines_only)
 	evidence_reader_close(reader);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(a_reader_passes_lines_that_are_too_long)
+UNIT_TEST(a_reader_passes_lines_that_are_too_long)
 {
 	static char data[6 * EVIDENCE_LINE_MAX];
 	static const size_t sizes[] = {
@@ -696,10 +678,9 @@ START_TEST(a_reader_passes_lines_that_are_too_long)
 		remove_folder();
 	}
 }
-END_TEST
 
 /* Many lines of all lengths, so that some of them lie across the end of the reader's buffer. */
-START_TEST(a_reader_joins_lines_across_its_buffer)
+UNIT_TEST(a_reader_joins_lines_across_its_buffer)
 {
 	const size_t size = 9 * EVIDENCE_LINE_MAX;
 	char *data = malloc(size + EVIDENCE_LINE_MAX), *at;
@@ -735,10 +716,9 @@ START_TEST(a_reader_joins_lines_across_its_buffer)
 	}
 	free(data);
 }
-END_TEST
 
 /* A FIFO or a folder with a segment's name is refused; it never holds the reader up. */
-START_TEST(a_reader_refuses_what_is_no_file)
+UNIT_TEST(a_reader_refuses_what_is_no_file)
 {
 	struct evidence_reader *reader;
 	const char *line;
@@ -752,9 +732,8 @@ START_TEST(a_reader_refuses_what_is_no_file)
 	evidence_reader_close(reader);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(a_reader_tells_of_segments_that_are_gone)
+UNIT_TEST(a_reader_tells_of_segments_that_are_gone)
 {
 	const struct evidence_position at = {.segment = 3, .offset = 2};
 	struct evidence_reader *reader;
@@ -772,9 +751,8 @@ START_TEST(a_reader_tells_of_segments_that_are_gone)
 	evidence_reader_close(reader);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(a_cursor_is_whole_or_refused)
+UNIT_TEST(a_cursor_is_whole_or_refused)
 {
 	const struct evidence_position at = {.segment = UINT64_MAX, .offset = 5};
 	struct evidence_position got = {0};
@@ -794,9 +772,8 @@ START_TEST(a_cursor_is_whole_or_refused)
 	close(fd);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(the_slowest_cursor_is_the_floor)
+UNIT_TEST(the_slowest_cursor_is_the_floor)
 {
 	const struct evidence_position at[] = {
 		{.segment = 9, .offset = 1},
@@ -827,37 +804,4 @@ START_TEST(the_slowest_cursor_is_the_floor)
 	ck_assert_str_eq(bad, "d");
 	close(fd);
 	remove_folder();
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("evidence");
-
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, appends_and_goes_on_after_a_restart);
-	tcase_add_test(tc, has_one_writer);
-	tcase_add_test(tc, a_folder_that_cannot_be_synced_begins_no_segment);
-	tcase_add_test(tc, an_interrupted_write_is_done_again);
-	tcase_add_test(tc, errors_of_the_disk_are_not_taken_for_success);
-	tcase_add_test(tc, a_log_that_cannot_be_read_is_not_gone_on_with);
-	tcase_add_test(tc, refuses_numbers_that_no_writer_reaches);
-	tcase_add_test(tc, moves_a_torn_end_aside);
-	tcase_add_test(tc, keeps_each_torn_end);
-	tcase_add_test(tc, rotates_by_size_at_the_limit);
-	tcase_add_test(tc, rotates_by_age);
-	tcase_add_test(tc, keeps_what_a_reader_needs);
-	tcase_add_test(tc, gives_up_what_a_reader_needs_above_the_hard_size);
-	tcase_add_test(tc, a_short_write_leaves_nothing);
-	tcase_add_test(tc, a_reader_follows_the_writer);
-	tcase_add_test(tc, a_forwarder_sees_only_what_is_on_disk);
-	tcase_add_test(tc, the_interval_recovers_by_itself);
-	tcase_add_test(tc, the_slowest_cursor_is_the_floor);
-	tcase_add_test(tc, a_reader_takes_whole_lines_only);
-	tcase_add_test(tc, a_reader_passes_lines_that_are_too_long);
-	tcase_add_test(tc, a_reader_joins_lines_across_its_buffer);
-	tcase_add_test(tc, a_reader_refuses_what_is_no_file);
-	tcase_add_test(tc, a_reader_tells_of_segments_that_are_gone);
-	tcase_add_test(tc, a_cursor_is_whole_or_refused);
-	return unit_run("evidence", &tc, 1);
 }

@@ -39,7 +39,7 @@ static struct exec_held *begin(pid_t pid, uint64_t now_ns)
 	return h;
 }
 
-START_TEST(test_verdicts)
+UNIT_TEST(test_verdicts)
 {
 	struct exec_held *h = begin(PID, 1000);
 	enum exec_why why;
@@ -63,9 +63,8 @@ START_TEST(test_verdicts)
 	ck_assert(exec_hold_over(h, 1001, 0, &why));
 	ck_assert_int_eq(why, EXEC_TRACED);
 }
-END_TEST
 
-START_TEST(test_report)
+UNIT_TEST(test_report)
 {
 	struct exec_held *h = begin(PID, 1000);
 	const image_id image = image_ref(images, h->image);
@@ -93,9 +92,8 @@ START_TEST(test_report)
 	ck_assert_uint_eq(observed.events[1].uints[WIRE_KEY_RESOLVED], 0);
 	ck_assert(observed_has(&observed.events[1], WIRE_KEY_WHY));
 }
-END_TEST
 
-START_TEST(test_limits)
+UNIT_TEST(test_limits)
 {
 	struct connector_event ev = {.kind = CONNECTOR_UID, .tgid = PID}, got;
 
@@ -121,9 +119,8 @@ START_TEST(test_limits)
 	}
 	ck_assert(!exec_hold_take(&holds, PID, &got));
 }
-END_TEST
 
-START_TEST(test_arguments)
+UNIT_TEST(test_arguments)
 {
 	static char longest[EXEC_TEXT_MAX + 1];
 	struct exec_held *h = begin(PID, 1000);
@@ -148,9 +145,8 @@ START_TEST(test_arguments)
 	ck_assert(h->args_cut);
 	ck_assert_uint_eq(h->args_len, EXEC_TEXT_MAX);
 }
-END_TEST
 
-START_TEST(test_images)
+UNIT_TEST(test_images)
 {
 	image_id a = image_new(images), b = image_new(images), ids[IMAGE_PATHS_MAX];
 	size_t len;
@@ -181,9 +177,8 @@ START_TEST(test_images)
 	ck_assert_int_eq(image_state(images, b), IMAGE_KNOWN);
 	ck_assert_int_eq(image_state(images, 0), IMAGE_UNKNOWN);
 }
-END_TEST
 
-START_TEST(test_images_are_bounded)
+UNIT_TEST(test_images_are_bounded)
 {
 	image_id last = 0;
 
@@ -193,7 +188,6 @@ START_TEST(test_images_are_bounded)
 	image_unref(images, last);
 	ck_assert_uint_eq(image_new(images), last);
 }
-END_TEST
 
 static void sleep_on(void)
 {
@@ -219,7 +213,7 @@ static pid_t child(void (*turn)(void))
 }
 
 /* A process that runs may be about to say that it executed something else. */
-START_TEST(test_rested)
+UNIT_TEST(test_rested)
 {
 	struct exec_held *h;
 	struct proc_stat st;
@@ -260,19 +254,5 @@ START_TEST(test_rested)
 		waitpid(i ? sleeping : running, NULL, 0);
 	}
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("exec_hold");
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, test_verdicts);
-	tcase_add_test(tc, test_rested);
-	tcase_add_test(tc, test_report);
-	tcase_add_test(tc, test_limits);
-	tcase_add_test(tc, test_arguments);
-	tcase_add_test(tc, test_images);
-	tcase_add_test(tc, test_images_are_bounded);
-	return unit_run("exec_hold", &tc, 1);
-}
+UNIT_SUITE(.setup = setup, .teardown = teardown);

@@ -22,7 +22,7 @@ static void serve(struct fair_queue *q, struct fair_flow *flows, const size_t *s
 	}
 }
 
-START_TEST(all_get_the_same_whatever_their_reads_make)
+UNIT_TEST(all_get_the_same_whatever_their_reads_make)
 {
 	static const size_t sizes[FLOWS] = {400, 700, 9000, FAIR_QUANTUM, 5 * FAIR_QUANTUM + 1};
 	struct fair_flow flows[FLOWS] = {0};
@@ -38,9 +38,8 @@ START_TEST(all_get_the_same_whatever_their_reads_make)
 		ck_assert_uint_le(given[i], 100 * FAIR_QUANTUM + sizes[4] + FAIR_QUANTUM);
 	}
 }
-END_TEST
 
-START_TEST(one_alone_gets_everything)
+UNIT_TEST(one_alone_gets_everything)
 {
 	struct fair_queue q = {0};
 	struct fair_flow f = {0};
@@ -56,9 +55,8 @@ START_TEST(one_alone_gets_everything)
 	ck_assert(!fair_queued(&f));
 	ck_assert_ptr_null(fair_turn(&q));
 }
-END_TEST
 
-START_TEST(a_quiet_one_goes_first_once)
+UNIT_TEST(a_quiet_one_goes_first_once)
 {
 	struct fair_flow loud[FLOWS] = {0}, quiet = {0};
 	struct fair_queue q = {0};
@@ -78,9 +76,8 @@ START_TEST(a_quiet_one_goes_first_once)
 	fair_served(&q, &quiet, 100, false);
 	ck_assert(!fair_queued(&quiet));
 }
-END_TEST
 
-START_TEST(a_debt_is_not_shed_by_leaving)
+UNIT_TEST(a_debt_is_not_shed_by_leaving)
 {
 	struct fair_flow a = {0}, b = {0};
 	struct fair_queue q = {0};
@@ -103,7 +100,6 @@ START_TEST(a_debt_is_not_shed_by_leaving)
 	fair_remove(&q, &b);
 	ck_assert_ptr_null(fair_turn(&q));
 }
-END_TEST
 
 /* A flow with a backlog is served for a quantum, and then the other one once. */
 static unsigned times_quiet(size_t bytes, unsigned rounds)
@@ -123,7 +119,7 @@ static unsigned times_quiet(size_t bytes, unsigned rounds)
 	return quiet;
 }
 
-START_TEST(a_flow_below_its_share_stays_quiet)
+UNIT_TEST(a_flow_below_its_share_stays_quiet)
 {
 	ck_assert_uint_eq(times_quiet(600, 10000), 10000);
 	ck_assert_uint_eq(times_quiet(FAIR_QUANTUM, 10000), 10000);
@@ -131,9 +127,8 @@ START_TEST(a_flow_below_its_share_stays_quiet)
 	ck_assert_uint_le(times_quiet(FAIR_QUANTUM * 3, 10000), 10000 / 2);
 	ck_assert_uint_ge(times_quiet(FAIR_QUANTUM * 3, 10000), 1);
 }
-END_TEST
 
-START_TEST(no_debt_remains_without_a_backlog)
+UNIT_TEST(no_debt_remains_without_a_backlog)
 {
 	struct fair_flow f = {0}, loud = {0};
 	struct fair_queue q = {0};
@@ -147,18 +142,4 @@ START_TEST(no_debt_remains_without_a_backlog)
 	fair_add(&q, &loud, false);
 	fair_add(&q, &f, true);
 	ck_assert_ptr_null(fair_quiet(&q));
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("fair");
-
-	tcase_add_test(tc, all_get_the_same_whatever_their_reads_make);
-	tcase_add_test(tc, one_alone_gets_everything);
-	tcase_add_test(tc, a_quiet_one_goes_first_once);
-	tcase_add_test(tc, a_debt_is_not_shed_by_leaving);
-	tcase_add_test(tc, a_flow_below_its_share_stays_quiet);
-	tcase_add_test(tc, no_debt_remains_without_a_backlog);
-	return unit_run("fair", &tc, 1);
 }

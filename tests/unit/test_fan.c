@@ -14,7 +14,7 @@ static struct fan_object object_of(uint32_t number)
 	return o;
 }
 
-START_TEST(test_marks)
+UNIT_TEST(test_marks)
 {
 	static struct fan_marks m;
 	const struct fan_object one = object_of(1), two = object_of(2);
@@ -41,9 +41,8 @@ START_TEST(test_marks)
 	ck_assert_ptr_null(fan_marks_find(&m, &one));
 	ck_assert_ptr_null(fan_marks_find(&m, &two));
 }
-END_TEST
 
-START_TEST(test_marks_are_bounded)
+UNIT_TEST(test_marks_are_bounded)
 {
 	static struct fan_marks m;
 	struct fan_object o;
@@ -61,7 +60,6 @@ START_TEST(test_marks_are_bounded)
 	ck_assert_ptr_nonnull(fan_marks_add(&m, &o, 0, FAN_ROLE_CHILD));
 	ck_assert_ptr_nonnull(fan_marks_find(&m, &o));
 }
-END_TEST
 
 /* An event as the kernel writes it, with one record of each kind. */
 struct raw {
@@ -108,7 +106,7 @@ static struct raw raw_event(void)
 	};
 }
 
-START_TEST(test_event)
+UNIT_TEST(test_event)
 {
 	struct raw raw = raw_event();
 	const struct fan_object dir = object_of(5), object = object_of(6);
@@ -129,9 +127,8 @@ START_TEST(test_event)
 	ck_assert_uint_eq(ev.name_len, sizeof(raw.dir.name));
 	ck_assert_uint_eq(ev.object.len, 0);
 }
-END_TEST
 
-START_TEST(test_event_makes_no_sense)
+UNIT_TEST(test_event_makes_no_sense)
 {
 	struct raw raw = raw_event();
 	struct fan_event ev;
@@ -151,9 +148,8 @@ START_TEST(test_event_makes_no_sense)
 	raw.object.head.len++;
 	ck_assert_int_eq(fan_event_next((uint8_t *)&raw, sizeof(raw), &ev), -EBADMSG);
 }
-END_TEST
 
-START_TEST(test_event_names)
+UNIT_TEST(test_event_names)
 {
 	char names[80];
 	const uint64_t all = FAN_MODIFY | FAN_CLOSE_WRITE | FAN_CREATE | FAN_DELETE | FAN_ATTRIB |
@@ -165,17 +161,4 @@ START_TEST(test_event_names)
 	ck_assert_str_eq(names, "moved_from");
 	fan_event_names(FAN_DELETE_SELF | FAN_ONDIR, names, sizeof(names));
 	ck_assert_str_eq(names, "delete");
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("fan");
-
-	tcase_add_test(tc, test_marks);
-	tcase_add_test(tc, test_marks_are_bounded);
-	tcase_add_test(tc, test_event);
-	tcase_add_test(tc, test_event_makes_no_sense);
-	tcase_add_test(tc, test_event_names);
-	return unit_run("fan", &tc, 1);
 }

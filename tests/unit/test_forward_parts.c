@@ -66,7 +66,7 @@ static const struct {
 	{"", NULL, NULL},
 };
 
-START_TEST(known_lines)
+UNIT_LOOP_TEST(known_lines, ARRAY_SIZE(lines))
 {
 	struct scanned_line found;
 	const bool simple = lines[_i].type != NULL;
@@ -79,7 +79,6 @@ START_TEST(known_lines)
 	ck_assert(is(found.type, lines[_i].type));
 	ck_assert(is(found.cell, lines[_i].cell));
 }
-END_TEST
 
 /* A copy of its own size, so that a sanitizer sees what is read past it. */
 static bool scan_copy(const char *line, size_t len, struct json_document *doc)
@@ -111,7 +110,7 @@ static bool scan_copy(const char *line, size_t len, struct json_document *doc)
 }
 
 /* Cut anywhere, and with any byte changed: never past the line, and never another id or type. */
-START_TEST(damaged_lines)
+UNIT_LOOP_TEST(damaged_lines, ARRAY_SIZE(lines))
 {
 	struct json_document *doc = json_document_new(EVIDENCE_LINE_MAX);
 	const char *line = lines[_i].line;
@@ -130,9 +129,8 @@ START_TEST(damaged_lines)
 	}
 	json_document_free(doc);
 }
-END_TEST
 
-START_TEST(versions)
+UNIT_TEST(versions)
 {
 	static const struct {
 		const char *text;
@@ -148,7 +146,6 @@ START_TEST(versions)
 		ck_assert_msg(stream_version_at_least(cases[i].text, 2, 10, 5) == cases[i].enough,
 			      "%s", cases[i].text);
 }
-END_TEST
 
 /* ---- what a confined forwarder can still do ---- */
 
@@ -287,13 +284,12 @@ static void expect_end(pid_t pid)
 		ck_assert_int_eq(WEXITSTATUS(status), 0);
 }
 
-START_TEST(files)
+UNIT_TEST(files)
 {
 	expect_end(start_restricted(check_files));
 }
-END_TEST
 
-START_TEST(replaced_file)
+UNIT_TEST(replaced_file)
 {
 	char byte;
 	pid_t pid;
@@ -307,7 +303,6 @@ START_TEST(replaced_file)
 	ck_assert_int_eq(rename(in_folder("new.creds"), in_folder("user.creds")), 0);
 	expect_end(pid);
 }
-END_TEST
 
 static int start_a_program(const struct restriction *r _unused_)
 {
@@ -316,7 +311,7 @@ static int start_a_program(const struct restriction *r _unused_)
 }
 
 /* Ended by the filter; in a build without one the program runs. */
-START_TEST(programs)
+UNIT_TEST(programs)
 {
 	const pid_t pid = start_restricted(start_a_program);
 	int status;
@@ -327,19 +322,5 @@ START_TEST(programs)
 	else
 		ck_assert_int_eq(WTERMSIG(status), SIGSYS);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *cases[] = {tcase_create("forward"), tcase_create("restrict")};
-
-	tcase_add_checked_fixture(cases[1], set_up, clean_up);
-	tcase_add_test(cases[1], files);
-	tcase_add_test(cases[1], replaced_file);
-	tcase_add_test(cases[1], programs);
-
-	tcase_add_loop_test(cases[0], known_lines, 0, (int)ARRAY_SIZE(lines));
-	tcase_add_loop_test(cases[0], damaged_lines, 0, (int)ARRAY_SIZE(lines));
-	tcase_add_test(cases[0], versions);
-	return unit_run("forward_parts", cases, ARRAY_SIZE(cases));
-}
+UNIT_SUITE(.setup = set_up, .teardown = clean_up);

@@ -60,7 +60,7 @@ static void frames(struct guest *g, uint64_t first, uint64_t last, enum number_v
 		expect(frame(g, seq, want), 0, 0, 0);
 }
 
-START_TEST(gaps_are_what_was_numbered_and_did_not_come)
+UNIT_TEST(gaps_are_what_was_numbered_and_did_not_come)
 {
 	struct guest g = {0};
 	struct gap gap;
@@ -77,9 +77,8 @@ START_TEST(gaps_are_what_was_numbered_and_did_not_come)
 	frames(&g, 14, 20, NUMBER_FINE);
 	ck_assert_uint_eq(g.numbering.session->next, 21);
 }
-END_TEST
 
-START_TEST(a_session_that_starts_above_one_is_a_gap)
+UNIT_TEST(a_session_that_starts_above_one_is_a_gap)
 {
 	struct guest g = {0};
 
@@ -104,9 +103,8 @@ START_TEST(a_session_that_starts_above_one_is_a_gap)
 			NUMBER_FINE),
 	       0, 0, 0);
 }
-END_TEST
 
-START_TEST(repeats_are_dropped_once_and_in_order)
+UNIT_TEST(repeats_are_dropped_once_and_in_order)
 {
 	struct guest g = {0};
 
@@ -129,9 +127,8 @@ START_TEST(repeats_are_dropped_once_and_in_order)
 	frames(&g, 14, 15, NUMBER_REPEAT);
 	frames(&g, 16, 16, NUMBER_FINE);
 }
-END_TEST
 
-START_TEST(frames_lost_between_two_connections_are_a_gap)
+UNIT_TEST(frames_lost_between_two_connections_are_a_gap)
 {
 	struct guest g = {0};
 
@@ -141,9 +138,8 @@ START_TEST(frames_lost_between_two_connections_are_a_gap)
 	expect(hello(&g, A, 14, 20), 11, 13, GAP_JUMP);
 	frames(&g, 14, 19, NUMBER_FINE);
 }
-END_TEST
 
-START_TEST(a_guest_that_was_set_back_loses_nothing)
+UNIT_TEST(a_guest_that_was_set_back_loses_nothing)
 {
 	struct guest g = {0};
 
@@ -160,9 +156,8 @@ START_TEST(a_guest_that_was_set_back_loses_nothing)
 	expect(hello(&g, A, 30, 41), 0, 0, 0);
 	frames(&g, 30, 40, NUMBER_REPEAT);
 }
-END_TEST
 
-START_TEST(a_connection_has_one_session)
+UNIT_TEST(a_connection_has_one_session)
 {
 	struct guest g = {0};
 
@@ -178,9 +173,8 @@ START_TEST(a_connection_has_one_session)
 	ck_assert_ptr_null(sessions_find(&g.memory, wire_text(B)));
 	frames(&g, 5, 5, NUMBER_FINE);
 }
-END_TEST
 
-START_TEST(a_refused_frame_has_the_next_number)
+UNIT_TEST(a_refused_frame_has_the_next_number)
 {
 	struct guest g = {0};
 	struct gap gap;
@@ -201,9 +195,8 @@ START_TEST(a_refused_frame_has_the_next_number)
 	hello(&g, A, 6, 8);
 	frames(&g, 6, 7, NUMBER_FINE);
 }
-END_TEST
 
-START_TEST(the_largest_number_is_a_number)
+UNIT_TEST(the_largest_number_is_a_number)
 {
 	struct guest g = {0};
 	struct gap gap;
@@ -224,9 +217,8 @@ START_TEST(the_largest_number_is_a_number)
 	hello(&g, B, 1, 1);
 	expect(frame(&g, WIRE_SEQ_MAX, NUMBER_FINE), 1, WIRE_SEQ_MAX - 1, GAP_JUMP);
 }
-END_TEST
 
-START_TEST(two_sessions_are_remembered_by_their_exact_names)
+UNIT_TEST(two_sessions_are_remembered_by_their_exact_names)
 {
 	struct sessions s = {0};
 	struct session *a = sessions_add(&s, wire_text(A), 4), *b, *c;
@@ -249,9 +241,8 @@ START_TEST(two_sessions_are_remembered_by_their_exact_names)
 	ck_assert_ptr_null(sessions_find_id(&s, 1));
 	ck_assert_ptr_null(sessions_find_id(&s, 0));
 }
-END_TEST
 
-START_TEST(numbers_from_the_log_are_durable)
+UNIT_TEST(numbers_from_the_log_are_durable)
 {
 	struct guest g = {0};
 
@@ -265,7 +256,6 @@ START_TEST(numbers_from_the_log_are_durable)
 	frames(&g, 9, 10, NUMBER_REPEAT);
 	frames(&g, 11, 14, NUMBER_FINE);
 }
-END_TEST
 
 static const char *totals(struct guest_totals *t, uint64_t observed, uint64_t dropped)
 {
@@ -276,7 +266,7 @@ static const char *totals(struct guest_totals *t, uint64_t observed, uint64_t dr
 	return guest_totals_note(t, &d);
 }
 
-START_TEST(a_total_that_shrinks_is_a_lie_and_changes_nothing)
+UNIT_TEST(a_total_that_shrinks_is_a_lie_and_changes_nothing)
 {
 	struct guest_totals t = {0};
 
@@ -298,23 +288,4 @@ START_TEST(a_total_that_shrinks_is_a_lie_and_changes_nothing)
 	t.fresh = true;
 	ck_assert_ptr_null(totals(&t, 1, 1));
 	ck_assert_uint_eq(t.grown[GUEST_DROPPED], UINT64_MAX); /* no wrap */
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("gap");
-
-	tcase_add_test(tc, gaps_are_what_was_numbered_and_did_not_come);
-	tcase_add_test(tc, a_session_that_starts_above_one_is_a_gap);
-	tcase_add_test(tc, repeats_are_dropped_once_and_in_order);
-	tcase_add_test(tc, frames_lost_between_two_connections_are_a_gap);
-	tcase_add_test(tc, a_guest_that_was_set_back_loses_nothing);
-	tcase_add_test(tc, a_connection_has_one_session);
-	tcase_add_test(tc, a_refused_frame_has_the_next_number);
-	tcase_add_test(tc, the_largest_number_is_a_number);
-	tcase_add_test(tc, two_sessions_are_remembered_by_their_exact_names);
-	tcase_add_test(tc, numbers_from_the_log_are_durable);
-	tcase_add_test(tc, a_total_that_shrinks_is_a_lie_and_changes_nothing);
-	return unit_run("gap", &tc, 1);
 }

@@ -81,7 +81,7 @@ static bool sees_path(void)
 	return event_queue_totals(queue)->observed > before;
 }
 
-START_TEST(test_overflow_watches_again)
+UNIT_TEST(test_overflow_watches_again)
 {
 	const uint64_t *lost = &event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN];
 
@@ -94,9 +94,8 @@ START_TEST(test_overflow_watches_again)
 	ck_assert_uint_ge(*lost, 1);
 	ck_assert(sees_path());
 }
-END_TEST
 
-START_TEST(test_overflow_of_a_path_that_is_gone)
+UNIT_TEST(test_overflow_of_a_path_that_is_gone)
 {
 	overflow();
 	ck_assert_int_eq(unlink(path), 0);
@@ -106,15 +105,5 @@ START_TEST(test_overflow_of_a_path_that_is_gone)
 	while (!sees_path())
 		usleep(5000);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("inotify");
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, test_overflow_watches_again);
-	tcase_add_test(tc, test_overflow_of_a_path_that_is_gone);
-	return unit_run("inotify", &tc, 1);
-}
+UNIT_SUITE(.setup = setup, .teardown = teardown);

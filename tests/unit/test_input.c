@@ -109,7 +109,7 @@ static void all_formats(const char *text, size_t len)
 	free(out);
 }
 
-START_TEST(lines_of_all_lengths)
+UNIT_TEST(lines_of_all_lengths)
 {
 	const size_t size = 1200000;
 	char *text = malloc(size + 70000);
@@ -129,9 +129,8 @@ START_TEST(lines_of_all_lengths)
 	}
 	free(text);
 }
-END_TEST
 
-START_TEST(a_long_line_is_passed)
+UNIT_TEST(a_long_line_is_passed)
 {
 	static const size_t lengths[] = {INPUT_LINE_MAX - 1, INPUT_LINE_MAX, INPUT_LINE_MAX + 1,
 					 300000, 1000000};
@@ -146,9 +145,8 @@ START_TEST(a_long_line_is_passed)
 	}
 	free(text);
 }
-END_TEST
 
-START_TEST(nothing_is_nothing)
+UNIT_TEST(nothing_is_nothing)
 {
 	put("", 0);
 	lines_are("", 0);
@@ -159,10 +157,9 @@ START_TEST(nothing_is_nothing)
 	put("\x28\xb5\x2f", 3);
 	lines_are("\x28\xb5\x2f", 3);
 }
-END_TEST
 
 /* Damaged or cut compressed data are an error, never an end of the lines. */
-START_TEST(damaged_data_are_an_error)
+UNIT_TEST(damaged_data_are_an_error)
 {
 	static char text[100000], out[200000];
 	uint64_t seed = 1;
@@ -188,9 +185,8 @@ START_TEST(damaged_data_are_an_error)
 		}
 	}
 }
-END_TEST
 
-START_TEST(only_regular_files_are_opened)
+UNIT_TEST(only_regular_files_are_opened)
 {
 	char why[INPUT_WHY_MAX];
 	struct input *input;
@@ -203,9 +199,8 @@ START_TEST(only_regular_files_are_opened)
 	ck_assert_int_eq(input_open("/tmp", &input, why), -EISDIR);
 	ck_assert_int_eq(input_open("/nonexistent", &input, why), -ENOENT);
 }
-END_TEST
 
-START_TEST(times_are_read_strictly)
+UNIT_TEST(times_are_read_strictly)
 {
 	static const struct {
 		const char *text;
@@ -255,19 +250,5 @@ START_TEST(times_are_read_strictly)
 	ck_assert_int_eq(timestamp_parse_duration("-7d", &ms), -EINVAL);
 	ck_assert_int_eq(timestamp_parse_duration("7w", &ms), -EINVAL);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("input");
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, lines_of_all_lengths);
-	tcase_add_test(tc, a_long_line_is_passed);
-	tcase_add_test(tc, nothing_is_nothing);
-	tcase_add_test(tc, damaged_data_are_an_error);
-	tcase_add_test(tc, only_regular_files_are_opened);
-	tcase_add_test(tc, times_are_read_strictly);
-	return unit_run("input", &tc, 1);
-}
+UNIT_SUITE(.setup = setup, .teardown = teardown);

@@ -17,7 +17,7 @@ static void wrote(struct json_writer *w, const char *want)
 }
 
 /* Each byte at each place of a text, against a writer that looks at one byte at a time. */
-START_TEST(escapes_each_byte_anywhere)
+UNIT_TEST(escapes_each_byte_anywhere)
 {
 	for (size_t len = 1; len <= 20; len++)
 		for (size_t at = 0; at < len; at++)
@@ -44,9 +44,8 @@ START_TEST(escapes_each_byte_anywhere)
 				wrote(&w, want);
 			}
 }
-END_TEST
 
-START_TEST(leaves_utf8_as_it_is)
+UNIT_TEST(leaves_utf8_as_it_is)
 {
 	static const char text[] = "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\x7f\xe2\x80\xa8";
 	struct json_writer w;
@@ -57,9 +56,8 @@ START_TEST(leaves_utf8_as_it_is)
 	json_put_string(&w, text, sizeof(text) - 1);
 	wrote(&w, want);
 }
-END_TEST
 
-START_TEST(writes_all_kinds_of_values)
+UNIT_TEST(writes_all_kinds_of_values)
 {
 	struct json_writer w;
 
@@ -83,9 +81,8 @@ START_TEST(writes_all_kinds_of_values)
 	wrote(&w, "{\"a\":18446744073709551615,\"b\":-9223372036854775808,\"c\":true,\"d\":null,"
 		  "\"e\":\"\",\"f\":[0,{},false],\"g\\\"\":[1]}");
 }
-END_TEST
 
-START_TEST(an_overflow_stays)
+UNIT_TEST(an_overflow_stays)
 {
 	static const char whole[] = "{\"key\":\"a\\nb\",\"n\":12345}";
 
@@ -108,7 +105,6 @@ START_TEST(an_overflow_stays)
 		ck_assert_int_eq(buf[size], '#');
 	}
 }
-END_TEST
 
 static const struct {
 	const char *text, *canonical; /* NULL: refused */
@@ -167,7 +163,7 @@ static const struct {
 	{"'a'", NULL},
 };
 
-START_TEST(reads_strictly_and_writes_canonically)
+UNIT_TEST(reads_strictly_and_writes_canonically)
 {
 	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
 
@@ -189,9 +185,8 @@ START_TEST(reads_strictly_and_writes_canonically)
 	}
 	json_document_free(doc);
 }
-END_TEST
 
-START_TEST(is_bounded)
+UNIT_TEST(is_bounded)
 {
 	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
 	char *text = malloc(JSON_DOCUMENT_MAX + 1);
@@ -212,9 +207,8 @@ START_TEST(is_bounded)
 	free(text);
 	json_document_free(doc);
 }
-END_TEST
 
-START_TEST(finds_members)
+UNIT_TEST(finds_members)
 {
 	static const char text[] = "{\"n\":18446744073709551615,\"big\":18446744073709551616,"
 				   "\"s\":\"x\",\"o\":{\"i\":1}}";
@@ -237,9 +231,8 @@ START_TEST(finds_members)
 	ck_assert(json_member(doc, NULL, "n") == NULL);
 	json_document_free(doc);
 }
-END_TEST
 
-START_TEST(uuids_are_random_and_read_back)
+UNIT_TEST(uuids_are_random_and_read_back)
 {
 	static const char *const bad[] = {
 		"",
@@ -265,20 +258,4 @@ START_TEST(uuids_are_random_and_read_back)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		ck_assert_msg(!uuid_parse(bad[i], b), "%s", bad[i]);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("json");
-
-	tcase_add_test(tc, escapes_each_byte_anywhere);
-	tcase_add_test(tc, leaves_utf8_as_it_is);
-	tcase_add_test(tc, writes_all_kinds_of_values);
-	tcase_add_test(tc, an_overflow_stays);
-	tcase_add_test(tc, reads_strictly_and_writes_canonically);
-	tcase_add_test(tc, is_bounded);
-	tcase_add_test(tc, finds_members);
-	tcase_add_test(tc, uuids_are_random_and_read_back);
-	return unit_run("json", &tc, 1);
 }

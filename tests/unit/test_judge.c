@@ -83,7 +83,7 @@ static void counts(const struct outcome *r, uint64_t verified, uint64_t bad, uin
 	ck_assert_uint_eq(r->count[FINDING_OPEN], open);
 }
 
-START_TEST(whole_is_whole)
+UNIT_TEST(whole_is_whole)
 {
 	struct keyring *ring = vectors_ring();
 	struct outcome r = judge(ring, (const char *const *)lines);
@@ -92,9 +92,8 @@ START_TEST(whole_is_whole)
 	ck_assert_uint_eq(r.complete, r.streams);
 	keyring_free(ring);
 }
-END_TEST
 
-START_TEST(each_changed_byte_is_found)
+UNIT_TEST(each_changed_byte_is_found)
 {
 	struct keyring *ring = vectors_ring();
 	const size_t len = strlen(lines[0]);
@@ -112,9 +111,8 @@ START_TEST(each_changed_byte_is_found)
 	free(line);
 	keyring_free(ring);
 }
-END_TEST
 
-START_TEST(members_outside_the_signature_are_found)
+UNIT_TEST(members_outside_the_signature_are_found)
 {
 	/* In front of these: in the envelope, then in its data. */
 	static const char *const before[] = {"\"data\":{\"algorithm",
@@ -140,9 +138,8 @@ START_TEST(members_outside_the_signature_are_found)
 	}
 	keyring_free(ring);
 }
-END_TEST
 
-START_TEST(each_line_that_is_gone_is_missed)
+UNIT_TEST(each_line_that_is_gone_is_missed)
 {
 	struct keyring *ring = vectors_ring();
 
@@ -161,9 +158,8 @@ START_TEST(each_line_that_is_gone_is_missed)
 	}
 	keyring_free(ring);
 }
-END_TEST
 
-START_TEST(repeated_and_swapped_are_found)
+UNIT_TEST(repeated_and_swapped_are_found)
 {
 	struct keyring *ring = vectors_ring();
 	const char *those[LINES_MAX + 2];
@@ -181,9 +177,8 @@ START_TEST(repeated_and_swapped_are_found)
 	ck_assert_uint_gt(r.count[FINDING_MISSING], 0);
 	keyring_free(ring);
 }
-END_TEST
 
-START_TEST(without_the_key_nothing_is_said_of_it)
+UNIT_TEST(without_the_key_nothing_is_said_of_it)
 {
 	struct keyring *ring = ring_of(
 		"{\"another\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}", SIGN_ED25519);
@@ -193,10 +188,9 @@ START_TEST(without_the_key_nothing_is_said_of_it)
 	ck_assert_uint_eq(r.verified + r.count[FINDING_BAD], 0);
 	keyring_free(ring);
 }
-END_TEST
 
 /* A line is exactly named: what is missing, and of which stream. */
-START_TEST(missing_evidence_is_named)
+UNIT_TEST(missing_evidence_is_named)
 {
 	struct keyring *ring = vectors_ring();
 	static const struct {
@@ -236,20 +230,5 @@ START_TEST(missing_evidence_is_named)
 	}
 	keyring_free(ring);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("judge");
-
-	tcase_add_unchecked_fixture(tc, read_lines, NULL);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, whole_is_whole);
-	tcase_add_test(tc, each_changed_byte_is_found);
-	tcase_add_test(tc, members_outside_the_signature_are_found);
-	tcase_add_test(tc, each_line_that_is_gone_is_missed);
-	tcase_add_test(tc, repeated_and_swapped_are_found);
-	tcase_add_test(tc, without_the_key_nothing_is_said_of_it);
-	tcase_add_test(tc, missing_evidence_is_named);
-	return unit_run("judge", &tc, 1);
-}
+UNIT_SUITE(.setup_once = read_lines);

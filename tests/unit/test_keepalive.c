@@ -24,7 +24,7 @@ static void check_silent(const char *reason, unsigned window_ms)
 	ck_assert_uint_eq(keepalive_due(&k), 0);
 }
 
-START_TEST(a_guest_that_never_connects)
+UNIT_TEST(a_guest_that_never_connects)
 {
 	ck_assert_uint_eq(keepalive_due(&k), T0 + 300 * MS);
 	check_silent("never_connected", 300);
@@ -32,9 +32,8 @@ START_TEST(a_guest_that_never_connects)
 	ck_assert_uint_eq(keepalive_frame(&k, T0 + 450 * MS), 50 * MS);
 	ck_assert(!k.silent);
 }
-END_TEST
 
-START_TEST(a_guest_that_stops_sending)
+UNIT_TEST(a_guest_that_stops_sending)
 {
 	keepalive_connected(&k, T0 + 10 * MS);
 	ck_assert_uint_eq(keepalive_due(&k), T0 + 110 * MS);
@@ -44,9 +43,8 @@ START_TEST(a_guest_that_stops_sending)
 	ck_assert_uint_eq(keepalive_frame(&k, T0 + 150 * MS), 130 * MS);
 	ck_assert_uint_eq(keepalive_due(&k), T0 + 250 * MS);
 }
-END_TEST
 
-START_TEST(a_guest_that_said_bye)
+UNIT_TEST(a_guest_that_said_bye)
 {
 	keepalive_connected(&k, T0);
 	keepalive_frame(&k, T0);
@@ -55,9 +53,8 @@ START_TEST(a_guest_that_said_bye)
 	keepalive_frame(&k, T0 + 1 * MS);
 	check_silent("no_frames", 100);
 }
-END_TEST
 
-START_TEST(time_in_which_it_is_not_read_does_not_count)
+UNIT_TEST(time_in_which_it_is_not_read_does_not_count)
 {
 	keepalive_connected(&k, T0);
 	keepalive_frame(&k, T0 + 50 * MS);
@@ -72,26 +69,13 @@ START_TEST(time_in_which_it_is_not_read_does_not_count)
 	keepalive_connected(&k, T0 + 700 * MS);
 	ck_assert_uint_eq(keepalive_due(&k), T0 + 800 * MS);
 }
-END_TEST
 
-START_TEST(either_time_can_be_off)
+UNIT_TEST(either_time_can_be_off)
 {
 	keepalive_init(&k, 0, 0, T0);
 	ck_assert_uint_eq(keepalive_due(&k), 0);
 	keepalive_connected(&k, T0 + 1 * MS);
 	ck_assert_uint_eq(keepalive_due(&k), 0);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("keepalive");
-
-	tcase_add_checked_fixture(tc, setup, NULL);
-	tcase_add_test(tc, a_guest_that_never_connects);
-	tcase_add_test(tc, a_guest_that_stops_sending);
-	tcase_add_test(tc, a_guest_that_said_bye);
-	tcase_add_test(tc, time_in_which_it_is_not_read_does_not_count);
-	tcase_add_test(tc, either_time_can_be_off);
-	return unit_run("keepalive", &tc, 1);
-}
+UNIT_SUITE(.setup = setup);

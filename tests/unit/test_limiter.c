@@ -6,7 +6,7 @@
 
 #define SECOND NSEC_PER_SEC
 
-START_TEST(a_bucket_gives_its_rate_and_its_burst)
+UNIT_TEST(a_bucket_gives_its_rate_and_its_burst)
 {
 	for (unsigned rate = 1; rate <= 100000; rate *= 10) {
 		uint64_t now = 5 * SECOND, taken = 0;
@@ -36,9 +36,8 @@ START_TEST(a_bucket_gives_its_rate_and_its_burst)
 		ck_assert_uint_eq(taken, 2 * rate);
 	}
 }
-END_TEST
 
-START_TEST(a_debt_is_paid_in_time)
+UNIT_TEST(a_debt_is_paid_in_time)
 {
 	struct token_bucket b;
 
@@ -51,9 +50,8 @@ START_TEST(a_debt_is_paid_in_time)
 	token_bucket_charge(&b, UINT64_MAX); /* no wrap */
 	ck_assert_uint_ne(token_bucket_ready_ns(&b, 7 * SECOND), 0);
 }
-END_TEST
 
-START_TEST(the_emptiest_bucket_pauses_and_says_for_how_long)
+UNIT_TEST(the_emptiest_bucket_pauses_and_says_for_how_long)
 {
 	struct ceilings c;
 	uint64_t now = 9 * SECOND;
@@ -83,9 +81,8 @@ START_TEST(the_emptiest_bucket_pauses_and_says_for_how_long)
 	ceilings_stop(&c, now + SECOND + SECOND / 2);
 	ck_assert_uint_eq(ceilings_report(&c, CEILING_BYTES, now + 2 * SECOND, true), 500);
 }
-END_TEST
 
-START_TEST(a_full_share_in_flight_pauses_without_a_clock)
+UNIT_TEST(a_full_share_in_flight_pauses_without_a_clock)
 {
 	struct ceilings c;
 
@@ -98,9 +95,8 @@ START_TEST(a_full_share_in_flight_pauses_without_a_clock)
 	ck_assert_uint_eq(ceilings_report(&c, CEILING_IN_FLIGHT, SECOND + SECOND / 2, false), 30);
 	ck_assert_uint_eq(ceilings_due(&c), 0);
 }
-END_TEST
 
-START_TEST(connections_above_the_rate_are_counted)
+UNIT_TEST(connections_above_the_rate_are_counted)
 {
 	struct ceilings c;
 	uint64_t report, refused = 0, now = SECOND;
@@ -120,9 +116,8 @@ START_TEST(connections_above_the_rate_are_counted)
 	ck_assert_uint_eq(c.hits[CEILING_CONNECTIONS], 10);
 	ck_assert(ceilings_connect(&c, now + SECOND / 10, &report));
 }
-END_TEST
 
-START_TEST(other_rates_keep_debts_and_cut_what_was_saved)
+UNIT_TEST(other_rates_keep_debts_and_cut_what_was_saved)
 {
 	const struct ceiling_rates more = {1000, 10000, 100}, less = {10, 1000, 1};
 	struct ceilings c;
@@ -141,18 +136,4 @@ START_TEST(other_rates_keep_debts_and_cut_what_was_saved)
 	for (int i = 0; i < 2; i++)
 		ck_assert(ceilings_connect(&c, now, &report));
 	ck_assert(!ceilings_connect(&c, now, &report));
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("limiter");
-
-	tcase_add_test(tc, a_bucket_gives_its_rate_and_its_burst);
-	tcase_add_test(tc, a_debt_is_paid_in_time);
-	tcase_add_test(tc, other_rates_keep_debts_and_cut_what_was_saved);
-	tcase_add_test(tc, the_emptiest_bucket_pauses_and_says_for_how_long);
-	tcase_add_test(tc, a_full_share_in_flight_pauses_without_a_clock);
-	tcase_add_test(tc, connections_above_the_rate_are_counted);
-	return unit_run("limiter", &tc, 1);
 }

@@ -26,7 +26,7 @@ static int check(size_t n_rules)
 	return listener_message_check(&full, LISTENER_MESSAGE_SIZE(n_rules));
 }
 
-START_TEST(test_limits)
+UNIT_TEST(test_limits)
 {
 	struct listener_rule *r = &full.rules[0];
 
@@ -69,9 +69,8 @@ START_TEST(test_limits)
 	r->n_conditions = LISTENER_CONDITIONS_MAX + 1;
 	ck_assert_int_eq(check(1), -EPROTO);
 }
-END_TEST
 
-START_TEST(test_match)
+UNIT_TEST(test_match)
 {
 	const struct listener_rule rules[] = {
 		{.nr = __NR_socket,
@@ -102,9 +101,8 @@ START_TEST(test_match)
 	ck_assert_ptr_null(listener_match(rules, 3, &call));
 	ck_assert_ptr_null(listener_match(rules, 0, &call));
 }
-END_TEST
 
-START_TEST(test_judge)
+UNIT_TEST(test_judge)
 {
 	struct seccomp_data call = {.nr = __NR_sethostname};
 	struct watch_verdict v = watch_judge(&call, ~(UINT64_C(1) << CAP_SYS_ADMIN));
@@ -133,7 +131,6 @@ START_TEST(test_judge)
 	call.nr = __NR_read;
 	ck_assert(!watch_judge(&call, 0).denied);
 }
-END_TEST
 
 static const struct {
 	uint64_t family, type, protocol;
@@ -152,7 +149,7 @@ static const struct {
 	{AF_UNIX, SOCK_STREAM, 0, NULL},
 };
 
-START_TEST(test_describe)
+UNIT_LOOP_TEST(test_describe, ARRAY_SIZE(sockets))
 {
 	const struct seccomp_data call = {
 		.nr = __NR_socket,
@@ -166,10 +163,9 @@ START_TEST(test_describe)
 	snprintf(text, sizeof(text), "%s %s %s", family, type, protocol);
 	ck_assert_str_eq(text, sockets[_i].text);
 }
-END_TEST
 
 #ifdef __x86_64__
-START_TEST(test_foreign)
+UNIT_TEST(test_foreign)
 {
 	const uint32_t native = syscall_native_arch(), compat = syscall_compat_arch();
 	char buf[SYSCALL_NAME_MAX];
@@ -184,19 +180,4 @@ START_TEST(test_foreign)
 	ck_assert(syscall_is_foreign(compat, 41, native));
 	ck_assert(syscall_is_foreign(native, 41 | 0x40000000, native));
 }
-END_TEST
 #endif
-
-int main(void)
-{
-	TCase *tc = tcase_create("listener_rules");
-
-	tcase_add_test(tc, test_limits);
-	tcase_add_test(tc, test_match);
-	tcase_add_test(tc, test_judge);
-	tcase_add_loop_test(tc, test_describe, 0, ARRAY_SIZE(sockets));
-#ifdef __x86_64__
-	tcase_add_test(tc, test_foreign);
-#endif
-	return unit_run("listener_rules", &tc, 1);
-}

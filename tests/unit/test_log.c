@@ -29,14 +29,13 @@ static void two_lines(void)
 	log_info("msg=\"fine\"");
 }
 
-START_TEST(lines_carry_priority_and_obey_level)
+UNIT_TEST(lines_carry_priority_and_obey_level)
 {
 	char out[256];
 
 	capture(out, sizeof(out), two_lines);
 	ck_assert_str_eq(out, "<4>msg=\"careful\" cell=c-1\n<6>msg=\"fine\"\n");
 }
-END_TEST
 
 static void long_line(void)
 {
@@ -46,7 +45,7 @@ static void long_line(void)
 	log_info("%s", filler);
 }
 
-START_TEST(a_long_line_is_cut_and_still_ends)
+UNIT_TEST(a_long_line_is_cut_and_still_ends)
 {
 	char out[2 * LOG_LINE_MAX];
 	size_t len;
@@ -57,9 +56,8 @@ START_TEST(a_long_line_is_cut_and_still_ends)
 	ck_assert_int_eq(out[len - 1], '\n');
 	ck_assert_ptr_eq(strchr(out, '\n'), out + len - 1);
 }
-END_TEST
 
-START_TEST(escape_makes_guest_bytes_harmless)
+UNIT_TEST(escape_makes_guest_bytes_harmless)
 {
 	char out[64];
 
@@ -67,9 +65,8 @@ START_TEST(escape_makes_guest_bytes_harmless)
 	ck_assert_str_eq(log_escape(out, sizeof(out), "\n\"\\\x1b\xff", 5),
 			 "\"\\x0a\\x22\\x5c\\x1b\\xff\"");
 }
-END_TEST
 
-START_TEST(escape_fits_any_size)
+UNIT_TEST(escape_fits_any_size)
 {
 	char out[32], in[64];
 
@@ -80,9 +77,8 @@ START_TEST(escape_fits_any_size)
 		ck_assert_uint_lt(strlen(out), size);
 	}
 }
-END_TEST
 
-START_TEST(levels_have_names_and_numbers)
+UNIT_TEST(levels_have_names_and_numbers)
 {
 	ck_assert_int_eq(log_level_from_string("warning"), LOG_WARNING);
 	ck_assert_int_eq(log_level_from_string("7"), LOG_DEBUG);
@@ -90,9 +86,8 @@ START_TEST(levels_have_names_and_numbers)
 	ck_assert_int_eq(log_level_from_string("loud"), -EINVAL);
 	ck_assert_int_eq(log_level_from_string(""), -EINVAL);
 }
-END_TEST
 
-START_TEST(numbers_are_whole_and_in_range)
+UNIT_TEST(numbers_are_whole_and_in_range)
 {
 	uint64_t v = 7;
 
@@ -107,18 +102,4 @@ START_TEST(numbers_are_whole_and_in_range)
 	ck_assert_int_eq(parse_u64(" 1", 0, 10, &v), -EINVAL);
 	ck_assert_int_eq(parse_u64("1x", 0, 10, &v), -EINVAL);
 	ck_assert_uint_eq(v, UINT64_MAX);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("log");
-
-	tcase_add_test(tc, lines_carry_priority_and_obey_level);
-	tcase_add_test(tc, a_long_line_is_cut_and_still_ends);
-	tcase_add_test(tc, escape_makes_guest_bytes_harmless);
-	tcase_add_test(tc, escape_fits_any_size);
-	tcase_add_test(tc, levels_have_names_and_numbers);
-	tcase_add_test(tc, numbers_are_whole_and_in_range);
-	return unit_run("log", &tc, 1);
 }

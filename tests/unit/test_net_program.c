@@ -16,7 +16,7 @@ static void put(uint64_t pos, uint32_t header)
 	memcpy(memory + (pos & (RING - 1)), &header, sizeof(header));
 }
 
-START_TEST(test_ring)
+UNIT_TEST(test_ring)
 {
 	const void *record;
 	uint64_t next;
@@ -41,9 +41,8 @@ START_TEST(test_ring)
 	ck_assert_ptr_eq(record, memory + RING - 24);
 	ck_assert_uint_eq(next, RING * 1000 + 24);
 }
-END_TEST
 
-START_TEST(test_ring_makes_no_sense)
+UNIT_TEST(test_ring_makes_no_sense)
 {
 	const void *record = NULL;
 	uint64_t next = 1;
@@ -59,9 +58,8 @@ START_TEST(test_ring_makes_no_sense)
 	put(0, 0x3fffffff);
 	ck_assert_int_eq(ring_next(&ring, 0, RING, &record, &len, &next), -EBADMSG);
 }
-END_TEST
 
-START_TEST(test_record)
+UNIT_TEST(test_record)
 {
 	struct net_record in = {.family = AF_INET6, .pid = 7}, out = {.pid = 1};
 
@@ -74,9 +72,8 @@ START_TEST(test_record)
 	in.family = AF_UNIX;
 	ck_assert_int_eq(net_record_parse(&in, sizeof(in), &out), -EBADMSG);
 }
-END_TEST
 
-START_TEST(test_hook_out_of_range)
+UNIT_TEST(test_hook_out_of_range)
 {
 	struct net_record in = {.family = AF_INET, .hook = _NET_HOOK_MAX}, out;
 
@@ -84,10 +81,9 @@ START_TEST(test_hook_out_of_range)
 	in.hook--;
 	ck_assert_int_eq(net_record_parse(&in, sizeof(in), &out), 0);
 }
-END_TEST
 
 /* Every way through a program: it ends, within bounds, and lets the call go on. */
-START_TEST(test_program)
+UNIT_TEST(test_program)
 {
 	const struct net_program_fds fds = {.ring = 40, .lost = 41, .once = 42};
 
@@ -116,9 +112,8 @@ START_TEST(test_program)
 		ck_assert_int_eq(insns[n - 1].code, BPF_JMP | BPF_EXIT);
 	}
 }
-END_TEST
 
-START_TEST(test_ports)
+UNIT_TEST(test_ports)
 {
 	const struct net_record hook = {.hook = NET_HOOK_BIND4, .port = 0x5000};
 	const struct net_record sock = {.hook = NET_HOOK_POST_BIND4, .port = 80};
@@ -126,9 +121,8 @@ START_TEST(test_ports)
 	ck_assert_uint_eq(net_record_port(&hook), 80);
 	ck_assert_uint_eq(net_record_port(&sock), 80);
 }
-END_TEST
 
-START_TEST(test_names)
+UNIT_TEST(test_names)
 {
 	ck_assert_str_eq(net_protocol_name(17), "udp");
 	ck_assert_str_eq(net_protocol_name(136), "udplite");
@@ -139,14 +133,13 @@ START_TEST(test_names)
 	ck_assert_ptr_null(net_type_name(0));
 	ck_assert_ptr_null(net_type_name(7));
 }
-END_TEST
 
 static struct net_record bind_of(uint64_t cookie, uint64_t at_ns)
 {
 	return (struct net_record){.hook = NET_HOOK_BIND4, .cookie = cookie, .at_ns = at_ns};
 }
 
-START_TEST(test_bind_watch)
+UNIT_TEST(test_bind_watch)
 {
 	struct bind_watch w = {0};
 	struct net_record r;
@@ -167,20 +160,4 @@ START_TEST(test_bind_watch)
 	ck_assert(!bind_watch_refused(&w, 1002 + BIND_WATCH_WAIT_NS, &r));
 	ck_assert(bind_watch_refused(&w, 1003 + BIND_WATCH_WAIT_NS, &r));
 	ck_assert_uint_eq(r.cookie, 3);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("net_program");
-
-	tcase_add_test(tc, test_ring);
-	tcase_add_test(tc, test_ring_makes_no_sense);
-	tcase_add_test(tc, test_record);
-	tcase_add_test(tc, test_hook_out_of_range);
-	tcase_add_test(tc, test_program);
-	tcase_add_test(tc, test_ports);
-	tcase_add_test(tc, test_names);
-	tcase_add_test(tc, test_bind_watch);
-	return unit_run("net_program", &tc, 1);
 }

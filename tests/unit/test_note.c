@@ -65,7 +65,7 @@ static enum note_result check(const char *text, size_t len, const uint8_t key[32
 	return note_check(&note, key_id, key);
 }
 
-START_TEST(a_note_is_read_as_it_was_written)
+UNIT_TEST(a_note_is_read_as_it_was_written)
 {
 	static const uint64_t sizes[] = {0, 1, 22, TREE_SIZE_MAX};
 	char text[NOTE_TEXT_MAX];
@@ -91,10 +91,9 @@ START_TEST(a_note_is_read_as_it_was_written)
 				ck_assert_int_eq(check(text, len, public_key), NOTE_WRONG);
 		}
 }
-END_TEST
 
 /* A zero byte ends no line of a note: "2", zero, anything is not the size 2. */
-START_TEST(a_size_has_no_zero_bytes)
+UNIT_TEST(a_size_has_no_zero_bytes)
 {
 	struct note_checkpoint checkpoint = {.origin = ORIGIN, .size = 222};
 	char text[NOTE_TEXT_MAX];
@@ -106,9 +105,8 @@ START_TEST(a_size_has_no_zero_bytes)
 	ck_assert_int_lt(note_parse(text, len, &note, &why), 0);
 	ck_assert_str_eq(why, "the second line of a checkpoint is not a size");
 }
-END_TEST
 
-START_TEST(limits_of_what_is_written)
+UNIT_TEST(limits_of_what_is_written)
 {
 	struct note_checkpoint checkpoint = {.origin = ORIGIN, .size = 1};
 	struct note_signature signatures[NOTE_OWN_MAX + 1] = {0};
@@ -139,7 +137,6 @@ START_TEST(limits_of_what_is_written)
 	checkpoint.origin[3] = '\n';
 	ck_assert_int_eq(note_format_body(&checkpoint, body), -EINVAL);
 }
-END_TEST
 
 /* Lines put together from parts, so that each part can be wrong by itself. */
 struct parts {
@@ -166,7 +163,7 @@ static int parse_parts(const struct parts *p, struct note *note)
 	return r;
 }
 
-START_TEST(only_the_exact_form_is_read)
+UNIT_TEST(only_the_exact_form_is_read)
 {
 	static const struct parts wrong[] = {
 		{.origin = ""},
@@ -228,9 +225,8 @@ START_TEST(only_the_exact_form_is_read)
 	ck_assert_uint_eq(note.n, 1);
 	ck_assert_uint_eq(note.lines, 2);
 }
-END_TEST
 
-START_TEST(many_signature_lines_are_a_limit)
+UNIT_TEST(many_signature_lines_are_a_limit)
 {
 	char text[NOTE_TEXT_MAX], huge[NOTE_TEXT_MAX + 1];
 	const char *why;
@@ -248,10 +244,9 @@ START_TEST(many_signature_lines_are_a_limit)
 	ck_assert_int_eq(note_parse(huge, sizeof(huge), &note, &why), -EBADMSG);
 	ck_assert_str_eq(why, "a checkpoint is too long");
 }
-END_TEST
 
 /* A line with the key's id and anything but its signature is wrong, whatever else is there. */
-START_TEST(a_known_key_id_must_have_signed)
+UNIT_TEST(a_known_key_id_must_have_signed)
 {
 	struct note_checkpoint checkpoint = {.origin = ORIGIN, .size = 3};
 	char text[NOTE_TEXT_MAX], more[NOTE_TEXT_MAX + 256], short_blob[16];
@@ -267,7 +262,6 @@ START_TEST(a_known_key_id_must_have_signed)
 	snprintf(more, sizeof(more), "%s" DASH "other %s\n", text, short_blob);
 	ck_assert_int_eq(check(more, strlen(more), public_key), NOTE_SIGNED);
 }
-END_TEST
 
 struct log_walk {
 	struct json_document *doc;
@@ -333,7 +327,7 @@ static void walk_line(struct log_walk *walk, const char *line, size_t len)
 	}
 }
 
-START_TEST(the_golden_log_holds)
+UNIT_TEST(the_golden_log_holds)
 {
 	struct log_walk walk = {.doc = json_document_new(JSON_DOCUMENT_MAX)};
 	_cleanup_free_ char *line = NULL;
@@ -357,19 +351,5 @@ START_TEST(the_golden_log_holds)
 	ck_assert_uint_eq(walk.frontier.size, 24);
 	json_document_free(walk.doc);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *cases[] = {tcase_create("note")};
-
-	tcase_add_unchecked_fixture(cases[0], setup, teardown);
-	tcase_add_test(cases[0], a_note_is_read_as_it_was_written);
-	tcase_add_test(cases[0], a_size_has_no_zero_bytes);
-	tcase_add_test(cases[0], limits_of_what_is_written);
-	tcase_add_test(cases[0], only_the_exact_form_is_read);
-	tcase_add_test(cases[0], many_signature_lines_are_a_limit);
-	tcase_add_test(cases[0], a_known_key_id_must_have_signed);
-	tcase_add_test(cases[0], the_golden_log_holds);
-	return unit_run("note", cases, ARRAY_SIZE(cases));
-}
+UNIT_SUITE(.setup_once = setup, .teardown_once = teardown);

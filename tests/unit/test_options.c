@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The common command line: what is stored, what is refused, and with which words. */
-#include <check.h>
 #include <limits.h>
 #include <syslog.h>
 
 #include "common/options.h"
 #include "common/util.h"
-#include "unit.h"
+#include "tests/unit/unit.h"
 
 #define ARGUMENTS_MAX 16
 
@@ -79,7 +78,7 @@ static int parse(const char *line, unsigned operands_max, bool command)
 	return option_parse(&program, n_arguments, (char **)(uintptr_t)arguments, &dashes);
 }
 
-START_TEST(values_are_stored)
+UNIT_TEST(values_are_stored)
 {
 	ck_assert_int_eq(
 		parse("--flag --constant --text a=b --number=10 --signed 5 --word two", 0, false),
@@ -96,9 +95,8 @@ START_TEST(values_are_stored)
 	ck_assert_int_gt(parse("--number 11 --number 12", 0, false), 0);
 	ck_assert_uint_eq(got.number, 12);
 }
-END_TEST
 
-START_TEST(operands_go_to_the_end)
+UNIT_TEST(operands_go_to_the_end)
 {
 	int at = parse("a --flag b --text x - -- --flag c", UINT_MAX, false);
 
@@ -113,9 +111,8 @@ START_TEST(operands_go_to_the_end)
 	ck_assert_int_eq(parse("a b", 1, false), -EINVAL);
 	ck_assert_int_eq(parse("", 0, false), 1);
 }
-END_TEST
 
-START_TEST(a_command_ends_the_options)
+UNIT_TEST(a_command_ends_the_options)
 {
 	ck_assert_int_eq(parse("--flag command --nonsense", 0, true), 2);
 	ck_assert(got.flag && !dashes);
@@ -125,7 +122,6 @@ START_TEST(a_command_ends_the_options)
 	ck_assert_str_eq(got.text, "--");
 	ck_assert(!dashes && got.flag);
 }
-END_TEST
 
 static const struct {
 	const char *line, *message;
@@ -177,7 +173,7 @@ static const char *output_of(int fd, const char *line, int *ret)
 	return text;
 }
 
-START_TEST(mistakes_are_explained)
+UNIT_TEST(mistakes_are_explained)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
 		int r;
@@ -187,9 +183,8 @@ START_TEST(mistakes_are_explained)
 		ck_assert_str_eq(text, refused[i].message);
 	}
 }
-END_TEST
 
-START_TEST(help_has_every_row)
+UNIT_TEST(help_has_every_row)
 {
 	static const char *const ways[] = {"--help", "-h", "--flag --help --nonsense"};
 
@@ -214,17 +209,4 @@ START_TEST(help_has_every_row)
 				 "  -h, --help              print this\n");
 		ck_assert_int_eq(r, 0);
 	}
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("options");
-
-	tcase_add_test(tc, values_are_stored);
-	tcase_add_test(tc, operands_go_to_the_end);
-	tcase_add_test(tc, a_command_ends_the_options);
-	tcase_add_test(tc, mistakes_are_explained);
-	tcase_add_test(tc, help_has_every_row);
-	return unit_run("options", &tc, 1);
 }

@@ -17,7 +17,7 @@ static void teardown(void)
 	pid_table_free(t);
 }
 
-START_TEST(test_limit)
+UNIT_TEST(test_limit)
 {
 	/* To the limit, and one more. */
 	for (pid_t pid = 1; pid <= (pid_t)PID_TABLE_SIZE; pid++)
@@ -34,10 +34,9 @@ START_TEST(test_limit)
 	for (pid_t pid = 1; pid <= (pid_t)PID_TABLE_SIZE; pid++)
 		ck_assert(!pid_table_find(t, pid) == (pid == 77));
 }
-END_TEST
 
 /* Against a plain array, with pids that share chains. */
-START_TEST(test_random)
+UNIT_TEST(test_random)
 {
 	static bool there[1 << 16];
 	uint64_t seed = unit_seed();
@@ -70,9 +69,8 @@ START_TEST(test_random)
 		ck_assert_uint_eq(pid_table_count(t), count);
 	}
 }
-END_TEST
 
-START_TEST(test_walk_removes)
+UNIT_TEST(test_walk_removes)
 {
 	struct pid_entry *e;
 	size_t place = 0, n = 0;
@@ -89,9 +87,8 @@ START_TEST(test_walk_removes)
 	for (pid_t pid = 1; pid <= 1000; pid++)
 		ck_assert_int_eq(pid_table_find(t, pid) != NULL, pid % 2 == 0);
 }
-END_TEST
 
-START_TEST(test_comm)
+UNIT_TEST(test_comm)
 {
 	struct pid_entry *e = pid_table_add(t, 5);
 
@@ -100,26 +97,13 @@ START_TEST(test_comm)
 	pid_entry_set_comm(e, "", 0);
 	ck_assert_uint_eq(e->comm_len, 0);
 }
-END_TEST
 
-START_TEST(test_same_start)
+UNIT_TEST(test_same_start)
 {
 	ck_assert(proc_same_start(1000, 1000 + PROC_START_SLOP_NS));
 	ck_assert(proc_same_start(1000 + PROC_START_SLOP_NS, 1000));
 	ck_assert(!proc_same_start(1000, 1001 + PROC_START_SLOP_NS));
 	ck_assert(!proc_same_start(1001 + PROC_START_SLOP_NS, 1000));
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("pid_table");
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, test_limit);
-	tcase_add_test(tc, test_random);
-	tcase_add_test(tc, test_walk_removes);
-	tcase_add_test(tc, test_comm);
-	tcase_add_test(tc, test_same_start);
-	return unit_run("pid_table", &tc, 1);
-}
+UNIT_SUITE(.setup = setup, .teardown = teardown);

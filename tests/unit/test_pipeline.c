@@ -160,7 +160,7 @@ static void end(struct setup *s)
 	ck_assert_int_eq(uv_loop_close(&s->loop), 0);
 }
 
-START_TEST(every_event_in_its_order)
+UNIT_TEST(every_event_in_its_order)
 {
 	struct setup s;
 
@@ -177,9 +177,8 @@ START_TEST(every_event_in_its_order)
 		      s.sink.last);
 	end(&s);
 }
-END_TEST
 
-START_TEST(a_batch_closes_by_itself)
+UNIT_TEST(a_batch_closes_by_itself)
 {
 	struct setup s;
 
@@ -193,9 +192,8 @@ START_TEST(a_batch_closes_by_itself)
 	turn_until_idle(&s);
 	end(&s);
 }
-END_TEST
 
-START_TEST(a_failed_commit_is_tried_again)
+UNIT_TEST(a_failed_commit_is_tried_again)
 {
 	struct setup s;
 
@@ -218,7 +216,6 @@ START_TEST(a_failed_commit_is_tried_again)
 	ck_assert_int_eq(s.last_error, 0);
 	end(&s);
 }
-END_TEST
 
 static void turn_for(struct setup *s, unsigned ms)
 {
@@ -233,7 +230,7 @@ static size_t inflight(const struct setup *s)
 	return pipeline_stats(s->pipeline)->inflight_bytes;
 }
 
-START_TEST(a_batch_costs_the_memory_it_takes)
+UNIT_TEST(a_batch_costs_the_memory_it_takes)
 {
 	const size_t empty = sizeof(struct batch) + BATCH_BLOCK_SIZE;
 	struct setup s;
@@ -253,9 +250,8 @@ START_TEST(a_batch_costs_the_memory_it_takes)
 	ck_assert_uint_eq(inflight(&s), 0);
 	end(&s);
 }
-END_TEST
 
-START_TEST(events_fill_batches_while_the_sink_fails)
+UNIT_TEST(events_fill_batches_while_the_sink_fails)
 {
 	const size_t empty = sizeof(struct batch) + BATCH_BLOCK_SIZE;
 	struct setup s;
@@ -288,9 +284,8 @@ START_TEST(events_fill_batches_while_the_sink_fails)
 	ck_assert_uint_eq(s.sink.lines, s.sequence);
 	end(&s);
 }
-END_TEST
 
-START_TEST(events_fill_batches_while_the_sink_is_slow)
+UNIT_TEST(events_fill_batches_while_the_sink_is_slow)
 {
 	struct setup s;
 	size_t before;
@@ -314,9 +309,8 @@ START_TEST(events_fill_batches_while_the_sink_is_slow)
 	ck_assert_uint_eq(s.sink.lines, s.sequence);
 	end(&s);
 }
-END_TEST
 
-START_TEST(a_sink_without_a_reader_ends_the_pipeline)
+UNIT_TEST(a_sink_without_a_reader_ends_the_pipeline)
 {
 	struct setup s;
 
@@ -332,9 +326,8 @@ START_TEST(a_sink_without_a_reader_ends_the_pipeline)
 	ck_assert_uint_eq(s.sink.commits, 1);
 	end(&s);
 }
-END_TEST
 
-START_TEST(what_is_in_flight_is_bounded)
+UNIT_TEST(what_is_in_flight_is_bounded)
 {
 	const size_t bound = 1024 * 1024;
 	struct setup s;
@@ -351,10 +344,9 @@ START_TEST(what_is_in_flight_is_bounded)
 	ck_assert(!pipeline_full(s.pipeline));
 	end(&s);
 }
-END_TEST
 
 /* A text that JSON escapes makes the line six times as long: that is known at once. */
-START_TEST(a_line_counts_with_its_real_length)
+UNIT_TEST(a_line_counts_with_its_real_length)
 {
 	struct pipeline_account account = {0};
 	static char hostile[1000];
@@ -382,7 +374,6 @@ START_TEST(a_line_counts_with_its_real_length)
 	ck_assert_uint_eq(account.inflight, 0);
 	end(&s);
 }
-END_TEST
 
 static unsigned durable_calls;
 
@@ -407,7 +398,7 @@ static void submit_marked(struct setup *s, struct pipeline_account *account)
 		      (struct pipeline_mark){.session = 7, .seq = s->sequence});
 }
 
-START_TEST(a_mark_is_durable_with_the_commit_and_not_before)
+UNIT_TEST(a_mark_is_durable_with_the_commit_and_not_before)
 {
 	struct pipeline_account one, two;
 	struct setup s;
@@ -440,10 +431,9 @@ START_TEST(a_mark_is_durable_with_the_commit_and_not_before)
 	ck_assert_uint_eq(one.durable.seq, s.sequence);
 	end(&s);
 }
-END_TEST
 
 /* Checkpoint lines are the cells' as their own lines are. */
-START_TEST(accounts_share_the_checkpoint_lines)
+UNIT_TEST(accounts_share_the_checkpoint_lines)
 {
 	struct pipeline_account little, much;
 	uint64_t was_little, was_much, all;
@@ -470,9 +460,8 @@ START_TEST(accounts_share_the_checkpoint_lines)
 	ck_assert_uint_gt(little.bytes, 0);
 	end(&s);
 }
-END_TEST
 
-START_TEST(a_given_up_group_makes_nothing_durable)
+UNIT_TEST(a_given_up_group_makes_nothing_durable)
 {
 	struct pipeline_account account;
 	struct setup s;
@@ -487,10 +476,9 @@ START_TEST(a_given_up_group_makes_nothing_durable)
 	ck_assert_uint_eq(account.durable.seq, 0);
 	end(&s);
 }
-END_TEST
 
 /* What comes after a lost group would have a hole before it: the sink checks the order. */
-START_TEST(after_a_given_up_group_nothing_is_committed)
+UNIT_TEST(after_a_given_up_group_nothing_is_committed)
 {
 	struct setup s;
 
@@ -508,7 +496,6 @@ START_TEST(after_a_given_up_group_nothing_is_committed)
 	end(&s);
 	ck_assert_uint_eq(s.sink.lines, s.sink.next - 1);
 }
-END_TEST
 
 #define WINDOW_EVENTS_MAX 200000u /* far more than the window takes */
 
@@ -527,7 +514,7 @@ static bool close_window(struct setup *s)
 	return false;
 }
 
-START_TEST(the_window_closes_and_a_stall_opens_it)
+UNIT_TEST(the_window_closes_and_a_stall_opens_it)
 {
 	struct setup s;
 	unsigned tries = 0;
@@ -547,7 +534,6 @@ START_TEST(the_window_closes_and_a_stall_opens_it)
 	ck_assert_uint_eq(pipeline_share_max(s.pipeline), PIPELINE_INFLIGHT_DEFAULT / 8);
 	end(&s);
 }
-END_TEST
 
 static void count_deferred(void *arg)
 {
@@ -558,7 +544,7 @@ static void count_deferred(void *arg)
 	s->deferred++;
 }
 
-START_TEST(deferred_comes_after_the_commit)
+UNIT_TEST(deferred_comes_after_the_commit)
 {
 	struct setup s;
 
@@ -586,9 +572,8 @@ START_TEST(deferred_comes_after_the_commit)
 	end(&s);
 	ck_assert_uint_eq(s.deferred, 53);
 }
-END_TEST
 
-START_TEST(a_new_signer_signs_from_the_next_event_on)
+UNIT_TEST(a_new_signer_signs_from_the_next_event_on)
 {
 	struct setup s;
 	char key[] = "/tmp/cellos-key-XXXXXX", why[SIGN_WHY_MAX];
@@ -614,9 +599,8 @@ START_TEST(a_new_signer_signs_from_the_next_event_on)
 	end(&s);
 	sign_client_free(client);
 }
-END_TEST
 
-START_TEST(a_batch_gives_memory_and_gives_it_back)
+UNIT_TEST(a_batch_gives_memory_and_gives_it_back)
 {
 	struct batch *b = batch_new();
 	char *first = batch_alloc(b, 1), *second = batch_alloc(b, 17);
@@ -639,30 +623,4 @@ START_TEST(a_batch_gives_memory_and_gives_it_back)
 	memset(batch_alloc(b, BATCH_BLOCK_SIZE), 1, BATCH_BLOCK_SIZE);
 	batch_free(b);
 	batch_free(NULL);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("pipeline");
-
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, every_event_in_its_order);
-	tcase_add_test(tc, a_batch_closes_by_itself);
-	tcase_add_test(tc, a_failed_commit_is_tried_again);
-	tcase_add_test(tc, a_batch_costs_the_memory_it_takes);
-	tcase_add_test(tc, events_fill_batches_while_the_sink_fails);
-	tcase_add_test(tc, events_fill_batches_while_the_sink_is_slow);
-	tcase_add_test(tc, a_sink_without_a_reader_ends_the_pipeline);
-	tcase_add_test(tc, what_is_in_flight_is_bounded);
-	tcase_add_test(tc, a_line_counts_with_its_real_length);
-	tcase_add_test(tc, a_mark_is_durable_with_the_commit_and_not_before);
-	tcase_add_test(tc, accounts_share_the_checkpoint_lines);
-	tcase_add_test(tc, a_given_up_group_makes_nothing_durable);
-	tcase_add_test(tc, after_a_given_up_group_nothing_is_committed);
-	tcase_add_test(tc, the_window_closes_and_a_stall_opens_it);
-	tcase_add_test(tc, deferred_comes_after_the_commit);
-	tcase_add_test(tc, a_new_signer_signs_from_the_next_event_on);
-	tcase_add_test(tc, a_batch_gives_memory_and_gives_it_back);
-	return unit_run("pipeline", &tc, 1);
 }

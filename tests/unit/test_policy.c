@@ -3,13 +3,13 @@
  * The linter's findings, and the compiled filters: every rule of the policies with what matches it
  * and what nearly does, on both architectures, without a kernel.
  */
-#include <check.h>
 #include <linux/audit.h>
 
 #include "common/util.h"
 #include "guest-agent/probes/listener_rules.h"
 #include "seccomp/compiler/compile.h"
 #include "tests/unit/bpf_machine.h"
+#include "tests/unit/unit.h"
 
 #define AGENT_PID 4711
 #define AGENT_UID 64043 /* not the default */
@@ -75,7 +75,7 @@ static const struct {
 	{"refuse EPERM bpf : all of them\n", "p:1: no default", 2},
 };
 
-START_TEST(linter_finds)
+UNIT_LOOP_TEST(linter_finds, ARRAY_SIZE(lint))
 {
 	char *out = NULL;
 	unsigned n = parse_text(lint[_i].text, &out);
@@ -84,7 +84,6 @@ START_TEST(linter_finds)
 	ck_assert_msg(strstr(out, lint[_i].finding), "%s: %s", lint[_i].text, out);
 	free(out);
 }
-END_TEST
 
 static void load(const char *name)
 {
@@ -246,12 +245,11 @@ static unsigned try_all(const char *name)
 	return tried;
 }
 
-START_TEST(filters_do_what_the_policies_say)
+UNIT_TEST(filters_do_what_the_policies_say)
 {
 	printf("workload: %u calls tried\n", try_all("workload.policy"));
 	printf("agent: %u calls tried\n", try_all("agent.policy"));
 }
-END_TEST
 
 #define X86(n, ...)                                                                                \
 	(&(struct seccomp_data){.nr = n, .arch = AUDIT_ARCH_X86_64, .args = {__VA_ARGS__}})
@@ -309,7 +307,7 @@ static const struct {
 	{POLICY_AARCH64, POLICY_SHARE_PIDNS, ARM(41, 0), REFUSED},
 };
 
-START_TEST(known_calls)
+UNIT_LOOP_TEST(known_calls, ARRAY_SIZE(known))
 {
 	struct run run = {.arch = known[_i].arch, .mode = known[_i].mode, .hole = POLICY_HOLES_MAX};
 
@@ -317,10 +315,9 @@ START_TEST(known_calls)
 	build(&run);
 	ck_assert_uint_eq(bpf_machine_run(program, run.n, known[_i].call), known[_i].result);
 }
-END_TEST
 
 /* The agent finds for each call that asks it the answer that the filter would have given. */
-START_TEST(the_agents_table_agrees)
+UNIT_TEST(the_agents_table_agrees)
 {
 	static struct listener_message m;
 	unsigned asked = 0;
@@ -358,24 +355,4 @@ START_TEST(the_agents_table_agrees)
 		}
 	}
 	ck_assert_uint_gt(asked, 300);
-}
-END_TEST
-
-int main(void)
-{
-	Suite *s = suite_create("policy");
-	TCase *t = tcase_create("policy");
-	SRunner *runner = srunner_create(s);
-	int failed;
-
-	tcase_set_timeout(t, 60);
-	tcase_add_loop_test(t, linter_finds, 0, ARRAY_SIZE(lint));
-	tcase_add_test(t, filters_do_what_the_policies_say);
-	tcase_add_loop_test(t, known_calls, 0, ARRAY_SIZE(known));
-	tcase_add_test(t, the_agents_table_agrees);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
 }

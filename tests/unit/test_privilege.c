@@ -58,7 +58,7 @@ static int hide_and_look(void)
 	return 0;
 }
 
-START_TEST(hidden_files_are_out_of_reach)
+UNIT_TEST(hidden_files_are_out_of_reach)
 {
 	int status;
 	char path[64];
@@ -85,9 +85,8 @@ START_TEST(hidden_files_are_out_of_reach)
 	snprintf(path, sizeof(path), "rm -r %s", folder);
 	ck_assert_int_eq(system(path), 0);
 }
-END_TEST
 
-START_TEST(users_go_together)
+UNIT_TEST(users_go_together)
 {
 	struct process_users users;
 	char why[USERS_WHY_MAX];
@@ -101,10 +100,9 @@ START_TEST(users_go_together)
 	ck_assert_int_eq(users_find("daemon", "no-such-user", &users, why), -ENOENT);
 	ck_assert_int_eq(users_find("daemon", "games", &users, why), geteuid() == 0 ? 0 : -EPERM);
 }
-END_TEST
 
 /* A cell's socket in a folder that only another user may enter, below one that only root may. */
-START_TEST(a_listener_is_bound_as_its_owner)
+UNIT_TEST(a_listener_is_bound_as_its_owner)
 {
 	char base[] = "/tmp/cellos-listener-XXXXXX", path[96], why[LISTENER_WHY_MAX];
 	const struct listener_options options = {
@@ -141,15 +139,4 @@ START_TEST(a_listener_is_bound_as_its_owner)
 	listener_close(&listener);
 	snprintf(path, sizeof(path), "rm -r %s", base);
 	ck_assert_int_eq(system(path), 0);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *cases[] = {tcase_create("privilege")};
-
-	tcase_add_test(cases[0], hidden_files_are_out_of_reach);
-	tcase_add_test(cases[0], users_go_together);
-	tcase_add_test(cases[0], a_listener_is_bound_as_its_owner);
-	return unit_run("privilege", cases, ARRAY_SIZE(cases));
 }

@@ -76,7 +76,7 @@ static const char *as_json(const struct flat_keyed *pairs)
 	return text;
 }
 
-START_TEST(flat_keyed_good)
+UNIT_TEST(flat_keyed_good)
 {
 	static const struct {
 		const char *text, *json;
@@ -102,9 +102,8 @@ START_TEST(flat_keyed_good)
 		ck_assert_str_eq(as_json(&pairs), table[i].json);
 	}
 }
-END_TEST
 
-START_TEST(flat_keyed_bad)
+UNIT_TEST(flat_keyed_bad)
 {
 	static const struct {
 		const char *text;
@@ -138,9 +137,8 @@ START_TEST(flat_keyed_bad)
 	/* A NUL is no end. */
 	ck_assert_int_eq(flat_keyed_parse("a 1\0002\n", 6, &pairs, &line, &what), -EBADMSG);
 }
-END_TEST
 
-START_TEST(flat_keyed_limit)
+UNIT_TEST(flat_keyed_limit)
 {
 	_cleanup_free_ char *text = malloc(16 * (FLAT_KEYED_KEYS_MAX + 2));
 	struct flat_keyed pairs;
@@ -161,7 +159,6 @@ START_TEST(flat_keyed_limit)
 		}
 	}
 }
-END_TEST
 
 /* ---- cgroup ---- */
 
@@ -195,7 +192,7 @@ static const char *read_cgroup(void)
 }
 
 /* As the kernels of the supported range write them. */
-START_TEST(cgroup_kernels)
+UNIT_TEST(cgroup_kernels)
 {
 	static const struct {
 		const char *cpu, *memory, *pids, *json;
@@ -236,9 +233,8 @@ START_TEST(cgroup_kernels)
 		remove_folder();
 	}
 }
-END_TEST
 
-START_TEST(cgroup_hostile)
+UNIT_TEST(cgroup_hostile)
 {
 	_cleanup_free_ char *huge = malloc(1024 * 1024);
 	static const char *const names[] = {"cpu.stat", "memory.events", "pids.events"};
@@ -267,10 +263,9 @@ START_TEST(cgroup_hostile)
 		remove_folder();
 	}
 }
-END_TEST
 
 /* 64 KiB and one more byte. */
-START_TEST(file_limit)
+UNIT_TEST(file_limit)
 {
 	_cleanup_free_ char *data = calloc(1, PROBE_FILE_MAX + 1);
 	_cleanup_free_ char *buf = malloc(PROBE_FILE_MAX + 1);
@@ -285,9 +280,8 @@ START_TEST(file_limit)
 	ck_assert_int_eq(probe_read_file(folder_fd, "none", buf), -ENOENT);
 	remove_folder();
 }
-END_TEST
 
-START_TEST(cgroup_leaf)
+UNIT_TEST(cgroup_leaf)
 {
 	char why[PROBE_WHY_MAX], path[128];
 
@@ -301,7 +295,6 @@ START_TEST(cgroup_leaf)
 	ck_assert_int_eq(cgroup_open_leaf(path, why), -ENOENT);
 	remove_folder();
 }
-END_TEST
 
 /* ---- tap_link ---- */
 
@@ -334,7 +327,7 @@ static const char *read_link(void)
 	return text;
 }
 
-START_TEST(tap_link_good)
+UNIT_TEST(tap_link_good)
 {
 	make_link();
 	ck_assert_str_eq(read_link(),
@@ -342,9 +335,8 @@ START_TEST(tap_link_good)
 			 "\"txBytes\":18446744073709551615,\"txPackets\":12}");
 	remove_folder();
 }
-END_TEST
 
-START_TEST(tap_link_hostile)
+UNIT_TEST(tap_link_hostile)
 {
 	static const struct {
 		const char *name, *content, *want; /* content NULL: no such file */
@@ -383,11 +375,10 @@ START_TEST(tap_link_hostile)
 	ck_assert_ptr_nonnull(strstr(read_link(), "rx_bytes: more than 64 KiB"));
 	remove_folder();
 }
-END_TEST
 
 /* ---- nftables ---- */
 
-START_TEST(nft_tables)
+UNIT_TEST(nft_tables)
 {
 	static const char *const good[][3] = {
 		{"cell", "ip", "cell"},
@@ -414,7 +405,6 @@ START_TEST(nft_tables)
 		ck_assert(nft_table_parse(name, family, table) == (by <= 0));
 	}
 }
-END_TEST
 
 static const char *format_rule(const char *json)
 {
@@ -431,7 +421,7 @@ static const char *format_rule(const char *json)
 }
 
 /* From `nft -j list ruleset` of 1.0.6. */
-START_TEST(nft_rules)
+UNIT_TEST(nft_rules)
 {
 	static const char *const table[][2] = {
 		{"[]", ""},
@@ -476,9 +466,8 @@ START_TEST(nft_rules)
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		ck_assert_str_eq(format_rule(table[i][0]), table[i][1]);
 }
-END_TEST
 
-START_TEST(nft_rule_limit)
+UNIT_TEST(nft_rule_limit)
 {
 	char json[2 * NFT_RULE_MAX];
 
@@ -495,7 +484,6 @@ START_TEST(nft_rule_limit)
 		ck_assert((strstr(text, "...") != NULL) == (by > 0));
 	}
 }
-END_TEST
 
 static const char *list(const char *json, struct nft_listing *ret)
 {
@@ -505,7 +493,7 @@ static const char *list(const char *json, struct nft_listing *ret)
 	return nft_listing_parse(json, strlen(json), ret, why) < 0 ? why : NULL;
 }
 
-START_TEST(nft_listings)
+UNIT_TEST(nft_listings)
 {
 	struct nft_listing listing;
 
@@ -530,7 +518,6 @@ START_TEST(nft_listings)
 	ck_assert_uint_eq(listing.n, 0);
 	nft_listing_done(&listing);
 }
-END_TEST
 
 /* ---- parts ---- */
 
@@ -571,7 +558,7 @@ static enum probe_part put_items(void *ctx, size_t part, size_t parts, struct js
 	return items->next > first ? PROBE_PART_MORE : PROBE_PART_STUCK;
 }
 
-START_TEST(parts)
+UNIT_TEST(parts)
 {
 	static const struct {
 		size_t n, size;
@@ -612,7 +599,6 @@ START_TEST(parts)
 		probe_reading_done(&reading);
 	}
 }
-END_TEST
 
 /* ---- the VMM's documents ---- */
 
@@ -636,7 +622,7 @@ static const char *add_to(struct fc_totals *totals, const char *json)
 	return text;
 }
 
-START_TEST(fc_sums)
+UNIT_TEST(fc_sums)
 {
 	struct fc_totals totals = {0};
 
@@ -663,10 +649,9 @@ START_TEST(fc_sums)
 	ck_assert_ptr_nonnull(strstr(add_to(&totals, "{}"), "\"z\":18446744073709551615"));
 	fc_totals_done(&totals);
 }
-END_TEST
 
 /* New counters with every document: to a limit, and no further. */
-START_TEST(fc_sums_limit)
+UNIT_TEST(fc_sums_limit)
 {
 	struct fc_totals totals = {0};
 	size_t len = 0;
@@ -689,11 +674,10 @@ START_TEST(fc_sums_limit)
 	ck_assert_uint_gt(len, FC_DOCUMENT_MAX - sizeof(char[8192]));
 	fc_totals_done(&totals);
 }
-END_TEST
 
 /* ---- options ---- */
 
-START_TEST(options_paths)
+UNIT_TEST(options_paths)
 {
 	char path[PROBE_PATH_MAX + 3];
 	struct probe_options o = {0};
@@ -713,29 +697,4 @@ START_TEST(options_paths)
 	ck_assert_int_eq(probe_options_check(&o, &expected), -EINVAL);
 	o.fc_metrics = "/m";
 	ck_assert_int_eq(probe_options_check(&o, &expected), 0);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("probes");
-
-	tcase_add_test(tc, flat_keyed_good);
-	tcase_add_test(tc, flat_keyed_bad);
-	tcase_add_test(tc, flat_keyed_limit);
-	tcase_add_test(tc, cgroup_kernels);
-	tcase_add_test(tc, cgroup_hostile);
-	tcase_add_test(tc, file_limit);
-	tcase_add_test(tc, cgroup_leaf);
-	tcase_add_test(tc, tap_link_good);
-	tcase_add_test(tc, tap_link_hostile);
-	tcase_add_test(tc, nft_tables);
-	tcase_add_test(tc, nft_rules);
-	tcase_add_test(tc, nft_rule_limit);
-	tcase_add_test(tc, nft_listings);
-	tcase_add_test(tc, parts);
-	tcase_add_test(tc, fc_sums);
-	tcase_add_test(tc, fc_sums_limit);
-	tcase_add_test(tc, options_paths);
-	return unit_run("probes", &tc, 1);
 }

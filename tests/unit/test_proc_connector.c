@@ -176,7 +176,7 @@ static void wait_for_comm(pid_t pid, const char *comm)
 	}
 }
 
-START_TEST(test_life)
+UNIT_TEST(test_life)
 {
 	pid_t pid, exits, killed;
 	const struct observed_event *e;
@@ -220,7 +220,6 @@ START_TEST(test_life)
 	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, pid), 1);
 	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, pid), 1);
 }
-END_TEST
 
 static void *thread_sleep(void *usec)
 {
@@ -285,7 +284,7 @@ static void body_exit_by_thread(void)
 }
 
 /* A process is its threads: born with the first, gone with the last. */
-START_TEST(test_threads)
+UNIT_TEST(test_threads)
 {
 	static const struct {
 		void (*body)(void);
@@ -314,7 +313,6 @@ START_TEST(test_threads)
 			ck_assert_uint_ge(e->at_ns - before, 90 * NSEC_PER_MSEC);
 	}
 }
-END_TEST
 
 static void body_stay(void)
 {
@@ -327,7 +325,7 @@ static void body_stay(void)
  * A buffer of a few events: what does not fit is counted, to the last one, and afterwards /proc
  * tells who is there. The machine's other processes are in the count too: so at least.
  */
-START_TEST(test_overrun)
+UNIT_TEST(test_overrun)
 {
 	const int tiny = 1;
 	int fds[4];
@@ -371,9 +369,8 @@ START_TEST(test_overrun)
 	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, stays), 1);
 	ck_assert_str_eq(find(WIRE_PROCESS_EXITED, stays, 0)->comm, "stays");
 }
-END_TEST
 
-START_TEST(test_excluded)
+UNIT_TEST(test_excluded)
 {
 	pid_t pid;
 
@@ -386,9 +383,8 @@ START_TEST(test_excluded)
 	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, pid), 0);
 	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, pid), 0);
 }
-END_TEST
 
-START_TEST(test_health)
+UNIT_TEST(test_health)
 {
 	/* The children of check() itself are not reported: here the test is the agent. */
 	config.self = getpid();
@@ -399,7 +395,6 @@ START_TEST(test_health)
 	for (size_t i = 0; i < observed.n; i++)
 		ck_assert_uint_ne(observed.events[i].uints[WIRE_KEY_PPID], (uint32_t)getpid());
 }
-END_TEST
 
 /* What the events of one process are on a socket, as bits of their kinds. */
 static unsigned kinds_on(int fd, pid_t pid)
@@ -421,7 +416,7 @@ static unsigned kinds_on(int fd, pid_t pid)
 }
 
 /* Only an exec wakes at once under load: one socket holds nothing else, the other everything. */
-START_TEST(test_bell)
+UNIT_TEST(test_bell)
 {
 	const unsigned exec = 1u << CONNECTOR_EXEC;
 	const unsigned all = exec | 1u << CONNECTOR_FORK | 1u << CONNECTOR_EXIT;
@@ -436,7 +431,6 @@ START_TEST(test_bell)
 	ck_assert_uint_eq(MIN(kinds[0], kinds[1]), exec);
 	ck_assert_uint_eq(MAX(kinds[0], kinds[1]), all);
 }
-END_TEST
 
 static bool ticks(void)
 {
@@ -450,7 +444,7 @@ static bool ticks(void)
 }
 
 /* Once nothing happens any more nothing wakes the agent: the tick ends with the load. */
-START_TEST(test_rests)
+UNIT_TEST(test_rests)
 {
 	const uint64_t began_ns = monotonic_ns();
 	const pid_t pid = child(body_exit);
@@ -475,11 +469,9 @@ START_TEST(test_rests)
 		ck_abort_msg("it ticks for ever");
 	printf("skipped: rests: other programs start here all the time\n");
 }
-END_TEST
 
-int main(void)
+static int begin(void)
 {
-	TCase *tc = tcase_create("proc_connector");
 	char why[PROBE_WHY_MAX];
 	struct probe *p;
 
@@ -489,14 +481,7 @@ int main(void)
 		return 77;
 	}
 	proc_connector_ops.close(p);
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 300);
-	tcase_add_test(tc, test_life);
-	tcase_add_test(tc, test_threads);
-	tcase_add_test(tc, test_overrun);
-	tcase_add_test(tc, test_excluded);
-	tcase_add_test(tc, test_health);
-	tcase_add_test(tc, test_bell);
-	tcase_add_test(tc, test_rests);
-	return unit_run("proc_connector", &tc, 1);
+	return 0;
 }
+
+UNIT_SUITE(.setup = setup, .teardown = teardown, .begin = begin);

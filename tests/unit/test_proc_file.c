@@ -15,7 +15,7 @@ static int parse(const char *text, struct proc_stat *st)
 	return proc_stat_parse(text, strlen(text), st);
 }
 
-START_TEST(test_stat)
+UNIT_TEST(test_stat)
 {
 	struct proc_stat st;
 
@@ -31,9 +31,8 @@ START_TEST(test_stat)
 	ck_assert_uint_eq(st.cpu_ticks, 0);
 	ck_assert(!st.has_stack);
 }
-END_TEST
 
-START_TEST(test_stat_of_execve)
+UNIT_TEST(test_stat_of_execve)
 {
 	struct proc_stat st;
 
@@ -54,10 +53,9 @@ START_TEST(test_stat_of_execve)
 	ck_assert_int_eq(proc_read_stat(getpid(), &st), 0);
 	ck_assert(st.has_stack);
 }
-END_TEST
 
 /* A process chooses its name: nothing in it may look like the fields behind it. */
-START_TEST(test_stat_hostile_comm)
+UNIT_TEST(test_stat_hostile_comm)
 {
 	static const char *const comms[] = {") R 1 (", "a b", "\n", ")", "((", "", "\xff\xfe"};
 	struct proc_stat st;
@@ -74,9 +72,8 @@ START_TEST(test_stat_hostile_comm)
 	ck_assert_int_eq(parse("42 (0123456789abcdefghij)" STAT_TAIL, &st), 0);
 	ck_assert_uint_eq(st.comm_len, PROC_COMM_MAX - 1);
 }
-END_TEST
 
-START_TEST(test_stat_kernel_thread)
+UNIT_TEST(test_stat_kernel_thread)
 {
 	struct proc_stat st;
 
@@ -84,9 +81,8 @@ START_TEST(test_stat_kernel_thread)
 		parse("2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 3 0 0", &st), 0);
 	ck_assert(st.kernel_thread);
 }
-END_TEST
 
-START_TEST(test_stat_malformed)
+UNIT_TEST(test_stat_malformed)
 {
 	static const char *const bad[] = {
 		"",
@@ -114,9 +110,8 @@ START_TEST(test_stat_malformed)
 	for (size_t len = 0; len < (size_t)(strstr(good, "123456") - good); len++)
 		ck_assert_int_eq(proc_stat_parse(good, len, &st), -EBADMSG);
 }
-END_TEST
 
-START_TEST(test_status)
+UNIT_TEST(test_status)
 {
 	static const char text[] = "Name:\tcat\nTgid:\t77\nCapInh:\t0\nCapEff:\t000001ffffffffff\n"
 				   "Bad:\t12x\nHuge:\tfffffffffffffffff\nEmpty:\t\nLast:\t9";
@@ -137,10 +132,9 @@ START_TEST(test_status)
 	ck_assert_int_eq(proc_status_value("", 0, "Tgid", 10, &v), -ENOENT);
 	ck_assert_uint_eq(v, 9);
 }
-END_TEST
 
 /* Of a child: an emulator of user programs makes up what a process reads of itself. */
-START_TEST(test_process)
+UNIT_TEST(test_process)
 {
 	char comm[PROC_COMM_MAX], exe[4096], path[4096], link[64], small[4];
 	struct proc_stat st;
@@ -176,9 +170,8 @@ START_TEST(test_process)
 	ck_assert_int_eq(proc_read_file("/proc/version", small, sizeof(small)), 4);
 	ck_assert_mem_eq(small, "Linu", 4);
 }
-END_TEST
 
-START_TEST(test_gone)
+UNIT_TEST(test_gone)
 {
 	char comm[PROC_COMM_MAX], exe[16];
 	struct proc_stat st;
@@ -191,9 +184,8 @@ START_TEST(test_gone)
 	ck_assert_int_eq(proc_dir_open_fds(&dir, nobody), -ENOENT);
 	ck_assert_int_eq(dir.fd, -1);
 }
-END_TEST
 
-START_TEST(test_dir)
+UNIT_TEST(test_dir)
 {
 	struct proc_dir dir;
 	bool self = false, fd_seen = false;
@@ -218,21 +210,4 @@ START_TEST(test_dir)
 		fd_seen |= n == dir.fd;
 	ck_assert(fd_seen);
 	proc_dir_close(&dir);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("proc_file");
-
-	tcase_add_test(tc, test_stat);
-	tcase_add_test(tc, test_stat_of_execve);
-	tcase_add_test(tc, test_stat_hostile_comm);
-	tcase_add_test(tc, test_stat_kernel_thread);
-	tcase_add_test(tc, test_stat_malformed);
-	tcase_add_test(tc, test_status);
-	tcase_add_test(tc, test_process);
-	tcase_add_test(tc, test_gone);
-	tcase_add_test(tc, test_dir);
-	return unit_run("proc_file", &tc, 1);
 }

@@ -97,7 +97,7 @@ static unsigned count(uint16_t port, const struct observed_event **ret)
 	return n;
 }
 
-START_TEST(test_connects)
+UNIT_TEST(test_connects)
 {
 	static const struct {
 		int family;
@@ -138,9 +138,8 @@ START_TEST(test_connects)
 		close(listener);
 	}
 }
-END_TEST
 
-START_TEST(test_more_than_one_period_takes)
+UNIT_TEST(test_more_than_one_period_takes)
 {
 	enum { MANY = 64 + 30 };
 	const struct observed_event *e = NULL;
@@ -160,9 +159,8 @@ START_TEST(test_more_than_one_period_takes)
 	}
 	close(listener);
 }
-END_TEST
 
-START_TEST(test_excluded)
+UNIT_TEST(test_excluded)
 {
 	const struct observed_event *e = NULL;
 	uint16_t port;
@@ -177,16 +175,5 @@ START_TEST(test_excluded)
 	close(fd);
 	close(listener);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("proc_net");
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 30);
-	tcase_add_test(tc, test_connects);
-	tcase_add_test(tc, test_more_than_one_period_takes);
-	tcase_add_test(tc, test_excluded);
-	return unit_run("proc_net", &tc, 1);
-}
+UNIT_SUITE(.setup = setup, .teardown = teardown);

@@ -63,7 +63,7 @@ static void teardown(void)
 	umount2("/proc", MNT_DETACH);
 }
 
-START_TEST(who_does_not_fit_is_lost_once)
+UNIT_TEST(who_does_not_fit_is_lost_once)
 {
 	const struct event_queue_totals *totals = event_queue_totals(queue);
 	const uint64_t *lost = &totals->dropped[DROP_KERNEL_OVERRUN];
@@ -87,9 +87,8 @@ START_TEST(who_does_not_fit_is_lost_once)
 	}
 	ck_assert_uint_eq(totals->observed, PID_TABLE_SIZE - 10);
 }
-END_TEST
 
-START_TEST(who_was_there_is_not_lost)
+UNIT_TEST(who_was_there_is_not_lost)
 {
 	const uint64_t *lost = &event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN];
 
@@ -101,18 +100,14 @@ START_TEST(who_was_there_is_not_lost)
 	walk();
 	ck_assert_uint_eq(*lost, 1);
 }
-END_TEST
 
-int main(void)
+static int begin(void)
 {
-	TCase *tc = tcase_create("proc_walk");
-
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		perror("skipped: cannot make a mount namespace of its own");
 		return 77;
 	}
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, who_does_not_fit_is_lost_once);
-	tcase_add_test(tc, who_was_there_is_not_lost);
-	return unit_run("proc_walk", &tc, 1);
+	return 0;
 }
+
+UNIT_SUITE(.setup = setup, .teardown = teardown, .begin = begin);

@@ -118,7 +118,7 @@ static const struct observed_event *only(enum wire_source source, pid_t pid)
 	return found;
 }
 
-START_TEST(test_life)
+UNIT_TEST(test_life)
 {
 	const struct observed_event *e;
 
@@ -145,10 +145,9 @@ START_TEST(test_life)
 	ck_assert_uint_eq(e->uints[WIRE_KEY_SIGNAL], SIGSEGV);
 	ck_assert_uint_eq(e->uints[WIRE_KEY_CORE], 1);
 }
-END_TEST
 
 /* The last thread's end is the process's, with its status. */
-START_TEST(test_threads)
+UNIT_TEST(test_threads)
 {
 	born(PID, PARENT);
 	for (pid_t tid = PID + 1; tid <= PID + 2; tid++)
@@ -161,10 +160,9 @@ START_TEST(test_threads)
 	/* A thread's birth is no process's. */
 	ck_assert_ptr_null(only(WIRE_PROCESS_SPAWNED, PID + 1));
 }
-END_TEST
 
 /* A pid that is used again although its owner's end was not seen: the end is reported first. */
-START_TEST(test_reuse)
+UNIT_TEST(test_reuse)
 {
 	const uint64_t now = monotonic_ns();
 
@@ -180,11 +178,10 @@ START_TEST(test_reuse)
 	ck_assert(!observed_has(&observed.events[1], WIRE_KEY_EXIT_CODE));
 	ck_assert_uint_eq(observed.events[2].uints[WIRE_KEY_PPID], PARENT + 1);
 }
-END_TEST
 
 /* The agent is preempted between its readings of two clocks: it is the same process all the same.
  */
-START_TEST(test_a_pause_between_two_clocks)
+UNIT_TEST(test_a_pause_between_two_clocks)
 {
 	const struct connector_event ev = {.kind = CONNECTOR_FORK,
 					   .tgid = PID,
@@ -199,9 +196,8 @@ START_TEST(test_a_pause_between_two_clocks)
 	}
 	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, PID));
 }
-END_TEST
 
-START_TEST(test_own_children_are_left_out)
+UNIT_TEST(test_own_children_are_left_out)
 {
 	born(PID, config.self);
 	feed((struct connector_event){
@@ -209,10 +205,9 @@ START_TEST(test_own_children_are_left_out)
 	observed_take(&observed, queue);
 	ck_assert_uint_eq(observed.n, 0);
 }
-END_TEST
 
 /* A process that the full table has no entry for: a loss, and one end, of its last thread. */
-START_TEST(test_full_table)
+UNIT_TEST(test_full_table)
 {
 	const uint64_t before = event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN];
 	pid_t pid = PID;
@@ -235,9 +230,8 @@ START_TEST(test_full_table)
 	observed_take(&observed, queue);
 	ck_assert_uint_eq(observed.events[observed.n - 1].uints[WIRE_KEY_EXIT_CODE], 4);
 }
-END_TEST
 
-START_TEST(test_orphans_are_bounded)
+UNIT_TEST(test_orphans_are_bounded)
 {
 	struct process_past *p = tracker.past;
 	bool lost;
@@ -254,9 +248,8 @@ START_TEST(test_orphans_are_bounded)
 	orphan_get(p, PID - 2, &lost);
 	ck_assert(!lost);
 }
-END_TEST
 
-START_TEST(test_details)
+UNIT_TEST(test_details)
 {
 	const struct observed_event *e;
 
@@ -277,10 +270,9 @@ START_TEST(test_details)
 	feed((struct connector_event){.kind = CONNECTOR_CORE, .tgid = PID});
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_CORE_DUMPED, PID));
 }
-END_TEST
 
 /* A real child: its execution is held, what it did waits, its end ends the hold. */
-START_TEST(test_hold)
+UNIT_TEST(test_hold)
 {
 	const struct observed_event *e;
 	const char *exe;
@@ -317,9 +309,8 @@ START_TEST(test_hold)
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 }
-END_TEST
 
-START_TEST(test_replaced)
+UNIT_TEST(test_replaced)
 {
 	const char *exe;
 	uint64_t began, between;
@@ -341,9 +332,8 @@ START_TEST(test_replaced)
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 }
-END_TEST
 
-START_TEST(test_excluded)
+UNIT_TEST(test_excluded)
 {
 	const struct pid_entry *e;
 
@@ -360,10 +350,9 @@ START_TEST(test_excluded)
 	ended(PID, PID, 0);
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, PID));
 }
-END_TEST
 
 /* After a loss: who is there and was not reported, who has gone and was. */
-START_TEST(test_repair)
+UNIT_TEST(test_repair)
 {
 	uint64_t began;
 	uint32_t threads;
@@ -387,24 +376,5 @@ START_TEST(test_repair)
 	ended(pid, pid, SIGKILL);
 	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_SIGNAL], SIGKILL);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("process_tracker");
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, test_life);
-	tcase_add_test(tc, test_threads);
-	tcase_add_test(tc, test_reuse);
-	tcase_add_test(tc, test_a_pause_between_two_clocks);
-	tcase_add_test(tc, test_own_children_are_left_out);
-	tcase_add_test(tc, test_full_table);
-	tcase_add_test(tc, test_orphans_are_bounded);
-	tcase_add_test(tc, test_details);
-	tcase_add_test(tc, test_hold);
-	tcase_add_test(tc, test_replaced);
-	tcase_add_test(tc, test_excluded);
-	tcase_add_test(tc, test_repair);
-	return unit_run("process_tracker", &tc, 1);
-}
+UNIT_SUITE(.setup = setup, .teardown = teardown);

@@ -72,7 +72,7 @@ static void teardown(void)
 	recall_free(recall);
 }
 
-START_TEST(frames_gaps_and_ends_are_followed)
+UNIT_TEST(frames_gaps_and_ends_are_followed)
 {
 	hello("a", 1, A, 1, 1);
 	for (unsigned seq = 1; seq <= 5; seq++)
@@ -92,9 +92,8 @@ START_TEST(frames_gaps_and_ends_are_followed)
 	ck_assert_uint_eq(next_of("a", A), 12);
 	ck_assert_uint_eq(next_of("c", A), 0);
 }
-END_TEST
 
-START_TEST(a_guest_that_was_set_back_is_followed_back)
+UNIT_TEST(a_guest_that_was_set_back_is_followed_back)
 {
 	hello("a", 1, A, 1, 1);
 	for (unsigned seq = 1; seq <= 30; seq++)
@@ -105,9 +104,8 @@ START_TEST(a_guest_that_was_set_back_is_followed_back)
 		spawned("a", 2, seq);
 	ck_assert_uint_eq(next_of("a", A), 25);
 }
-END_TEST
 
-START_TEST(an_entry_replaces_what_was_not_read)
+UNIT_TEST(an_entry_replaces_what_was_not_read)
 {
 	char text[512];
 	struct json_writer w;
@@ -134,9 +132,8 @@ START_TEST(an_entry_replaces_what_was_not_read)
 	spawned("a", 8, 200);
 	ck_assert_uint_eq(next_of("a", A), 93);
 }
-END_TEST
 
-START_TEST(signed_lines_are_read_and_others_passed_over)
+UNIT_TEST(signed_lines_are_read_and_others_passed_over)
 {
 	line("{\"data\":{\"algorithm\":\"ed25519\",\"event\":{\"data\":{\"cellId\":\"a\","
 	     "\"connection\":1,\"detail\":{\"nextSeq\":4,\"session\":\"" A "\"}},\"type\":" P
@@ -155,16 +152,5 @@ START_TEST(signed_lines_are_read_and_others_passed_over)
 	     "\"seq\":9},\"type\":" P "guest.v1.process_spawned\"}");
 	ck_assert_uint_eq(next_of("a", A), 4);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("recall");
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, frames_gaps_and_ends_are_followed);
-	tcase_add_test(tc, a_guest_that_was_set_back_is_followed_back);
-	tcase_add_test(tc, an_entry_replaces_what_was_not_read);
-	tcase_add_test(tc, signed_lines_are_read_and_others_passed_over);
-	return unit_run("recall", &tc, 1);
-}
+UNIT_SUITE(.setup = setup, .teardown = teardown);

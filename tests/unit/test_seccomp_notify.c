@@ -210,7 +210,7 @@ static void drop_capabilities(void)
 		_exit(104);
 }
 
-START_TEST(test_refused)
+UNIT_TEST(test_refused)
 {
 	pid_t pid = unit_fork();
 
@@ -239,9 +239,8 @@ START_TEST(test_refused)
 	ck_assert_str_eq(observed.events[1].capability, "CAP_SYS_ADMIN");
 	ck_assert(strstr(observed.events[1].exe, "test_seccomp_notify") != NULL);
 }
-END_TEST
 
-START_TEST(test_watched)
+UNIT_TEST(test_watched)
 {
 	pid_t pid = unit_fork();
 
@@ -280,7 +279,6 @@ START_TEST(test_watched)
 	ck_assert_str_eq(observed.events[3].syscall, "mknodat");
 	ck_assert_str_eq(observed.events[3].capability, "CAP_MKNOD");
 }
-END_TEST
 
 static void on_signal(_unused_ int sig)
 {
@@ -323,7 +321,7 @@ static void torment(int sa_flags, unsigned long filter_flags, unsigned calls)
 }
 
 /* With the launcher's flag a signal does not repeat a call that the agent has seen. */
-START_TEST(test_interrupted_is_reported_once)
+UNIT_TEST(test_interrupted_is_reported_once)
 {
 	struct utsname uts;
 	int major, minor;
@@ -334,18 +332,16 @@ START_TEST(test_interrupted_is_reported_once)
 	torment(SA_RESTART, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, INTERRUPTED_CALLS);
 	ck_assert_uint_eq(occurrences(), INTERRUPTED_CALLS);
 }
-END_TEST
 
 /*
  * Before Linux 5.19 a signal interrupts also a call that the agent has seen, and the program or the
  * kernel makes it again. Each refusal that the program got is reported.
  */
-START_TEST(test_interrupted_attempts_are_not_hidden)
+UNIT_TEST(test_interrupted_attempts_are_not_hidden)
 {
 	torment(0, 0, INTERRUPTED_CALLS);
 	ck_assert_uint_ge(occurrences(), INTERRUPTED_CALLS);
 }
-END_TEST
 
 #ifdef __x86_64__
 /* A filter that asks for all calls of another ABI. */
@@ -364,7 +360,7 @@ static int install_foreign_filter(void)
 			    &program);
 }
 
-START_TEST(test_foreign_calls_say_their_abi)
+UNIT_TEST(test_foreign_calls_say_their_abi)
 {
 	pid_t pid = unit_fork();
 	int status;
@@ -397,10 +393,9 @@ START_TEST(test_foreign_calls_say_their_abi)
 	ck_assert_str_eq(observed.events[0].via, "profile");
 	ck_assert(!observed_has(&observed.events[0], WIRE_KEY_CAPABILITY));
 }
-END_TEST
 #endif
 
-START_TEST(test_announced_and_forgotten)
+UNIT_TEST(test_announced_and_forgotten)
 {
 	bool seen = false, ended = false;
 	int hold[2], status = -1;
@@ -432,7 +427,6 @@ START_TEST(test_announced_and_forgotten)
 	/* The last process under the filter is gone. */
 	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
 }
-END_TEST
 
 /* A launcher that has a pending place. */
 static int open_place(void)
@@ -444,7 +438,7 @@ static int open_place(void)
 	return fd;
 }
 
-START_TEST(test_pending_places)
+UNIT_TEST(test_pending_places)
 {
 	int fds[LISTENER_PENDING_MAX + 1];
 	struct stat st;
@@ -469,7 +463,6 @@ START_TEST(test_pending_places)
 	seccomp_notify_ops.drain(probe, queue, 64);
 	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
 }
-END_TEST
 
 /* Workloads that hold their places until they are released. */
 struct workloads {
@@ -515,7 +508,7 @@ static void workloads_end(struct workloads *w, unsigned first)
 }
 
 /* LISTENER_MAX workloads are served; the next launcher has no place until one of them ends. */
-START_TEST(test_listeners)
+UNIT_TEST(test_listeners)
 {
 	const struct listener_message m = table();
 	struct workloads w;
@@ -534,10 +527,9 @@ START_TEST(test_listeners)
 	close(fd);
 	workloads_end(&w, 1);
 }
-END_TEST
 
 /* Workloads with the same table share it; one table more than there is room for is refused. */
-START_TEST(test_tables)
+UNIT_TEST(test_tables)
 {
 	struct listener_message m = table();
 	struct workloads w;
@@ -563,7 +555,6 @@ START_TEST(test_tables)
 	ck_assert_int_eq(serve_until_exit(pid), 0);
 	workloads_end(&w, 0);
 }
-END_TEST
 
 /* What is left of `cellos-workload-exec --share-pidns` under an earlier agent. */
 static pid_t start_stale_workload(bool with_mount, bool with_filter)
@@ -607,7 +598,7 @@ static const char *announced_by_the_next_agent(void)
 	return seccomp_notify_ops.announce(probe);
 }
 
-START_TEST(test_workloads_of_an_earlier_agent)
+UNIT_TEST(test_workloads_of_an_earlier_agent)
 {
 	pid_t pids[2];
 
@@ -634,10 +625,9 @@ START_TEST(test_workloads_of_an_earlier_agent)
 		seccomp_notify_ops.check(probe, queue);
 	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
 }
-END_TEST
 
 /* Without a free descriptor the agent neither spins nor forgets the launcher. */
-START_TEST(test_no_descriptor_left)
+UNIT_TEST(test_no_descriptor_left)
 {
 	struct rlimit old, none;
 	int fd;
@@ -656,10 +646,9 @@ START_TEST(test_no_descriptor_left)
 	ck_assert_int_eq(read_reply(fd), 0);
 	close(fd);
 }
-END_TEST
 
 /* Each is answered and forgotten; none of them hurts. */
-START_TEST(test_bad_messages)
+UNIT_TEST(test_bad_messages)
 {
 	struct listener_message good = table(), m;
 	const size_t len = LISTENER_MESSAGE_SIZE(good.n_rules);
@@ -697,9 +686,8 @@ START_TEST(test_bad_messages)
 	close(null);
 	ck_assert_str_eq(seccomp_notify_ops.announce(probe), "none");
 }
-END_TEST
 
-START_TEST(test_strangers)
+UNIT_TEST(test_strangers)
 {
 	pid_t pid = unit_fork();
 
@@ -740,9 +728,8 @@ START_TEST(test_strangers)
 	}
 	ck_assert_int_eq(serve_until_exit(pid), 0);
 }
-END_TEST
 
-START_TEST(test_second_agent)
+UNIT_TEST(test_second_agent)
 {
 	char why[PROBE_WHY_MAX] = "";
 	struct probe *second;
@@ -755,7 +742,6 @@ START_TEST(test_second_agent)
 	ck_assert_int_eq(read_reply(fd), 0);
 	close(fd);
 }
-END_TEST
 
 static int wait_for(pid_t pid)
 {
@@ -787,9 +773,8 @@ static void enter_own_namespaces(void)
 		_exit(1);
 }
 
-int main(void)
+static int begin(void)
 {
-	TCase *tc = tcase_create("seccomp_notify");
 	struct seccomp_notif_sizes sizes;
 
 	if (geteuid() != 0) {
@@ -800,25 +785,9 @@ int main(void)
 		puts("SKIP: no seccomp(2) here (an emulator of user programs?)");
 		return 77;
 	}
-	/* Workloads of other tests on this machine are not seen from here. */
+	/* Workloads of other tests on this machine are not visible from here. */
 	enter_own_namespaces();
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 30);
-	tcase_add_test(tc, test_refused);
-	tcase_add_test(tc, test_watched);
-	tcase_add_test(tc, test_interrupted_is_reported_once);
-	tcase_add_test(tc, test_interrupted_attempts_are_not_hidden);
-#ifdef __x86_64__
-	tcase_add_test(tc, test_foreign_calls_say_their_abi);
-#endif
-	tcase_add_test(tc, test_announced_and_forgotten);
-	tcase_add_test(tc, test_pending_places);
-	tcase_add_test(tc, test_listeners);
-	tcase_add_test(tc, test_tables);
-	tcase_add_test(tc, test_workloads_of_an_earlier_agent);
-	tcase_add_test(tc, test_no_descriptor_left);
-	tcase_add_test(tc, test_bad_messages);
-	tcase_add_test(tc, test_strangers);
-	tcase_add_test(tc, test_second_agent);
-	return unit_run("seccomp_notify", &tc, 1);
+	return 0;
 }
+
+UNIT_SUITE(.setup = setup, .teardown = teardown, .begin = begin);

@@ -26,7 +26,7 @@ static void read_lines(void)
 	n_lines = read_golden_lines(lines);
 }
 
-START_TEST(the_golden_stream_is_signed_again)
+UNIT_TEST(the_golden_stream_is_signed_again)
 {
 	char key[] = "/tmp/cellos-seed-XXXXXX", why[SIGN_WHY_MAX], out[8192];
 	const struct signing_options options = {
@@ -82,9 +82,8 @@ START_TEST(the_golden_stream_is_signed_again)
 	json_document_free(doc);
 	free(seed);
 }
-END_TEST
 
-START_TEST(a_public_key_is_no_hmac_key)
+UNIT_TEST(a_public_key_is_no_hmac_key)
 {
 	/* Who knows the public key makes a MAC with it and calls that the algorithm. */
 	char *text = read_vector("keyring.json");
@@ -97,9 +96,8 @@ START_TEST(a_public_key_is_no_hmac_key)
 	keyring_free(ring);
 	free(text);
 }
-END_TEST
 
-START_TEST(keyrings_are_refused_with_a_reason)
+UNIT_TEST(keyrings_are_refused_with_a_reason)
 {
 	static const struct {
 		const char *json, *why;
@@ -139,10 +137,9 @@ START_TEST(keyrings_are_refused_with_a_reason)
 		keyring_free(ring);
 	}
 }
-END_TEST
 
 /* Every kid of a keyring is there, not only the first. */
-START_TEST(all_kids_of_a_keyring_count)
+UNIT_TEST(all_kids_of_a_keyring_count)
 {
 	struct keyring *ring = ring_of(
 		"{\"a\":\"" KEY "\",\"b\":{\"key\":\"" KEY "\"},\"c\":\"" KEY "\"}", SIGN_ED25519);
@@ -154,10 +151,9 @@ START_TEST(all_kids_of_a_keyring_count)
 				       (struct wire_text){.data = kid, .len = 1}, &key));
 	keyring_free(ring);
 }
-END_TEST
 
 /* A key may be for some logs only, and for a log up to a size only. */
-START_TEST(a_key_counts_where_it_is_for)
+UNIT_TEST(a_key_counts_where_it_is_for)
 {
 	static const struct {
 		const char *value;
@@ -200,7 +196,6 @@ START_TEST(a_key_counts_where_it_is_for)
 	tree_hasher_free(hasher);
 	free(text);
 }
-END_TEST
 
 /* What somebody could do who has taken the receiver over. */
 static int reach_into(int pid)
@@ -219,7 +214,7 @@ static int reach_into(int pid)
 	return ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0 ? 4 : 0;
 }
 
-START_TEST(a_confined_receiver_cannot_reach_into_the_signer)
+UNIT_TEST(a_confined_receiver_cannot_reach_into_the_signer)
 {
 	char key[] = "/tmp/cellos-seed-XXXXXX", why[SIGN_WHY_MAX];
 	const struct signing_options options = {
@@ -243,7 +238,6 @@ START_TEST(a_confined_receiver_cannot_reach_into_the_signer)
 	signer_free(signer);
 	sign_client_free(client);
 }
-END_TEST
 
 static bool unlinked(struct sign_client *client, const char *folder, const char *name)
 {
@@ -263,7 +257,7 @@ static bool unlinked(struct sign_client *client, const char *folder, const char 
 }
 
 /* The parent removes sockets of cells, and no other file that the receiver may name. */
-START_TEST(the_parent_removes_only_sockets_of_cells)
+UNIT_TEST(the_parent_removes_only_sockets_of_cells)
 {
 	char folder[] = "/tmp/cellos-unlink-XXXXXX", path[64];
 	struct sign_client *client = unit_sign_client();
@@ -280,10 +274,9 @@ START_TEST(the_parent_removes_only_sockets_of_cells)
 	ck_assert_int_eq(rmdir(folder), 0);
 	sign_client_free(client);
 }
-END_TEST
 
 /* The memory of the tree: what it lets be signed. */
-START_TEST(only_what_extends_the_last_tree_is_signed)
+UNIT_TEST(only_what_extends_the_last_tree_is_signed)
 {
 	static uint8_t signatures[SIGN_BATCH_MAX][SIGN_SIGNATURE_MAX];
 	static struct tree_hash leaves[8];
@@ -331,21 +324,5 @@ START_TEST(only_what_extends_the_last_tree_is_signed)
 	signer_free(signer);
 	sign_client_free(client);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *tc = tcase_create("sign");
-
-	tcase_add_unchecked_fixture(tc, read_lines, NULL);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, the_golden_stream_is_signed_again);
-	tcase_add_test(tc, a_confined_receiver_cannot_reach_into_the_signer);
-	tcase_add_test(tc, the_parent_removes_only_sockets_of_cells);
-	tcase_add_test(tc, only_what_extends_the_last_tree_is_signed);
-	tcase_add_test(tc, a_public_key_is_no_hmac_key);
-	tcase_add_test(tc, keyrings_are_refused_with_a_reason);
-	tcase_add_test(tc, all_kids_of_a_keyring_count);
-	tcase_add_test(tc, a_key_counts_where_it_is_for);
-	return unit_run("sign", &tc, 1);
-}
+UNIT_SUITE(.setup_once = read_lines);

@@ -20,7 +20,7 @@ static int parse(const char *line, struct tcp_row *row)
 	return tcp_row_parse(line, strlen(line), row);
 }
 
-START_TEST(test_rows)
+UNIT_TEST(test_rows)
 {
 	char text[INET6_ADDRSTRLEN];
 	struct tcp_row row;
@@ -40,9 +40,8 @@ START_TEST(test_rows)
 	ck_assert_uint_eq(row.inode, 77);
 	ck_assert_str_eq(inet_ntop(AF_INET6, row.remote, text, sizeof(text)), "::ffff:127.0.0.1");
 }
-END_TEST
 
-START_TEST(test_malformed)
+UNIT_TEST(test_malformed)
 {
 	struct tcp_row row = {.inode = 5};
 	size_t inode_at = (size_t)(strstr(ROW4, "123456789") - ROW4);
@@ -51,7 +50,8 @@ START_TEST(test_malformed)
 	ck_assert_int_eq(parse("", &row), -EBADMSG);
 	for (size_t len = 0; len <= inode_at; len++)
 		ck_assert_int_eq(tcp_row_parse(ROW4, len, &row), -EBADMSG);
-	/* Each byte up to the state replaced by one that belongs nowhere; those behind are skipped. */
+	/* Each byte up to the state replaced by one that belongs nowhere; those behind are skipped.
+	 */
 	for (size_t i = 0; i < inode_at - 30; i++) {
 		char line[] = ROW4;
 
@@ -79,9 +79,8 @@ START_TEST(test_malformed)
 		parse("0: 0100007F:0001 0100007F:0002 01 a b c 0 0 18446744073709551615", &row), 0);
 	ck_assert_uint_eq(row.inode, UINT64_MAX);
 }
-END_TEST
 
-START_TEST(test_link)
+UNIT_TEST(test_link)
 {
 	uint64_t inode = 1;
 
@@ -94,15 +93,4 @@ START_TEST(test_link)
 	ck_assert_int_eq(socket_link_parse("socket:[]", 9, &inode), -EBADMSG);
 	ck_assert_int_eq(socket_link_parse("socket:[42]x", 12, &inode), -EBADMSG);
 	ck_assert_uint_eq(inode, 42);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("tcp_row");
-
-	tcase_add_test(tc, test_rows);
-	tcase_add_test(tc, test_malformed);
-	tcase_add_test(tc, test_link);
-	return unit_run("tcp_row", &tc, 1);
 }

@@ -59,7 +59,7 @@ static struct tree_hash from_hex(const char *hex)
 }
 
 /* The roots that Certificate Transparency's implementations test themselves with. */
-START_TEST(published_roots)
+UNIT_TEST(published_roots)
 {
 	static const struct {
 		const char *entry;
@@ -92,9 +92,8 @@ START_TEST(published_roots)
 		ck_assert_msg(tree_hash_equal(&root, &hash), "size %zu", i + 1);
 	}
 }
-END_TEST
 
-START_TEST(a_frontier_is_the_tree)
+UNIT_TEST(a_frontier_is_the_tree)
 {
 	for (uint64_t n = 1; n <= SIZE_MAX_TESTED; n++) {
 		const struct tree_hash want = recursive_root(leaves, n);
@@ -103,9 +102,8 @@ START_TEST(a_frontier_is_the_tree)
 		ck_assert_uint_eq(tree_frontier_count(n), (unsigned)__builtin_popcountll(n));
 	}
 }
-END_TEST
 
-START_TEST(the_largest_size_is_a_limit)
+UNIT_TEST(the_largest_size_is_a_limit)
 {
 	struct tree_frontier frontier = {.size = TREE_SIZE_MAX - 1}, before;
 
@@ -115,7 +113,6 @@ START_TEST(the_largest_size_is_a_limit)
 	ck_assert_int_eq(tree_frontier_append(hasher, &frontier, &leaves[0]), -EOVERFLOW);
 	ck_assert_int_eq(memcmp(&frontier, &before, sizeof(before)), 0);
 }
-END_TEST
 
 /* The proof for a log of which only the entries from base on are left. */
 static void feed(struct tree_prover *prover, uint64_t base, uint64_t size)
@@ -127,7 +124,7 @@ static void feed(struct tree_prover *prover, uint64_t base, uint64_t size)
 	ck_assert(tree_prover_done(prover));
 }
 
-START_TEST(every_inclusion_is_proven)
+UNIT_TEST(every_inclusion_is_proven)
 {
 	for (uint64_t size = 1; size <= SIZE_MAX_TESTED; size++)
 		for (uint64_t index = 0; index < size; index++) {
@@ -141,9 +138,8 @@ START_TEST(every_inclusion_is_proven)
 					 0);
 		}
 }
-END_TEST
 
-START_TEST(a_wrong_inclusion_is_refused)
+UNIT_TEST(a_wrong_inclusion_is_refused)
 {
 	const uint64_t size = 13, index = 5;
 	struct tree_prover prover;
@@ -181,9 +177,8 @@ START_TEST(a_wrong_inclusion_is_refused)
 		tree_check_inclusion(hasher, index, size, &leaves[index], &wrong, &roots[size]),
 		-EBADMSG);
 }
-END_TEST
 
-START_TEST(every_consistency_is_proven)
+UNIT_TEST(every_consistency_is_proven)
 {
 	for (uint64_t size = 0; size <= SIZE_MAX_TESTED; size++)
 		for (uint64_t old = 0; old <= size; old++) {
@@ -212,9 +207,8 @@ START_TEST(every_consistency_is_proven)
 			}
 		}
 }
-END_TEST
 
-START_TEST(another_tree_is_not_consistent)
+UNIT_TEST(another_tree_is_not_consistent)
 {
 	struct tree_prover prover;
 
@@ -232,9 +226,8 @@ START_TEST(another_tree_is_not_consistent)
 		tree_check_consistency(hasher, 0, &roots[1], 5, &roots[5], &(struct tree_proof){0}),
 		-EBADMSG);
 }
-END_TEST
 
-START_TEST(proofs_from_what_retention_left)
+UNIT_TEST(proofs_from_what_retention_left)
 {
 	const uint64_t size = SIZE_MAX_TESTED;
 	struct tree_prover prover;
@@ -269,20 +262,5 @@ START_TEST(proofs_from_what_retention_left)
 			 -ERANGE);
 	ck_assert_int_eq(tree_prover_begin_consistency(hasher, &prover, 10, 9, NULL), -ERANGE);
 }
-END_TEST
 
-int main(void)
-{
-	TCase *cases[] = {tcase_create("tree")};
-
-	tcase_add_unchecked_fixture(cases[0], setup, teardown);
-	tcase_add_test(cases[0], published_roots);
-	tcase_add_test(cases[0], a_frontier_is_the_tree);
-	tcase_add_test(cases[0], the_largest_size_is_a_limit);
-	tcase_add_test(cases[0], every_inclusion_is_proven);
-	tcase_add_test(cases[0], a_wrong_inclusion_is_refused);
-	tcase_add_test(cases[0], every_consistency_is_proven);
-	tcase_add_test(cases[0], another_tree_is_not_consistent);
-	tcase_add_test(cases[0], proofs_from_what_retention_left);
-	return unit_run("tree", cases, ARRAY_SIZE(cases));
-}
+UNIT_SUITE(.setup_once = setup, .teardown_once = teardown);

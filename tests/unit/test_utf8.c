@@ -7,7 +7,7 @@
 
 #define VALID(s) utf8_valid(s, sizeof(s) - 1)
 
-START_TEST(accepts_exactly_rfc3629)
+UNIT_TEST(accepts_exactly_rfc3629)
 {
 	ck_assert(utf8_valid("", 0));
 	ck_assert(VALID("plain ascii, longer than eight bytes"));
@@ -24,7 +24,6 @@ START_TEST(accepts_exactly_rfc3629)
 	ck_assert_msg(!VALID("ascii ascii \xe2\x82"), "cut inside a character");
 	ck_assert_msg(!VALID("12345678\xff"), "behind a whole word of ascii");
 }
-END_TEST
 
 static void sanitizes_to(const char *in, size_t len, const char *want)
 {
@@ -35,16 +34,15 @@ static void sanitizes_to(const char *in, size_t len, const char *want)
 	ck_assert_mem_eq(out, want, n);
 }
 
-START_TEST(replaces_each_invalid_byte)
+UNIT_TEST(replaces_each_invalid_byte)
 {
 	sanitizes_to("ok", 2, "ok");
 	sanitizes_to("a\xff\xfe", 3, "a\xef\xbf\xbd\xef\xbf\xbd");
 	sanitizes_to("\xe2\x82", 2, "\xef\xbf\xbd\xef\xbf\xbd");
 	sanitizes_to("\xe2\x82\xac", 3, "\xe2\x82\xac");
 }
-END_TEST
 
-START_TEST(sanitize_never_cuts_a_character)
+UNIT_TEST(sanitize_never_cuts_a_character)
 {
 	char out[4];
 
@@ -52,25 +50,12 @@ START_TEST(sanitize_never_cuts_a_character)
 	ck_assert_uint_eq(utf8_sanitize("ab\xff", 3, out, 4), 2);
 	ck_assert_uint_eq(utf8_sanitize("a\xe2\x82\xac", 4, out, 4), 4);
 }
-END_TEST
 
-START_TEST(cut_ends_at_a_character)
+UNIT_TEST(cut_ends_at_a_character)
 {
 	ck_assert_uint_eq(utf8_cut("abc", 3, 3), 3);
 	ck_assert_uint_eq(utf8_cut("abc", 3, 2), 2);
 	ck_assert_uint_eq(utf8_cut("a\xe2\x82\xac", 4, 3), 1);
 	ck_assert_uint_eq(utf8_cut("a\xe2\x82\xac", 4, 4), 4);
 	ck_assert_uint_eq(utf8_cut("\xe2\x82\xac", 3, 0), 0);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("utf8");
-
-	tcase_add_test(tc, accepts_exactly_rfc3629);
-	tcase_add_test(tc, replaces_each_invalid_byte);
-	tcase_add_test(tc, sanitize_never_cuts_a_character);
-	tcase_add_test(tc, cut_ends_at_a_character);
-	return unit_run("utf8", &tc, 1);
 }

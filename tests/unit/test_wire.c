@@ -85,7 +85,7 @@ static void check_wanted(const char *name, const struct declaration *d, json_t *
 	}
 }
 
-START_TEST(golden_frames)
+UNIT_TEST(golden_frames)
 {
 	char path[4096];
 	json_t *frames, *entry;
@@ -122,7 +122,6 @@ START_TEST(golden_frames)
 	ck_assert_uint_gt(accepted, 10);
 	json_decref(frames);
 }
-END_TEST
 
 /* ---- random declarations ---- */
 
@@ -273,7 +272,7 @@ static size_t encode_by_libcbor(const struct declaration *d, unsigned char *out,
 
 #define RANDOM_ROUNDS 20000
 
-START_TEST(encoder_equals_libcbor)
+UNIT_TEST(encoder_equals_libcbor)
 {
 	static struct texts texts;
 	uint64_t rng = unit_seed();
@@ -293,7 +292,6 @@ START_TEST(encoder_equals_libcbor)
 		ck_assert_mem_eq(ours + WIRE_PREFIX_SIZE, theirs, want);
 	}
 }
-END_TEST
 
 static void same_text(struct wire_text a, struct wire_text b)
 {
@@ -323,7 +321,7 @@ static void same_declaration(const struct declaration *a, const struct declarati
 	}
 }
 
-START_TEST(encode_then_decode_is_identity)
+UNIT_TEST(encode_then_decode_is_identity)
 {
 	static struct texts texts;
 	uint64_t rng = unit_seed();
@@ -341,10 +339,9 @@ START_TEST(encode_then_decode_is_identity)
 		same_declaration(&d, &back);
 	}
 }
-END_TEST
 
 /* Cut anywhere and flipped anywhere: an answer, never a crash (the sanitizers watch). */
-START_TEST(damaged_frames_are_answered)
+UNIT_TEST(damaged_frames_are_answered)
 {
 	static struct texts texts;
 	uint64_t rng = unit_seed();
@@ -373,7 +370,6 @@ START_TEST(damaged_frames_are_answered)
 		}
 	}
 }
-END_TEST
 
 /* ---- limits, one below, at, one above ---- */
 
@@ -391,7 +387,7 @@ static struct declaration spawned(void)
 	return d;
 }
 
-START_TEST(encoder_refuses_what_is_out_of_range)
+UNIT_TEST(encoder_refuses_what_is_out_of_range)
 {
 	static char long_comm[WIRE_COMM_MAX + 1];
 	uint8_t frame[WIRE_FRAME_SEND_MAX];
@@ -413,10 +409,9 @@ START_TEST(encoder_refuses_what_is_out_of_range)
 	d.guest_monotonic_ns++;
 	ck_assert_int_eq(wire_encode(&d, frame, sizeof(frame)), -EINVAL);
 }
-END_TEST
 
 /* The body of exactly the limit is sent, one byte more is not. */
-START_TEST(encoder_body_limit)
+UNIT_TEST(encoder_body_limit)
 {
 	static char filler[WIRE_DETAIL_TEXT_MAX];
 	uint8_t frame[WIRE_FRAME_SEND_MAX + 64];
@@ -440,9 +435,8 @@ START_TEST(encoder_body_limit)
 	d.details[3].text.len++;
 	ck_assert_int_eq(wire_encode(&d, frame, sizeof(frame)), -EMSGSIZE);
 }
-END_TEST
 
-START_TEST(added_text_is_cut_at_a_character)
+UNIT_TEST(added_text_is_cut_at_a_character)
 {
 	static char euros[3 * WIRE_DETAIL_TEXT_MAX];
 	struct declaration d = {.source = WIRE_FS_INOTIFY_FIRED};
@@ -452,7 +446,6 @@ START_TEST(added_text_is_cut_at_a_character)
 	declaration_add_text(&d, WIRE_KEY_PATH, (struct wire_text){euros, sizeof(euros)});
 	ck_assert_uint_eq(d.details[0].text.len, WIRE_DETAIL_TEXT_MAX - WIRE_DETAIL_TEXT_MAX % 3);
 }
-END_TEST
 
 /* A hand-made body: the mandatory fields and then what a test adds. */
 struct body {
@@ -525,7 +518,7 @@ static void expect(enum wire_error want, const char *field)
 		ck_assert_uint_le(refusal.offset, body.len);
 }
 
-START_TEST(limit_body_length)
+UNIT_TEST(limit_body_length)
 {
 	static char filler[WIRE_BODY_ACCEPT_MAX];
 	struct wire_refusal refusal;
@@ -542,9 +535,8 @@ START_TEST(limit_body_length)
 	}
 	ck_assert_int_eq(wire_decode(body.data, 0, &d, &refusal), WIRE_FRAME_LENGTH);
 }
-END_TEST
 
-START_TEST(limit_pairs)
+UNIT_TEST(limit_pairs)
 {
 	for (unsigned pairs = WIRE_PAIRS_MAX - 1; pairs <= WIRE_PAIRS_MAX + 1; pairs++) {
 		body_start(&body, pairs - 5, 1, "process.spawned");
@@ -564,9 +556,8 @@ START_TEST(limit_pairs)
 		expect(pairs <= WIRE_PAIRS_MAX ? WIRE_OK : WIRE_TOO_MANY_PAIRS, NULL);
 	}
 }
-END_TEST
 
-START_TEST(limit_detail_pairs)
+UNIT_TEST(limit_detail_pairs)
 {
 	for (unsigned pairs = WIRE_DETAIL_PAIRS_MAX - 1; pairs <= WIRE_DETAIL_PAIRS_MAX + 1;
 	     pairs++) {
@@ -583,9 +574,8 @@ START_TEST(limit_detail_pairs)
 			expect(WIRE_TOO_MANY_PAIRS, "detail");
 	}
 }
-END_TEST
 
-START_TEST(limit_depth)
+UNIT_TEST(limit_depth)
 {
 	for (unsigned depth = WIRE_DEPTH_MAX - 1; depth <= WIRE_DEPTH_MAX + 1; depth++) {
 		body_start(&body, 1, 1, "process.spawned");
@@ -596,9 +586,8 @@ START_TEST(limit_depth)
 		expect(depth <= WIRE_DEPTH_MAX ? WIRE_OK : WIRE_TOO_DEEP, NULL);
 	}
 }
-END_TEST
 
-START_TEST(limit_texts)
+UNIT_TEST(limit_texts)
 {
 	char text[WIRE_DETAIL_TEXT_MAX + 2];
 
@@ -625,9 +614,8 @@ START_TEST(limit_texts)
 		       "probe_source");
 	}
 }
-END_TEST
 
-START_TEST(seq_from_one_and_only_for_observations)
+UNIT_TEST(seq_from_one_and_only_for_observations)
 {
 	struct wire_refusal refusal;
 	struct declaration d;
@@ -643,9 +631,8 @@ START_TEST(seq_from_one_and_only_for_observations)
 	ck_assert_int_eq(body_decode(&body, &refusal, &d), WIRE_OK);
 	ck_assert_uint_eq(d.seq, 0);
 }
-END_TEST
 
-START_TEST(limit_numbers)
+UNIT_TEST(limit_numbers)
 {
 	static const uint64_t numbers[] = {WIRE_SEQ_MAX - 1, WIRE_SEQ_MAX, WIRE_SEQ_MAX + 1};
 
@@ -667,7 +654,6 @@ START_TEST(limit_numbers)
 		expect(fits ? WIRE_OK : WIRE_OUT_OF_RANGE, fits ? NULL : "next_seq");
 	}
 }
-END_TEST
 
 /* One detail text of a source; the others that it needs are filled in. */
 static void one_word(const char *source, const char *key, const char *value)
@@ -698,7 +684,7 @@ static void one_word(const char *source, const char *key, const char *value)
 	}
 }
 
-START_TEST(words_are_those_of_the_contract)
+UNIT_TEST(words_are_those_of_the_contract)
 {
 	static const struct {
 		const char *source, *key, *value;
@@ -745,10 +731,9 @@ START_TEST(words_are_those_of_the_contract)
 		       cases[i].allowed ? NULL : cases[i].key);
 	}
 }
-END_TEST
 
 /* Sixteen bits, thirty-two where the family is vsock, in whatever order the two come. */
-START_TEST(limit_port)
+UNIT_TEST(limit_port)
 {
 	static const struct {
 		const char *family;
@@ -774,10 +759,9 @@ START_TEST(limit_port)
 		       cases[i].allowed ? NULL : "port");
 	}
 }
-END_TEST
 
 /* One name, two types: the source decides. */
-START_TEST(capability_is_a_word_or_a_count)
+UNIT_TEST(capability_is_a_word_or_a_count)
 {
 	struct wire_refusal refusal;
 	struct declaration d;
@@ -806,9 +790,8 @@ START_TEST(capability_is_a_word_or_a_count)
 	one_word("capability.denied", "capability", "CAP_KILL");
 	ck_assert_int_eq(body_decode(&body, &refusal, &d), WIRE_OK);
 }
-END_TEST
 
-START_TEST(acknowledgements_are_little_endian)
+UNIT_TEST(acknowledgements_are_little_endian)
 {
 	static const uint8_t want[WIRE_ACK_SIZE] = {0x01, 0xef, 0xcd, 0xab, 0x89,
 						    0x67, 0x45, 0x23, 0x01};
@@ -818,7 +801,6 @@ START_TEST(acknowledgements_are_little_endian)
 	ck_assert_mem_eq(out, want, sizeof(want));
 	ck_assert_uint_eq(wire_ack_decode(want), 0x0123456789abcdef);
 }
-END_TEST
 
 static void detail_with(const char *key, const void *value, size_t len)
 {
@@ -831,7 +813,7 @@ static void detail_with(const char *key, const void *value, size_t len)
 	body_raw(&body, value, len);
 }
 
-START_TEST(details_are_the_source_s_own)
+UNIT_TEST(details_are_the_source_s_own)
 {
 	/* port belongs to another source: skipped, whatever its type. */
 	detail_with("port", "\x61x", 2);
@@ -869,9 +851,8 @@ START_TEST(details_are_the_source_s_own)
 	body_raw(&body, "\x80", 1);
 	expect(WIRE_OK, NULL);
 }
-END_TEST
 
-START_TEST(unknown_fields_hold_anything_well_formed)
+UNIT_TEST(unknown_fields_hold_anything_well_formed)
 {
 	static const struct {
 		const char *bytes;
@@ -907,9 +888,8 @@ START_TEST(unknown_fields_hold_anything_well_formed)
 		expect(values[i].want, NULL);
 	}
 }
-END_TEST
 
-START_TEST(keys_at_the_top_are_text)
+UNIT_TEST(keys_at_the_top_are_text)
 {
 	body_start(&body, 1, 1, "process.spawned");
 	body_raw(&body, "\x01\x02", 2);
@@ -918,9 +898,8 @@ START_TEST(keys_at_the_top_are_text)
 	body_raw(&body, "\x7f\x61x\xff\x02", 5);
 	expect(WIRE_INDEFINITE_LENGTH, NULL);
 }
-END_TEST
 
-START_TEST(another_major_wins_over_everything_but_form)
+UNIT_TEST(another_major_wins_over_everything_but_form)
 {
 	struct wire_refusal refusal;
 	struct declaration d;
@@ -936,7 +915,6 @@ START_TEST(another_major_wins_over_everything_but_form)
 	body_raw(&body, "\x00", 1);
 	expect(WIRE_TRAILING_BYTES, NULL);
 }
-END_TEST
 
 /* Arrays in arrays, as deep as a body can be. */
 static void body_nested(unsigned version, size_t depth)
@@ -950,7 +928,7 @@ static void body_nested(unsigned version, size_t depth)
 	body_head(&body, 0x00, version);
 }
 
-START_TEST(another_major_wins_over_limits)
+UNIT_TEST(another_major_wins_over_limits)
 {
 	const size_t deepest = WIRE_BODY_ACCEPT_MAX - 3 - 1 - 5 - 15 - 5;
 
@@ -987,9 +965,8 @@ START_TEST(another_major_wins_over_limits)
 	body_raw(&body, "\xff", 1);
 	expect(WIRE_UNSUPPORTED_VERSION, "content_version");
 }
-END_TEST
 
-START_TEST(unknown_source_keeps_its_zeros)
+UNIT_TEST(unknown_source_keeps_its_zeros)
 {
 	struct wire_refusal refusal;
 	struct declaration d;
@@ -1002,9 +979,8 @@ START_TEST(unknown_source_keeps_its_zeros)
 	ck_assert_uint_eq(refusal.source.len, 11);
 	ck_assert_mem_eq(refusal.source.data, "process.x\0y", 11);
 }
-END_TEST
 
-START_TEST(tables_agree)
+UNIT_TEST(tables_agree)
 {
 	for (enum wire_key key = 0; key < _WIRE_KEY_MAX; key++) {
 		/* Equal names have two types, and no source has both. */
@@ -1025,38 +1001,4 @@ START_TEST(tables_agree)
 	ck_assert_int_eq(wire_source_from_name(wire_text("process.spawne")), _WIRE_SOURCE_INVALID);
 	ck_assert_int_eq(wire_key_from_name(WIRE_PROCESS_SPAWNED, wire_text("")),
 			 _WIRE_KEY_INVALID);
-}
-END_TEST
-
-int main(void)
-{
-	TCase *cases[] = {tcase_create("vectors"), tcase_create("random"), tcase_create("limits")};
-
-	tcase_add_test(cases[0], golden_frames);
-	tcase_add_test(cases[1], encoder_equals_libcbor);
-	tcase_add_test(cases[1], encode_then_decode_is_identity);
-	tcase_add_test(cases[1], damaged_frames_are_answered);
-	tcase_set_timeout(cases[1], 60);
-	tcase_add_test(cases[2], encoder_refuses_what_is_out_of_range);
-	tcase_add_test(cases[2], encoder_body_limit);
-	tcase_add_test(cases[2], added_text_is_cut_at_a_character);
-	tcase_add_test(cases[2], limit_body_length);
-	tcase_add_test(cases[2], limit_pairs);
-	tcase_add_test(cases[2], limit_detail_pairs);
-	tcase_add_test(cases[2], limit_depth);
-	tcase_add_test(cases[2], limit_texts);
-	tcase_add_test(cases[2], seq_from_one_and_only_for_observations);
-	tcase_add_test(cases[2], details_are_the_source_s_own);
-	tcase_add_test(cases[2], unknown_fields_hold_anything_well_formed);
-	tcase_add_test(cases[2], keys_at_the_top_are_text);
-	tcase_add_test(cases[2], another_major_wins_over_everything_but_form);
-	tcase_add_test(cases[2], limit_numbers);
-	tcase_add_test(cases[2], words_are_those_of_the_contract);
-	tcase_add_test(cases[2], limit_port);
-	tcase_add_test(cases[2], capability_is_a_word_or_a_count);
-	tcase_add_test(cases[2], acknowledgements_are_little_endian);
-	tcase_add_test(cases[2], another_major_wins_over_limits);
-	tcase_add_test(cases[2], unknown_source_keeps_its_zeros);
-	tcase_add_test(cases[2], tables_agree);
-	return unit_run("wire", cases, ARRAY_SIZE(cases));
 }

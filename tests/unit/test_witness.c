@@ -34,7 +34,7 @@ static uint64_t judged(void)
 	return n;
 }
 
-START_TEST(nothing_moves)
+UNIT_TEST(nothing_moves)
 {
 	begin();
 	read_at(PROBE_TAP_LINK, 1000, 5);
@@ -49,10 +49,9 @@ START_TEST(nothing_moves)
 	read_at(PROBE_TAP_LINK, 1400, 5);
 	ck_assert_uint_eq(judged(), 0);
 }
-END_TEST
 
 /* When the counter moves, in milliseconds, and whether it answers to a declaration at 1010. */
-START_TEST(windows)
+UNIT_TEST(windows)
 {
 	static const struct {
 		uint64_t moves_at;
@@ -78,10 +77,9 @@ START_TEST(windows)
 			      (unsigned)table[i].moves_at, (unsigned)n);
 	}
 }
-END_TEST
 
 /* Either is enough; both must have been read. */
-START_TEST(two_witnesses)
+UNIT_TEST(two_witnesses)
 {
 	struct witness_verdict verdict;
 
@@ -105,9 +103,8 @@ START_TEST(two_witnesses)
 	read_at(PROBE_NFTABLES, 1300, 8);
 	ck_assert(!witness_judge(&w, &verdict));
 }
-END_TEST
 
-START_TEST(witnesses_that_fail)
+UNIT_TEST(witnesses_that_fail)
 {
 	struct witness_verdict verdict;
 
@@ -137,10 +134,9 @@ START_TEST(witnesses_that_fail)
 	read_at(PROBE_TAP_LINK, 1400, 9);
 	ck_assert_uint_eq(judged(), 0);
 }
-END_TEST
 
 /* A guest that never stops declaring is judged all the same, and all of it. */
-START_TEST(a_stream_of_declarations)
+UNIT_TEST(a_stream_of_declarations)
 {
 	uint64_t declared = 0, told = 0;
 
@@ -158,10 +154,9 @@ START_TEST(a_stream_of_declarations)
 		read_at(PROBE_TAP_LINK, at, 5);
 	ck_assert_uint_eq(told + judged(), declared);
 }
-END_TEST
 
 /* More intervals in the window than there are groups: late, but nothing is lost. */
-START_TEST(a_long_window)
+UNIT_TEST(a_long_window)
 {
 	uint64_t told = 0;
 
@@ -176,7 +171,6 @@ START_TEST(a_long_window)
 	}
 	ck_assert_uint_eq(told, 50);
 }
-END_TEST
 
 static bool expects(const char *family, const char *address, const char *result)
 {
@@ -192,7 +186,7 @@ static bool expects(const char *family, const char *address, const char *result)
 	return witness_expects_packets(&d);
 }
 
-START_TEST(what_sends_packets)
+UNIT_TEST(what_sends_packets)
 {
 	ck_assert(expects("inet", "10.0.0.1", NULL));
 	ck_assert(expects("inet", "10.0.0.1", "ok"));
@@ -213,11 +207,10 @@ START_TEST(what_sends_packets)
 	ck_assert(!expects("inet", "10.0.0.1.10.0.0.1.10.0.0.1.10.0.0.1.10.0.0.1.10.0.0.1.10.0.0.1",
 			   NULL));
 }
-END_TEST
 
 /* Groups that were made before the last witness was lost are forgotten, not judged by a later one.
  */
-START_TEST(groups_go_with_the_last_witness)
+UNIT_TEST(groups_go_with_the_last_witness)
 {
 	struct witness_verdict verdict;
 
@@ -240,10 +233,9 @@ START_TEST(groups_go_with_the_last_witness)
 	ck_assert_uint_eq(verdict.declared, 1);
 	ck_assert_uint_eq(verdict.witnesses, 1u << PROBE_NFTABLES);
 }
-END_TEST
 
 /* Only a connect sends packets, whatever details another source has. */
-START_TEST(only_connects_are_witnessed)
+UNIT_TEST(only_connects_are_witnessed)
 {
 	for (int source = 0; source < _WIRE_SOURCE_MAX; source++) {
 		struct declaration d = {.source = (enum wire_source)source};
@@ -254,21 +246,4 @@ START_TEST(only_connects_are_witnessed)
 		ck_assert_msg(witness_expects_packets(&d) == (source == WIRE_NET_CONNECT_ATTEMPTED),
 			      "%s", wire_source_name(d.source));
 	}
-}
-END_TEST
-
-int main(void)
-{
-	TCase *tc = tcase_create("witness");
-
-	tcase_add_test(tc, nothing_moves);
-	tcase_add_test(tc, windows);
-	tcase_add_test(tc, two_witnesses);
-	tcase_add_test(tc, witnesses_that_fail);
-	tcase_add_test(tc, groups_go_with_the_last_witness);
-	tcase_add_test(tc, only_connects_are_witnessed);
-	tcase_add_test(tc, a_stream_of_declarations);
-	tcase_add_test(tc, a_long_window);
-	tcase_add_test(tc, what_sends_packets);
-	return unit_run("witness", &tc, 1);
 }

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What every unit test program repeats otherwise: its main, and where the vectors are. */
+/*
+ * What all unit test programs share: the list of their tests, and small helpers. A program is one
+ * test_*.c with unit.c.
+ */
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,31 +16,57 @@
 
 #include <check.h>
 
-/* Run the cases, print the failures, return the exit status for main. */
-static inline int unit_run(const char *name, TCase *const *cases, size_t n)
-{
-	Suite *suite = suite_create(name);
-	SRunner *runner;
-	int failed;
+/*
+ * A test: UNIT_TEST(name) { ... }. It enters itself into the program's list, in the order of the
+ * file; unit.c has the main that runs the list. With UNIT_LOOP_TEST it runs n times, and _i counts
+ * from 0.
+ */
+struct unit_test {
+	TTest test;
+	int n;
+	struct unit_test *next;
+};
 
-	for (size_t i = 0; i < n; i++)
-		suite_add_tcase(suite, cases[i]);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
+#define UNIT_TEST(name) UNIT_LOOP_TEST(name, 1)
+#define UNIT_LOOP_TEST(name, times)                                                                \
+	static void name(int _i);                                                                  \
+	__attribute__((constructor)) static void name##_enter(void)                                \
+	{                                                                                          \
+		static struct unit_test row = {{#name, name, __FILE__, __LINE__}, (times), NULL};  \
+                                                                                                   \
+		unit_enter(&row);                                                                  \
+	}                                                                                          \
+	static void name(int _i __attribute__((unused)))
+
+void unit_enter(struct unit_test *test);
+
+/* What all tests of a program need. UNIT_SUITE(.setup = f, ...) stands at the end of its file. */
+struct unit_suite {
+	int (*begin)(void);  /* before all; not 0 is the exit status: 77 skips */
+	void (*setup)(void); /* before and after each test */
+	void (*teardown)(void);
+	void (*setup_once)(void); /* before the first test, and after the last */
+	void (*teardown_once)(void);
+};
+
+#define UNIT_SUITE(...)                                                                            \
+	__attribute__((constructor)) static void unit_suite_enter(void)                            \
+	{                                                                                          \
+		unit_suite = (struct unit_suite){__VA_ARGS__};                                     \
+	}                                                                                          \
+	_Static_assert(true, "takes the semicolon")
+
+extern struct unit_suite unit_suite;
 
 /*
- * fork() for tests. The child ends with this program: one that a failed check left behind would
- * hold its output open, and whoever reads it would wait for ever.
+ * fork() for tests. The child ends with this program. Otherwise a child that a failed check leaves
+ * would hold the output open, and the reader of that output would wait for ever.
  */
 static inline pid_t unit_fork(void)
 {
 	const pid_t pid = fork();
 
-	/* Not ck_assert: a main() forks too, and there are no assertions outside a test. */
+	/* Not ck_assert: unit_suite.begin forks too, and assertions work only inside a test. */
 	if (pid < 0) {
 		perror("fork");
 		abort();
@@ -55,7 +85,7 @@ static inline const char *unit_vectors(void)
 	return dir;
 }
 
-/* A random seed, printed so that a failure can be had again with CELLOS_SEED=N. */
+/* A random seed. It is printed: CELLOS_SEED=N repeats a failure. */
 static inline uint64_t unit_seed(void)
 {
 	const char *given = getenv("CELLOS_SEED");
