@@ -190,18 +190,20 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def is_asleep(pid):
-    """Each thread of the process waits for something: none of them wants to run."""
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/stat") as f:
-            if f.read().rpartition(")")[2].split()[0] != "S":
-                return False
+def is_idle(pid):
+    """At each of twenty looks every thread of the process waits for something."""
+    for _ in range(20):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat") as f:
+                if f.read().rpartition(")")[2].split()[0] != "S":
+                    return False
+        time.sleep(0.03)
     return True
 
 
 def send_until_nobody_reads(receiver, sock, data, most):
-    """Sends it again and again, at most so often; how often it was taken. It is over when nothing is
-    taken for a second and the receiver has nothing to do: a busy machine is waited for."""
+    """Sends it again and again, at most so often; how often it was taken. It is over when the socket
+    is full and the receiver has nothing to do: a busy machine is waited for."""
     sock.settimeout(1)
     for sent in range(most):
         rest = data
@@ -209,7 +211,7 @@ def send_until_nobody_reads(receiver, sock, data, most):
             try:
                 rest = rest[sock.send(rest):]
             except TimeoutError:
-                if is_asleep(receiver.process.pid):
+                if is_idle(receiver.process.pid) and not select.select([], [sock], [], 0)[1]:
                     return sent
     return most
 

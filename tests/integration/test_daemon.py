@@ -249,14 +249,13 @@ def a_reload_signs_as_the_file_says():
         with open(d.file("keyring.json")) as f:
             keys = json.load(f)
         # The same file, but another key in it: a kid is one key for ever.
-        before = len(d.lines())
         os.replace(d.file("k2.seed"), d.file("k1.seed"))
         reload(d, "", "give the new key a kid of its own")
         d.base_config = d.base_config.replace("kid = k1", "kid = k2")
         reload(d, "", "configuration applied")
         d.keys = keys
         d.add("b")
-        lines = d.lines()[before:]
+        lines = [line for line in d.lines() if b'"cellId":"b"' in line]
         assert lines
         for line in lines:
             oracle.check_line(line, {"k2": keys["k2"]})
@@ -273,9 +272,9 @@ def a_reload_signs_as_the_file_says():
         d.base_config = d.base_config.split("[signing]")[0]
         reload(d, "", "say algorithm = off")
         reload(d, "[signing]\nalgorithm = off\n", 'msg="evidence is not signed')
-        before = len(d.lines())
         d.add("c")
-        lines = d.lines()[before:]
+        # What was sealed before it may be written after it.
+        lines = [line for line in d.lines() if b'"cellId":"c"' in line]
         assert lines
         for line in lines:
             oracle.check_line(line)
