@@ -26,6 +26,7 @@
 #include "guest-agent/families.h"
 #include "guest-agent/harden.h"
 #include "guest-agent/telemetry.h"
+#include "guest-agent/turn_watch.h"
 
 #define BYE_FLUSH_MS  500u
 #define BYE_DRAIN_MS  250u /* of those, to drain the sources */
@@ -44,8 +45,9 @@ struct agent {
 	uint64_t heartbeat_at_ns, give_up_at_ns;
 	uint64_t timer_at_ns; /* what the timer is armed for; 0: it is not */
 	uint64_t taken;	      /* bytes that the host had taken at the last check */
-	/* What the last line of the log tells of the loop. */
-	uint64_t woke_ns, longest_turn_ns, heartbeat_late_ns;
+	/* For the last line of the log. */
+	struct turn_watch watch;
+	uint64_t heartbeat_late_ns;
 };
 
 static int watch(struct agent *a, int fd, void *tag)
@@ -273,7 +275,7 @@ static void sleep_until_something(struct agent *a, int timeout)
 	struct epoll_event events[EPOLL_EVENTS];
 	const int n = epoll_wait(a->epoll_fd, events, EPOLL_EVENTS, timeout);
 
-	a->woke_ns = monotonic_ns();
+	turn_watch_begin(&a->watch);
 	/*
 	 * A signal interrupted it, or the agent was stopped: events of that time come before the
 	 * clock.
@@ -333,7 +335,7 @@ static void drain_to_the_end(struct agent *a, uint64_t until_ns)
 
 	families_all_due(&a->families);
 	do {
-		families_drain(&a->families);
+		families_drain(&a->families, &a->watch);
 		now_ns = monotonic_ns();
 		if (is_open(a))
 			turn_channel(a, now_ns);
@@ -383,6 +385,7 @@ static int agent_init(struct agent *a, const struct options *options)
 		.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC),
 		.signal_fd = -1,
 		.channel = {.fd = -1},
+		.watch = {.longest_in = "none"},
 	};
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
@@ -421,9 +424,13 @@ static void log_end(const struct agent *a)
 {
 	const struct event_queue_totals *t = event_queue_totals(a->queue);
 
+	const struct turn_watch *w = &a->watch;
+
 	log_info("msg=\"ended\" observed=%" PRIu64 " sent=%" PRIu64 " longest_turn_us=%" PRIu64
+		 " longest_turn_in=%s longest_turn_cpu_us=%" PRIu64 " turn_cpu_us=%" PRIu64
 		 " heartbeat_late_us=%" PRIu64,
-		 t->observed, t->sent, a->longest_turn_ns / NSEC_PER_USEC,
+		 t->observed, t->sent, w->longest_ns / NSEC_PER_USEC, w->longest_in,
+		 w->longest_cpu_ns / NSEC_PER_USEC, w->most_cpu_ns / NSEC_PER_USEC,
 		 a->heartbeat_late_ns / NSEC_PER_USEC);
 }
 
@@ -443,12 +450,14 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 	}
 	/* Before the agent is ready nothing is drained: events wait in the sources. */
 	if (a->ready) {
-		families_drain(&a->families);
+		families_drain(&a->families, &a->watch);
 		a->new_hello_due |= families_news(&a->families);
 	}
 	now_ns = monotonic_ns();
 	tick(a, now_ns);
+	turn_watch_part(&a->watch, "clock");
 	turn_channel(a, now_ns);
+	turn_watch_part(&a->watch, "channel");
 	if (a->ready && !was_ready)
 		on_ready(ctx);
 	if (!a->ready && now_ns >= a->give_up_at_ns) {
@@ -456,7 +465,7 @@ static int turn(struct agent *a, void (*on_ready)(void *), void *ctx)
 		return EXIT_NOT_READY;
 	}
 	arm_timer(a, now_ns);
-	a->longest_turn_ns = MAX(a->longest_turn_ns, monotonic_ns() - a->woke_ns);
+	turn_watch_end(&a->watch);
 	return -1;
 }
 

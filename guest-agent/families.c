@@ -195,18 +195,20 @@ static int drain_one(struct families *f, struct probe *p)
 	return r;
 }
 
-void families_drain(struct families *f)
+void families_drain(struct families *f, struct turn_watch *watch)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(drain_order); i++) {
 		const enum probe_family family = drain_order[i];
+		struct probe *p = f->probes[family];
 		int r;
 
 		if (!f->due[family])
 			continue;
 		f->due[family] = false;
-		if (!f->probes[family])
+		if (!p)
 			continue;
-		r = drain_one(f, f->probes[family]);
+		r = drain_one(f, p);
+		turn_watch_part(watch, p->ops->via);
 		if (r > 0)
 			f->due[family] = true;
 		else if (r < 0)

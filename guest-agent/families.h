@@ -8,7 +8,7 @@
 
 #include "guest-agent/event_queue.h"
 #include "guest-agent/options.h"
-#include "guest-agent/options.h"
+#include "guest-agent/turn_watch.h"
 
 /* A turn drains each source until one of these is used up. */
 #define FAMILY_BUDGET_EVENTS 256u
@@ -46,8 +46,8 @@ void families_ready(struct families *f, const void *tag);
 void families_all_due(struct families *f);
 bool families_any_due(const struct families *f);
 
-/* Drain the sources that are due, each within its budget. */
-void families_drain(struct families *f);
+/* Drain the sources that are due, each within its budget; watch gets a part for each. */
+void families_drain(struct families *f, struct turn_watch *watch);
 
 /* At the end: report the events that wait in the sources; the rest counts as lost. */
 void families_flush(struct families *f);

@@ -61,10 +61,10 @@ static unsigned threshold(void)
 bool bind_needs_capability(const struct net_record *bind)
 {
 	const uint16_t port = net_record_port(bind);
-	struct proc_status status;
+	uint64_t effective;
 
 	if (port == 0 || port >= threshold() || !proc_same_net((pid_t)bind->pid))
 		return false;
-	return proc_read_status((pid_t)bind->pid, &status) == 0 &&
-	       !(status.effective >> CAP_NET_BIND_SERVICE & 1);
+	return proc_read_capabilities((pid_t)bind->pid, &effective) == 0 &&
+	       !(effective >> CAP_NET_BIND_SERVICE & 1);
 }

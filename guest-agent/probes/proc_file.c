@@ -6,12 +6,16 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <sys/syscall.h>
 
 #include "common/util.h"
 
 /* A path below /proc/PID: "/proc/4194304/status" and the like. */
 #define PROC_PATH_MAX 64u
+
+/* Room for the first names of a folder of threads: ".", ".." and one or two numbers. */
+#define TASK_DIR_BUFFER 128u
 
 /* "net:[4026531840]" */
 #define NS_LINK_MAX 64u
@@ -303,8 +307,7 @@ int proc_status_parse(const char *data, size_t len, struct proc_status *ret)
 	/* The name comes first and its newlines are escaped, so no name can look like a line. */
 	if (parse_ids(data, len, "Uid", &st.uid, &st.euid) < 0 ||
 	    parse_ids(data, len, "Gid", &st.gid, &st.egid) < 0 ||
-	    proc_status_value(data, len, "TracerPid", 10, &tracer) < 0 || tracer > INT_MAX ||
-	    proc_status_value(data, len, "CapEff", 16, &st.effective) < 0)
+	    proc_status_value(data, len, "TracerPid", 10, &tracer) < 0 || tracer > INT_MAX)
 		return -EBADMSG;
 	st.tracer = (pid_t)tracer;
 	*ret = st;
@@ -319,6 +322,51 @@ int proc_read_status(pid_t pid, struct proc_status *ret)
 	if (n < 0)
 		return n;
 	return proc_status_parse(data, (size_t)n, ret);
+}
+
+int proc_read_capabilities(pid_t tid, uint64_t *ret)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3,
+						  .pid = tid};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	/* To capget(2), 0 is the caller. */
+	if (tid <= 0)
+		return -ESRCH;
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	*ret = data[0].effective | (uint64_t)data[1].effective << 32;
+	return 0;
+}
+
+int proc_read_tgid(pid_t tid, pid_t *ret)
+{
+	char path[PROC_PATH_MAX];
+	_Alignas(8) char buf[TASK_DIR_BUFFER];
+	_cleanup_close_ int fd = -1;
+	long n;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", tid);
+	fd = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/* The kernel lists the group's first thread first: fs/proc/base.c, first_tid(). */
+	n = syscall(SYS_getdents64, fd, buf, sizeof(buf));
+	if (n < 0)
+		return -errno;
+	for (size_t pos = 0; pos < (size_t)n;) {
+		const struct dirent64_raw *e = (const struct dirent64_raw *)(buf + pos);
+		uint64_t number;
+
+		if (parse_u64(e->name, 1, INT_MAX, &number) == 0) {
+			*ret = (pid_t)number;
+			return 0;
+		}
+		if (e->reclen == 0)
+			return -EBADMSG;
+		pos += e->reclen;
+	}
+	return -ESRCH;
 }
 
 static int dir_open(struct proc_dir *dir, const char *path)

@@ -4,6 +4,11 @@
  * caller's buffer; no stdio, no allocation. A pid can vanish between any two calls: then they
  * return -ENOENT or -ESRCH and the caller goes on with what it knows.
  *
+ * stat and status make the kernel hold the process's address space while it writes them. If the
+ * process ends just then, the reader frees all of its memory: tens of milliseconds for each GiB. So
+ * they are read of a process that has just started or executed something, and when the sources have
+ * lost events; what a workload can ask for at any time is answered by other means.
+ *
  * proc(5). The parsers are pure and accept any bytes. Safe on any thread.
  */
 #pragma once
@@ -65,8 +70,7 @@ int proc_read_cwd(pid_t pid, char *ret_cwd, size_t size);
 /* What the sources need of /proc/PID/status. */
 struct proc_status {
 	uint32_t uid, euid, gid, egid;
-	pid_t tracer;	    /* 0: none */
-	uint64_t effective; /* mask of 1 << CAP_* */
+	pid_t tracer; /* 0: none */
 };
 
 /* The text of a status file -> *ret. 0 or -EBADMSG. */
@@ -74,6 +78,13 @@ int proc_status_parse(const char *data, size_t len, struct proc_status *ret);
 
 /* 0 or a negative errno. */
 int proc_read_status(pid_t pid, struct proc_status *ret);
+
+/* The effective capabilities of a thread: a mask of 1 << CAP_*. capget(2). 0 or a negative errno.
+ */
+int proc_read_capabilities(pid_t tid, uint64_t *ret);
+
+/* The process that a thread belongs to. 0 or a negative errno. */
+int proc_read_tgid(pid_t tid, pid_t *ret);
 
 /* Whether pid is in the agent's own network namespace; false when that cannot be known. */
 bool proc_same_net(pid_t pid);

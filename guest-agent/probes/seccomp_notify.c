@@ -40,9 +40,8 @@
 #include "guest-agent/probes/sources.h"
 
 #define NOTIFICATION_MAX 512u /* the structs may grow with the kernel */
-#define STATUS_MAX	 4096u
-#define BURST		 8u  /* notifications of one listener before the next has its turn */
-#define EVENTS_MAX	 16u /* of one epoll_wait(2); the kernel rotates among the rest */
+#define BURST		 8u   /* notifications of one listener before the next has its turn */
+#define EVENTS_MAX	 16u  /* of one epoll_wait(2); the kernel rotates among the rest */
 #define TURN_NS		 (2 * NSEC_PER_MSEC)
 #define SOCKET_ID	 LISTENER_MAX
 
@@ -304,30 +303,18 @@ static void pending_readable(struct notify *n, struct slot *s)
 
 /* Notifications. */
 
-/* Returns -ENFILE or the like if a descriptor was missing for it; 0 also if the caller is gone. */
-static int read_caller(pid_t tid, struct caller *c)
+static void read_caller(pid_t tid, struct caller *c)
 {
-	char path[64], status[STATUS_MAX];
-	uint64_t tgid;
-	int n, r = 0;
+	int n;
 
 	*c = (struct caller){.tgid = tid};
-	snprintf(path, sizeof(path), "/proc/%d/status", tid);
-	n = proc_read_file(path, status, sizeof(status));
-	if (n > 0) {
-		const size_t len = (size_t)n;
-
-		if (proc_status_value(status, len, "Tgid", 10, &tgid) == 0)
-			c->tgid = (pid_t)tgid;
-		c->has_effective = proc_status_value(status, len, "CapEff", 16, &c->effective) == 0;
-	} else if (n < 0 && n != -ENOENT && n != -ESRCH) {
-		r = n;
-	}
+	/* Not by its status file, which has both: see proc_file.h. */
+	(void)!proc_read_tgid(tid, &c->tgid);
+	c->has_effective = proc_read_capabilities(tid, &c->effective) == 0;
 	n = proc_read_comm(tid, c->comm);
 	c->comm_len = n > 0 ? (size_t)n : 0;
 	n = proc_read_exe(tid, c->exe, sizeof(c->exe));
 	c->exe_len = n > 0 ? (size_t)n : 0;
-	return r;
 }
 
 static void begin(struct observation *o, enum wire_source source, const struct caller *caller)
@@ -405,14 +392,14 @@ static void answer_one(struct notify *n, const struct slot *s, struct event_queu
 	const struct listener_rule *rule = NULL;
 	struct watch_verdict v = {0};
 	struct caller caller;
-	bool watched, blind;
+	bool watched;
 
 	if (req->data.arch == m->arch)
 		rule = listener_match(m->rules, m->n_rules, &req->data);
 	watched = rule && rule->action == LISTENER_WATCH;
 	memset(n->response, 0, n->sizes.seccomp_notif_resp);
 	resp->id = req->id;
-	blind = read_caller((pid_t)req->pid, &caller) < 0;
+	read_caller((pid_t)req->pid, &caller);
 	if (!watched) {
 		v = refuse(&req->data, m->arch, rule);
 		resp->error = -v.error;
@@ -436,8 +423,6 @@ static void answer_one(struct notify *n, const struct slot *s, struct event_queu
 		return;
 	if (v.denied)
 		report_denied(q, &req->data, &caller, &v, watched ? "seccomp-notify" : "profile");
-	else if (watched && blind)
-		event_queue_kernel_lost(q, PROBE_CAPABILITY, 1);
 	else if (watched)
 		report_socket(q, &req->data, &caller);
 }

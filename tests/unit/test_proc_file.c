@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "common/util.h"
@@ -109,6 +112,51 @@ UNIT_TEST(test_stat_malformed)
 	/* Cut anywhere before the last field that is read. */
 	for (size_t len = 0; len < (size_t)(strstr(good, "123456") - good); len++)
 		ck_assert_int_eq(proc_stat_parse(good, len, &st), -EBADMSG);
+}
+
+static pid_t thread_id;
+
+static void *look_at_itself(_unused_ void *arg)
+{
+	pid_t tgid = 0;
+	uint64_t effective = 0, leaders = 1;
+
+	thread_id = (pid_t)syscall(SYS_gettid);
+	ck_assert_int_eq(proc_read_tgid(thread_id, &tgid), 0);
+	ck_assert_int_eq(tgid, getpid());
+	ck_assert_int_eq(proc_read_capabilities(thread_id, &effective), 0);
+	ck_assert_int_eq(proc_read_capabilities(getpid(), &leaders), 0);
+	ck_assert_uint_eq(effective, leaders);
+	return NULL;
+}
+
+UNIT_TEST(test_thread)
+{
+	char status[PROC_STATUS_MAX];
+	uint64_t effective, said;
+	pthread_t thread;
+	pid_t tgid = 5;
+	int n;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, look_at_itself, NULL), 0);
+	pthread_join(thread, NULL);
+	ck_assert_int_ne(thread_id, getpid());
+
+	n = proc_read_file("/proc/1/status", status, sizeof(status));
+	ck_assert_int_gt(n, 0);
+	ck_assert_int_eq(proc_status_value(status, (size_t)n, "CapEff", 16, &said), 0);
+	ck_assert_int_eq(proc_read_capabilities(1, &effective), 0);
+	ck_assert_uint_eq(effective, said);
+	ck_assert_int_eq(proc_read_tgid(1, &tgid), 0);
+	ck_assert_int_eq(tgid, 1);
+
+	/* 0 is nobody: a caller in a pid namespace that the agent does not see. */
+	ck_assert_int_eq(proc_read_capabilities(0, &effective), -ESRCH);
+	ck_assert_int_eq(proc_read_capabilities(INT_MAX, &effective), -ESRCH);
+	ck_assert_int_eq(proc_read_tgid(0, &tgid), -ENOENT);
+	ck_assert_int_eq(proc_read_tgid(INT_MAX, &tgid), -ENOENT);
+	ck_assert_int_eq(tgid, 1);
+	ck_assert_uint_eq(effective, said);
 }
 
 UNIT_TEST(test_status)

@@ -2,7 +2,7 @@
 """How long a turn of the agent's loop takes under attack, whichever sources it has: at most 50 ms,
 and no heartbeat is late by a period. The guest's clock counts instructions, so that this says
 something on a busy machine, too. A turn includes the time in which the attackers have the only
-processor: the scheduler of Linux 6.6 and later gives it to them for longer at a time."""
+processor."""
 
 import os
 import re
@@ -12,9 +12,10 @@ from vm import Receiver, Vm, find, split_runs, test_program
 
 HEARTBEAT_MS = 500
 TURN_US = 50000
-TURN_6_6_US = 250000
 MANY = 2200
-STARVE_MIB = 256
+# The polling walk reads the stat of every process. If one ends just then, the kernel frees its
+# address space in the agent's time (guest-agent/probes/proc_file.h).
+STARVE_MIB = {"polling": 64}
 
 # Each source is in one of these.
 SOURCES = {
@@ -36,7 +37,7 @@ cellos-telemetry --heartbeat {HEARTBEAT_MS} {options} 2> /tmp/log || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say freeze_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} --allow userfaultfd -- \
     hostile freeze 1 2> /tmp/errors)
-vm say starve_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile starve 1 {STARVE_MIB})
+vm say starve_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile starve 1 {STARVE_MIB.get(name, 256)})
 vm say flood_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile flood 1)
 # A folder with more files than there are marks takes the place of a watched path, and goes.
 mv /tmp/much /tmp/many
@@ -59,17 +60,17 @@ def ran():
 
 
 def no_turn_is_long():
-    result, runs = ran()
-    kernel = find(runs[0], "telemetry.hello")[0]["data"]["detail"]["kernel"].split(".")
-    longest = TURN_US if (int(kernel[0]), int(kernel[1])) < (6, 6) else TURN_6_6_US
+    result, _ = ran()
     for name in SOURCES:
         with case(name):
             log = result.files[f"log_{name}"].decode()
-            turn, late = (int(re.search(rf"{word}=(\d+)", log)[1])
-                          for word in ("longest_turn_us", "heartbeat_late_us"))
-            print(f"{name}: longest turn {turn / 1000:.1f} ms, latest heartbeat by "
-                  f"{late / 1000:.1f} ms", flush=True)
-            assert turn <= longest, log
+            turn, cpu, late = (int(re.search(rf" {word}=(\d+)", log)[1]) for word in
+                               ("longest_turn_us", "longest_turn_cpu_us", "heartbeat_late_us"))
+            where = re.search(r" longest_turn_in=([\w-]+)", log)[1]
+            print(f"{name}: longest turn {turn / 1000:.1f} ms, of which it computed "
+                  f"{cpu / 1000:.1f} ms, in {where}; latest heartbeat by {late / 1000:.1f} ms",
+                  flush=True)
+            assert turn <= TURN_US, log
             assert late <= HEARTBEAT_MS * 1000, log
 
 
