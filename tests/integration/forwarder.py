@@ -45,7 +45,7 @@ class Forwarder:
             f.write(f"[receiver]\nstate_dir = {self.file('state')}\n"
                     f"[evidence]\ndir = {self.file('evidence')}\n[nats]\nurl = {url}\n{config}")
 
-    def start(self):
+    def start(self, env=None):
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.fileno()
 
@@ -54,7 +54,8 @@ class Forwarder:
 
         self.process = subprocess.Popen(
             [RECEIVER, "forward", "run", "--config", self.file("conf")], stdin=subprocess.DEVNULL,
-            stderr=self.stderr, pass_fds=(3,), preexec_fn=at_three)
+            stderr=self.stderr, pass_fds=(3,), preexec_fn=at_three,
+            env={**os.environ, **(env or {})})
         theirs.close()
         self.status = None
         self.say_end()

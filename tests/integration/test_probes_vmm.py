@@ -2,6 +2,7 @@
 """The VMM's metrics, from a writer that behaves as the VMM does; and readings that hang, options
 that are refused."""
 
+import itertools
 import json
 import os
 import socket
@@ -271,7 +272,9 @@ def a_clock_that_goes_back():
 
 def more_than_one_reading_takes_in():
     """Each small line costs as much as the sums are long: it is told, and nothing is lost."""
-    line = b'{"utc_timestamp_ms":1,"a":{"a":1}}\n'
+    # Each is newer than the one before. A file that changes while it is read may be taken for one
+    # that is written over from its beginning, where what is older has been counted.
+    newer = itertools.count(int(time.time() * 1000) + 10**6)
     for fifo in (True, False):
         with Folder() as f:
             if fifo:
@@ -285,7 +288,8 @@ def more_than_one_reading_takes_in():
                 before = total = 0
                 for n in (10, 40, 160, 640, 1800):
                     before, total = total, total + n
-                    vmm.write_whole(line * n)
+                    vmm.write_whole(b"".join(
+                        b'{"utc_timestamp_ms":%d,"a":{"a":1}}\n' % next(newer) for _ in range(n)))
                     data = newest_reading(r, lambda o, n=total: o["documents"] == n + 1 and
                                  "a" in o["totals"])
                     assert data["totals"]["a"]["a"] == total and data["badLines"] == 0
