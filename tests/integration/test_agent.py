@@ -423,14 +423,35 @@ def a_missing_path_is_warned_of():
         assert "not there yet" in said and host.file("later") in said, said
 
 
+def fill(pipe):
+    """Write until not a byte fits any more."""
+    for chunk in (b"x" * 4096, b"x"):
+        try:
+            while True:
+                os.write(pipe, chunk)
+        except BlockingIOError:
+            pass
+
+
 def the_log_never_blocks_the_agent():
     """The workload can hold the same pipe, and fill it at any moment."""
     with Host() as host, Agent(host, *WALK) as agent:
-        host.accept().frame()
-        with open(f"/proc/{agent.pid}/fdinfo/2") as f:
-            flags = int(dict(line.split(":\t") for line in f.read().splitlines())["flags"], 8)
-        assert flags & os.O_NONBLOCK, "an open file of its own"
+        first = host.accept()
+        first.frame()
         assert os.get_blocking(agent.process.stderr.fileno()), "ours is what it was"
+        pipe = os.open(f"/proc/{agent.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+        fill(pipe)
+        # It has something to log: a connection that is lost, the next one, its end.
+        first.close()
+        second = host.accept()
+        assert second.frame()["probe_source"] == "telemetry.hello"
+        second.until(source("telemetry.heartbeat"))
+        agent.process.terminate()
+        second.until(source("telemetry.bye"))
+        assert agent.stop() == 0
+        os.close(pipe)
+        said = agent.process.stderr.read()
+        assert said.endswith(b"x"), said[-200:]
 
 
 def usage_errors_name_the_option():
