@@ -31,6 +31,7 @@ static uint64_t next_due(const struct cell *cell)
 	sooner(&next, keepalive_due(&cell->keepalive));
 	sooner(&next, ceilings_due(&cell->ceilings));
 	sooner(&next, cell->accept_again_ns);
+	sooner(&next, cell->read_again_ns);
 	sooner(&next, cell->ack_due_ns);
 	if (cell->state == CELL_ASKING)
 		sooner(&next, cell->answer_until_ns);
@@ -113,7 +114,8 @@ void cell_update(struct cell *cell)
 	waits = turns_parked(&cell->registry->turns, &cell->flow);
 	keepalive_reading(&cell->keepalive, !cell->active || (cell->may_read && !waits), now_ns);
 	if (cell->active)
-		connection_poll(cell->active, cell->may_read && !waits, cell->active->ack_left > 0);
+		connection_poll(cell->active, cell->may_read && !waits && cell->read_again_ns == 0,
+				cell->active->ack_left > 0);
 	poll_listener(cell, cell->accept_again_ns == 0 &&
 				    !(cell->state == CELL_SUCCEEDING && !cell->registry->paused));
 	next = next_due(cell);
@@ -343,6 +345,8 @@ static void on_timer(uv_timer_t *timer)
 	cell->timer_at_ns = 0;
 	if (now_ns >= cell->accept_again_ns)
 		cell->accept_again_ns = 0;
+	if (now_ns >= cell->read_again_ns)
+		cell->read_again_ns = 0;
 	judge_silence(cell, now_ns);
 	connections_on_time(cell, now_ns);
 	connections_acknowledge(cell, now_ns);
@@ -361,6 +365,18 @@ static struct cell *cell_of(struct fair_flow *f)
 	return (struct cell *)(void *)((char *)f - offsetof(struct cell, flow));
 }
 
+static void pause_after_piece(struct cell *cell, bool piece)
+{
+	if (!piece) {
+		cell->piece_pause_ms = 0;
+		return;
+	}
+	cell->piece_pause_ms = cell->piece_pause_ms
+				       ? MIN(2 * cell->piece_pause_ms, CELL_PIECE_PAUSE_MAX_MS)
+				       : CELL_PIECE_PAUSE_MS;
+	cell->read_again_ns = monotonic_ns() + cell->piece_pause_ms * NSEC_PER_MSEC;
+}
+
 static void on_turn(struct turns *t, struct fair_flow *f)
 {
 	struct cell *cell = cell_of(f);
@@ -377,6 +393,8 @@ static void on_turn(struct turns *t, struct fair_flow *f)
 	cost = CELL_READ_COST + (size_t)(account->bytes - bytes) +
 	       (size_t)(cell->frames - frames) * CELL_FRAME_COST;
 	fair_served(&t->queue, f, cost, n == TURNS_READ_SIZE && cell->active == c);
+	if (cell->active == c)
+		pause_after_piece(cell, n > 0 && n < (ssize_t)TURNS_READ_SIZE && c->have > 0);
 	cell_update(cell);
 }
 

@@ -33,6 +33,13 @@
 /* A frame and a read cost time even if they make no evidence; charged for the turns. */
 #define CELL_FRAME_COST 256u
 #define CELL_READ_COST	1024u
+/*
+ * If all that has arrived ends inside a frame, the next read waits so long. While that goes on the
+ * time doubles up to the maximum: each piece costs the kernel and the loop as much as many frames.
+ * An agent sends whole frames, and a part of one only when its socket is full.
+ */
+#define CELL_PIECE_PAUSE_MS	2u
+#define CELL_PIECE_PAUSE_MAX_MS 64u
 /* An acknowledgement is sent at latest so long after it became true. */
 #define CELL_ACK_MS	  100u
 #define CELL_ACK_FRACTION 8u /* or for this part of the agent's queue */
@@ -130,6 +137,8 @@ struct cell {
 	uint64_t charged_events, charged_bytes;
 	uint64_t eventless;	  /* frames that made no event */
 	uint64_t accept_again_ns; /* no connection is accepted before; 0: now */
+	uint64_t read_again_ns;	  /* nothing is read before; 0: now */
+	unsigned piece_pause_ms;  /* after the last read; 0: it brought whole frames */
 
 	struct limited limited; /* reports */
 

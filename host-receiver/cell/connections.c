@@ -59,7 +59,8 @@ static void activate(struct cell *cell, struct connection *c)
 	keepalive_connected(&cell->keepalive, monotonic_ns());
 	cell->numbering = (struct numbering){0};
 	cell->acks = cell->hurry = cell->lie_noted = false;
-	cell->ack_due_ns = 0;
+	cell->ack_due_ns = cell->read_again_ns = 0;
+	cell->piece_pause_ms = 0;
 	cell->registry->stats.connections++;
 	cell->registry->stats.active++;
 	report_connected(&cell->stream, c->number, &c->peer);

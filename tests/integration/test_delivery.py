@@ -551,6 +551,27 @@ def _loris(sock, stop):
                 return
 
 
+def pieces_of_a_frame_are_read_together():
+    """Single bytes cost a read each after 2, 4, .. 64 ms; whole frames wait for nothing."""
+    with Receiver() as r:
+        with r.connect() as sock:
+            sock.sendall(hello(A, 1))
+            data = spawned(1)
+            for _ in range(2):
+                wait_until_read(sock)
+                begin = time.monotonic()
+                for byte in data[:7]:
+                    sock.sendall(bytes([byte]))
+                    wait_until_read(sock)
+                # The first byte waits for nothing.
+                assert time.monotonic() - begin >= 0.002 + 0.004 + 0.008 + 0.016 + 0.032 + 0.064
+                # The rest, with other frames: then it begins anew.
+                sock.sendall(data[7:] + spawned(2) + spawned(3))
+                r.wait_for("guest.v1.process_spawned", 3)
+                data = spawned(4)
+        r.stop()
+
+
 def group_sizes(d):
     """The bytes of each group commit: what stands between two checkpoint lines."""
     sizes, size = [], 0
