@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: MIT
 """What one guest costs the others (delivery.md section 5): 100 cells with 10 events a second each,
 from the moment an event is sent until its acknowledgement, alone and beside each attack. Quiet and
-loud seconds alternate, so that whatever else the machine does is in both. Prints a table of figures
-and of ratios; it judges nothing.
+loud seconds alternate. A figure is the median of the seconds' own quantiles, so that a second in which
+the disk or another program held everything up does not decide. Prints a table of figures and of
+ratios; it judges nothing.
 
 "cpu" is the time that the daemon's processes computed between the sending and the acknowledgement,
 so it counts the work that was done before an event was settled, on any machine.
 
 	bench_delivery.py [ROUNDS] [ATTACK...]
 
-CELLOS_BENCH_NICE=N: the whole at this priority, on a machine that others use too.
+The attackers run at nice 19: they stand for guests, whose processors are not the daemon's, and at its
+own priority on two processors their load would be measured too. CELLOS_BENCH_GUEST_NICE=0 measures that.
+CELLOS_BENCH_SYNC_MS=N: each fdatasync of the evidence takes so much longer, by tests/integration/bad_disk.c;
+with the evidence on a tmpfs (TMPDIR) it is a disk that nobody else uses.
+CELLOS_BENCH_REALTIME=1: on a machine that others use too, daemon and guests are scheduled before them
+(SCHED_RR, the attackers below the daemon).
 """
 
 import fcntl
@@ -18,18 +24,22 @@ import os
 import selectors
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
 
-from daemon import Daemon  # noqa: E402
+from daemon import BadDisk, Daemon  # noqa: E402
 from guest import Acks, hello  # noqa: E402
 from receiver import RECEIVER, frame, spawned  # noqa: E402
 
 CELLS, RATE = 100, 10
-ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+GUEST_NICE = int(os.environ.get("CELLOS_BENCH_GUEST_NICE", 19))
+SYNC_MS = int(os.environ.get("CELLOS_BENCH_SYNC_MS", 0))
+REALTIME = os.environ.get("CELLOS_BENCH_REALTIME") == "1"
 
 
 def children(pid):
@@ -156,10 +166,10 @@ def clients(path, n, request):
 
 def tails(d):
     """They follow the log, and nobody reads what they print."""
-    readers = [subprocess.Popen([RECEIVER, "tail", "-f", d.evidence], stdout=subprocess.PIPE)
-               for _ in range(40)]
-    for reader in readers:
-        fcntl.fcntl(reader.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    for _ in range(40):
+        reader, writer = os.pipe()
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+        subprocess.Popen([RECEIVER, "tail", "-f", d.evidence], stdout=writer)
     time.sleep(3600)
 
 
@@ -193,6 +203,9 @@ class Attacker:
     def __init__(self, target, args):
         def run():
             os.setpgid(0, 0)
+            if REALTIME:
+                os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1 if GUEST_NICE else 2))
+            os.nice(GUEST_NICE)
             target(*args)
 
         self.process = multiprocessing.get_context("fork").Process(target=run)
@@ -220,9 +233,10 @@ def wait_idle(clocks):
 
 
 def run_attack(target, args):
-    """The latencies of the quiet seconds, and of the loud ones."""
+    """The latencies of each quiet second, and of each loud one."""
     quiet, loud = [], []
-    with Daemon(start=False) as d:
+    with BadDisk() as disk, Daemon(start=False, env=disk.env if SYNC_MS else None) as d:
+        disk.set(f"fdatasync={SYNC_MS}")
         # The mode of the packaged configuration.
         d.base_config = d.base_config.replace("algorithm = ed25519\n", "algorithm = ed25519-log\n")
         d.configure("")
@@ -238,10 +252,10 @@ def run_attack(target, args):
             for _ in range(ROUNDS):
                 attacker.signal(signal.SIGSTOP)
                 wait_idle(clocks)
-                quiet += measure(guests, clocks, 1)
+                quiet.append(measure(guests, clocks, 1))
                 attacker.signal(signal.SIGCONT)
                 time.sleep(0.3)
-                loud += measure(guests, clocks, 1)
+                loud.append(measure(guests, clocks, 1))
         finally:
             attacker.end()
             d.kill()
@@ -250,8 +264,8 @@ def run_attack(target, args):
 
 def main():
     wanted = sys.argv[2:]
-    if "CELLOS_BENCH_NICE" in os.environ:
-        os.setpriority(os.PRIO_PROCESS, 0, int(os.environ["CELLOS_BENCH_NICE"]))
+    if REALTIME:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     print(f"{'':26} {'quiet':^31} {'beside the attack':^31} {'ratio of p99':^15}\n"
           f"{'attack':26} " + f"{'p50':>7} {'p99':>7} {'cpu p50':>7} {'p99':>7} " * 2 +
           f"{'time':>7} {'cpu':>7}   (milliseconds)", flush=True)
@@ -259,7 +273,8 @@ def main():
         if wanted and not any(w in name for w in wanted):
             continue
         runs = run_attack(target, args)
-        figures = [[quantile(run, which, p) for which in (0, 1) for p in (50, 99)] for run in runs]
+        figures = [[statistics.median(quantile(second, which, p) for second in run)
+                    for which in (0, 1) for p in (50, 99)] for run in runs]
         ratios = [figures[1][i] / figures[0][i] for i in (1, 3)]
         print(f"{name:26} " + "".join(f"{v:7.2f} " for run in figures for v in run) +
               "".join(f"{r:6.1f}x " for r in ratios), flush=True)
