@@ -31,5 +31,7 @@ else
 	code=124
 fi
 
-[ $$ -eq 1 ] && reboot -f
+if [ $$ -eq 1 ]; then
+	reboot -f 2> /dev/null || echo b > /proc/sysrq-trigger
+fi
 exit $code

@@ -4,7 +4,8 @@ in front of it:
 
     <!-- run -->        run it; it must succeed
     <!-- run: fails --> run it; its exit status does not matter
-    <!-- run: vm -->    of the VM's test; "both": there, too
+    <!-- run: vm -->    of the VM with a service manager; "both": there, too
+    <!-- run: guest --> of the VM with the agent
     <!-- run: long -->  run it only with CELLOS_LONG=1 (network, minutes)
     <!-- skip: WHY -->  commands that cannot run here
     <!-- output -->     what the last commands printed; "..." stands for anything
@@ -13,11 +14,14 @@ in front of it:
 
 A block without one is a mistake."""
 
+import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
+
+import debian
 
 SOURCE = os.environ["CELLOS_SOURCE"]
 MARK = "@@ guide block "
@@ -58,7 +62,8 @@ def script(paths, chosen):
         for block in blocks(path):
             out.append(f"echo '{MARK}{path}:{block.line}'")
             if block.kind == "file":
-                out.append(f"cat > {block.word} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK")
+                out.append(f"mkdir -p {os.path.dirname(block.word) or '.'}\n"
+                           f"cat > {block.word} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK")
             elif block.kind == "run" and chosen(block.word):
                 out.append(f"set +e\n{block.text}set -e" if block.word == "fails" else block.text)
             elif block.kind != "example":
@@ -89,58 +94,73 @@ def judge(paths, output, status):
                                                     f"the guide says\n{block.wanted}")
 
 
-# A throw-away view of this machine: an overlay over /, with nothing of ours on it but the source;
-# own processes, mounts, network (loopback) and host name.
-ENTER = """
-mount --make-rprivate /
-mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-cd "$1/root"
-mount -t tmpfs tmpfs root
-rm -rf etc/cellos var/log/cellos var/lib/cellos srv/* usr/local/bin/cellos* usr/bin/cellos*
-mount -t proc proc proc
-mount --rbind /dev dev
-mount --rbind /sys sys
-mkdir -p usr/src/cellos-telemetry
-for folder in run tmp; do mount -t tmpfs tmpfs $folder; done
-tar -C "$2" -cf - --exclude=./build* --exclude=.git . | tar -C usr/src/cellos-telemetry -xf -
-cp "$3" tmp/guide
-if [ -d "$4" ]; then mkdir tmp/ccache && mount --bind "$4" tmp/ccache; fi
-if [ "$5" = network ]; then cp -L /etc/resolv.conf etc/resolv.conf 2> /dev/null || true
-else ip link set lo up; fi
-hostname guide
-exec chroot . /usr/bin/env -i HOME=/root LANG=C.UTF-8 TERM=dumb DEBIAN_FRONTEND=noninteractive \\
-    CCACHE_DIR=/tmp/ccache PATH="$6/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \\
-    bash -c 'cd /usr/src/cellos-telemetry && exec bash /tmp/guide 2>&1'
-"""
+# The folder of the source, as in the guides.
+TREE = "usr/src/cellos-telemetry"
+# Of this machine's own, where no clean Debian can be made.
+OURS = ["etc/cellos", "var/log/cellos", "var/lib/cellos", "srv", "usr/local/bin/cellos*",
+        "usr/bin/cellos*"]
 
 
-def run_in_a_copy_of_this_machine(paths):
-    """Returns None, or why it cannot be done here."""
-    if os.geteuid() != 0:
-        return "not root: no namespaces"
-    long = os.environ.get("CELLOS_LONG") == "1"
-    cache = os.path.expanduser(os.environ.get("CCACHE_DIR", "~/.cache/ccache"))
-    ccache = "/usr/lib/ccache:" if os.path.isdir(cache) and os.path.isdir("/usr/lib/ccache") else ""
-    with tempfile.TemporaryDirectory(prefix="cellos-guide-") as tmp:
-        os.mkdir(f"{tmp}/root")
-        with open(f"{tmp}/script", "w", encoding="utf-8") as f:
-            f.write(script(paths, lambda word: word in ("", "fails", "both") or (long and word == "long")))
-        run = subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--uts",
-             "--ipc", "--kill-child", *([] if long else ["--net"]), "bash", "-ec", ENTER, "enter",
-             f"{tmp}/root", SOURCE, f"{tmp}/script", cache if ccache else "",
-             "network" if long else "", ccache],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    if "@@" not in run.stdout:
-        return f"no overlay over /: {run.stderr.strip()[-300:]}"
+def installs(paths, chosen):
+    """The guides' commands that install packages: they need Debian's mirror and run first, once for
+    all runs. They run again in their places, with nothing left to do."""
+    text = "".join(block.text for path in paths for block in blocks(path)
+                   if block.kind == "run" and chosen(block.word))
+    return "".join(command[0] for command in
+                   re.finditer(r"^apt-get install (?:.*\\\n)*.*\n", text, re.MULTILINE))
+
+
+def run_inside(paths, chosen):
+    """In namespaces of its own: every command, in order, in the Debian that the caller made."""
+    lower = os.environ["CELLOS_DEBIAN"]
+    folder = os.environ[debian.INSIDE]
+    root = debian.mount(folder, lower)
+    if lower == "/":
+        subprocess.run(f"cd {root} && rm -rf {' '.join(OURS)} && mount -t tmpfs tmpfs root",
+                       shell=True, check=True)
+    os.makedirs(f"{root}/{TREE}")
+    subprocess.run(f"tar -C {SOURCE} -cf - --exclude=./build* --exclude=.git . | "
+                   f"tar -C {root}/{TREE} -xf -", shell=True, check=True)
+    if long_run():
+        shutil.copy("/etc/resolv.conf", f"{root}/etc/resolv.conf")
+    else:
+        subprocess.run(["hostname", "guide"], check=True)
+    with open(f"{root}/tmp/guide", "w", encoding="utf-8") as f:
+        f.write(script(paths, chosen))
+    run = subprocess.run(
+        ["chroot", root, "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
+         "DEBIAN_FRONTEND=noninteractive",
+         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+         "bash", "-c", f"cd /{TREE} && exec bash /tmp/guide 2>&1"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", check=False)
     judge(paths, run.stdout, run.returncode)
-    return None
+    for image in glob.glob(f"{root}/{TREE}/rootfs*.cpio.gz"):
+        shutil.copy(image, folder)
 
 
-def test(paths):
-    why = run_in_a_copy_of_this_machine(paths)
-    if why:
-        print(f"skipped: {why}", flush=True)
+def long_run():
+    return os.environ.get("CELLOS_LONG") == "1"
+
+
+def chosen_here(word):
+    return word in ("", "fails", "both") or (long_run() and word == "long")
+
+
+def test(paths, afterwards=lambda folder: None):
+    """Exits as a test does. afterwards(folder) sees the images that the guides made."""
+    if debian.INSIDE in os.environ:
+        run_inside(paths, chosen_here)
+        sys.exit(0)
+    if os.geteuid() != 0:
+        print("skipped: not root: no namespaces", flush=True)
         sys.exit(77)
+    try:
+        lower = debian.made(installs(paths, chosen_here))
+    except debian.CannotBeMade as e:
+        print(f"no clean Debian can be made here ({e}): in a copy of this machine", flush=True)
+        lower = "/"
+    with debian.folder() as folder:
+        status = debian.enter(folder, network=long_run(), CELLOS_DEBIAN=lower)
+        if status == 0:
+            afterwards(folder)
+    sys.exit(status)

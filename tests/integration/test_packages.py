@@ -2,29 +2,21 @@
 """The Debian packages in a small Debian of their own: installed, used, upgraded over a changed
 configuration, removed and purged. lintian finds no error in them.
 
-The Debian is made once by mmdebstrap (debootstrap's steps, in a third of the time), kept in
-CELLOS_CHROOT, and never written: each run has an overlay over it, in memory, in namespaces that end
-with it."""
+The Debian is tests/integration/debian.py's.
+"""
 
 import glob
 import os
 import re
 import shutil
 import signal
-import stat
 import subprocess
 import sys
-import tempfile
 
+import debian
 from runner import PATIENCE, main, until
 
 SOURCE = os.environ["CELLOS_SOURCE"]
-CHROOT = os.environ["CELLOS_CHROOT"]
-# Its own folder, for what runs in the namespaces; whoever made them removes it.
-INSIDE = "CELLOS_PACKAGES_FOLDER"
-RELEASE = "bookworm"
-# Of "systemd | systemd-standalone-sysusers": what does it and no more.
-STANDALONE = ["systemd-standalone-sysusers", "systemd-standalone-tmpfiles"]
 UNIT = "lib/systemd/system/cellos-host-telemetry.service"
 CONF = "etc/cellos/host-telemetry.conf"
 EVIDENCE = "var/log/cellos/evidence"
@@ -40,53 +32,32 @@ def said(run):
     return f"{run.args} ended with {run.returncode}:\n{run.stdout}{run.stderr}"
 
 
+def make_packages(folder):
+    """The paths of the two, host and guest."""
+    run = subprocess.run([os.path.join(SOURCE, "tools", "package"), "--host-build",
+                          os.environ["CELLOS_HOST_BUILD"], "--guest-build",
+                          os.environ["CELLOS_GUEST_BUILD"], folder],
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 0, said(run)
+    return [glob.glob(f"{folder}/{name}_*.deb")[0] for name in
+            ("cellos-host-telemetry", "cellos-telemetry-guest")]
+
+
+def needed(package):
+    """The command that installs what the package depends on."""
+    depends = subprocess.run(["dpkg-deb", "-f", package, "Depends"], check=True,
+                             capture_output=True, text=True).stdout
+    names = sorted(re.match(r"\s*([a-z0-9.+-]+)", one)[1] for one in depends.split(","))
+    return f"apt-get install -y --no-install-recommends {' '.join(names)}\n"
+
+
 class World:
     """The two packages, and a Debian to install them in."""
 
     def __init__(self):
-        self.dir = os.environ[INSIDE]
-        self.root = os.path.join(self.dir, "root")
-        run = subprocess.run([os.path.join(SOURCE, "tools", "package"), "--host-build",
-                              os.environ["CELLOS_HOST_BUILD"], "--guest-build",
-                              os.environ["CELLOS_GUEST_BUILD"], self.dir],
-                             capture_output=True, text=True, check=False)
-        assert run.returncode == 0, said(run)
-        self.host, self.guest = (glob.glob(f"{self.dir}/{name}_*.deb")[0] for name in
-                                 ("cellos-host-telemetry", "cellos-telemetry-guest"))
-
-    def make_chroot(self):
-        if os.path.exists(os.path.join(CHROOT, "bin")):
-            return
-        depends = subprocess.run(["dpkg-deb", "-f", self.host, "Depends"], check=True,
-                                 capture_output=True, text=True).stdout
-        names = [re.match(r"\s*([a-z0-9.+-]+)", one)[1] for one in depends.split(",")]
-        names = [name for name in names if name != "systemd"] + STANDALONE
-        new = CHROOT + "#new"
-        shutil.rmtree(new, ignore_errors=True)
-        run = subprocess.run(["mmdebstrap", "--quiet", "--variant=essential",
-                              "--include=" + ",".join(names), RELEASE, new],
-                             capture_output=True, text=True, check=False)
-        if run.returncode != 0:
-            shutil.rmtree(new, ignore_errors=True)
-            skip(f"mmdebstrap cannot make a Debian here: {run.stderr.strip()[-300:]}")
-        os.rename(new, CHROOT)
-
-    def mount(self):
-        memory = os.path.join(self.dir, "memory")
-        os.makedirs(memory)
-        os.mkdir(self.root)
-        for command in (["mount", "-t", "tmpfs", "tmpfs", memory],
-                        ["mkdir", f"{memory}/upper", f"{memory}/work"],
-                        ["mount", "-t", "overlay", "overlay", "-o",
-                         f"lowerdir={CHROOT},upperdir={memory}/upper,workdir={memory}/work",
-                         self.root],
-                        ["mount", "-t", "proc", "proc", f"{self.root}/proc"],
-                        ["mount", "-t", "tmpfs", "tmpfs", f"{self.root}/run"],
-                        ["mount", "-t", "tmpfs", "tmpfs", f"{self.root}/dev"]):
-            subprocess.run(command, check=True)
-        # Devices of its own: nothing of this machine's is within reach.
-        for name, minor in (("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)):
-            os.mknod(f"{self.root}/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+        self.dir = os.environ[debian.INSIDE]
+        self.host, self.guest = sorted(glob.glob(f"{self.dir}/*.deb"))
+        self.root = debian.mount(self.dir, os.environ["CELLOS_DEBIAN"])
         shutil.copy(self.host, f"{self.root}/host.deb")
         shutil.copy(self.guest, f"{self.root}/guest.deb")
 
@@ -234,25 +205,27 @@ TESTS = [the_host_is_installed, as_readme_debian_says, it_serves, an_upgrade_kee
 def in_order():
     """One Debian: each step begins where the one before it ended."""
     w = World()
-    w.make_chroot()
-    w.mount()
     for test in TESTS:
         test(w)
         print(f"ok {test.__name__}", flush=True)
 
 
-if __name__ == "__main__":
-    missing = [name for name in ("mmdebstrap", "dh", "lintian", "musl-gcc", "scdoc")
-               if not shutil.which(name)]
+def outside():
+    missing = [name for name in ("dh", "lintian", "musl-gcc", "scdoc") if not shutil.which(name)]
     if missing:
         skip(f"not installed: {', '.join(missing)}")
     if os.geteuid() != 0:
         skip("not root: nothing can be installed")
-    if INSIDE in os.environ:
+    with debian.folder() as folder:
+        host, _ = make_packages(folder)
+        try:
+            made = debian.made(needed(host))
+        except debian.CannotBeMade as e:
+            skip(f"no Debian can be made here: {e}")
+        return debian.enter(folder, CELLOS_DEBIAN=made)
+
+
+if __name__ == "__main__":
+    if debian.INSIDE in os.environ:
         sys.exit(main([in_order]))
-    with tempfile.TemporaryDirectory(prefix="cellos-packages-") as folder:
-        # The kernel ends everything in the namespaces, and every mount, with their first process.
-        status = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child",
-                                 "--mount-proc", sys.executable, *sys.argv],
-                                env={**os.environ, INSIDE: folder}, check=False).returncode
-    sys.exit(status)
+    sys.exit(outside())

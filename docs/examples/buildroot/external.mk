@@ -1,1 +1,0 @@
-include $(sort $(wildcard $(BR2_EXTERNAL_CELLOS_TELEMETRY_PATH)/package/*/*.mk))
