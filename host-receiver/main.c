@@ -88,7 +88,8 @@ int main(int argc, char **argv)
 		puts("cellos-host-telemetry " CELLOS_VERSION);
 		return EX_OK;
 	}
-	if (strcmp(name, "help") == 0 && argc > 2)
+	if (strcmp(name, "help") == 0 && argc > 2 && strcmp(argv[2], "-h") != 0 &&
+	    strcmp(argv[2], "--help") != 0)
 		return help_of(argv[2]);
 	if (strcmp(name, "help") != 0 && strcmp(name, "--help") != 0 && strcmp(name, "-h") != 0)
 		return refuse(name);

@@ -28,7 +28,7 @@ def _verbs():
 def help_in_every_form():
     whole = run("--help")
     assert whole.returncode == 0 and not whole.stderr and len(_verbs()) > 10
-    for same in (["-h"], ["help"]):
+    for same in (["-h"], ["help"], ["help", "-h"], ["help", "--help"]):
         assert run(*same).stdout == whole.stdout
     nothing = run()
     assert (nothing.returncode, nothing.stderr, nothing.stdout) == (64, whole.stdout, "")
