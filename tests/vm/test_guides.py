@@ -16,7 +16,9 @@ from runner import Skip, case, main, once  # noqa: E402
 from test_unit import SERVICE, SYSTEMD, TARGETS, UNITS  # noqa: E402
 from vm import CGROUP2, Receiver, Vm, find, receiver_binary, split_runs  # noqa: E402
 
-OPERATOR = "docs/guide-operator.md"
+ON_THE_HOST = ["docs/guide-operator.md", "docs/host-probes.md"]
+PROFILE = "docs/workload-profile.md"
+PROGRAMS = (SYSTEMD, "/bin/systemctl", "/usr/sbin/nft", "/usr/sbin/ip")
 
 HOST = CGROUP2 + f"""
 mount --bind /run /run
@@ -39,10 +41,10 @@ vm put /tmp/systemd systemd
 
 
 def every_command_of_the_operator_with_systemd():
-    for path in (SYSTEMD, "/bin/systemctl"):
+    for path in PROGRAMS:
         if not os.path.exists(path):
-            raise Skip(f"no {path}: install systemd")
-    commands = guide.script([OPERATOR], lambda word: word in ("vm", "both"))
+            raise Skip(f"no {path}: install systemd, nftables and iproute2")
+    commands = guide.script(ON_THE_HOST, lambda word: word in ("vm", "both"))
     inside = f"exec > /tmp/out 2>&1\n({commands})\necho \"status $?\"\ntouch /tmp/done\n"
     unit = (SOURCE / "packaging/systemd/cellos-host-telemetry.service.in").read_text()
     files = {f"{UNITS}/{name}.target": pathlib.Path(f"{UNITS}/{name}.target") for name in TARGETS}
@@ -56,9 +58,10 @@ def every_command_of_the_operator_with_systemd():
         "/usr/share/doc/cellos-telemetry/examples/host-telemetry.conf":
             (SOURCE / "packaging/systemd/host-telemetry.conf").read_text(),
     }
-    vm = Vm(HOST, memory_mib=512, files=files, programs=[
+    vm = Vm(HOST, memory_mib=512, files=files, modules=["nf_tables", "tun"], programs=[
         (receiver_binary(), "/usr/bin/cellos-host-telemetry"), (SYSTEMD, SYSTEMD),
-        ("/bin/systemctl", "/bin/systemctl")])
+        ("/bin/systemctl", "/bin/systemctl"), ("/usr/sbin/nft", "/usr/bin/nft"),
+        ("/usr/sbin/ip", "/bin/ip")])
     fs = vm.initramfs
     fs.symlink("/etc/systemd/system/multi-user.target.wants/inside.service",
                f"{UNITS}/inside.service")
@@ -72,7 +75,7 @@ def every_command_of_the_operator_with_systemd():
     assert status, f"{output}\n{log}"
     if status[1] != "0":
         print(log)
-    guide.judge([OPERATOR], output[:status.start()], int(status[1]))
+    guide.judge(ON_THE_HOST, output[:status.start()], int(status[1]))
 
 
 # Name, options of the agent, and what the table of kernel options says is left.
@@ -82,7 +85,11 @@ WITHOUT = {
     "bpf": ("--net proc-net", {"netVia": "proc-net"}),
     "seccomp": ("--capability off", {"capabilityVia": "none"}),
     "fanotify": ("--fs inotify", {"fsVia": "inotify"}),
+    "inotify": ("--fs off", {"fsVia": "none"}),
 }
+# What the runs after those are for. CONFIG_AUDIT is forced off in all of them (audit=0).
+RUNS = [*WITHOUT, "namespaces", "profile", "init"]
+APP = "#!/bin/sh\necho \"the application ran with $*\"\n"
 
 GUEST = """
 ip link set lo up
@@ -99,6 +106,33 @@ vm say launched_{name} $? $(cat /tmp/err)
 kill -TERM $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 """ for name, (options, _) in WITHOUT.items()) + """
+mkdir /ramfs /over /mnt/upper /mnt/work
+mount -t ramfs none /ramfs
+mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work none /over || exit 22
+rm -rf /run/cellos-telemetry
+cellos-telemetry --inotify /ramfs --inotify /over || exit 21
+agent=$(cat /run/cellos-telemetry/agent.pid)
+most=$(cat /proc/sys/user/max_pid_namespaces)
+echo 0 > /proc/sys/user/max_pid_namespaces
+cellos-workload-exec -- true 2> /tmp/err
+vm say pid_ns $? $(cat /tmp/err)
+cellos-workload-exec --share-pidns -- true 2> /tmp/err
+vm say share_pidns $? $(cat /tmp/err)
+echo $most > /proc/sys/user/max_pid_namespaces
+kill -TERM $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
+
+rm -rf /run/cellos-telemetry
+(sh /root/profile; echo "status $?") > /tmp/out 2>&1
+vm put /tmp/out profile
+agent=$(cat /run/cellos-telemetry/agent.pid)
+kill -TERM $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
+
+cellos-telemetry --require net=audit 2> /tmp/err
+vm say audit $? $(cat /tmp/err)
+unshare -m sh -c 'umount -l /proc; exec cellos-telemetry --ready-timeout 5000' 2> /tmp/err
+vm say proc_fs $? $(cat /tmp/err)
 cellos-telemetry --connect unix:/tmp/nobody --ready-timeout 300 2> /tmp/err
 vm say channel $? $(cat /tmp/err)
 rm -rf /run/cellos-telemetry
@@ -117,11 +151,13 @@ vm say no_agent $?
 def ran():
     """One boot for all tests: the VM, and the events of each run of the agent by its name."""
     with Receiver("--keepalive", "0") as receiver:
-        vm = Vm(GUEST, receiver=receiver)
+        files = {"/root/profile": guide.script([PROFILE], lambda word: word == "guest")}
+        vm = Vm(GUEST, receiver=receiver, files=files, append="audit=0", modules=["overlay"])
+        vm.initramfs.file("/usr/bin/app", APP, 0o755)
         vm.initramfs.file("/bin/guest-init.sh",
                           (SOURCE / "docs/examples/guest-init.sh").read_text(), 0o755)
         vm = vm.run().check()
-        return vm, dict(zip([*WITHOUT, "init"], split_runs(receiver.finish()), strict=True))
+        return vm, dict(zip(RUNS, split_runs(receiver.finish()), strict=True))
 
 
 def what_is_left_without_each_source():
@@ -138,7 +174,8 @@ def what_is_lost_without_it():
                           ("fs.changed", "fanotify")):
         for name in WITHOUT:
             with case(kind, name):
-                assert bool(find(runs[name], kind)) == (name != without)
+                lost = (without, "inotify") if kind == "fs.changed" else (without,)
+                assert bool(find(runs[name], kind)) == (name not in lost)
     # inotify does not say who did it.
     fired = find(runs["fanotify"], "fs.inotify_fired")
     assert fired and {e["data"]["guestPid"] for e in fired} == {0}
@@ -148,6 +185,43 @@ def without_seccomp_no_workload():
     vm, _ = ran()
     assert vm.mark("launched_seccomp").startswith("125 ")
     assert vm.mark("launched_nothing") == "0"
+
+
+def without_pid_namespaces_the_weaker_mode():
+    vm, _ = ran()
+    assert vm.mark("pid_ns").startswith("125 "), vm.mark("pid_ns")
+    assert vm.mark("share_pidns").split()[0] == "0", vm.mark("share_pidns")
+
+
+def without_audit_nothing_but_what_asks_for_it():
+    vm, runs = ran()
+    assert vm.mark("audit").startswith("3 "), vm.mark("audit")
+    hello = find(runs["nothing"], "telemetry.hello")[0]["data"]["detail"]
+    assert "audit" not in (hello["netVia"], hello["capabilityVia"])
+
+
+def without_proc_no_agent():
+    vm, _ = ran()
+    assert vm.mark("proc_fs").split()[0] not in ("0", "139"), vm.mark("proc_fs")
+    assert "/proc" in vm.mark("proc_fs"), vm.mark("proc_fs")
+
+
+def what_fanotify_watches_by_the_kernels_version():
+    """The table of 6.1 and 6.12."""
+    _, runs = ran()
+    hello = find(runs["namespaces"], "telemetry.hello")[-1]["data"]["detail"]
+    version = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", hello["kernel"]).groups())
+    assert hello["fsVia"] == ("fanotify" if version >= (6, 6) else "inotify"), hello
+
+
+def the_commands_of_the_profiles_page():
+    vm, runs = ran()
+    output = vm.files["profile"].decode()
+    status = re.search(r"^status (\d+)$", output, re.MULTILINE)
+    guide.judge([PROFILE], output[:status.start()], int(status[1]))
+    assert "the application ran with --its arguments" in output
+    assert any("/usr/bin/app --its arguments" in e["data"]["detail"].get("args", "")
+               for e in find(runs["profile"], "process.executed"))
 
 
 def without_a_channel_no_agent():

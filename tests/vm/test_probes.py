@@ -3,11 +3,14 @@
 pids.max that is hit, read by a receiver that runs inside the VM."""
 
 import json
+import pathlib
 from types import SimpleNamespace
 
+import jsonschema
 from runner import main, once
 from vm import CGROUP2, EVENT_PREFIX, Vm, receiver_binary
 
+SCHEMA = pathlib.Path(__file__).resolve().parents[2] / "docs/reference/events.schema.json"
 LEAF = "/sys/fs/cgroup/cell"
 RECEIVE = ("cellos-host-telemetry receive --uds /tmp/v --cell-id c --run-id r "
            "--spec-hash sha256:" + "5" * 64)
@@ -146,6 +149,21 @@ def the_stream_is_whole():
         if event["type"] == EVENT_PREFIX + "host.v1.cgroup":
             assert event["data"]["inputs"] \
                 == {"cgroupLeaf": LEAF, "files": ["memory.events", "cpu.stat", "pids.events"]}
+
+
+def every_reading_is_as_the_reference_says():
+    """With each controller on, and with one off; test_schema.py has no control group."""
+    kind = EVENT_PREFIX + "host.v1.cgroup"
+    with open(SCHEMA, encoding="utf-8") as f:
+        schema = next(one for one in json.load(f)["$defs"].values()
+                      if one["properties"]["type"]["const"] == kind)
+    validator = jsonschema.Draft202012Validator(schema)
+    for event in ran().events:
+        if event["type"] == kind:
+            validator.validate(event)
+    event = next(e for e in ran().events if e["type"] == kind)
+    event["data"]["output"]["cpu_stat"]["usage_usec"] = "text"
+    assert not validator.is_valid(event)
 
 
 def links_and_files_are_refused():
