@@ -123,7 +123,8 @@ def links_lead_somewhere():
 def every_block_of_a_guide_says_whether_it_is_run():
     guides = sorted(glob.glob(f"{SOURCE}/docs/guide-*.md"))
     assert len(guides) >= 3
-    for path in [*guides, f"{SOURCE}/README.md"]:
+    others = [f"{SOURCE}/docs/{name}.md" for name in ("jetstream", "host-probes", "workload-profile")]
+    for path in [*guides, *others, f"{SOURCE}/README.md"]:
         assert guide.blocks(os.path.relpath(path, SOURCE)), path
 
 
