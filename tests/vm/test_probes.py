@@ -130,9 +130,10 @@ def every_number_is_the_one_of_the_kernel():
 
 def the_leaf_goes_and_comes_back():
     log = ran().vm.files["log"].decode()
-    assert log.count("a probe cannot read") == 1, log
-    assert f"{LEAF}: the control group: No such file or directory" in log
-    assert log.count("the probe reads again") == 1, log
+    # On a busy machine a reading may also hang, and go on.
+    gone = f"{LEAF}: the control group: No such file or directory"
+    assert log.count(gone) == 1, log
+    assert log.index(gone) < log.rindex("the probe reads again"), log
     assert ran().readings[-1]["pids_events"]["max"] == 0
 
 
