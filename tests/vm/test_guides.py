@@ -18,7 +18,8 @@ from vm import CGROUP2, Receiver, Vm, find, receiver_binary, split_runs  # noqa:
 
 ON_THE_HOST = ["docs/guide-operator.md", "docs/host-probes.md"]
 PROFILE = "docs/workload-profile.md"
-PROGRAMS = (SYSTEMD, "/bin/systemctl", "/usr/sbin/nft", "/usr/sbin/ip")
+# bash, as a reader's: busybox's shell prefers its own ip to the real one.
+PROGRAMS = ("/bin/bash", SYSTEMD, "/bin/systemctl", "/usr/sbin/nft", "/usr/sbin/ip")
 
 HOST = CGROUP2 + f"""
 mount --bind /run /run
@@ -50,7 +51,7 @@ def every_command_of_the_operator_with_systemd():
     files = {f"{UNITS}/{name}.target": pathlib.Path(f"{UNITS}/{name}.target") for name in TARGETS}
     files |= {
         f"{UNITS}/{SERVICE}": unit.replace("@bindir@", "/usr/bin"),
-        f"{UNITS}/inside.service": "[Service]\nType=oneshot\nExecStart=/bin/sh /root/inside\n"
+        f"{UNITS}/inside.service": "[Service]\nType=oneshot\nExecStart=/bin/bash /root/inside\n"
                                    "Environment=PATH=/bin:/usr/bin\n",
         "/root/inside": inside,
         "/etc/machine-id": "5" * 32 + "\n",
@@ -60,7 +61,7 @@ def every_command_of_the_operator_with_systemd():
     }
     vm = Vm(HOST, memory_mib=512, files=files, modules=["nf_tables", "tun"], programs=[
         (receiver_binary(), "/usr/bin/cellos-host-telemetry"), (SYSTEMD, SYSTEMD),
-        ("/bin/systemctl", "/bin/systemctl"), ("/usr/sbin/nft", "/usr/bin/nft"),
+        "/bin/bash", ("/bin/systemctl", "/bin/systemctl"), ("/usr/sbin/nft", "/usr/bin/nft"),
         ("/usr/sbin/ip", "/bin/ip")])
     fs = vm.initramfs
     fs.symlink("/etc/systemd/system/multi-user.target.wants/inside.service",
