@@ -152,10 +152,13 @@ static int parse(struct walk *walk, struct walk_line *line, struct scanned_line 
 	const struct json_node *root;
 	const char *why;
 	size_t offset;
+	int r;
 
 	*facts = (struct scanned_line){0};
-	if (json_document_read(walk->doc, line->text, line->len, &why, &offset) < 0)
-		return -EBADMSG;
+	r = json_document_read(walk->doc, line->text, line->len, &why, &offset);
+	/* Without memory it is no fault of the line: the caller begins at its cursor again. */
+	if (r < 0)
+		return r == -ENOMEM ? r : -EBADMSG;
 	root = json_document_root(walk->doc);
 	if (!json_member_string(walk->doc, root, "type", &facts->type) ||
 	    !json_member_string(walk->doc, root, "id", &facts->id))
