@@ -358,7 +358,8 @@ def judge(s, d, agents, archive, server):
     assert in_folder, "the newest is within the retention"
     print(f"verified against each of {len(s.checkpoints)} checkpoints that were kept; {in_folder} of "
           f"them are within what retention left", flush=True)
-    print("from the broker:", verify(d, "--nats", server.url), flush=True)
+    # What the daemon's own end added stays in the log until the next run forwards it.
+    print("from the broker:", verify(d, "--live", "--nats", server.url), flush=True)
 
 
 def begin_agents(d):
