@@ -8,6 +8,7 @@ Without an argument a sample of a few seconds, as tools/test runs it. `--all` wa
 `SCENARIO[:CALL[:ERRNO[:N]]]`... walks only that."""
 
 import argparse
+import atexit
 import base64
 import errno
 import glob
@@ -314,6 +315,7 @@ def _broker():
 
     if "server" not in _shared:
         _shared["server"] = nats.Server()
+        atexit.register(_shared["server"].__exit__, None, None, None)
     with _shared["server"].client() as client:
         client.request("$JS.API.STREAM.DELETE.CELLOS_EVENTS", None)
     return _shared["server"]
