@@ -403,8 +403,9 @@ static unsigned kinds_on(int fd, pid_t pid)
 	unsigned kinds = 0;
 	ssize_t n;
 
-	while ((n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
-		struct netlink_walk walk = {.data = buf, .left = (size_t)n};
+	/* ENOBUFS: an overrun. What is queued comes after it. */
+	while ((n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0 || errno == ENOBUFS) {
+		struct netlink_walk walk = {.data = buf, .left = (size_t)MAX(n, 0)};
 		const struct nlmsghdr *h;
 		struct connector_event ev;
 
@@ -415,19 +416,28 @@ static unsigned kinds_on(int fd, pid_t pid)
 	return kinds;
 }
 
-/* Only an exec wakes at once under load: one socket holds nothing else, the other everything. */
+/*
+ * Only an exec wakes at once under load: one socket holds nothing else, the other everything. On a
+ * busy machine a socket can overrun and lose the events of a child. Then the next child is tried.
+ */
 UNIT_TEST(test_bell)
 {
 	const unsigned exec = 1u << CONNECTOR_EXEC;
 	const unsigned all = exec | 1u << CONNECTOR_FORK | 1u << CONNECTOR_EXIT;
-	unsigned kinds[2];
+	unsigned kinds[2] = {0};
 	int fds[4];
-	pid_t pid = child(body_exec);
 
-	waitpid(pid, NULL, 0);
 	ck_assert_uint_eq(netlink_sockets(fds), 2);
-	for (unsigned i = 0; i < 2; i++)
-		kinds[i] = kinds_on(fds[i], pid);
+	for (unsigned i = 0; i < 100 && MIN(kinds[0], kinds[1]) != exec; i++) {
+		const pid_t pid = child(body_exec);
+
+		waitpid(pid, NULL, 0);
+		for (unsigned k = 0; k < 2; k++)
+			kinds[k] = kinds_on(fds[k], pid);
+		ck_assert(!(kinds[0] & ~exec) || !(kinds[1] & ~exec));
+		if (MAX(kinds[0], kinds[1]) != all)
+			kinds[0] = kinds[1] = 0;
+	}
 	ck_assert_uint_eq(MIN(kinds[0], kinds[1]), exec);
 	ck_assert_uint_eq(MAX(kinds[0], kinds[1]), all);
 }
