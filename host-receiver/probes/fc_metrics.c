@@ -30,6 +30,7 @@ struct fc_metrics {
 
 	/* The position in a file, and the file's state when it was last read. */
 	off_t offset, accepted_end; /* accepted_end: the end of the newest document */
+	off_t old_end;		    /* while overwriting: what begins here or later is new */
 	struct timespec seen_mtime;
 	bool at_end;	   /* reading came to the end of it */
 	bool rescanning;   /* from the beginning again */
@@ -153,8 +154,12 @@ static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 	    !json_member_uint(fc->doc, root, "utc_timestamp_ms", &at_ms) ||
 	    !is_plain(fc->doc, root, 0))
 		return false;
-	/* Appended documents are new, even if the VMM's clock was set back. */
-	if (fc->overwriting && at_ms < MAX(fc->older_than_ms, fc->newest_ms)) {
+	/*
+	 * Appended documents are new, even if the VMM's clock was set back. fc->offset is after the
+	 * newline of this line.
+	 */
+	if (fc->overwriting && fc->offset - 1 - (off_t)len < fc->old_end &&
+	    at_ms < MAX(fc->older_than_ms, fc->newest_ms)) {
 		fc->stale_behind = true;
 		return true;
 	}
@@ -320,6 +325,8 @@ static int drain(struct fc_metrics *fc)
 static void rescan(struct fc_metrics *fc)
 {
 	drop_partial(fc);
+	if (!fc->overwriting)
+		fc->old_end = fc->offset;
 	fc->offset = fc->accepted_end = 0;
 	fc->rescanning = fc->overwriting = true;
 	fc->stale_behind = false;
@@ -429,6 +436,7 @@ static int open_file(struct fc_metrics *fc, int path_fd, const struct stat *st)
 	 * The file may hold documents of an earlier VMM; the documents of this one come after them.
 	 */
 	fc->overwriting = fc->rescanning = !fc->is_fifo;
+	fc->old_end = st->st_size;
 	fc->at_end = fc->stale_behind = false;
 	return 0;
 }
