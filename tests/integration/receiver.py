@@ -203,8 +203,9 @@ def is_idle(pid):
 
 def send_until_nobody_reads(receiver, sock, data, most):
     """Sends it again and again, at most so often; how often it was taken. It is over when the socket
-    is full and the receiver has nothing to do: a busy machine is waited for."""
-    sock.settimeout(1)
+    is full and the receiver has nothing to do: a busy machine is waited for. A commit that hangs for
+    PIPELINE_STALL_MS lets it read on, so it has nothing to do only after that."""
+    sock.settimeout(3)
     for sent in range(most):
         rest = data
         while rest:
