@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Strict base64: every text has one meaning, every meaning one text. libsodium's decoder checks the
- * padding and the bits that are left over, but takes some bytes beyond ASCII for characters of the
- * alphabet (1.0.18 looks at them as negative numbers). Static inline; safe on any thread.
+ * Strict base64: each value has exactly one text. libsodium's decoder checks the padding and the
+ * unused bits, but it accepts some bytes outside ASCII as letters of the alphabet (1.0.18 treats
+ * them as negative numbers). So this function checks the bytes first. Static inline; safe on any
+ * thread.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 
 #include <sodium.h>
 
-/* The whole of text, at most size bytes. variant: sodium_base64_VARIANT_*. */
+/* Decode all of text into at most size bytes. variant: sodium_base64_VARIANT_*. */
 static inline bool base64_decode(const char *text, size_t len, int variant, uint8_t *out,
 				 size_t size, size_t *ret_len)
 {

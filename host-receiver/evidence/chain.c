@@ -33,7 +33,7 @@ void chain_resume(struct chain *chain, const char *origin, const struct tree_fro
 	chain->note_len = note_len;
 }
 
-/* The root that we have must be the one that was signed. */
+/* The signer must have signed the root that is computed here. */
 static int check_signed(const struct chain *chain)
 {
 	struct note note;

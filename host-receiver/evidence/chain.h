@@ -14,7 +14,7 @@
 struct chain {
 	struct tree_hasher *hasher;
 	char origin[NOTE_ORIGIN_MAX + 1]; /* "": the log has no tree */
-	struct tree_frontier frontier;	  /* of what is durable */
+	struct tree_frontier frontier;	  /* of the durable entries */
 	size_t note_len;		  /* 0 at size 0 */
 	char note[LINE_NOTE_MAX];
 
@@ -23,7 +23,7 @@ struct chain {
 	struct tree_frontier next;
 	size_t next_note_len, line_len;
 	char next_note[LINE_NOTE_MAX];
-	char line[LINE_OWN_MAX]; /* the checkpoint line of what is pending */
+	char line[LINE_OWN_MAX]; /* the checkpoint line of the pending group */
 };
 
 /* 0 or -ENOMEM. */
@@ -32,16 +32,16 @@ void chain_done(struct chain *chain);
 
 /* A new log's tree, empty; origin "": none. Nothing may be pending. */
 void chain_begin(struct chain *chain, const char *origin);
-/* A tree that goes on. note_len 0 only with an empty frontier. */
+/* Continue a tree. note_len is 0 only with an empty frontier. */
 void chain_resume(struct chain *chain, const char *origin, const struct tree_frontier *frontier,
 		  const char *note, size_t note_len);
 
 /*
- * Have the group signed, unless it is pending already, and make its checkpoint line. Returns 0 or a
- * negative errno; -EPROTO: the signer signed another tree than this.
+ * Get the group signed, unless it is pending already, and make its checkpoint line. Returns 0 or a
+ * negative errno; -EPROTO: the signer signed a tree other than this one.
  */
 int chain_sign(struct chain *chain, const struct evidence_group *group);
-/* What was pending is durable. */
+/* The pending group is durable now. */
 void chain_accept(struct chain *chain);
 
 /* The first line of a segment that begins here. Returns its length or -ENOBUFS. */

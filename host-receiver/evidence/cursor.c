@@ -8,7 +8,7 @@
 #include "host-receiver/evidence/durable.h"
 
 #define CURSOR_FORMAT "cellos-evidence-cursor 1 %020" PRIu64 " %020" PRIu64 "\n"
-#define CURSOR_SIZE   67u /* of every cursor, exactly */
+#define CURSOR_SIZE   67u /* every cursor has exactly this size */
 
 static void format(const struct evidence_position *at, char out[static CURSOR_SIZE + 1])
 {
@@ -30,7 +30,7 @@ int evidence_cursor_load(int dir_fd, const char *name, struct evidence_position 
 	if (sscanf(text, "cellos-evidence-cursor 1 %20" SCNu64 " %20" SCNu64, &at.segment,
 		   &at.offset) != 2)
 		return -EBADMSG;
-	/* Only what this wrote: nothing cut, nothing more. */
+	/* Accept exactly what format() writes: not a shorter text, not a longer one. */
 	format(&at, again);
 	if (strcmp(text, again) != 0)
 		return -EBADMSG;
@@ -71,7 +71,7 @@ int evidence_cursor_floor(int dir_fd, uint64_t *ret, char bad[CURSOR_NAME_MAX])
 		struct evidence_position at = {0};
 		int r;
 
-		/* What is being written stands beside what it will replace. */
+		/* A file that is still being written has a '#' in its name. */
 		if (entry->d_name[0] == '.' || strchr(entry->d_name, '#'))
 			continue;
 		r = evidence_cursor_load(dir_fd, entry->d_name, &at);

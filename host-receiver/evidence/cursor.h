@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where a reader of the evidence log goes on after a restart: a small file that is there whole
- * whatever happens. The files of one folder are the readers that retention waits for: who reads has
- * a file there from before its first line on, and one that will not come again has it removed. No
- * state; any thread.
+ * The place at which a reader of the evidence log continues after a restart: a small file that is
+ * never half written. Retention waits for the readers that have a file in the folder. So a reader
+ * creates its file before it reads its first line, and the file of a reader that will not return
+ * has to be removed. No state; any thread.
  */
 #pragma once
 
@@ -17,8 +17,9 @@ int evidence_cursor_store(int dir_fd, const char *name, const struct evidence_po
 #define CURSOR_NAME_MAX 256u
 
 /*
- * The oldest segment that the cursors of the folder still need: UINT64_MAX when there is none. A
- * file that cannot be understood may be anywhere: then it is 0, nothing may be deleted, and its
- * name is in bad ("" otherwise). Returns 0 or a negative errno: the folder cannot be read.
+ * The oldest segment that the cursors of the folder still need; UINT64_MAX when there is no cursor.
+ * A file that is no valid cursor may stand for any place: then the result is 0, nothing may be
+ * deleted, and bad has the file's name ("" otherwise). Returns 0, or a negative errno if the folder
+ * cannot be read.
  */
 int evidence_cursor_floor(int dir_fd, uint64_t *ret, char bad[CURSOR_NAME_MAX]);

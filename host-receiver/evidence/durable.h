@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Small files that are there whole or not at all, whatever ends the process or the machine: written
- * beside their place, synced, renamed into it, the folder synced. No state; any thread.
+ * Small files that are never half written, even if the process or the machine dies. The new
+ * contents are written to another name and synced; then the name is changed and the folder is
+ * synced. No state; any thread.
  */
 #pragma once
 
 #include <stddef.h>
 #include <sys/types.h>
 
-/* What a name has while it is not whole; no cell id and no other name here contains '#'. */
+/*
+ * The end of the name while the file is not complete. No cell id and no other name here contains
+ * '#'.
+ */
 #define DURABLE_STAGED_SUFFIX "#new"
 
-/* Replace name in the folder by data. Returns 0, or a negative errno and the old file is still
- * there. */
+/* Replace the file by data. Returns 0, or a negative errno; then the old file is unchanged. */
 int durable_write(int dir_fd, const char *name, const void *data, size_t len, mode_t mode);
 
 /*
- * The same in steps. For one file: stage it, commit it. For many at once: stage each, syncfs(2) the
- * folder, publish each, and fsync(2) the folder. What is staged can be discarded instead.
+ * The same in steps. For one file: stage it, then commit it. For many files: stage each, syncfs(2)
+ * the folder, publish each, and fsync(2) the folder. A staged file can be discarded instead.
  */
 int durable_stage(int dir_fd, const char *name, const void *data, size_t len, mode_t mode);
 int durable_commit(int dir_fd, const char *name);
@@ -27,5 +30,5 @@ int durable_discard(int dir_fd, const char *name);
 /* Remove name for good. 0 or a negative errno. */
 int durable_remove(int dir_fd, const char *name);
 
-/* All of data, however many calls it takes. 0 or a negative errno. */
+/* Write all of data, with as many calls as that takes. 0 or a negative errno. */
 int write_all(int fd, const void *data, size_t len);

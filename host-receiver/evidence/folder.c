@@ -55,7 +55,9 @@ int folder_add(struct folder *folder, uint64_t number, const char *origin, uint6
 	return 0;
 }
 
-/* What the first line says; a line that is not there yet, or no segment line, says nothing. */
+/*
+ * Read the first line. A line that is not complete yet, or that is no segment line, gives nothing.
+ */
 static int read_first_line(struct folder *folder, struct folder_segment *s,
 			   struct json_document *doc)
 {

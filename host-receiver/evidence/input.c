@@ -12,13 +12,13 @@
 
 #define RAW_SIZE    (64u * 1024u)
 #define BUFFER_SIZE (256u * 1024u)
-/* zstd asks for as much memory as the window has bytes: 8 MiB are what `zstd -19` uses. */
+/* zstd needs as much memory as the window has bytes; `zstd -19` uses 8 MiB. */
 #define ZSTD_WINDOW_LOG_MAX 23
 
 _Static_assert(BUFFER_SIZE > INPUT_LINE_MAX + 1, "a whole line fits");
 
 enum format {
-	FORMAT_UNKNOWN, /* before the first bytes */
+	FORMAT_UNKNOWN, /* no byte was read yet */
 	FORMAT_PLAIN,
 	FORMAT_GZIP,
 	FORMAT_ZSTD,
@@ -28,15 +28,15 @@ struct input {
 	int fd;
 	enum format format;
 	uint64_t size, read_bytes;
-	bool raw_end;  /* read(2) gave its last byte */
-	bool skipping; /* the rest of a line that is too long */
-	/* Bytes as they are stored, where they are compressed. */
+	bool raw_end;  /* read(2) has reported the end */
+	bool skipping; /* inside a line that is too long */
+	/* Compressed bytes, as the file has them. */
 	size_t raw_first, raw_len;
-	bool open_frame; /* compressed data have begun and not ended */
+	bool open_frame; /* inside compressed data */
 	z_stream gzip;
 	bool gzip_ready;
 	ZSTD_DStream *zstd;
-	/* Bytes of lines. */
+	/* Decompressed bytes: lines. */
 	size_t first, len;
 	char raw[RAW_SIZE];
 	char buf[BUFFER_SIZE];
@@ -70,7 +70,7 @@ int input_open(const char *path, struct input **ret, char why[INPUT_WHY_MAX])
 
 	if (!input)
 		return fail(why, -ENOMEM, "no memory");
-	/* The buffers stay as they are: most of them is often never touched. */
+	/* Do not clear the buffers: most of their pages are never used. */
 	memset(input, 0, offsetof(struct input, raw));
 	if (strcmp(path, "-") == 0) {
 		input->fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
@@ -103,7 +103,7 @@ static ssize_t read_some(struct input *input, char *to, size_t size, char *why)
 
 	do {
 		n = read(input->fd, to, size);
-		/* Somebody may have made our standard input non-blocking. */
+		/* Another program may have made standard input non-blocking. */
 		if (n < 0 && errno == EAGAIN)
 			poll(&(struct pollfd){.fd = input->fd, .events = POLLIN}, 1, -1);
 	} while (n < 0 && (errno == EINTR || errno == EAGAIN));
@@ -139,7 +139,7 @@ static int inflate_some(struct input *input, char *to, size_t size, size_t *ret_
 	z_stream *z = &input->gzip;
 	int r;
 
-	/* A file may be several compressed ones, one after the other. */
+	/* A file may contain several compressed streams, one after another. */
 	if (!input->open_frame && inflateReset(z) != Z_OK)
 		return fail(why, -EBADMSG, "damaged gzip data");
 	input->open_frame = true;
@@ -211,7 +211,7 @@ static bool begins_with(const struct input *input, const char *magic, size_t len
 	return input->raw_len >= len && memcmp(input->raw, magic, len) == 0;
 }
 
-/* The first bytes decide: no line of evidence begins like this. */
+/* Decide by the first bytes: no line of evidence begins with these. */
 static int detect(struct input *input, char *why)
 {
 	while (input->raw_len < 4 && !input->raw_end) {
@@ -239,7 +239,7 @@ static int detect(struct input *input, char *why)
 
 /* ---- lines ---- */
 
-/* More bytes after those in buf. Returns how many, 0 at the end. */
+/* Read more bytes to the end of buf. Returns how many, 0 at the end. */
 static ssize_t fill(struct input *input, char *why)
 {
 	ssize_t n;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads evidence that nobody writes any more, or not here: a file as it is, or compressed by gzip
- * or zstd, or standard input. Gives line after line in constant memory. It never waits for a
- * writer: a FIFO or a device is refused (standard input may be anything). One thread an input.
+ * Reads finished evidence: a plain file, a file compressed by gzip or zstd, or standard input. It
+ * returns one line after another and needs constant memory. It never waits for a writer: FIFOs and
+ * devices are refused, except as standard input. An input belongs to one thread.
  *
- * An error of the disk or of the compressed data is an error, never an end of the lines.
+ * An error of the disk or of the compressed data is returned as an error, never as the end of the
+ * lines.
  */
 #pragma once
 
@@ -21,7 +22,7 @@ struct input_line {
 	const char *data; /* borrowed until the next call */
 	size_t len;	  /* without '\n' */
 	bool too_long;	  /* longer than INPUT_LINE_MAX: the line was skipped, len is 0 */
-	bool cut;	  /* the input ended before its '\n' */
+	bool cut;	  /* the input ended before the '\n' */
 };
 
 /*
@@ -34,6 +35,6 @@ void input_close(struct input *input);
 /* Returns 1 and a line, 0 at the end, or a negative errno with a sentence in why. */
 int input_next(struct input *input, struct input_line *ret, char why[INPUT_WHY_MAX]);
 
-/* How much of the file has been read, and its size (0: not known), in bytes as they are stored. */
+/* How much of the file was read, and its size (0: unknown), in stored (compressed) bytes. */
 uint64_t input_read_bytes(const struct input *input);
 uint64_t input_size(const struct input *input);

@@ -14,7 +14,7 @@
 
 /* ---- writing ---- */
 
-/* The log's uuid is what follows the last '/' of its origin. */
+/* The log's uuid is the part of its origin after the last '/'. */
 static void format_id(const char *prefix, const char *origin, uint64_t number,
 		      char ret[static ID_MAX])
 {
@@ -163,7 +163,7 @@ static bool member_is(const struct json_document *doc, const struct json_node *r
 	return json_member_string(doc, root, key, &text) && text_is(text, want);
 }
 
-/* The attributes that both kinds have. */
+/* Check the attributes that both kinds have. */
 static bool frame_is(const struct json_document *doc, const struct json_node *root,
 		     const char *id_prefix, const char *origin, uint64_t number)
 {

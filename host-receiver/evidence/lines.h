@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The two kinds of lines in a log that are no entries (evidence-log.md section 3): the first line
- * of a segment and the checkpoint lines. Writes them in canonical form and reads them strictly. It
- * checks form only: whether a note is signed and its root is right is the caller's question.
+ * The two kinds of lines in a log that are not entries (evidence-log.md section 3): the first line
+ * of a segment, and the checkpoint lines. This code writes them in canonical form and reads them
+ * strictly. It checks their form only; the caller checks signatures and roots.
  *
  * Pure functions; a json_document belongs to one thread.
  */
@@ -20,9 +20,9 @@
 #define LINE_TYPE_CHECKPOINT "dev.cellos.events.log_checkpoint.v1"
 #define LINE_SOURCE_LOG	     "cellos-host-telemetry/log"
 
-/* Bytes of a note that this project writes: two signature lines. */
+/* bytes of a note that this project writes: two signature lines */
 #define LINE_NOTE_MAX 2048u
-/* Bytes of such a line, '\n' included. */
+/* bytes of such a line, with '\n' */
 #define LINE_OWN_MAX 8192u
 #define LINE_KID_MAX 128u
 
@@ -32,12 +32,12 @@ enum line_kind {
 	LINE_CHECKPOINT,
 };
 
-/* By the parsed top-level type; root may be NULL. */
+/* Decide by the parsed top-level type; root may be NULL. */
 enum line_kind line_kind_of(const struct json_document *doc, const struct json_node *root);
 
 /*
- * The same for a line in canonical form, without parsing it: there the top-level type stands last,
- * and no text can look like it, because its quotes would be escaped.
+ * The same for a line in canonical form, without parsing it. The top-level type stands last there.
+ * A text in the line cannot imitate it, because its quotes are escaped.
  */
 enum line_kind line_kind_of_canonical(const char *line, size_t len);
 
@@ -68,8 +68,8 @@ struct line_checkpoint {
 };
 
 /*
- * Read such a line that was parsed into doc. Returns 0, or -EBADMSG with a phrase in *ret_why
- * (static): a member is missing, or too many are there, or it disagrees with the note.
+ * Read a line that was parsed into doc. Returns 0, or -EBADMSG with a phrase in *ret_why (static):
+ * a member is missing or not expected, or the line contradicts its note.
  */
 int line_read_segment(const struct json_document *doc, const struct json_node *root,
 		      struct line_segment *ret, const char **ret_why);

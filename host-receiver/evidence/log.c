@@ -10,45 +10,47 @@
 #include "common/util.h"
 #include "host-receiver/evidence/chain.h"
 
-/* So much of the log's end stays in the page cache, for those who read along. */
+/* This much of the log's end stays in the page cache, for programs that follow the log. */
 #define CACHED_MAX (UINT64_C(16) * 1024 * 1024)
-/* Names in the way of a new segment that one commit passes over. */
+/* How many names that exist already one commit skips when it creates a segment. */
 #define NUMBER_TRIES 16u
 
 struct evidence_log {
 	struct evidence_sink sink; /* first */
 
-	/* The committer's, after the start. */
+	/* These belong to the committer after the start. */
 	struct folder folder;
 	struct chain chain;
 	struct recovered found;
-	struct evidence_limits limits; /* for this commit */
+	struct evidence_limits limits; /* valid for this commit */
 	uint64_t next_number;
-	uint64_t age_since_ns;	/* of the newest segment; CLOCK_MONOTONIC: nobody sets it */
-	uint64_t age_before_ms; /* that it had when it was opened again */
+	uint64_t age_since_ns;	/* of the newest segment; CLOCK_MONOTONIC, which nobody can set */
+	uint64_t age_before_ms; /* its age when it was opened again */
 	uint64_t uncached; /* bytes of the newest segment that were dropped from the page cache */
-	bool torn;	   /* after the newest segment's size there may be bytes */
-	bool doubt;	   /* a write or sync failed since the last group that was fine */
-	bool new_log;	   /* the next group begins one */
+	bool torn;	   /* bytes may follow the committed end of the newest segment */
+	bool doubt;	   /* a write or sync has failed since the last good group */
+	bool new_log;	   /* the next group begins a new log */
 	bool retain_due;
-	uint64_t noticed; /* the newest segment whose end is wanted */
+	uint64_t noticed; /* the newest segment that a notice asks to delete */
 
-	/* Read and written by anybody, without waiting for a disk. */
+	/* Any thread reads and writes these, without waiting for a disk. */
 	_Atomic uint64_t floor, shown_segments, shown_bytes, shown_size, deleted, lost, prune;
 	_Atomic int retain_error;
-	_Atomic int sync_error; /* of the newest segment; 0 once a later sync was fine */
+	_Atomic int sync_error; /* of the newest segment; 0 after a later sync succeeded */
 
-	/* Under the lock, which nobody holds during I/O. */
+	/* Protected by the lock, which nobody holds during I/O. */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct evidence_limits next_limits;
 	struct evidence_notice notices[EVIDENCE_NOTICES_MAX];
 	unsigned n_notices;
 	int fd; /* the newest segment; -1: none yet. Only the committer changes it */
-	/* The end of the committed lines, and of those that a crash cannot take back. Both are in
-	 * the newest segment: it is synced before another begins. */
+	/*
+	 * The end of the committed lines, and the end of the durable lines. Both are in the newest
+	 * segment, because it is synced before another begins.
+	 */
 	struct evidence_position written, durable;
-	bool syncing; /* one at a time: an error is reported to one fdatasync(2) only */
+	bool syncing; /* only one at a time: the kernel reports an error to one fdatasync(2) only */
 	bool stop;
 
 	bool has_syncer;
@@ -60,7 +62,7 @@ static struct folder_segment *newest(struct evidence_log *log)
 	return folder_newest(&log->folder);
 }
 
-/* False: there is no room, and whoever asks tries again later. */
+/* False: the queue is full, and the caller tries again later. */
 static bool notify(struct evidence_log *log, const struct evidence_notice *notice)
 {
 	bool room;
@@ -80,7 +82,7 @@ static bool is_behind(const struct evidence_position *a, const struct evidence_p
 	return a->segment < b->segment || (a->segment == b->segment && a->offset < b->offset);
 }
 
-/* Make what is committed durable. Under the lock, which is given up meanwhile. */
+/* Make the committed lines durable. Called with the lock held; releases it during the sync. */
 static int sync_written(struct evidence_log *log)
 {
 	struct evidence_position from, to;
@@ -135,7 +137,7 @@ static void replace_fd(struct evidence_log *log, int fd)
 
 /* ---- segments ---- */
 
-/* What the other sync modes have left is not left for ever. */
+/* Sync the newest segment before another begins, in every sync mode. */
 static int sync_newest(struct evidence_log *log)
 {
 	int r;
@@ -148,7 +150,7 @@ static int sync_newest(struct evidence_log *log)
 	return r;
 }
 
-/* Names that are in the way are not ours; they are passed over. */
+/* Files of others may have the next names; skip them. */
 static int create_segment(struct evidence_log *log, char name[static SEGMENT_NAME_MAX])
 {
 	for (unsigned i = 0; i < NUMBER_TRIES; i++) {
@@ -165,13 +167,13 @@ static int create_segment(struct evidence_log *log, char name[static SEGMENT_NAM
 	return -EEXIST;
 }
 
-/* With its first line, if the log has a tree; all of it durable. */
+/* Write the first line, if the log has a tree, and make the segment durable. */
 static int fill_segment(struct evidence_log *log, int fd, uint64_t *ret_size)
 {
 	char line[LINE_OWN_MAX];
 	int len = 0, r;
 
-	/* Whatever the umask. */
+	/* The umask must not change the mode. */
 	if (fchmod(fd, EVIDENCE_SEGMENT_MODE) < 0)
 		return -errno;
 	if (*log->chain.origin) {
@@ -240,7 +242,7 @@ static bool rotation_due(struct evidence_log *log, uint64_t more)
 	       (log->limits.rotate_age_ms > 0 && age_ms >= log->limits.rotate_age_ms);
 }
 
-/* Somebody else has changed the newest segment: what follows goes into another. */
+/* If somebody else changed the newest segment, the next lines go into another one. */
 static void watch(struct evidence_log *log)
 {
 	const struct folder_segment *last = newest(log);
@@ -255,7 +257,7 @@ static void watch(struct evidence_log *log)
 		return;
 	log->lost++;
 	log->torn = false;
-	/* Nothing of it can be made durable any more. */
+	/* Nothing more in it can become durable. */
 	set_written(log, true);
 	replace_fd(log, -1);
 }
@@ -269,7 +271,7 @@ static void show(struct evidence_log *log)
 	log->shown_size = *log->chain.origin ? log->chain.frontier.size : 0;
 }
 
-/* Those whose end is in the log go. */
+/* Delete the segments whose deletion is recorded in the log. */
 static void unlink_pruned(struct evidence_log *log)
 {
 	const uint64_t last = log->prune;
@@ -296,7 +298,7 @@ static void unlink_pruned(struct evidence_log *log)
 	log->retain_due = true;
 }
 
-/* total: the bytes of this segment and all after it. */
+/* total: the bytes of this segment and of all later ones. */
 static bool may_go(const struct evidence_log *log, const struct folder_segment *segment,
 		   uint64_t total)
 {
@@ -308,8 +310,8 @@ static bool may_go(const struct evidence_log *log, const struct folder_segment *
 }
 
 /*
- * Whole segments, the oldest first, of one origin. A segment that a reader still needs stays,
- * unless the log is larger than retain_size_hard.
+ * Ask to delete whole segments of one origin, the oldest first. A segment that a reader still needs
+ * stays, unless the log is larger than retain_size_hard.
  */
 static void want_prune(struct evidence_log *log)
 {
@@ -358,8 +360,8 @@ static int cut_torn(struct evidence_log *log)
 }
 
 /*
- * What is on disk is read once, soon, or years later: it need not push what others use out of the
- * page cache. And pages that come back are cheaper to write to than ever new ones.
+ * Drop durable lines from the page cache. They are read once, soon, or years later, and other
+ * programs need the memory. Writing to pages that are used again is also cheaper than to new ones.
  */
 static void drop_cached(struct evidence_log *log)
 {
@@ -380,10 +382,10 @@ static int append(struct evidence_log *log, const struct iovec *lines, size_t n,
 
 	log->torn = true;
 	r = segment_write(log->fd, lines, n, last->size);
-	/* When this fails the next try writes all of them again: see segment_write_again(). */
+	/* If this fails, the next try writes all lines again: see segment_write_again(). */
 	if (r == 0 && sync && fdatasync(log->fd) < 0)
 		r = -errno;
-	/* The tree is over the bytes that are there, not over those that should be. */
+	/* The tree covers the bytes that the file really has. So compare them after an error. */
 	if (r == 0 && log->doubt)
 		r = segment_compare(log->fd, lines, n, last->size);
 	if (r < 0) {
@@ -403,7 +405,7 @@ static const char *origin_of(const struct evidence_group *group)
 	return group->signer ? group->signer->origin : "";
 }
 
-/* A segment that takes the group. */
+/* Make sure that the newest segment has room for the group. */
 static int make_room(struct evidence_log *log, const struct evidence_group *group, uint64_t bytes)
 {
 	int r;
@@ -420,7 +422,7 @@ static int make_room(struct evidence_log *log, const struct evidence_group *grou
 			return r;
 		chain_begin(&log->chain, origin_of(group));
 		r = begin_segment(log);
-		/* The origin is new now: what failed is tried again as a rotation. */
+		/* The origin is set now. If this failed, the next try is an ordinary rotation. */
 		log->new_log = r < 0;
 		return r;
 	}
@@ -471,7 +473,9 @@ static int log_commit(struct evidence_sink *sink, const struct evidence_group *g
 	return 0;
 }
 
-/* The interval's thread. It syncs a descriptor of its own, so that commits go on meanwhile. */
+/*
+ * The thread of EVIDENCE_SYNC_INTERVAL. It syncs its own descriptor, so commits continue meanwhile.
+ */
 static void *syncer_main(void *arg)
 {
 	struct evidence_log *log = arg;
@@ -594,7 +598,7 @@ const struct recovered *evidence_log_found(const struct evidence_log *log)
 	return &log->found;
 }
 
-/* A crash within a rotation: nothing of the segment was evidence yet. */
+/* The process died during a rotation: the segment has no evidence yet. */
 static int move_unbegun(struct evidence_log *log)
 {
 	char name[SEGMENT_NAME_MAX];
@@ -631,7 +635,7 @@ static int reopen_newest(struct evidence_log *log)
 		return -errno;
 	if (last->size > log->found.end)
 		r = segment_move_aside(log->folder.fd, fd, last->number, log->found.end);
-	/* What a process wrote before it died is evidence: no crash takes it now. */
+	/* Lines that a process wrote before it died are evidence; make them durable now. */
 	else if (fdatasync(fd) < 0)
 		r = -errno;
 	if (r < 0)
@@ -675,7 +679,7 @@ struct evidence_sink *evidence_log_sink(struct evidence_log *log)
 	return &log->sink;
 }
 
-/* ---- for anybody ---- */
+/* ---- for any thread ---- */
 
 void evidence_log_set_limits(struct evidence_log *log, const struct evidence_limits *limits)
 {

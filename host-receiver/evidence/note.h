@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Checkpoints: signed notes that say which tree a log was at a size (C2SP tlog-checkpoint and
- * signed-note). This code writes, reads and checks their text. It never holds a private key: a
- * caller signs the body that note_format_body() gives, and hands in the signature.
+ * Checkpoints: signed notes that state the size and the root of a log's tree (C2SP tlog-checkpoint
+ * and signed-note). This code writes, reads and checks their text. It never holds a private key:
+ * the caller signs the body from note_format_body() and passes the signature in.
  *
  * Pure functions; safe on any thread after sodium_init().
  */
@@ -14,11 +14,12 @@
 
 #include "host-receiver/evidence/tree.h"
 
-#define NOTE_ORIGIN_MAX	    255u /* bytes: a prefix of 200, '/', a uuid; others' may be longer */
+#define NOTE_ORIGIN_MAX                                                                            \
+	255u /* bytes: a prefix of 200, '/' and a uuid; other logs may have longer ones */
 #define NOTE_KEY_ID_SIZE    4u
 #define NOTE_SIGNATURE_SIZE 64u
-#define NOTE_SIGNATURES_MAX 16u	 /* lines of a note that somebody kept */
-#define NOTE_OWN_MAX	    2u	 /* lines of a note that we write */
+#define NOTE_SIGNATURES_MAX 16u	 /* signature lines of a note that is read */
+#define NOTE_OWN_MAX	    2u	 /* signature lines of a note that we write */
 #define NOTE_BODY_MAX	    512u /* bytes of origin, size and root lines */
 #define NOTE_TEXT_MAX	    8192u
 
@@ -33,21 +34,21 @@ struct note_signature {
 	uint8_t bytes[NOTE_SIGNATURE_SIZE];
 };
 
-/* A note that was read. Its signature lines with a name other than the origin are counted only. */
+/* A note that was read. Signature lines with a name other than the origin are only counted. */
 struct note {
 	struct note_checkpoint checkpoint;
-	char body[NOTE_BODY_MAX]; /* what was signed */
+	char body[NOTE_BODY_MAX]; /* the signed text */
 	size_t body_len;
 	unsigned lines; /* signature lines of any name */
 	unsigned n;
 	struct note_line {
 		struct note_signature signature;
-		bool whole; /* false: its length is not that of an Ed25519 signature */
+		bool whole; /* it has the length of an Ed25519 signature */
 	} signatures[NOTE_SIGNATURES_MAX];
 };
 
 enum note_result {
-	NOTE_SIGNED, /* by this key, and by it nothing else */
+	NOTE_SIGNED, /* this key signed the body, and no line of this key is wrong */
 	NOTE_NO_KEY, /* no line has this key's id */
 	NOTE_WRONG,  /* a line has this key's id and a wrong signature */
 };
@@ -73,8 +74,8 @@ int note_format(const struct note_checkpoint *checkpoint, const struct note_sign
 		unsigned n, char *ret, size_t size);
 
 /*
- * Read a note, strictly: anything but the form above with 1..NOTE_SIGNATURES_MAX signature lines is
- * -EBADMSG with a phrase in *ret_why (static).
+ * Read a note, strictly: it has the form above and 1..NOTE_SIGNATURES_MAX signature lines. Anything
+ * else is -EBADMSG with a phrase in *ret_why (static).
  */
 int note_parse(const char *text, size_t len, struct note *ret, const char **ret_why);
 

@@ -13,10 +13,12 @@
 struct evidence_reader {
 	int dir_fd, fd; /* fd -1: the segment of `at` is not open */
 	struct evidence_position at, end;
-	/* Bytes of the segment from at.offset on; dropped when they do not hold a whole line, for
-	 * the writer may take back what it has not committed. */
+	/*
+	 * Bytes of the segment from at.offset on. They are dropped if they hold no whole line,
+	 * because the writer may take back lines that are not committed.
+	 */
 	size_t first, len;
-	bool skipping; /* the rest of a line that is too long */
+	bool skipping; /* inside a line that is too long */
 	char buf[BUFFER_SIZE];
 };
 
@@ -52,7 +54,7 @@ void evidence_reader_close(struct evidence_reader *reader)
 	free(reader);
 }
 
-/* The segment with the smallest number of min and above, and the largest of all; 0: none. */
+/* Find the segment with the smallest number >= min, and the largest number of all; 0: none. */
 static int find_segments(struct evidence_reader *reader, uint64_t min, uint64_t *ret_next,
 			 uint64_t *ret_last)
 {
@@ -90,7 +92,7 @@ static int open_segment(struct evidence_reader *reader, uint64_t number, uint64_
 	int fd;
 
 	segment_format_name(number, name);
-	/* Non-blocking: a FIFO in a segment's place would hold us up. */
+	/* Non-blocking, because opening a FIFO with a segment's name would block. */
 	fd = openat(reader->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
@@ -106,7 +108,9 @@ static int open_segment(struct evidence_reader *reader, uint64_t number, uint64_
 	return 0;
 }
 
-/* Returns 1 when a segment is open, 0 when there is none yet, -ENODATA when one was missing. */
+/*
+ * Returns 1 when a segment is open, 0 when there is none yet, -ENODATA when segments are missing.
+ */
 static int open_current(struct evidence_reader *reader)
 {
 	uint64_t next, last, wanted = MAX(reader->at.segment, UINT64_C(1));
@@ -125,7 +129,7 @@ static int open_current(struct evidence_reader *reader)
 	return reader->at.segment != wanted && wanted > 1 ? -ENODATA : 1;
 }
 
-/* How many bytes from this offset of the current segment may be read. */
+/* How many bytes of the current segment may be read from this offset on. */
 static uint64_t allowed(const struct evidence_reader *reader, uint64_t offset)
 {
 	if (reader->at.segment != reader->end.segment)
@@ -133,7 +137,7 @@ static uint64_t allowed(const struct evidence_reader *reader, uint64_t offset)
 	return reader->end.offset > offset ? reader->end.offset - offset : 0;
 }
 
-/* More bytes after those in the buffer. Returns how many. */
+/* Read more bytes to the end of the buffer. Returns how many. */
 static ssize_t fill(struct evidence_reader *reader)
 {
 	const uint64_t offset = reader->at.offset + reader->len;
@@ -161,7 +165,7 @@ static void pass(struct evidence_reader *reader, size_t n)
 	reader->at.offset += n;
 }
 
-/* Returns 1 and the line, 0: not whole yet, -EMSGSIZE. */
+/* Returns 1 and the line, 0 if it is not complete yet, or -EMSGSIZE. */
 static int take_line(struct evidence_reader *reader, const char **ret_line, size_t *ret_len)
 {
 	const char *begin = reader->buf + reader->first;
@@ -186,8 +190,8 @@ static int take_line(struct evidence_reader *reader, const char **ret_line, size
 }
 
 /*
- * Nothing more is in this segment. When another follows, it will not grow any more either: it is
- * read once more, for it may have grown between the two looks. Returns 1: go on.
+ * This segment has no more lines. If another segment follows, this one cannot grow any more; but it
+ * may have grown between the two checks, so it is read once more. Returns 1 to continue.
  */
 static int follow(struct evidence_reader *reader, bool *seen_next)
 {
@@ -222,7 +226,7 @@ int evidence_reader_next(struct evidence_reader *reader, const char **ret_line, 
 		r = take_line(reader, ret_line, ret_len);
 		if (r != 0)
 			return r;
-		/* The usual case of a reader that has caught up: the folder is not looked at. */
+		/* Usually the reader has read everything: do not list the folder then. */
 		if (segment == reader->end.segment &&
 		    allowed(reader, reader->at.offset + reader->len) == 0) {
 			reader->first = reader->len = 0;
@@ -265,7 +269,7 @@ int evidence_reader_seek_end(struct evidence_reader *reader)
 		return r;
 	if (fstat(reader->fd, &st) < 0)
 		return -errno;
-	/* A last line that is only partly there is read from its end on: the rest of a line. */
+	/* If the last line is not complete yet, reading begins inside it and skips its rest. */
 	reader->at.offset = (uint64_t)st.st_size;
 	return 0;
 }

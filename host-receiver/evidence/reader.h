@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads the lines of an evidence log in their order, from one segment to the next, while it is
- * being written: tail and the forwarders. It never changes the log. One thread a reader.
+ * Reads the lines of an evidence log in order, from one segment to the next, while the log is being
+ * written. `tail` and the forwarder use it. It never changes the log. A reader belongs to one
+ * thread.
  *
- * It gives lines as soon as they are whole in the file, which is a moment before they are on disk.
- * That is right for people. A forwarder must not pass on what a crash could still take back: it
- * sets the end with evidence_reader_set_end() to evidence_log_end().
+ * It returns a line as soon as the file has all of it, which is a moment before the line is
+ * durable. That is right for people. A forwarder must not send lines that a crash could still
+ * remove: it calls evidence_reader_set_end() with evidence_log_end().
  */
 #pragma once
 
@@ -23,17 +24,20 @@ void evidence_reader_close(struct evidence_reader *reader);
 
 /*
  * The next whole line, without its '\n'; borrowed until the next call. Returns 1; 0 when there is
- * none yet; -EMSGSIZE for a line above EVIDENCE_LINE_MAX, -ENODATA when segments that were to come
- * next are gone: both are passed over, the call after it goes on. Other errors are the disk's, and
- * are met again.
+ * none yet; -EMSGSIZE for a line above EVIDENCE_LINE_MAX; -ENODATA when the next segments are
+ * missing. After these two the next call continues with the following line. Other errors are errors
+ * of the disk, and the next call tries again.
  */
 int evidence_reader_next(struct evidence_reader *reader, const char **ret_line, size_t *ret_len);
 
-/* After the line that was given last: where a reader goes on that is done with it. */
+/*
+ * The position after the last line that was returned: a reader that has processed it continues
+ * there.
+ */
 struct evidence_position evidence_reader_position(const struct evidence_reader *reader);
 
-/* From now on no line after this position is given. */
+/* From now on no line after this position is returned. */
 void evidence_reader_set_end(struct evidence_reader *reader, const struct evidence_position *end);
 
-/* Pass to the end of the newest segment, as if all lines so far had been read. */
+/* Go to the end of the newest segment, without reading the lines before it. */
 int evidence_reader_seek_end(struct evidence_reader *reader);

@@ -12,16 +12,16 @@
 
 struct line_scan {
 	int fd;
-	uint64_t offset; /* in the file, of buf[end] */
+	uint64_t offset; /* of buf[end] in the file */
 	size_t begin, end;
-	bool skip; /* within a line that is too long */
+	bool skip; /* inside a line that is too long */
 	char *buf;
 };
 
 struct line {
 	const char *data;
 	size_t len;   /* without '\n' */
-	uint64_t end; /* offset after it */
+	uint64_t end; /* the offset after it */
 	bool whole, too_long;
 };
 
@@ -42,7 +42,10 @@ static int fill(struct line_scan *s)
 	return n > 0;
 }
 
-/* 1 and the next line; the last one may not be whole. 0 at the end, or a negative errno. */
+/*
+ * Returns 1 and the next line, 0 at the end, or a negative errno. The last line may not be
+ * complete.
+ */
 static int next_line(struct line_scan *s, struct line *ret)
 {
 	for (;;) {
@@ -146,12 +149,12 @@ struct reading {
 	struct tree_hasher *hasher;
 	struct json_document *doc;
 	struct line_scan scan;
-	struct line_segment *first; /* big: not on the stack */
+	struct line_segment *first; /* on the heap, because it is large */
 	struct line_checkpoint *checkpoint;
 
 	struct tree_frontier frontier;
 	struct own own;
-	uint64_t lines; /* after the newest checkpoint */
+	uint64_t lines; /* lines after the newest checkpoint */
 	size_t n_leaves, size_leaves;
 	bool collecting;
 };
@@ -206,7 +209,7 @@ static int keep_leaf(struct reading *r, const struct tree_hash *leaf)
 	return 0;
 }
 
-/* Up to here the log is evidence. */
+/* The log is evidence up to here. */
 static void settle(struct reading *r, const struct tree_hash *root, uint64_t end)
 {
 	struct recovered *ret = r->ret;
@@ -341,7 +344,7 @@ static int read_tree_segment(struct reading *r, const struct folder_segment *s)
 	return error;
 }
 
-/* Without a tree all whole lines are evidence, up to where data never arrived. */
+/* Without a tree all whole lines are evidence, up to the first place where data are missing. */
 static int read_plain_segment(struct reading *r, const struct folder_segment *s)
 {
 	const struct tree_hash no_root = {0};
@@ -396,7 +399,7 @@ static int find_own(struct reading *r, size_t before)
 
 /* ---- where to begin ---- */
 
-/* After a crash within a rotation the newest segment may not have its first line yet. */
+/* After a crash during a rotation the newest segment may not have its first line yet. */
 static int lacks_first_line(struct reading *r, const struct folder_segment *s, bool *ret)
 {
 	struct line line = {0};
@@ -410,7 +413,7 @@ static int lacks_first_line(struct reading *r, const struct folder_segment *s, b
 	return MIN(error, 0);
 }
 
-/* The oldest segment that has to be read, so that the points are passed. */
+/* The oldest segment that must be read so that all points lie in the segments that are read. */
 static size_t first_needed(const struct reading *r, size_t newest)
 {
 	const struct folder_segment *s = r->folder->segments;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the newest log of a folder holds, read at the start and never changed: its tree up to its
- * newest checkpoint, what stands after that checkpoint, and the log's own stream (evidence-log.md
- * sections 4 and 6). No state; any thread.
+ * Reads the newest log of a folder at the start, and changes nothing: its tree up to the newest
+ * checkpoint, the bytes after that checkpoint, and the log's own stream (evidence-log.md sections 4
+ * and 6). No state; any thread.
  */
 #pragma once
 
@@ -14,7 +14,7 @@
 
 /* The longest line of a log, '\n' included. */
 #define RECOVER_LINE_MAX (64u * 1024u)
-/* So many leaves after a point are kept; a signer that is further back has lost its state. */
+/* This many leaves after a point are kept. If the signer is further back, it has lost its state. */
 #define RECOVER_LEAVES_MAX (512u * 1024u - 128u)
 
 /* A tree that was signed. origin "": none. */
@@ -22,37 +22,37 @@ struct recover_point {
 	char origin[NOTE_ORIGIN_MAX + 1];
 	uint64_t size;
 	struct tree_hash root;
-	bool matches; /* out: the log has this tree at this size */
+	bool matches; /* result: the log has this tree at this size */
 };
 
 struct recovered {
 	bool any;  /* there are segments */
-	bool tree; /* the newest log has a tree; the rest up to own is valid only then */
+	bool tree; /* the newest log has a tree; the fields down to `own` are valid only then */
 	bool damaged;
 	const char *why; /* static, with damaged */
 	char origin[NOTE_ORIGIN_MAX + 1];
-	struct tree_frontier frontier; /* at the newest checkpoint */
+	struct tree_frontier frontier; /* the tree at the newest checkpoint */
 	struct tree_hash root;
 	size_t note_len;
 	char note[LINE_NOTE_MAX];
-	/* The leaves from the size of the first point that matches on, up to the frontier. */
+	/* The leaves from the size of the first matching point up to the frontier. */
 	uint64_t leaves_from;
 	struct tree_hash *leaves; /* owned */
 	size_t n_leaves;
 
-	/* The newest segment: where evidence ends in it, and what follows. */
+	/* The newest segment: the end of the evidence in it, and the size of the rest. */
 	uint64_t segment, end, cut_bytes, cut_lines;
-	bool no_first_line; /* all of it is torn */
+	bool no_first_line; /* the segment has no whole first line */
 
 	bool own; /* the log's own stream was found */
 	uint8_t uuid[UUID_SIZE];
 	uint64_t own_sequence;
-	bool own_closed; /* its last record says so */
+	bool own_closed; /* its last record closes it */
 };
 
 /*
- * points: the signer's trees, the newest first. Returns 0, or a negative errno: the disk's. To be
- * freed in any case.
+ * points: the signer's trees, the newest first. Returns 0, or a negative errno if the disk fails.
+ * Call recover_free() in both cases.
  */
 int recover_read(const struct folder *folder, struct recover_point points[static 2],
 		 struct recovered *ret);

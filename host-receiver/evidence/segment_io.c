@@ -11,7 +11,7 @@
 
 #define COPY_SIZE     (256u * 1024u)
 #define TORN_NAME_MAX (SEGMENT_NAME_MAX + 48u)
-/* Torn ends of one place; each is from a crash at the same byte. */
+/* Files with moved bytes for one offset; each crash at that offset makes one. */
 #define TORN_TRIES 1000u
 
 int segment_write(int fd, const struct iovec *lines, size_t n, uint64_t offset)
@@ -41,7 +41,7 @@ int segment_write(int fd, const struct iovec *lines, size_t n, uint64_t offset)
 	return 0;
 }
 
-/* Like pread(2), but for a signal. */
+/* Like pread(2), but goes on after a signal. */
 static ssize_t read_at(int fd, void *buf, size_t len, uint64_t offset)
 {
 	ssize_t n;
@@ -94,7 +94,10 @@ int segment_write_again(int fd, uint64_t from, uint64_t to)
 	return 0;
 }
 
-/* What is there already may be from a start that was cut short here; then it is as long. */
+/*
+ * A file with this name may be from a start that died here. Then it has the same length, and is
+ * used again.
+ */
 static int open_torn(int dir_fd, uint64_t number, uint64_t end, uint64_t len)
 {
 	char name[TORN_NAME_MAX];

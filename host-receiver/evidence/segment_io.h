@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes of one segment file: written whole, written again, compared, moved aside. No state; any
- * thread.
+ * The bytes of one segment file: write them, write them again, compare them, move the end to
+ * another file. No state; any thread.
  */
 #pragma once
 
@@ -13,27 +13,28 @@
 #define EVIDENCE_SEGMENT_MODE 0640
 #define EVIDENCE_TORN_SUFFIX  ".torn"
 
-/* All of the lines from offset on, however many calls it takes. n is at most IOV_MAX. */
+/* Write all lines from offset on, with as many calls as that takes. n is at most IOV_MAX. */
 int segment_write(int fd, const struct iovec *lines, size_t n, uint64_t offset);
 
 /* 0: the file holds exactly these lines from offset on; -EBADMSG: it does not. */
 int segment_compare(int fd, const struct iovec *lines, size_t n, uint64_t offset);
 
 /*
- * After a sync that failed the kernel takes the pages for clean, and a next sync would succeed
- * without a write: only writing them again makes it report anything.
+ * Write the bytes of the file to itself. After a failed sync the kernel treats the pages as clean,
+ * and the next sync would succeed without writing anything. Only a new write makes it report errors
+ * again.
  */
 int segment_write_again(int fd, uint64_t from, uint64_t to);
 
 /*
- * Copy what stands after end to a file of its own, evidence-<number>.<end>.torn, and sync it; only
- * then cut it off here. 0 or a negative errno.
+ * Copy the bytes after end to a file of their own, evidence-<number>.<end>.torn, and sync it. Only
+ * then cut them off here. 0 or a negative errno.
  */
 int segment_move_aside(int dir_fd, int fd, uint64_t number, uint64_t end);
 
-/* CLOCK_REALTIME of the file's birth; now, where the file system does not know. */
+/* When the file was created (CLOCK_REALTIME); the time now if the file system does not know. */
 uint64_t segment_birth_ms(int fd);
 
-/* Why a segment that is open is not what its writer left; NULL: it is. Static. */
+/* Whether somebody else changed an open segment: the reason (static), or NULL if nobody did. */
 const char *segment_find_loss(int dir_fd, int fd, uint64_t number, uint64_t size,
 			      bool may_be_longer);

@@ -12,7 +12,7 @@ struct text_cursor {
 	const char *at, *end;
 };
 
-/* The next line without its '\n'. False: there is no whole line any more. */
+/* The next line without its '\n'. False: no whole line is left. */
 static inline bool text_take_line(struct text_cursor *c, const char **ret, size_t *ret_len)
 {
 	const char *newline = memchr(c->at, '\n', (size_t)(c->end - c->at));

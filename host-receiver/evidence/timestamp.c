@@ -5,7 +5,7 @@
 
 #define DAY_MS INT64_C(86400000)
 
-/* Days from 1970-01-01 to a date of the Gregorian calendar, by whole eras of 400 years. */
+/* Days from 1970-01-01 to a date of the Gregorian calendar, counted in eras of 400 years. */
 static int64_t days_of(int64_t year, int month, int day)
 {
 	const int64_t y = month <= 2 ? year - 1 : year;
@@ -16,7 +16,7 @@ static int64_t days_of(int64_t year, int month, int day)
 	return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
 }
 
-/* Exactly n digits. -1: they are not there. */
+/* Read exactly n digits. Returns -1 if there are fewer. */
 static int digits(const char **at, const char *end, int n)
 {
 	int v = 0;

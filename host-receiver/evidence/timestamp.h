@@ -14,8 +14,8 @@
 int timestamp_parse(const char *text, size_t len, int64_t *ret_ms);
 
 /*
- * What a person may give: an RFC 3339 time in UTC, a date alone (its first instant), or how long
- * ago: a number and s, m, h or d, counted back from now_ms. 0 or -EINVAL.
+ * A time on a command line: an RFC 3339 time in UTC; a date alone, which means its first instant;
+ * or an age, a number and s, m, h or d, which is subtracted from now_ms. 0 or -EINVAL.
  */
 int timestamp_parse_argument(const char *text, int64_t now_ms, int64_t *ret_ms);
 

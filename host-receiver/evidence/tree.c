@@ -21,9 +21,9 @@ struct tree_hasher {
 };
 
 /*
- * Fetching costs more than hashing an entry, so it is done once. Lives as long as the process. The
- * library context is our own: without memory for its default one, OpenSSL 3.0 fetches from a NULL
- * pointer.
+ * Fetching the digest costs more than hashing an entry, so it is fetched once for the whole
+ * process. It needs a library context of its own: if there is no memory for the default one,
+ * OpenSSL 3.0 fetches from a NULL pointer.
  */
 static EVP_MD *sha256;
 static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
@@ -106,8 +106,7 @@ int tree_frontier_append(struct tree_hasher *hasher, struct tree_frontier *front
 
 	if (frontier->size >= TREE_SIZE_MAX)
 		return -EOVERFLOW;
-	/* Each one bit at the end of size is a subtree that the leaf completes to one of twice its
-	 * size. */
+	/* For each 1 bit at the low end of size, the leaf completes a subtree of twice its size. */
 	for (uint64_t bits = frontier->size; bits & 1; bits >>= 1) {
 		int r = tree_hash_node(hasher, &frontier->hashes[--n], &hash, &hash);
 
@@ -168,7 +167,7 @@ int tree_check_inclusion(struct tree_hasher *hasher, uint64_t index, uint64_t si
 	return sn == 0 && tree_hash_equal(&hash, root) ? 0 : -EBADMSG;
 }
 
-/* Both roots from the proof's hashes: first_hash begins each of them. */
+/* Compute both roots from the hashes of the proof; both begin with first_hash. */
 static int consistency_roots(struct tree_hasher *hasher, uint64_t old_size, uint64_t new_size,
 			     const struct tree_hash *first_hash, const struct tree_hash *hashes,
 			     unsigned n, struct tree_hash *ret_old, struct tree_hash *ret_new)
@@ -222,7 +221,10 @@ int tree_check_consistency(struct tree_hasher *hasher, uint64_t old_size,
 		return proof->n == 0 && tree_hash_equal(old_root, new_root) ? 0 : -EBADMSG;
 	if (proof->n == 0)
 		return -EBADMSG;
-	/* A complete subtree's hash is the old root: the proof leaves it out. */
+	/*
+	 * If the old tree is a complete subtree, its hash is the old root, and the proof leaves it
+	 * out.
+	 */
 	r = old_is_subtree
 		    ? consistency_roots(hasher, old_size, new_size, old_root, proof->hashes,
 					proof->n, &from_old, &from_new)
@@ -243,7 +245,10 @@ static uint64_t split_of(uint64_t n)
 	return UINT64_C(1) << (63 - __builtin_clzll(n - 1));
 }
 
-/* What the ranges of a proof are: found from the root downwards, so in the reverse of its order. */
+/*
+ * The ranges of a proof. They are found from the root downwards, so in the reverse order of the
+ * proof.
+ */
 struct ranges {
 	struct tree_range list[TREE_PROOF_MAX];
 	unsigned n;
@@ -276,7 +281,7 @@ static void consistency_ranges(struct ranges *ranges, uint64_t old_size, uint64_
 {
 	uint64_t first = 0, end = size;
 
-	/* Until what is left is the end of the old tree. */
+	/* Go down until the rest is the end of the old tree. */
 	while (old_size < end) {
 		const uint64_t middle = first + split_of(end - first);
 
@@ -299,7 +304,7 @@ static int compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* A range is whole: its root goes to its place. */
+/* A range is complete: its root goes to its place in the proof. */
 static int finish_range(struct tree_hasher *hasher, struct tree_prover *prover)
 {
 	const unsigned place = prover->ranges[prover->current].place;
@@ -312,7 +317,7 @@ static int finish_range(struct tree_hasher *hasher, struct tree_prover *prover)
 	return 0;
 }
 
-/* A complete subtree [first, end) of what retention left out. */
+/* Add a complete subtree [first, end) of entries that retention has deleted. */
 static int add_subtree(struct tree_hasher *hasher, struct tree_prover *prover, uint64_t first,
 		       uint64_t end, const struct tree_hash *hash)
 {
@@ -322,7 +327,7 @@ static int add_subtree(struct tree_hasher *hasher, struct tree_prover *prover, u
 		return 0;
 	if (first < range->first || end > range->end)
 		return -ENODATA;
-	/* Subtrees come largest first, so they are a frontier's. */
+	/* Subtrees come in order of size, the largest first, so they form a frontier. */
 	prover->part.hashes[tree_frontier_count(prover->part.size)] = *hash;
 	prover->part.size += end - first;
 	return end == range->end ? finish_range(hasher, prover) : 0;

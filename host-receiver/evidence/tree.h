@@ -4,9 +4,9 @@
  * same tree as RFC 9162). The writer, the signer and verify all use this code. It knows nothing of
  * files, lines or keys.
  *
- * Everything works on a frontier or on a stream of leaf hashes in their order, so memory stays
- * constant whatever the size of the log. A tree_hasher belongs to one thread; the rest are pure
- * functions of what they get. Functions that hash return 0, or -EIO when libcrypto fails.
+ * Everything works on a frontier, or on the leaf hashes in their order. So memory stays constant
+ * for a log of any size. A tree_hasher belongs to one thread; the other functions are pure.
+ * Functions that hash return 0, or -EIO when libcrypto fails.
  */
 #pragma once
 
@@ -60,7 +60,7 @@ unsigned tree_frontier_count(uint64_t size);
 int tree_frontier_append(struct tree_hasher *hasher, struct tree_frontier *frontier,
 			 const struct tree_hash *leaf);
 
-/* The root; of no entries SHA-256(""). */
+/* The root; SHA-256("") if there are no entries. */
 int tree_frontier_root(struct tree_hasher *hasher, const struct tree_frontier *frontier,
 		       struct tree_hash *ret);
 
@@ -86,8 +86,8 @@ int tree_check_consistency(struct tree_hasher *hasher, uint64_t old_size,
 			   const struct tree_hash *new_root, const struct tree_proof *proof);
 
 /*
- * Makes a proof while the leaves pass by in their order, from `base` on (NULL: from index 0).
- * Each hash of a proof is the root of a range of leaves; ranges do not overlap.
+ * Makes a proof from the leaves, which are added in their order from `base` on (NULL: from index
+ * 0). Each hash of a proof is the root of a range of leaves; ranges do not overlap.
  */
 struct tree_prover {
 	struct tree_proof proof;
@@ -103,8 +103,8 @@ struct tree_prover {
 
 /*
  * Begin. -ERANGE: index is not below size, old_size is above size, size is above TREE_SIZE_MAX, or
- * base is larger than size. -ENODATA: base, what retention left, does not have a hash the proof
- * needs.
+ * base is larger than size. -ENODATA: the proof needs a hash that base, the part that retention
+ * deleted, does not have.
  */
 int tree_prover_begin_inclusion(struct tree_hasher *hasher, struct tree_prover *prover,
 				uint64_t index, uint64_t size, const struct tree_frontier *base);
@@ -116,5 +116,5 @@ int tree_prover_begin_consistency(struct tree_hasher *hasher, struct tree_prover
 int tree_prover_add(struct tree_hasher *hasher, struct tree_prover *prover,
 		    const struct tree_hash *leaf);
 
-/* True when prover->proof is whole: all leaves below size have passed. */
+/* True when prover->proof is complete: all leaves below size were added. */
 bool tree_prover_done(const struct tree_prover *prover);

@@ -25,7 +25,10 @@ void connection_library_open(void)
 {
 	const struct sched_param none = {0};
 
-	/* Threads inherit the policy; the wake-up of a batch thread preempts nobody (sched(7)). */
+	/*
+	 * Threads inherit the policy; a thread of SCHED_BATCH does not preempt others when it wakes
+	 * up (sched(7)).
+	 */
 	sched_setscheduler(0, SCHED_BATCH, &none);
 	nats_Open(-1);
 	sched_setscheduler(0, SCHED_OTHER, &none);
@@ -39,7 +42,7 @@ enum forward_error connection_error(natsStatus status)
 	return FORWARD_CONNECT;
 }
 
-/* The host of URL, which is what its certificate must name. */
+/* The host of the URL; the server's certificate must name it. */
 static void host_of(const char *url, char *out, size_t size)
 {
 	const char *begin = strstr(url, "://");
@@ -77,7 +80,7 @@ static natsStatus set_tls(natsOptions *opts, const struct forward_settings *s, c
 	return st;
 }
 
-/* A ping's timer would be another thread, and the socket's owner is one thread. */
+/* No pings: their timer would be another thread, but one thread owns the socket. */
 static natsStatus set_loop(natsOptions *opts, const struct connection_loop *loop)
 {
 	natsStatus st = natsOptions_SetEventLoop(opts, loop->owner, loop->attach, loop->read,
@@ -110,7 +113,7 @@ static natsStatus set_options(natsOptions *opts, const struct forward_settings *
 	return st;
 }
 
-/* A file that cannot be read gets a message of its own: libnats does not name it. */
+/* Check the files here, because libnats does not say which file it could not read. */
 static enum forward_error check_files(const struct forward_settings *s, char why[PUBLISHER_WHY_MAX])
 {
 	const struct {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Connecting to one NATS server with the settings' credentials and TLS. It never reconnects by
+ * Connects to one NATS server with the credentials and TLS of the settings. It never reconnects by
  * itself. Blocks for some seconds at most; any thread.
  */
 #pragma once
@@ -10,8 +10,8 @@
 #include "host-receiver/forward/publisher.h"
 
 /*
- * The owner's event loop instead of threads of libnats: libnats calls these on the owner's thread,
- * from within its own functions. NULL: libnats has threads.
+ * The owner's event loop, used instead of libnats' threads: libnats calls these functions on the
+ * owner's thread, from inside its own functions. NULL: libnats has threads.
  */
 struct connection_loop {
 	natsEvLoop_Attach attach;
@@ -22,15 +22,15 @@ struct connection_loop {
 };
 
 /*
- * Start libnats' own threads so that they never run in the place of this one: one of them frees
- * each answer, and would be woken for each. Call before anything else of libnats.
+ * Start libnats' own threads with a policy that never preempts this thread. One of them frees each
+ * answer, and would be woken for each. Call it before anything else of libnats.
  */
 void connection_library_open(void);
 
-/* What a status of libnats means for people. */
+/* The reason that people see for a status of libnats. */
 enum forward_error connection_error(natsStatus status);
 
-/* Returns FORWARD_OK, or what failed with a sentence in why. */
+/* Returns FORWARD_OK, or the error with a sentence in why. */
 enum forward_error connection_open(const struct forward_settings *settings, const char *url,
 				   const struct connection_loop *loop, natsConnection **ret,
 				   char why[PUBLISHER_WHY_MAX]);

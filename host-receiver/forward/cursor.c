@@ -10,11 +10,11 @@
 
 #define CURSOR_TEXT_MAX 768u
 #define CHECK_SIZE	16u    /* bytes of the checksum */
-#define NO_ORIGIN	"none" /* of a cursor before the first entry */
+#define NO_ORIGIN	"none" /* the origin of a cursor before the first entry */
 
 static const char *const names[] = {"cursor.0", "cursor.1"};
 
-/* One line; its last word is a checksum of what stands before it. */
+/* One line; its last word is a checksum over the rest of the line. */
 static void format(const struct forward_cursor *cursor, char out[static CURSOR_TEXT_MAX])
 {
 	char before[2 * TREE_HASH_SIZE + 1], check_hex[2 * CHECK_SIZE + 1];
@@ -47,7 +47,7 @@ static int parse(const char *text, struct forward_cursor *ret)
 			   NULL) != 0 ||
 	    len != TREE_HASH_SIZE)
 		return -EBADMSG;
-	/* Nothing was cut and nothing added: format() gives the same bytes. */
+	/* Accept exactly what format() writes. */
 	format(&c, again);
 	if (strcmp(text, again) != 0)
 		return -EBADMSG;

@@ -8,10 +8,10 @@
 #include "host-receiver/evidence/segment.h"
 #include "host-receiver/forward/stream_reader.h"
 
-/* The end of a notice of the forwarder, whose members are sorted. */
+/* How a notice of the forwarder ends; its members are sorted. */
 #define SKIPPED_END "\"type\":\"dev.cellos.events.forward.v1.skipped\"}"
 
-/* At the same index lines stand in this order. */
+/* The order of lines with the same index. */
 enum kind {
 	KIND_CHECKPOINT,
 	KIND_SEGMENT,
@@ -25,19 +25,19 @@ struct item {
 	char *text; /* owned */
 };
 
-/* The lines of one log: written up to the entry before `next`, the others wait in order. */
+/* The lines of one log. The lines before the entry `next` are written; the others wait in order. */
 struct fetch_state {
 	FILE *file;
 	uint64_t segment; /* the number of its file */
-	bool begun;	  /* a segment line was written */
+	bool begun;	  /* a segment line has been written */
 	uint64_t next;
-	enum kind last; /* what was written at `next`; KIND_ENTRY: nothing */
+	enum kind last; /* the last kind that was written at `next`; KIND_ENTRY: none */
 	struct item *items;
 	size_t first, n, room;
 	size_t bytes;
 	uint64_t skipped_first, skipped_end; /* the newest notice */
-	off_t covered;			     /* of the file: after the last checkpoint line */
-	uint64_t uncovered;		     /* entries after it */
+	off_t covered;	    /* offset in the file, after the last checkpoint line */
+	uint64_t uncovered; /* entries after it */
 };
 
 static void state_free(struct fetch_state *s)
@@ -127,7 +127,7 @@ static int write_item(struct fetch_log *log, const struct item *item)
 	return 0;
 }
 
-/* True for what was written already, or stands for nothing. */
+/* True for a line that was written already, or that has no meaning. */
 static bool is_repeat(const struct fetch_state *s, const struct item *item)
 {
 	if (!s->begun)
@@ -155,7 +155,7 @@ static void drop_first(struct fetch_state *s)
 		s->first = s->n = 0;
 }
 
-/* Write what waits, as far as it follows without a hole. */
+/* Write the waiting lines up to the first hole. */
 static int write_ready(struct fetch_log *log)
 {
 	struct fetch_state *s = log->state;
@@ -193,7 +193,7 @@ static void add_hole(struct fetch_log *log, uint64_t first, uint64_t last)
 	log->n_holes++;
 }
 
-/* The checkpoint of these entries covers the hole too: without it they cannot be verified. */
+/* The checkpoint of these entries covers the hole too, so they cannot be verified. Remove them. */
 static int cut_uncovered(struct fetch_log *log)
 {
 	struct fetch_state *s = log->state;
@@ -209,8 +209,8 @@ static int cut_uncovered(struct fetch_log *log)
 }
 
 /*
- * Something will not come any more. After a hole nothing can be verified before the next segment
- * line, which holds the frontier of the tree.
+ * The missing lines will not come any more. After a hole nothing can be verified before the next
+ * segment line, which has the frontier of the tree.
  */
 static int pass_hole(struct fetch_log *log)
 {
@@ -241,7 +241,7 @@ static int pass_hole(struct fetch_log *log)
 	return 0;
 }
 
-/* Sorted by index and kind; it nearly always goes to the end. */
+/* Sorted by index and kind. The new item is nearly always the last one. */
 static int insert(struct fetch_state *s, const struct item *item)
 {
 	size_t at;
@@ -335,7 +335,7 @@ static bool is_wanted(const struct fetch_options *options, const char *origin)
 	return !options->origin || strncmp(origin, options->origin, strlen(options->origin)) == 0;
 }
 
-/* The number of entries that a notice stands for; group_notice() writes it canonically. */
+/* The number of entries that a notice replaces; group_notice() writes it canonically. */
 static uint64_t skipped_entries(const char *data, size_t len)
 {
 	static const char key[] = "\"entries\":";
@@ -349,7 +349,7 @@ static uint64_t skipped_entries(const char *data, size_t len)
 	return n;
 }
 
-/* Both modes: a line, or several that each end with '\n'. */
+/* For both modes: one line, or several lines that each end with '\n'. */
 static int take_lines(struct fetch_log *log, const char *data, size_t len, uint64_t index)
 {
 	if (ends_with(data, len, SKIPPED_END)) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads evidence back from a JetStream stream, of any number of hosts at once, and writes it as
- * logs into folders that verify reads: a folder for each log, its lines in the order of the log.
- * Order by index, not by arrival. It judges nothing: what the server gives is only as good as the
- * signed tree says. One thread, and libnats' own below it.
+ * Reads evidence of any number of hosts back from a JetStream stream, and writes it as logs that
+ * verify can read: a folder for each log, with its lines in the order of their index, not of their
+ * arrival. It judges nothing: only the signed tree shows whether the server returned the true
+ * lines. One thread, and libnats' own threads.
  */
 #pragma once
 
@@ -13,11 +13,11 @@
 #define FETCH_WINDOW_ITEMS 65536u /* lines of a log that wait for an earlier one */
 #define FETCH_WINDOW_BYTES (64u * 1024u * 1024u)
 #define FETCH_LOGS_MAX	   4096u
-#define FETCH_HOLES_MAX	   16u /* kept for people; all are counted */
+#define FETCH_HOLES_MAX	   16u /* how many are listed; all are counted */
 
 struct fetch_hole {
-	uint64_t first, last; /* entries that the stream does not hold */
-	bool skipped;	      /* the forwarder said so in their place */
+	uint64_t first, last; /* entries that the stream does not have */
+	bool skipped;	      /* the forwarder sent a notice instead of them */
 };
 
 struct fetch_log {
@@ -25,10 +25,11 @@ struct fetch_log {
 	char origin[NOTE_ORIGIN_MAX + 1];
 	char *dir; /* owned */
 	uint64_t entries, repeats, missing;
-	uint64_t unanchored; /* left out: unprovable after a hole, or without a beginning */
+	uint64_t unanchored; /* entries that were left out: not provable after a hole, or without a
+				beginning */
 	struct fetch_hole holes[FETCH_HOLES_MAX];
 	unsigned n_holes;
-	struct fetch_state *state; /* while it is read */
+	struct fetch_state *state; /* valid while the log is read */
 };
 
 struct fetch_options {
@@ -40,12 +41,12 @@ struct fetch_options {
 struct fetch {
 	struct fetch_log *logs;
 	unsigned n_logs;
-	uint64_t messages, strange; /* strange: not of a forwarder */
+	uint64_t messages, strange; /* strange: not sent by a forwarder */
 };
 
 /*
- * Read the stream from its first message to the one that is last now. Returns 0, or a negative
- * errno with a sentence in why. *ret is to be freed in both cases.
+ * Read the stream from its first message to the message that is the last one now. Returns 0, or a
+ * negative errno with a sentence in why. Free *ret in both cases.
  */
 int fetch_run(const struct fetch_options *options, struct fetch *ret, char why[PUBLISHER_WHY_MAX]);
 void fetch_free(struct fetch *fetch);

@@ -24,30 +24,31 @@
 #define BACKOFF_MIN_MS 100u
 #define BACKOFF_MAX_MS 30000u
 #define TURN_MS	       200     /* a turn without an event */
-#define CURSOR_MS      3000u   /* between two writings of the cursor */
-#define KEEP_MS	       600000u /* segments are kept so long after they were acknowledged */
+#define CURSOR_MS      3000u   /* time between two writes of the cursor */
+#define KEEP_MS	       600000u /* segments are kept for this long after they were acknowledged */
 #define KEEP_STEP_MS   10000u
 #define KEEP_STEPS     (KEEP_MS / KEEP_STEP_MS)
-#define SEND_BURST     512u  /* messages of one turn, before answers are taken again */
-#define GATHER_MS      2     /* answers are let gather so long while no message may be sent */
+#define SEND_BURST     512u  /* messages of one turn; then answers are read again */
+#define GATHER_MS      2     /* answers collect for this long while no message may be sent */
 #define STATUS_MS      1000u /* between two reports */
-#define STATUS_IDLE_MS 100u  /* if the log was caught up with, or is not any more */
+#define STATUS_IDLE_MS                                                                             \
+	100u /* used when the forwarder has just caught up, or has just fallen back */
 
-/* A message that was sent: where the log stands once it is acknowledged. */
+/* A message that was sent, and the place in the log after it is acknowledged. */
 struct sent {
 	struct group_place after;
-	const char *origin; /* of the message; the walk's */
+	const char *origin; /* the message's; the walk owns it */
 	uint64_t index;	    /* of the message */
 	unsigned entries;
-	bool notice;		  /* in the place of one that is too large */
+	bool notice;		  /* it replaces an entry that is too large */
 	char time[TIME_TEXT_MAX]; /* when its first entry was received */
 };
 
-/* A message that the server refused for its size, though its limits do not say so. */
+/* A message that the server refused because of its size, although its announced limits allow it. */
 struct refused {
 	const char *origin; /* the walk's; NULL: none */
 	uint64_t index;
-	unsigned entries; /* a checkpoint has the index of the entry after it, and 0 of these */
+	unsigned entries; /* a checkpoint has the index of the next entry, and 0 entries */
 };
 
 struct forwarder {
@@ -57,21 +58,21 @@ struct forwarder {
 	struct walk *walk;
 	struct group *group;
 	struct tree_hasher *hasher;
-	struct link_order end; /* how far the log is durable */
+	struct link_order end; /* the durable end of the log */
 
-	struct sent *sent; /* max_pending; a ring beside the publisher's */
+	struct sent *sent; /* max_pending places: a ring parallel to the publisher's */
 	uint64_t first, next;
-	struct group_place place;     /* what is acknowledged */
-	struct forward_cursor cursor; /* the same, or from some seconds ago */
+	struct group_place place;     /* everything before it is acknowledged */
+	struct forward_cursor cursor; /* the same place, or that of some seconds ago */
 	bool cursor_known, place_newer, cursor_dirty;
 	struct refused refused;
 	uint64_t cursor_stored_ns;
-	int cursor_error; /* of the last try; 0: it was written */
+	int cursor_error; /* of the last write; 0: it succeeded */
 
 	struct {
 		uint64_t ns;
 		struct evidence_position at;
-	} kept[KEEP_STEPS]; /* where the cursor was, oldest first */
+	} kept[KEEP_STEPS]; /* earlier places of the cursor, the oldest first */
 	unsigned n_kept;
 
 	struct restriction restriction;
@@ -100,10 +101,7 @@ static void keep_segments(struct forwarder *f, uint64_t now_ns)
 	f->kept[f->n_kept++].at = f->cursor.at;
 }
 
-/*
- * From the place to a cursor: the hash is taken here, and not of each entry that is
- * sent.
- */
+/* Make a cursor from the place. The hash is computed here, not for each entry that is sent. */
 static int update_cursor(struct forwarder *f)
 {
 	struct forward_cursor next = {
@@ -125,10 +123,7 @@ static int update_cursor(struct forwarder *f)
 	return 0;
 }
 
-/*
- * Seldom, also when all is acknowledged: its syncs go to the disk that the log's
- * commits wait for.
- */
+/* Write the cursor rarely, because its syncs compete with the log's commits for the disk. */
 static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
 {
 	int r;
@@ -140,7 +135,10 @@ static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
 	if (r == 0)
 		r = forward_cursor_store(f->state_fd, &f->cursor);
 	if (r < 0) {
-		/* Once: it is tried again, and costs only repeats if it stays so. */
+		/*
+		 * Log it once. It is tried again, and a failure costs only messages that are sent
+		 * twice.
+		 */
 		if (f->cursor_error != r)
 			log_error(
 				"msg=\"cannot write the forwarder's cursor: after its end more is "
@@ -156,7 +154,7 @@ static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
 
 /* ---- where to begin ---- */
 
-/* Whether this line is the last one that was acknowledged. */
+/* Whether this is the last line that was acknowledged. */
 static bool is_cursor(const struct forwarder *f, const struct walk_line *line)
 {
 	struct tree_hash leaf;
@@ -167,7 +165,7 @@ static bool is_cursor(const struct forwarder *f, const struct walk_line *line)
 	       tree_hash_equal(&leaf, &f->cursor.before);
 }
 
-/* Returns 1: the walk is after the entry, where the cursor says it is. */
+/* Returns 1 if the walk is after the entry that the cursor names. */
 static int seek_directly(struct forwarder *f)
 {
 	struct walk_line line;
@@ -179,12 +177,12 @@ static int seek_directly(struct forwarder *f)
 			return r == -ENODATA || r == -EBADMSG ? 0 : r;
 		if (line.kind == WALK_ENTRY)
 			return is_cursor(f, &line);
-		r = 0; /* The position may be the end of the segment before. */
+		r = 0; /* The position may be the end of the previous segment. */
 	}
 	return r;
 }
 
-/* The same by walking from the oldest segment on. */
+/* The same, by reading from the oldest segment on. */
 static int seek_by_index(struct forwarder *f)
 {
 	struct walk_line line;
@@ -214,7 +212,7 @@ static int seek(struct forwarder *f)
 {
 	int r;
 
-	/* If it fails, the older cursor is as good: more is sent again. */
+	/* If it fails, the older cursor is still correct: more is sent again. */
 	update_cursor(f);
 	f->first = f->next = 0;
 	r = f->cursor_known ? seek_directly(f) : 0;
@@ -251,7 +249,7 @@ static void note_error(struct forwarder *f, enum forward_error error, const char
 	snprintf(f->status.why, sizeof(f->status.why), "%s", why);
 }
 
-/* Outstanding messages are given up: they are sent again from the cursor on. */
+/* Forget the messages without an answer: they are sent again from the cursor on. */
 static void wait_after(struct forwarder *f, enum forward_error error, const char *why)
 {
 	const uint64_t jitter = monotonic_ns() % 100;
@@ -295,8 +293,8 @@ static void show_server(struct forwarder *f, const char *url)
 }
 
 /*
- * True: a file that connecting needs was replaced, and this process may not read the new one. The
- * daemon starts another process, which may.
+ * True: a file that is needed for connecting was replaced, and this process may not read the new
+ * one. The daemon then starts another process, which may read it.
  */
 static bool must_start_again(struct forwarder *f)
 {
@@ -363,7 +361,7 @@ static bool was_refused(const struct forwarder *f, const struct group_message *m
 	       f->refused.entries == m->entries && strcmp(f->refused.origin, m->origin) == 0;
 }
 
-/* The server never takes this message: say so in its place, and go on. */
+/* The server never takes this message: send a notice instead, and continue. */
 static enum forward_error send_notice(struct forwarder *f, const struct group_message *m,
 				      uint64_t now_ns, char why[PUBLISHER_WHY_MAX])
 {
@@ -403,7 +401,7 @@ static enum forward_error send_one(struct forwarder *f, const struct group_messa
 	return publisher_send(f->publisher, &message, now_ns, why);
 }
 
-/* Read on until there is a message. Returns 1, 0: nothing more is durable, or a negative errno. */
+/* Read until there is a message. Returns 1, 0: nothing more is durable, or a negative errno. */
 static int next_message(struct forwarder *f, struct group_message *m)
 {
 	int r;
@@ -466,8 +464,9 @@ static void acknowledge(struct forwarder *f)
 }
 
 /*
- * The oldest message was refused for its size. All before it is acknowledged, so the next
- * connection begins with it, and sends the notice. A notice that is refused too is passed over.
+ * The server refused the oldest message because of its size. All messages before it are
+ * acknowledged, so the next connection begins with it, and sends the notice. If the notice is
+ * refused too, it is skipped.
  */
 static bool pass_refused(struct forwarder *f, const struct publisher_answer *answer)
 {
@@ -521,7 +520,7 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 	const bool waits = f->first < f->next, idle = f->caught_up && !waits;
 	uint64_t received_ms;
 
-	/* Whoever waits for the end of an outage need not wait for the next second. */
+	/* Report a change at once, so that nobody waits a second for the end of an outage. */
 	if (now_ns < f->status_ns + STATUS_MS * NSEC_PER_MSEC && s->state == f->reported.state &&
 	    (idle == f->was_idle || now_ns < f->status_ns + STATUS_IDLE_MS * NSEC_PER_MSEC))
 		return;
@@ -541,7 +540,7 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 	link_put_status(f->link_fd, s);
 }
 
-/* Entries from this index or time on are sent again; before the oldest means all. */
+/* Send entries from this index or time on again. Before the oldest entry means all. */
 static void rewind_to(struct forwarder *f, const struct link_order *order)
 {
 	struct group_place before = {.origin = ""};
@@ -613,7 +612,7 @@ static void wait_for_event(struct forwarder *f)
 		fds[2].events = publisher_events(f->publisher);
 	}
 	poll(fds, ARRAY_SIZE(fds), busy ? 0 : TURN_MS);
-	/* An answer a turn costs more than the message did. */
+	/* Waking up for each single answer would cost more than sending the message. */
 	if (!f->caught_up && !busy && fds[2].events == POLLIN && fds[2].revents == POLLIN)
 		poll(fds, 2, GATHER_MS);
 	if (fds[0].revents)
@@ -629,7 +628,9 @@ static void run(struct forwarder *f)
 	while (!f->stopping) {
 		const uint64_t now_ns = monotonic_ns();
 
-		/* Before the daemon has said how far the log is durable, there is nothing to read.
+		/*
+		 * There is nothing to read until the daemon has reported the durable end of the
+		 * log.
 		 */
 		if (!f->publisher && f->end.kind == LINK_END && now_ns >= f->next_try_ns)
 			connect_now(f);
@@ -676,7 +677,7 @@ static void load_cursor(struct forwarder *f)
 			    "is used\"");
 }
 
-/* Before the first line is read: retention then waits for us. */
+/* Do it before the first line is read: retention then keeps these segments. */
 static int hold_segments(struct forwarder *f)
 {
 	struct evidence_position at;
@@ -721,7 +722,7 @@ static int begin(struct forwarder *f)
 	if (r == 0)
 		r = group_new(f->settings, &f->group);
 	if (r == 0) {
-		/* Nothing is durable before the daemon says so. */
+		/* Nothing counts as durable before the daemon reports it. */
 		walk_set_end(f->walk, &f->end.at);
 		load_cursor(f);
 	}

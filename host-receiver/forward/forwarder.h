@@ -14,9 +14,9 @@
 #include "host-receiver/forward/settings.h"
 
 /*
- * Runs until SIGTERM, SIGINT or the end of the daemon on link_fd. Signals must be blocked by the
- * caller. Confines this process first (restrict.h). Returns 0; 1: a file that it reads was
- * replaced, and only another process may read the new one; a negative errno, after a log line: the
+ * Runs until SIGTERM, SIGINT or the end of the daemon on link_fd. The caller must have blocked the
+ * signals. Confines this process first (restrict.h). Returns 0; 1: a file that it reads was
+ * replaced, and only a new process may read the new file; or a negative errno after a log line: the
  * folders cannot be used.
  */
 int forwarder_run(const struct forward_settings *settings, int link_fd);

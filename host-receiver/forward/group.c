@@ -11,14 +11,14 @@
 struct group {
 	const struct forward_settings *settings; /* borrowed */
 	size_t max;
-	struct group_place at; /* after the last line that a message took */
+	struct group_place at; /* after the last line that is in a message */
 	char subject[SUBJECT_MAX], id[GROUP_ID_MAX];
 
-	/* Mode batches: the message that is being collected, and the line that did not fit. */
+	/* Mode batches: the message that is being collected, and the line that had no room. */
 	struct group_message batch;
 	char *buf; /* GROUP_BYTES_MAX + EVIDENCE_LINE_MAX */
 	bool given;
-	struct walk_line pending; /* valid as long as the walk does not go on */
+	struct walk_line pending; /* valid until the walk continues */
 	bool has_pending;
 };
 
@@ -89,7 +89,7 @@ static void keep_time(char out[static TIME_TEXT_MAX], struct wire_text time)
 		copy_text(out, TIME_TEXT_MAX, time);
 }
 
-/* Only an entry can be found again: other lines leave the place at the entry before them. */
+/* Only an entry can be found again. So other lines leave the place at the previous entry. */
 static void advance(struct group *group, const struct walk_line *line)
 {
 	if (line->kind == WALK_ENTRY)
@@ -165,7 +165,7 @@ static void finish_batch(struct group *group, struct group_message *ret)
 	*ret = *m;
 }
 
-/* True when the batch must go before this line is taken. */
+/* True when the batch must be sent before this line is added. */
 static bool is_full(const struct group *group, const struct walk_line *line)
 {
 	return group->batch.len > 0 &&
@@ -196,7 +196,7 @@ static int next_batch(struct group *group, struct walk *walk, struct group_messa
 			finish_batch(group, ret);
 			return 1;
 		}
-		/* After a cursor only the checkpoint of a group that was sent may be left. */
+		/* After a restart the rest of a group may be only its checkpoint. */
 		if (line.kind == WALK_CHECKPOINT && group->batch.len == 0)
 			continue;
 		advance(group, &line);

@@ -39,7 +39,10 @@ const char *forward_error_name(enum forward_error error)
 	return error_names[error];
 }
 
-/* Returns 1; 0: nothing is there; -EPIPE: the end; -EBADMSG: a packet of another size. */
+/*
+ * Returns 1; 0: no packet is there; -EPIPE: the other side has ended; -EBADMSG: a packet of another
+ * size.
+ */
 static int take(int fd, void *data, size_t size)
 {
 	ssize_t n;

@@ -17,10 +17,10 @@
 
 #define LINK_FD 3 /* in the forwarder */
 
-/* Its name among the cursors that retention waits for. */
+/* The name of its cursor; retention waits for it. */
 #define LINK_CURSOR "forward"
 
-/* Its exit status when the daemon is to start it again at once: files that it reads changed. */
+/* Its exit status when the daemon must start it again at once: files that it reads changed. */
 #define LINK_EXIT_AGAIN 75
 
 enum link_order_kind {
@@ -39,7 +39,7 @@ struct link_order {
 
 enum forward_state {
 	FORWARD_WAITING,   /* before the next try */
-	FORWARD_CONNECTED, /* sending what there is */
+	FORWARD_CONNECTED, /* connected, and sending */
 	_FORWARD_STATE_MAX,
 };
 
@@ -47,10 +47,10 @@ enum forward_state {
 struct forward_status {
 	uint32_t state;	   /* enum forward_state */
 	uint32_t error;	   /* enum forward_error: why it waits */
-	uint32_t landlock; /* 1: the kernel holds it to its files */
+	uint32_t landlock; /* 1: the kernel confines it to its files */
 	uint32_t reserved;
 	char why[PUBLISHER_WHY_MAX];
-	char warnings[PUBLISHER_WHY_MAX]; /* of the stream's settings */
+	char warnings[PUBLISHER_WHY_MAX]; /* about the stream's settings */
 	char server[256];		  /* the URL without its user and password */
 	uint64_t read, published, acked, duplicates, retries, skipped, cursor_lost;
 	uint64_t errors[_FORWARD_ERROR_MAX];
@@ -64,7 +64,7 @@ const char *forward_state_name(enum forward_state state);
 
 /* Returns 1 and the newest order; 0: none; -EPIPE: the daemon has ended; or another errno. */
 int link_take_order(int fd, struct link_order *ret);
-/* Best effort. */
+/* Send the status, or drop it if the socket is full. */
 void link_put_status(int fd, const struct forward_status *status);
 
 /* The daemon's side. */

@@ -14,14 +14,14 @@
 #include "host-receiver/forward/connection.h"
 #include "host-receiver/forward/stream.h"
 
-/* A peer that is gone without a word is noticed within a minute, also when nothing is sent. */
+/* A peer that disappeared is noticed within a minute, also when nothing is sent. */
 #define KEEPALIVE_IDLE_S  30
 #define KEEPALIVE_PROBE_S 10
 #define KEEPALIVE_PROBES  3
 
 /*
- * Answers that were read, and are given back to libnats together: a thread of libnats frees them,
- * and one by one it would be woken for each.
+ * Answers that were read. They are returned to libnats together, because a thread of libnats frees
+ * them, and would be woken for each single one.
  */
 #define SPENT_MAX 1024u
 
@@ -35,7 +35,7 @@ struct slot {
 	bool duplicate;
 	enum forward_error error;
 	int code;
-	char *why; /* owned; NULL: nothing to say */
+	char *why; /* owned; NULL: no message */
 };
 
 struct publisher {
@@ -52,7 +52,7 @@ struct publisher {
 	bool wants_read, wants_write;
 
 	struct slot *slots;   /* max_pending; message n has slot n % max_pending */
-	uint64_t first, next; /* messages whose answer was not taken: [first, next) */
+	uint64_t first, next; /* messages without an answer yet: [first, next) */
 	size_t bytes;	      /* of their data */
 
 	natsMsg *spent[SPENT_MAX];
@@ -270,7 +270,7 @@ static struct publisher *publisher_new(const struct forward_settings *s)
 	return p;
 }
 
-/* libnats' own threads wait for the answers here: it is done with them when this returns. */
+/* libnats' own threads wait for the answers here. They have finished when this function returns. */
 static enum forward_error check_stream(const struct forward_settings *settings, const char *url,
 				       struct stream_facts *ret, char why[PUBLISHER_WHY_MAX])
 {
@@ -451,7 +451,7 @@ enum forward_error publisher_check(struct publisher *p, uint64_t now_ns,
 	const char *text = NULL;
 	natsStatus st = NATS_OK;
 
-	/* A refused subject has no answer: the server says so by an error of the connection. */
+	/* The server gives no answer to a refused subject, but an error of the connection. */
 	if (p->fd < 0 || oldest_ns > 0)
 		st = natsConnection_GetLastError(p->nc, &text);
 	if (p->fd < 0 || st == NATS_NOT_PERMITTED) {

@@ -19,7 +19,10 @@
 #define PUBLISHER_TIMEOUT_MS 10000u		   /* for an answer */
 #define PUBLISHER_BYTES_MAX  (32u * 1024u * 1024u) /* sent and not answered */
 #define PUBLISHER_WHY_MAX    384u
-/* Not yet written to the socket: enough for large writes, and little to move after a short one. */
+/*
+ * Bytes that are not written to the socket yet: enough for large writes, and little to move after a
+ * short one.
+ */
 #define PUBLISHER_BUFFER_MAX (256u * 1024u)
 
 /* What stops the forwarding, for people and metrics. */
@@ -53,7 +56,7 @@ struct publisher_message {
 	size_t len;
 };
 
-/* What the server said to the oldest message that has an answer. */
+/* The server's answer to the oldest message that has one. */
 struct publisher_answer {
 	bool duplicate;
 	enum forward_error error;
@@ -62,21 +65,21 @@ struct publisher_answer {
 };
 
 /*
- * Connect to this server (one of the settings' URL) and check the stream. warnings gets what is
- * worth a word of the stream's settings ("": nothing). Blocks for some seconds at most.
+ * Connect to this server (one of the settings' URLs) and check the stream. warnings receives notes
+ * about the stream's settings ("": none). Blocks for some seconds at most.
  */
 enum forward_error publisher_open(const struct forward_settings *settings, const char *url,
 				  struct publisher **ret, char why[PUBLISHER_WHY_MAX],
 				  char warnings[PUBLISHER_WHY_MAX]);
 void publisher_close(struct publisher *p);
 
-/* What to poll(2) for, and where; -1: the connection has ended. */
+/* The socket to poll(2), and the events; -1: the connection has ended. */
 int publisher_fd(const struct publisher *p);
 short publisher_events(const struct publisher *p);
-/* Read and write what the socket takes now; events as poll(2) found them. */
+/* Read and write as much as the socket allows now; events: from poll(2). */
 void publisher_turn(struct publisher *p, short events);
 
-/* Bytes that a message may have here, headers included: the server's limit or the stream's. */
+/* The most bytes of a message, with its headers: the limit of the server or of the stream. */
 size_t publisher_max_size(const struct publisher *p);
 /* Whether the server takes a message of this size. */
 bool publisher_fits(const struct publisher *p, const struct publisher_message *message);
@@ -85,7 +88,7 @@ bool publisher_has_room(const struct publisher *p);
 /* Messages without an answer. */
 unsigned publisher_pending(const struct publisher *p);
 
-/* now_ns: from when on the answer is waited for. */
+/* now_ns: the time from which the timeout of the answer counts. */
 enum forward_error publisher_send(struct publisher *p, const struct publisher_message *message,
 				  uint64_t now_ns, char why[PUBLISHER_WHY_MAX]);
 
@@ -95,6 +98,9 @@ bool publisher_take_answer(struct publisher *p, struct publisher_answer *ret);
 /* When the oldest message without an answer was sent (CLOCK_MONOTONIC); 0: there is none. */
 uint64_t publisher_oldest_ns(const struct publisher *p);
 
-/* FORWARD_OK, or why nothing more will come: the connection ended, or an answer is overdue. */
+/*
+ * FORWARD_OK, or the reason why no more answers will come: the connection ended, or an answer is
+ * overdue.
+ */
 enum forward_error publisher_check(struct publisher *p, uint64_t now_ns,
 				   char why[PUBLISHER_WHY_MAX]);

@@ -7,15 +7,15 @@
 #include "host-receiver/confine/confine.h"
 #include "seccomp/forwarder_filter.h"
 
-/* What getaddrinfo(3) reads of a host's name service (nsswitch.conf(5)). */
+/* Files that getaddrinfo(3) reads (nsswitch.conf(5)). */
 static const char *const name_files[] = {
 	"/etc/gai.conf",      "/etc/host.conf",	  "/etc/hosts",	   "/etc/localtime",
 	"/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/services", "/etc/ld.so.cache",
 };
 
 /*
- * Libraries of the name service, the certificates of the system and OpenSSL's configuration; a
- * resolver's own folder, where /etc/resolv.conf points to.
+ * Libraries of the name service, the system's certificates and OpenSSL's configuration; the folder
+ * of a resolver that /etc/resolv.conf points to.
  */
 static const char *const folders[] = {
 	"/lib",

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the forwarder can still do once a server could have taken it over: read evidence, its
- * credentials and what names and certificates need; write its cursors; talk over the network. No
- * other file, no capability, no signal, no program. One thread, before libnats is opened.
+ * Confines the forwarder, in case a server takes it over. It can still read evidence, its
+ * credentials and the files for names and certificates, write its cursors, and use the network. It
+ * has no other file, no capability, no signal and no program. One thread, before libnats is opened.
  */
 #pragma once
 
@@ -10,25 +10,25 @@
 
 #include "host-receiver/forward/settings.h"
 
-/* The files that are granted one by one: four of the settings, and what resolves names. */
+/* Files that are granted one by one: four of the settings, and those for resolving names. */
 #define RESTRICT_FILES_MAX 16u
 
 /*
- * A file that is replaced by rename is another file, and not granted: the forwarder then has to
- * start again. Strings are the settings'.
+ * A file that was replaced by rename(2) is another file and not granted; then the forwarder has to
+ * start again. The settings own the strings.
  */
 struct restriction {
 	struct {
 		const char *path;
 		dev_t dev;
-		ino_t ino; /* 0: it was not there */
+		ino_t ino; /* 0: there was no file */
 	} files[RESTRICT_FILES_MAX];
 	unsigned n_files;
-	bool landlock; /* the kernel has it */
+	bool landlock; /* the kernel supports it */
 };
 
-/* The folders forward/ and cursors/ of the state are there. Returns 0 or a negative errno. */
+/* The folders forward/ and cursors/ of the state must exist. Returns 0 or a negative errno. */
 int restrict_forwarder(const struct forward_settings *settings, struct restriction *ret);
 
-/* The path of a file that was replaced since then, made or removed; NULL: none was. */
+/* The path of a file that was replaced, created or removed since then; NULL: none. */
 const char *restrict_replaced(const struct restriction *restriction);

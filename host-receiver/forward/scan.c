@@ -6,7 +6,7 @@
 
 #define TYPE_ENVELOPE "dev.cellos.events.signed_envelope.v1"
 
-/* The longest value that is looked through: a signature or a name, never a guest's text. */
+/* The longest value that is searched: a signature or a name, never a guest's text. */
 #define VALUE_MAX 512u
 
 #define DATA_BEGIN	"{\"data\":{"
@@ -24,7 +24,7 @@ static bool text_is(struct wire_text text, const char *s)
 }
 
 /*
- * The string that ends with the quote before *end, if it has no escapes. *end is moved before its
+ * Take the string that ends with the quote before *end, if it has no escapes. *end moves before its
  * opening quote.
  */
 static bool take_string_back(const char *begin, const char **end, struct wire_text *ret)
@@ -46,7 +46,7 @@ static bool take_string_back(const char *begin, const char **end, struct wire_te
 	return false;
 }
 
-/* The last `"key":"value"` before *end, which is moved before it. */
+/* Take the last `"key":"value"` before *end. *end moves before it. */
 static bool take_attribute_back(const char *begin, const char **end, struct attribute *ret)
 {
 	if (!take_string_back(begin, end, &ret->value) || *end - begin < 2 || (*end)[-1] != ':')
@@ -56,8 +56,8 @@ static bool take_attribute_back(const char *begin, const char **end, struct attr
 }
 
 /*
- * The attributes of the event that ends at *end with '}', back to its data, at whose closing '}'
- * *end is left. Only attributes with strings for values are known.
+ * Take the attributes of the event that ends at *end with '}', back to its data. *end moves to the
+ * closing '}' of the data. Only attributes with string values are known.
  */
 static bool take_attributes_back(const char *begin, const char **end, struct scanned_line *ret)
 {
@@ -83,7 +83,7 @@ static bool take_attributes_back(const char *begin, const char **end, struct sca
 	}
 }
 
-/* Past the string that begins at the quote *at; escapes are passed over. */
+/* Skip the string that begins at the quote *at, with its escapes. */
 static bool pass_string(const char **at, const char *end)
 {
 	for (const char *p = *at + 1; p < end; p++) {
@@ -97,7 +97,7 @@ static bool pass_string(const char **at, const char *end)
 	return false;
 }
 
-/* Past a string, a number or a word; false for an object or an array. */
+/* Skip a string, a number or a word; false for an object or an array. */
 static bool pass_value(const char **at, const char *end)
 {
 	if (*at == end || **at == '{' || **at == '[')
@@ -110,8 +110,8 @@ static bool pass_value(const char **at, const char *end)
 }
 
 /*
- * cellId among the members of the data that begins at `at`. They are sorted, so the search ends at
- * a later key. False: a member before it is not simple.
+ * Find cellId among the members of the data that begins at `at`. They are sorted, so the search
+ * ends at a later key. False: a member before it is not simple.
  */
 static bool read_cell(const char *at, const char *end, struct wire_text *ret)
 {
@@ -144,7 +144,7 @@ static bool begins_with(const char *at, const char *end, const char *text)
 	return (size_t)(end - at) >= strlen(text) && memcmp(at, text, strlen(text)) == 0;
 }
 
-/* One event, not in an envelope, between the two. */
+/* Read one event without an envelope between begin and end. */
 static bool read_event(const char *begin, const char *end, struct scanned_line *ret)
 {
 	if (!begins_with(begin, end, DATA_BEGIN) || !take_attributes_back(begin, &end, ret))

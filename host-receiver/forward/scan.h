@@ -17,7 +17,7 @@
 
 #include "common/wire.h"
 
-/* Texts point into the line; an empty one is not there. */
+/* Texts point into the line; an empty one is absent. */
 struct scanned_line {
 	struct wire_text id, time, type;
 	struct wire_text cell; /* of an entry */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the forwarder is told: section [nats] of the configuration and the folders it works with.
- * Strings are borrowed as long as the forwarder runs; an empty one is not set.
+ * The forwarder's settings: section [nats] of the configuration, and its folders. Strings are
+ * borrowed while the forwarder runs; an empty one is not set.
  */
 #pragma once
 

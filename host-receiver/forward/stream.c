@@ -9,7 +9,7 @@
 
 #define WAIT_MS 10000
 
-/* An account that may not ask gets no answer: nothing is known then. */
+/* An account without the permission gets no answer; then the version is unknown. */
 #define VERSION_SUBJECT "$SYS.REQ.USER.INFO"
 #define VERSION_WAIT_MS 2000
 
@@ -86,7 +86,10 @@ bool stream_version_at_least(const char *version, unsigned major, unsigned minor
 	return have[2] >= patch;
 }
 
-/* Returns true if the server said its version; "" is one from before it could be asked, 2.10. */
+/*
+ * Returns true if the server gave its version. "": the server is older than 2.10, which cannot be
+ * asked.
+ */
 static bool ask_version(natsConnection *nc, char ret[static 32])
 {
 	natsMsg *msg = NULL;
@@ -108,7 +111,7 @@ static bool ask_version(natsConnection *nc, char ret[static 32])
 }
 
 /*
- * At its limit a server before 2.10.5 may acknowledge a message that it does not store
+ * When the stream is full, a server before 2.10.5 may acknowledge a message that it does not store
  * (nats-server issue 4771).
  */
 static void warn_of_version(natsConnection *nc, char warnings[PUBLISHER_WHY_MAX])
@@ -162,7 +165,7 @@ static natsStatus create(jsCtx *js, const struct forward_settings *s, jsStreamIn
 	return js_AddStream(info, js, &config, NULL, code);
 }
 
-/* The stream as it is, made if the settings say so. */
+/* Get the stream, or create it if the settings ask for that. */
 static natsStatus get_or_create(jsCtx *js, const struct forward_settings *s, jsStreamInfo **info,
 				jsErrCode *code)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The JetStream stream that takes the evidence: whether its settings keep it, and what the server's
- * error codes mean (nats-server, server/errors.json). For the forwarder's thread.
+ * The JetStream stream for the evidence: whether its settings keep the evidence, and the meaning of
+ * the server's error codes (nats-server, server/errors.json). For the forwarder's thread.
  */
 #pragma once
 
@@ -11,18 +11,18 @@
 
 #define STREAM_DUPLICATES_MIN_S 120 /* of the duplicate window */
 
-/* What a JetStream error code means for the forwarder. */
+/* The forwarder's error for an error code of JetStream. */
 enum forward_error stream_error(int code);
 
-/* What the forwarder has to know of it. */
+/* Facts about the stream that the forwarder needs. */
 struct stream_facts {
 	size_t max_msg_size;		  /* of a message with its headers; 0: no limit */
-	char warnings[PUBLISHER_WHY_MAX]; /* of settings that may lose evidence; "": none */
+	char warnings[PUBLISHER_WHY_MAX]; /* about settings that may lose evidence; "": none */
 };
 
 /*
- * Look at the stream, or make it if the settings say so. Returns FORWARD_OK; settings that would
- * lose evidence are FORWARD_STREAM. nc has libnats' threads: this waits for answers.
+ * Check the stream, or create it if the settings ask for that. Returns FORWARD_OK; FORWARD_STREAM:
+ * its settings would lose evidence. nc must have libnats' threads, because this waits for answers.
  */
 enum forward_error stream_check(natsConnection *nc, const struct forward_settings *settings,
 				struct stream_facts *ret, char why[PUBLISHER_WHY_MAX]);

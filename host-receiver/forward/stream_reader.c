@@ -4,7 +4,7 @@
 #include "common/util.h"
 #include "host-receiver/forward/connection.h"
 
-#define NEXT_MS	   10000 /* without a message: the consumer is made again */
+#define NEXT_MS	   10000 /* after this time without a message the consumer is created again */
 #define NEXT_TRIES 6u
 
 struct stream_reader {
@@ -13,7 +13,7 @@ struct stream_reader {
 	jsCtx *js;
 	natsSubscription *sub;
 	uint64_t at;   /* sequence of the last message */
-	uint64_t last; /* of the last one to be read */
+	uint64_t last; /* of the last message to read */
 };
 
 static int last_sequence(struct stream_reader *r, char why[PUBLISHER_WHY_MAX])
@@ -36,7 +36,7 @@ static int last_sequence(struct stream_reader *r, char why[PUBLISHER_WHY_MAX])
 	return 0;
 }
 
-/* From the message after the last one on. */
+/* Subscribe from the message after the last one. */
 static int subscribe(struct stream_reader *r, char why[PUBLISHER_WHY_MAX])
 {
 	jsSubOptions ordered;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads the messages of a JetStream stream in their order, by an ordered consumer. The calling
- * thread gets them; libnats has threads of its own below it.
+ * Reads the messages of a JetStream stream in order, with an ordered consumer. The calling thread
+ * gets them; libnats has threads of its own.
  */
 #pragma once
 
@@ -12,15 +12,15 @@
 #include "host-receiver/forward/publisher.h"
 
 struct stream_reading {
-	bool follow; /* begin with what comes from now on, and never end */
+	bool follow; /* begin with the messages from now on, and never end */
 	/* A message; borrowed. A negative errno with a sentence in why ends the reading. */
 	int (*take)(void *ctx, natsMsg *msg, char why[PUBLISHER_WHY_MAX]);
 	void *ctx;
 };
 
 /*
- * Read from the first message to the one that is last now. Returns 0, what take() returned, or a
- * negative errno with a sentence in why.
+ * Read from the first message to the message that is the last one now. Returns 0, the result of
+ * take(), or a negative errno with a sentence in why.
  */
 int stream_read(const struct forward_settings *settings, const struct stream_reading *reading,
 		char why[PUBLISHER_WHY_MAX]);

@@ -23,7 +23,7 @@ static void put(struct writer *w, const char *data, size_t len)
 	w->out[w->len] = '\0';
 }
 
-/* Faster than isalnum(), and of no locale. */
+/* Faster than isalnum(), and independent of the locale. */
 static bool is_token_byte(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||

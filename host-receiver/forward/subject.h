@@ -31,5 +31,5 @@ void subject_entry(const char *template, struct wire_text cell, struct wire_text
 /* The subject of a host's checkpoints or batches: prefix, a dot, the host's token. */
 void subject_host(const char *prefix, const char *origin, char ret[static SUBJECT_MAX]);
 
-/* What a stream must take: the template with '*' for {cell} and {type}. */
+/* The subject that a stream must accept: the template with '*' for {cell} and {type}. */
 void subject_wildcard(const char *template, char ret[static SUBJECT_MAX]);

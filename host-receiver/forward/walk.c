@@ -5,7 +5,7 @@
 #include "host-receiver/evidence/lines.h"
 #include "host-receiver/forward/scan.h"
 
-/* Each origin that was met: a folder holds few logs. */
+/* All origins so far; a folder has few logs. */
 struct origin {
 	struct origin *next;
 	char name[];
@@ -133,7 +133,7 @@ static int read_segment(struct walk *walk, const struct json_node *data, struct 
 	return set_origin(walk, origin.data, origin.len);
 }
 
-/* An entry is an event, or an event in its signed envelope. */
+/* Read an entry: an event, or a signed envelope with an event. */
 static void read_entry(const struct walk *walk, const struct json_node *root,
 		       struct scanned_line *facts)
 {
@@ -146,7 +146,7 @@ static void read_entry(const struct walk *walk, const struct json_node *root,
 	json_member_string(walk->doc, json_member(walk->doc, root, "data"), "cellId", &facts->cell);
 }
 
-/* With the JSON reader: a line of a segment, or one that scan_line() leaves to it. */
+/* Use the JSON reader for segment lines, and for lines that scan_line() cannot read. */
 static int parse(struct walk *walk, struct walk_line *line, struct scanned_line *facts)
 {
 	const struct json_node *root;
@@ -205,7 +205,7 @@ int walk_next(struct walk *walk, struct walk_line *ret)
 
 	if (r == -EMSGSIZE)
 		return -EBADMSG;
-	/* The next segment line says the index again. */
+	/* The index is unknown until the next segment line. */
 	if (r == -ENODATA)
 		walk->index_known = false;
 	if (r <= 0)

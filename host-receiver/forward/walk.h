@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Walks the lines of the evidence log in their order and tells for each one what it is: an entry
- * with its index, a segment line or a checkpoint line (evidence-log.md sections 1 and 3). It goes
- * no further than the end it was given. It never changes the log and never judges it: verify does.
- *
- * For one thread.
+ * Reads the lines of the evidence log in order, and classifies each: an entry with its index, a
+ * segment line or a checkpoint line (evidence-log.md sections 1 and 3). It stops at the given end.
+ * It never changes the log, and does not judge it: verify does. For one thread.
  */
 #pragma once
 
@@ -37,31 +35,31 @@ struct walk;
 int walk_open(const char *dir, struct walk **ret);
 void walk_close(struct walk *walk);
 
-/* Go on after this position, where the next entry has this index, in the log of this origin. */
+/* Continue after this position. index: of the next entry; origin: of its log. */
 int walk_seek(struct walk *walk, const struct evidence_position *at, uint64_t index,
 	      const char *origin);
 /* Begin at the oldest segment. */
 int walk_rewind(struct walk *walk);
 
-/* No line after this position is given. */
+/* Return no line after this position. */
 void walk_set_end(struct walk *walk, const struct evidence_position *end);
 
 /*
- * Returns 1 and the next line; 0: there is none yet. -ENODATA: lines that were to come next are
- * gone, by retention or otherwise: the walk goes on after them. -EBADMSG: a line is not of a log
- * (too long, no JSON object, no index known); it is passed over. Other errors: reading failed.
+ * Returns 1 and the next line; 0: there is none yet. -ENODATA: the next lines are gone, by
+ * retention or otherwise; the walk continues after them. -EBADMSG: the line is not of a log (too
+ * long, no JSON object, no index known); it is skipped. Other errors: reading failed.
  */
 int walk_next(struct walk *walk, struct walk_line *ret);
 
-/* After the last line. */
+/* The position after the last line. */
 struct evidence_position walk_position(const struct walk *walk);
 /* The index of the next entry; false while no segment line was seen. */
 bool walk_index(const struct walk *walk, uint64_t *ret);
-/* Of the segment that the walk is in; "" before the first. Valid as long as the walk. */
+/* The origin of the current segment; "" before the first. Valid as long as the walk. */
 const char *walk_origin(const struct walk *walk);
 
 /*
- * The leaf hash of the entry that begins at this position, or after the line of a segment there.
- * Reads it again. Returns 0, -ENODATA: it is gone, or another errno.
+ * The leaf hash of the entry that begins at this position, or of the entry after a segment line
+ * there. Reads the line again. Returns 0, -ENODATA: it is gone, or another errno.
  */
 int walk_leaf(const struct walk *walk, const struct evidence_position *at, struct tree_hash *ret);

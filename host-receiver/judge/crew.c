@@ -13,7 +13,7 @@ _Static_assert(BATCH_TEXT > FACTS_LINE_MAX, "a batch holds any line");
 
 struct batch {
 	const struct source *source;
-	bool begins; /* the source */
+	bool begins; /* the first batch of a source */
 	uint64_t first_line;
 	unsigned n;
 	size_t used;
@@ -33,15 +33,18 @@ struct crew {
 	struct verifier *verifier;
 	struct batch **batches; /* a ring */
 	size_t n_batches;
-	/* How many were filled, taken by a thread, judged: filled and judged are the caller's. */
+	/*
+	 * How many batches were filled, taken by a thread, and judged. Only the caller writes
+	 * filled and judged.
+	 */
 	uint64_t filled, taken, judged;
 	uint64_t bytes;
-	pthread_mutex_t lock; /* filled, taken, batch->done, stop */
+	pthread_mutex_t lock; /* protects filled, taken, batch->done and stop */
 	pthread_cond_t work, ready;
 	bool stop;
 	pthread_t threads[CREW_THREADS_MAX];
 	unsigned n_threads;
-	struct facts_reader *own; /* without threads */
+	struct facts_reader *own; /* used if there are no threads */
 };
 
 static void find_facts(struct facts_reader *reader, struct batch *batch)
@@ -134,7 +137,7 @@ static void crew_free(struct crew *crew)
 	pthread_mutex_destroy(&crew->lock);
 }
 
-/* Fewer threads than asked for are enough; none at all: the caller does their work. */
+/* Fewer threads than requested are enough. Without any thread the caller does the work. */
 static int crew_start(struct crew *crew)
 {
 	const unsigned wanted = MIN(crew->options->threads ? crew->options->threads : processors(),
@@ -202,7 +205,7 @@ static int judge_oldest(struct crew *crew)
 	return judge_batch(crew, batch);
 }
 
-/* An empty batch. */
+/* Take an empty batch. */
 static int take_batch(struct crew *crew, const struct source *source, uint64_t line, bool begins,
 		      struct batch **ret)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reads the sources and judges them with all processors. The calling thread reads lines into
- * batches and hands the batches' facts to the verifier in the order of the lines; the crew's
- * threads find out the facts. Memory is bounded by the number of batches.
+ * batches. The crew's threads compute the facts of each line. Then the calling thread passes the
+ * facts to the verifier in the order of the lines. The number of batches bounds the memory.
  *
  * A batch belongs to one thread at a time: free (caller) -> filled (a crew's thread) -> done
  * (caller) -> free.
@@ -17,7 +17,7 @@
 struct crew_options {
 	const struct keyring *ring;
 	unsigned threads; /* 0: as many as there are processors */
-	/* Called now and then with the bytes that were read so far. NULL: nobody asks. */
+	/* Called from time to time with the number of bytes read so far; optional. */
 	void (*progress)(void *data, uint64_t bytes);
 	void *data;
 };

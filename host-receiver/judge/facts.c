@@ -9,7 +9,7 @@
 
 #define LOG_SOURCE "cellos-host-telemetry/log"
 
-/* Of a transport CloudEvent, and of the data in it. */
+/* Members of a transport CloudEvent, and of its data. */
 #define ENVELOPE_MEMBERS      7u
 #define ENVELOPE_DATA_MEMBERS 4u
 #define SEGMENT_MEMBERS	      4u
@@ -20,7 +20,7 @@ struct facts_reader {
 	struct json_document *doc;
 	struct tree_hasher *hasher;
 	char *canonical;	   /* FACTS_LINE_MAX + 1 */
-	struct facts_arena *arena; /* of the call in progress */
+	struct facts_arena *arena; /* of the current call */
 };
 
 struct facts_reader *facts_reader_new(const struct keyring *ring)
@@ -55,7 +55,7 @@ static bool same(struct wire_text a, struct wire_text b)
 	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
 }
 
-/* A copy that lives as long as the arena; empty when there is no room. */
+/* A copy in the arena; empty when the arena is full. */
 static struct wire_text keep(struct facts_reader *reader, struct wire_text text, size_t max)
 {
 	struct facts_arena *arena = reader->arena;
@@ -81,7 +81,7 @@ static unsigned count_members(const struct facts_reader *reader, const struct js
 
 /* ---- what an event says ---- */
 
-/* Which members of data count for which event. */
+/* Which members of data are read, for each type of event. */
 static const struct fact_rule {
 	const char *type; /* after EVIDENCE_TYPE_PREFIX */
 	struct {
@@ -157,7 +157,7 @@ static void read_rule(struct facts_reader *reader, const struct json_node *data,
 			facts->texts[rule->texts[i].text] = keep(reader, text, FACTS_TEXT_MAX);
 }
 
-/* NULL, or what is wrong. */
+/* Returns NULL, or a reason. */
 static const char *read_event(struct facts_reader *reader, const struct json_node *event,
 			      struct event_facts *facts)
 {
@@ -206,8 +206,9 @@ static bool check_hmac(const struct keyring_key *key, const uint8_t *signature, 
 }
 
 /*
- * The attributes outside the signature must be the ones inside it. Everything a record may have is
- * asked for here or for its signature: a further member is one that nobody signed.
+ * The attributes outside the signature must equal those inside it. This function and the check of
+ * the signature name every member that a record may have. So any other member is one that nobody
+ * signed.
  */
 static const char *check_envelope(const struct facts_reader *reader,
 				  const struct json_node *envelope, const struct json_node *data,
@@ -317,7 +318,7 @@ static void read_entry(struct facts_reader *reader, const struct json_node *root
 
 /* ---- the log's own lines ---- */
 
-/* "urn:cellos:<what>:<log uuid>:<number>", the uuid being the last part of the origin. */
+/* "urn:cellos:<what>:<log uuid>:<number>"; the uuid is the last part of the origin. */
 static bool id_is(struct wire_text id, const char *what, const char *origin, uint64_t number)
 {
 	const char *slash = strrchr(origin, '/');
@@ -328,7 +329,10 @@ static bool id_is(struct wire_text id, const char *what, const char *origin, uin
 	return json_text_is(id, want);
 }
 
-/* Exactly a CloudEvent's members, and every byte as the writer writes it. */
+/*
+ * The line has exactly the members of a CloudEvent, and is byte for byte what the writer would
+ * write.
+ */
 static const char *check_form(struct facts_reader *reader, const char *line, size_t len,
 			      const struct json_node *root, const struct json_node *data,
 			      unsigned members)
@@ -403,7 +407,7 @@ static int read_checkpoint(struct facts_reader *reader, const struct json_node *
 	return facts->why ? 0 : check_note(reader, &note, kid, &facts->note);
 }
 
-/* The hashes of the frontier, side by side in the arena. NULL, or what is wrong. */
+/* Decode the hashes of the frontier into the arena. Returns NULL, or a reason. */
 static const char *read_frontier(struct facts_reader *reader, const struct json_node *list,
 				 struct note_facts *facts)
 {

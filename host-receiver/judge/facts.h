@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one line of evidence says by itself: an entry and its own signature, a segment line, or a
- * checkpoint line. It decides everything that needs no other line, so any number of threads may
- * read lines at the same time, each with its own reader. What lines mean together is log_tree.h's
- * and streams.h's.
+ * The facts of one line of evidence: an entry and its own signature, a segment line, or a
+ * checkpoint line. This code decides everything that needs no other line. So many threads may read
+ * lines at the same time, each with its own reader. tree_run.h and streams.h judge lines together.
  */
 #pragma once
 
@@ -20,7 +19,7 @@
 #define EVIDENCE_TYPE_CHECKPOINT "dev.cellos.events.log_checkpoint.v1"
 
 enum line_class {
-	CLASS_MALFORMED, /* an entry all the same: whatever stands in the log was hashed */
+	CLASS_MALFORMED, /* still an entry: the tree has the hash of every line */
 	CLASS_ENTRY,
 	CLASS_SEGMENT,
 	CLASS_CHECKPOINT,
@@ -28,13 +27,13 @@ enum line_class {
 
 /* An entry's own signature. */
 enum line_proof {
-	PROOF_NONE, /* a bare event */
+	PROOF_NONE, /* an event without a signature of its own */
 	PROOF_SIGNED,
 	PROOF_UNKNOWN_KEY,
 	PROOF_WRONG,
 };
 
-/* The events that count for something here. */
+/* The events that the judge evaluates. */
 enum fact_kind {
 	FACT_OTHER,
 	FACT_STREAM_OPENED,
@@ -78,7 +77,7 @@ struct event_facts {
 	int64_t time_ms; /* 0: none */
 	struct wire_text texts[_FACT_TEXT_MAX];
 	uint64_t numbers[_FACT_NUMBER_MAX];
-	bool has_previous; /* NUMBER_PREVIOUS was there */
+	bool has_previous; /* the event has NUMBER_PREVIOUS */
 };
 
 struct note_facts {
@@ -97,16 +96,16 @@ struct note_facts {
 struct line_facts {
 	enum line_class class;
 	enum line_proof proof;
-	/* Why the line is malformed, or its proof not good. Static; NULL: nothing is wrong. */
+	/* Why the line is malformed, or its signature not good. Static; NULL: nothing is wrong. */
 	const char *why;
 	uint64_t why_offset;	   /* with CLASS_MALFORMED: the byte; UINT64_MAX: none */
-	struct wire_text why_name; /* the kid that is not known */
-	struct tree_hash leaf;	   /* of everything but segment and checkpoint lines */
+	struct wire_text why_name; /* the unknown kid */
+	struct tree_hash leaf;	   /* of all lines except segment and checkpoint lines */
 	struct event_facts event;
 	struct note_facts note;
 };
 
-/* Memory for what facts point to: as many bytes as the lines have, and FACTS_ARENA_SPARE. */
+/* Memory for the texts of facts: as many bytes as the lines have, and FACTS_ARENA_SPARE. */
 #define FACTS_ARENA_SPARE 4096u
 
 struct facts_arena {

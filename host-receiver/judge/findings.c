@@ -31,7 +31,7 @@ void findings_add(struct findings *findings, enum finding finding, uint64_t n, s
 	va_start(ap, fmt);
 	vsnprintf(place->why, sizeof(place->why), fmt, ap);
 	va_end(ap);
-	/* Texts of the evidence may be anything, and this goes to a terminal. */
+	/* Texts of the evidence may contain any bytes, and these go to a terminal. */
 	for (char *c = place->why; *c; c++)
 		if (*c < 0x20 || *c > 0x7e)
 			*c = '?';

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What verify found, by kind, with the first few places of each, and which exit status it means.
- * One thread.
+ * The findings of verify: for each kind their number and the first few places, and the exit status
+ * that they mean. One thread.
  */
 #pragma once
 
@@ -36,7 +36,7 @@ enum verdict {
 #define FINDINGS_WHY_MAX    320u
 #define FINDINGS_PLACES_MAX 5u
 
-/* Where a finding is: a line of an input, or line 0: the input as a whole. */
+/* Where a finding is: a line of an input; line 0 means the whole input. */
 struct place {
 	const char *file; /* borrowed: it lives as long as the inputs' list */
 	uint64_t line;
@@ -51,7 +51,7 @@ struct findings {
 	unsigned n_places[_FINDING_MAX];
 };
 
-/* n records, all for this reason; the place of the first one. */
+/* Add n records with the same reason; at is the place of the first. */
 void findings_add(struct findings *findings, enum finding finding, uint64_t n, struct place at,
 		  const char *fmt, ...) _printf_(5, 6);
 

@@ -14,14 +14,17 @@ struct log_finder {
 	struct json_document *doc;
 };
 
-/* Somebody who wants to see the lines of a log. Returning 1 ends the walk. */
+/* Callbacks for the lines of a log. Returning 1 ends the walk. */
 struct visitor {
 	void *data;
 	/* The segment where the walk begins. */
 	int (*begin)(void *data, const struct tree_frontier *base);
 	int (*entry)(void *data, uint64_t index, const struct tree_hash *leaf,
 		     const struct input_line *line);
-	/* A checkpoint whose root is the tree's; also that of a further segment's first line. */
+	/*
+	 * A checkpoint with the root of the tree; also the one in the first line of a further
+	 * segment.
+	 */
 	int (*checkpoint)(void *data, const struct found_note *note);
 };
 
@@ -86,7 +89,7 @@ static bool is_ours(const struct log_finder *finder, const struct source *source
 	return source->origin && strcmp(source->origin, finder->origin) == 0;
 }
 
-/* The last source that begins at this index or before; n: there is none. */
+/* The last source that begins at or before this index; n: there is none. */
 static size_t source_of(const struct log_finder *finder, uint64_t index)
 {
 	size_t found = finder->sources->n;
@@ -98,7 +101,7 @@ static size_t source_of(const struct log_finder *finder, uint64_t index)
 	return found;
 }
 
-/* The note's text, as it stands in the line. False: there is none. */
+/* Copy the text of the note from the line. False: there is none. */
 static bool read_note(struct log_finder *finder, const struct input_line *line,
 		      struct found_note *ret)
 {
@@ -155,7 +158,7 @@ static int meet_entry(struct log_finder *finder, const struct visitor *visitor,
 		       : 0;
 }
 
-/* The rest of the open source. Returns 1 when the visitor ends the walk. */
+/* Walk through the rest of the open source. Returns 1 when the visitor ends the walk. */
 static int walk_source(struct log_finder *finder, const struct visitor *visitor,
 		       struct tree_frontier *frontier, char *why)
 {
@@ -167,7 +170,7 @@ static int walk_source(struct log_finder *finder, const struct visitor *visitor,
 		r = walker_next(finder->walker, &line, &facts, why);
 		if (r <= 0)
 			return r;
-		/* What a writer has not finished yet. */
+		/* The writer has not finished this line yet. */
 		if (line.cut)
 			return 0;
 		if (facts.class == CLASS_CHECKPOINT)
@@ -216,7 +219,7 @@ static int walk(struct log_finder *finder, size_t source, const struct visitor *
 	if (r == 0)
 		r = walk_source(finder, visitor, &frontier, why);
 	for (source++; r == 0 && source < finder->sources->n; source++) {
-		/* A copy of what was read stands beside it. */
+		/* Another file is a copy of entries that were read already. */
 		if (!is_ours(finder, &finder->sources->list[source]) ||
 		    finder->sources->list[source].first_index < frontier.size)
 			continue;
@@ -246,7 +249,7 @@ int log_finder_newest(struct log_finder *finder, struct found_note *ret, char wh
 	int r = 0;
 
 	ret->len = 0;
-	/* A last segment may have been torn before its first checkpoint. */
+	/* The last segment may end before its first checkpoint. */
 	for (size_t i = finder->sources->n; i > 0 && r == 0 && ret->len == 0; i--)
 		if (is_ours(finder, &finder->sources->list[i - 1]))
 			r = walk(finder, i - 1, &visitor, why);
@@ -309,7 +312,7 @@ struct proving {
 	struct log_finder *finder;
 	uint64_t index; /* of the entry, or the old size */
 	bool consistency;
-	uint64_t size; /* of the tree it is for */
+	uint64_t size; /* of the tree that the proof is for */
 	struct tree_prover prover;
 	struct found_entry *entry;
 	struct found_note *note;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finds in the segments of a log what people keep or hand on: the newest checkpoint, an entry, a
- * proof. It recomputes the tree over the segments that it reads and gives nothing out that the
- * entries do not support; it verifies no signature. One thread, constant memory.
+ * Finds the newest checkpoint, an entry or a proof in the segments of a log. It recomputes the tree
+ * over the segments that it reads, and returns nothing that the entries do not support. It verifies
+ * no signature. One thread, constant memory.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 #define FINDER_WHY_MAX 512u
 
-/* A checkpoint as it stands in the log. */
+/* A checkpoint, with the text that the log has. */
 struct found_note {
 	struct note_checkpoint checkpoint;
 	size_t len;

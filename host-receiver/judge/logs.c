@@ -54,7 +54,10 @@ bool log_start_pruned(const struct log_summary *log)
 
 bool log_past_pruned(const struct log_summary *log)
 {
-	/* A key's holder can sign logs that name each other in a circle. */
+	/*
+	 * The holder of a key can sign logs that name each other in a circle, so the steps are
+	 * limited.
+	 */
 	for (unsigned steps = 0; log && steps < LOGS_CHAIN_MAX; log = log->previous, steps++)
 		if (log->present ? log_start_pruned(log) : log->pruned_before > 0)
 			return true;

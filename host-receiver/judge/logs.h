@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is known of each log (origin) after its segments have passed, the checkpoints that somebody
- * kept, and what is missing between logs. tree_run.h walks through the segments and stores here
+ * What is known about each log (origin) after its segments were read; the checkpoints that an
+ * auditor kept; and what is missing between logs. tree_run.h reads the segments and stores here
  * what it has proven. One thread.
  */
 #pragma once
@@ -14,7 +14,7 @@
 struct log_summary {
 	struct log_summary *next;
 	uint64_t number;       /* from 1, in the order of their first segments */
-	bool present;	       /* has a segment in the input; false: only named by others */
+	bool present;	       /* has a segment in the input; false: other logs name it */
 	bool broken;	       /* its last entries are bad */
 	uint64_t first_index;  /* of the first segment */
 	uint64_t size;	       /* entries that a verified checkpoint covers, end of the last one */
@@ -24,7 +24,7 @@ struct log_summary {
 	const char *kids[LOG_KIDS_MAX]; /* borrowed from the keyring */
 	unsigned n_kids;
 	struct place first, last;
-	/* What verified log.v1.pruned entries explain: entries before this index. */
+	/* Verified log.v1.pruned entries explain the absence of entries before this index. */
 	uint64_t pruned_before;
 	/* From log.v1.opened; NULL: none. */
 	struct log_summary *previous;
@@ -41,7 +41,7 @@ struct kept_checkpoint {
 		KEPT_UNSEEN,
 		KEPT_FOUND,
 		KEPT_DIFFERENT, /* the log has another root at that size */
-		KEPT_USELESS,	/* not signed by a known key: a finding says so */
+		KEPT_USELESS,	/* no known key signed it; there is a finding */
 	} state;
 };
 
@@ -56,7 +56,7 @@ struct logs {
 void logs_init(struct logs *logs, struct findings *findings);
 void logs_free(struct logs *logs);
 
-/* The log with this origin, made when it is new. NULL: no memory. */
+/* The log with this origin; a new one is created. NULL: no memory. */
 struct log_summary *logs_get(struct logs *logs, struct wire_text origin);
 
 /* NULL: there is none. */
@@ -64,7 +64,7 @@ struct log_summary *logs_find(const struct logs *logs, struct wire_text origin);
 
 /* Whether a log's beginning may be absent: verified entries say that it was pruned. */
 bool log_start_pruned(const struct log_summary *log);
-/* The same, or any log before it: what is missing may have been there. */
+/* The same, or any log before it: missing lines may have been there. */
 bool log_past_pruned(const struct log_summary *log);
 
 /*
@@ -80,5 +80,8 @@ uint64_t logs_next_kept(const struct logs *logs, const struct log_summary *log, 
 void logs_compare_kept(struct logs *logs, const struct log_summary *log, uint64_t size,
 		       const struct tree_hash *root);
 
-/* After the last line. since_ms: what was before need not be there; INT64_MIN: all must be. */
+/*
+ * Call it after the last line. Records before since_ms may be missing; INT64_MIN: all must be
+ * there.
+ */
 void logs_finish(struct logs *logs, int64_t since_ms);

@@ -7,7 +7,7 @@
 
 #define BUCKETS_FIRST 1024u
 
-/* A text that many streams share. */
+/* A text that several streams share. */
 struct name {
 	struct name *chain;
 	char text[];
@@ -92,7 +92,7 @@ static const char *intern(struct streams *streams, struct wire_text text)
 
 /* ---- the table ---- */
 
-/* Twice the buckets once there are as many streams. Without memory the chains grow instead. */
+/* Double the buckets when there is a stream for each. Without memory the chains grow instead. */
 static void grow(struct streams *streams)
 {
 	const size_t n = streams->n_buckets * 2;
@@ -172,8 +172,8 @@ static void miss(struct streams *streams, struct stream *s, struct place at, con
 }
 
 /*
- * Whether the event stands where it must. The first event of a stream may have any sequence: only
- * streams_finish() knows whether the beginning may be absent.
+ * Check the place of the event in its stream. The first event of a stream may have any sequence:
+ * only streams_finish() knows whether the beginning may be missing.
  */
 static void check_place(struct streams *streams, struct stream *s, uint64_t sequence,
 			struct place at)
@@ -193,7 +193,7 @@ static void check_place(struct streams *streams, struct stream *s, uint64_t sequ
 		s->expected = sequence + 1;
 }
 
-/* Frames that a gap names. With these reasons nothing was lost. */
+/* Add the frames that a gap names. For some reasons of a gap nothing was lost. */
 static void add_gap(struct stream *s, const struct event_facts *event)
 {
 	const uint64_t first = event->numbers[NUMBER_FIRST], last = event->numbers[NUMBER_LAST];
@@ -221,7 +221,7 @@ static int open_stream(struct streams *streams, struct stream *s, const struct e
 	s->host = intern(streams, event->texts[TEXT_HOST]);
 	if (!s->host)
 		return -ENOMEM;
-	/* The logs themselves are joined by their origins, elsewhere. */
+	/* Logs are joined by their origins, in logs.c. */
 	if (s->is_log || event->texts[TEXT_PREVIOUS].len == 0)
 		return 0;
 	s->previous = intern(streams, event->texts[TEXT_PREVIOUS]);
@@ -279,13 +279,13 @@ int streams_add(struct streams *streams, const struct event_facts *event, enum s
 
 /* ---- the end ---- */
 
-/* Whether the predecessor that a stream names is there, up to the sequence that it names. */
+/* Check that the predecessor that a stream names is there, up to the sequence that it names. */
 static void check_previous(struct streams *streams, struct stream *s,
 			   const struct streams_context *context)
 {
 	struct stream *previous = find(streams, wire_text(s->previous), STREAM_VERIFIED);
 
-	/* Signing may have been off before, or after: then the two are of different classes. */
+	/* Signing may have been off in one of the two streams; then they have different classes. */
 	if (!previous)
 		previous = find(streams, wire_text(s->previous), STREAM_UNSIGNED);
 	if (!previous) {
@@ -293,7 +293,7 @@ static void check_previous(struct streams *streams, struct stream *s,
 			miss(streams, s, s->last, "its predecessor %s is not there", s->previous);
 		return;
 	}
-	/* But an unsigned stream ends no verified one. */
+	/* But an unsigned stream cannot end a verified one. */
 	if (s->has_previous_sequence && s->class >= previous->class)
 		previous->has_successor = true;
 	if (s->has_previous_sequence && previous->expected <= s->previous_sequence)

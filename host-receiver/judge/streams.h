@@ -23,8 +23,10 @@
 
 struct log_summary;
 
-/* What an event may count for: unsigned events are other streams, whatever id they claim. In the
- * order of their strength. */
+/*
+ * How strong the proof of an event is. Unsigned events make streams of their own, whatever id they
+ * claim. The weakest class comes first.
+ */
 enum stream_class {
 	STREAM_UNSIGNED,
 	STREAM_VERIFIED,
@@ -32,15 +34,15 @@ enum stream_class {
 
 enum stream_end {
 	STREAM_COMPLETE,
-	STREAM_INTERRUPTED, /* a successor goes on where it ends */
+	STREAM_INTERRUPTED, /* a successor continues where it ends */
 	STREAM_OPEN,
 	STREAM_BROKEN,
 	_STREAM_END_MAX,
 };
 
-/* What the evidence itself says is lost, and what else a reader of it must know. */
+/* Losses that the evidence itself reports, and other facts that a reader must know. */
 struct stream_losses {
-	uint64_t gaps, gap_frames; /* telemetry_gap, and the frames they name */
+	uint64_t gaps, gap_frames; /* telemetry_gap events, and the frames that they name */
 	uint64_t guest_dropped, kernel_lost;
 	uint64_t cut_lines; /* of the log's own stream */
 	uint64_t silences, contests, unwitnessed;
@@ -52,10 +54,10 @@ struct stream {
 	const char *cell, *run, *host; /* owned by the table; "" where it is not known */
 	const char *previous;	       /* the predecessor's id, or NULL */
 	uint64_t previous_sequence;
-	uint64_t first, expected; /* sequence of the first event, and of the one that comes next */
+	uint64_t first, expected; /* sequence of the first event, and of the next one */
 	uint64_t records;
 	int64_t first_ms, last_ms;
-	const struct log_summary *log; /* that its first event is in; NULL: none */
+	const struct log_summary *log; /* the log of its first event; NULL: none */
 	struct place last;
 	struct stream_losses losses;
 	enum stream_class class;
@@ -66,16 +68,16 @@ struct stream {
 
 struct streams;
 
-/* What streams_finish() must know about the logs and the auditor's question. */
+/* Questions of streams_finish() about the logs and the asked time. */
 struct streams_context {
 	void *data;
 	/* Whether the stream's first events, or the stream before it, may be absent. */
 	bool (*start_excused)(void *data, const struct stream *stream, bool predecessor);
-	/* Whether something goes on where the stream ends, that no stream names: a later log. */
+	/* Whether a later log continues after the stream, although no stream names it. */
 	bool (*superseded)(void *data, const struct stream *stream);
-	/* Whether the stream may be open: it is, or was, being written. */
+	/* Whether the stream may be unsealed because its writer is, or was, still running. */
 	bool (*open_excused)(void *data, const struct stream *stream);
-	/* Whether nothing of the stream counts: it is outside the asked time. */
+	/* Whether the whole stream is outside the asked time. */
 	bool (*ignored)(void *data, const struct stream *stream);
 };
 
@@ -93,7 +95,7 @@ void streams_finish(struct streams *streams, const struct streams_context *conte
 const struct stream *streams_first(const struct streams *streams);
 uint64_t streams_count(const struct streams *streams);
 uint64_t streams_count_end(const struct streams *streams, enum stream_end end);
-/* What was declared lost in all streams. */
+/* The number of frames that all streams report as lost. */
 uint64_t streams_declared_lost(const struct streams *streams);
 
 uint64_t stream_declared_lost(const struct stream *stream);

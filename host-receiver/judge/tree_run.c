@@ -20,8 +20,8 @@ enum run_state {
 struct pending {
 	struct event_facts event; /* its texts are in the chunks */
 	struct place at;
-	bool copy; /* was read before */
-	bool bad;  /* is bad by itself, and was counted so */
+	bool copy; /* it was read before */
+	bool bad;  /* it is bad by itself, and was counted as bad */
 };
 
 struct tree_run {
@@ -33,15 +33,15 @@ struct tree_run {
 	struct tree_run_counts counts;
 
 	enum run_state state;
-	bool between;		 /* an input has begun, and its segment line has not come */
+	bool between;		 /* an input has begun, and its segment line was not read yet */
 	struct log_summary *log; /* NULL: none */
 	struct tree_frontier frontier;
-	uint64_t next_kept; /* the tree's root at this size is asked for */
-	bool differs;	    /* RUN_COPY: it is not what was read before */
+	uint64_t next_kept; /* the next size at which a kept checkpoint needs the root */
+	bool differs;	    /* RUN_COPY: it differs from the entries that were read before */
 
 	struct pending *pending;
 	size_t n_pending, pending_size;
-	uint64_t n_waiting; /* n_pending, or more: then they did not fit */
+	uint64_t n_waiting; /* n_pending, or more if they did not fit */
 	uint64_t waiting_bytes;
 	struct place waiting_since;
 	char *chunks[CHUNKS_MAX];
@@ -160,7 +160,7 @@ static int make_room(struct tree_run *run)
 	return 0;
 }
 
-/* More than the limits stay counted only: they can never be covered. */
+/* Entries above the limits are only counted: no checkpoint can cover them. */
 static int wait_for_checkpoint(struct tree_run *run, const struct line_facts *facts, bool copy,
 			       size_t bytes, struct place at)
 {
@@ -247,7 +247,7 @@ static void add_kid(struct log_summary *log, const char *kid)
 		log->kids[log->n_kids++] = kid;
 }
 
-/* A verified checkpoint has this root: all that waits counts. */
+/* A verified checkpoint has this root: all waiting entries count. */
 static int cover(struct tree_run *run, const struct note_facts *note, struct place at)
 {
 	struct log_summary *log = run->log;
@@ -274,7 +274,7 @@ static int cover(struct tree_run *run, const struct note_facts *note, struct pla
 	return r;
 }
 
-/* What waits is not covered by anything. last: nothing more of this log follows. */
+/* No checkpoint covers the waiting entries. last: no more lines of this log follow. */
 static void settle(struct tree_run *run, bool last)
 {
 	const uint64_t unverified = MIN(run->n_unverified, run->n_waiting);
@@ -301,7 +301,7 @@ static void settle(struct tree_run *run, bool last)
 	run->differs = false;
 }
 
-/* The tree does not hold from here on. */
+/* The tree is not proven from here on. */
 static void break_run(struct tree_run *run)
 {
 	findings_add(run->findings, FINDING_BAD, run->n_waiting, run->waiting_since,
@@ -359,7 +359,7 @@ static void remember_unverified(struct tree_run *run, const struct note_facts *n
 	run->unverified_at = at;
 }
 
-/* Sets the kept checkpoint that comes next, and answers one for the tree as it is. */
+/* Compare a kept checkpoint of the current size, and find the next one. */
 static int meet_kept(struct tree_run *run)
 {
 	struct tree_hash root;
@@ -375,7 +375,7 @@ static int meet_kept(struct tree_run *run)
 	return 0;
 }
 
-/* These entries were read before: this is a copy, or another log with the same name. */
+/* These entries were read before: this is a copy, or another log with the same origin. */
 static int begin_copy(struct tree_run *run, const struct note_facts *note, struct place at)
 {
 	const struct tree_earlier *earlier = run->options.earlier;
@@ -398,7 +398,7 @@ static int begin_copy(struct tree_run *run, const struct note_facts *note, struc
 	return 0;
 }
 
-/* The log goes on with this segment, after a hole, or somewhere that was read before. */
+/* The segment continues the log, or leaves a hole, or repeats entries that were read before. */
 static int join_log(struct tree_run *run, const struct note_facts *note,
 		    const struct tree_hash *root, struct place at)
 {
@@ -447,7 +447,7 @@ static bool segment_holds(struct tree_run *run, const struct note_facts *note,
 	return false;
 }
 
-/* The segment begins where the last one ended: its checkpoint covers what waits. */
+/* The segment begins where the last one ended: its checkpoint covers the waiting entries. */
 static int continue_log(struct tree_run *run, const struct note_facts *note, struct place at)
 {
 	if (!note->present)
@@ -515,7 +515,7 @@ int tree_run_segment(struct tree_run *run, const struct line_facts *facts, struc
 
 /* ---- entries ---- */
 
-/* Whether the entry of a copy is the one that was read before. */
+/* Compare the entry of a copy with the one that was read before. */
 static int compare_copy(struct tree_run *run, const struct line_facts *facts)
 {
 	const struct tree_earlier *earlier = run->options.earlier;
@@ -562,7 +562,7 @@ int tree_run_entry(struct tree_run *run, const struct line_facts *facts, size_t 
 
 /* ---- checkpoint lines ---- */
 
-/* A verified checkpoint that is not this tree's. */
+/* A verified checkpoint has another root than this tree. */
 static void refuse_root(struct tree_run *run, const struct note_facts *note, struct place at)
 {
 	const struct log_summary *log = run->log;

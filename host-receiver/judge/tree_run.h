@@ -34,11 +34,11 @@ struct tree_run;
 struct tree_earlier {
 	void *data;
 	/*
-	 * The frontier of the log at index, made from what was read before. Returns 1, 0 if it
-	 * cannot be read again, or a negative errno.
+	 * The frontier of the log at index, computed by reading earlier entries again. Returns 1, 0
+	 * if it cannot be read again, or a negative errno.
 	 */
 	int (*seek)(void *data, const char *origin, uint64_t index, struct tree_frontier *ret);
-	/* The leaf hash that comes next. Returns 1, 0: there is none, or a negative errno. */
+	/* The next leaf hash. Returns 1, 0: there is none, or a negative errno. */
 	int (*next)(void *data, struct tree_hash *ret);
 };
 
@@ -49,7 +49,7 @@ struct tree_run_options {
 };
 
 struct tree_run_counts {
-	uint64_t records;  /* entries, whatever they are worth */
+	uint64_t records;  /* entries, good or bad */
 	uint64_t verified; /* covered by a verified checkpoint */
 	uint64_t in_flight;
 	uint64_t copies; /* entries that were there before */
@@ -61,13 +61,13 @@ struct tree_run *tree_run_new(const struct tree_run_options *options, struct log
 			      struct streams *streams, struct findings *findings);
 void tree_run_free(struct tree_run *run);
 
-/* A new input begins: no segment line is in force until its own. */
+/* A new input begins. It has no segment line yet. */
 void tree_run_begin_input(struct tree_run *run);
 
-/* Whether a segment line is in force: entries belong to the run. */
+/* Whether there was a segment line, so that entries belong to the run. */
 bool tree_run_inside(const struct tree_run *run);
 
-/* No further segment of the last log comes: what waits for a checkpoint stays without one. */
+/* No further segment of the last log follows: entries without a checkpoint stay without one. */
 void tree_run_leave(struct tree_run *run);
 
 /* These return 0, -ENOMEM, or an error of `earlier`. bytes: the line's length. */

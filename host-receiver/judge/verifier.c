@@ -114,7 +114,7 @@ static int take_outside(struct verifier *v, const struct line_facts *facts, stru
 
 /* ---- a line ---- */
 
-/* The rest of what a writer did not finish: it is evidence of nothing. */
+/* The beginning of a line that the writer did not finish proves nothing. */
 static void take_torn(struct verifier *v, struct place at)
 {
 	if (v->options.live)
@@ -184,7 +184,7 @@ static bool start_excused(void *data, const struct stream *s, bool predecessor)
 
 	if (!log)
 		return false;
-	/* A stream is in one log; the one before it may be in the log before. */
+	/* A stream is in one log; its predecessor may be in the previous log. */
 	if (predecessor)
 		return log_past_pruned(log) || since_excuses(v, log);
 	return log_start_pruned(log) || (log->first_index > 0 && since_excuses(v, log));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Is this the evidence that was signed, and is all of it there? Takes the facts of line after line
- * and says what they are worth together: evidence-log.md section 9. Brings the tree, the streams
- * and the logs together. One thread; no files.
+ * Is this the evidence that was signed, and is it complete? Takes the facts of one line after
+ * another and judges them together: evidence-log.md section 9. It joins the tree, the streams and
+ * the logs. One thread; no files.
  */
 #pragma once
 
@@ -54,5 +54,7 @@ void verifier_begin_input(struct verifier *v, bool joined);
 /* Returns 0, or a negative errno: the memory, libcrypto, or an input that was read again. */
 int verifier_line(struct verifier *v, const struct verifier_line *line);
 
-/* After the last line, once. What the result points to lives until verifier_free(). */
+/*
+ * Call it once, after the last line. The result points to memory that lives until verifier_free().
+ */
 struct verifier_result verifier_finish(struct verifier *v);

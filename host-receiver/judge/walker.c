@@ -4,7 +4,7 @@
 #include "common/util.h"
 
 struct walker {
-	struct keyring *empty; /* owned, where no ring was given */
+	struct keyring *empty; /* owned, used if no ring was given */
 	struct facts_reader *reader;
 	struct input *input;
 	char *path;

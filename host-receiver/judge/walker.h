@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads the lines of one source after the other on the calling thread, with their facts: for looks
- * at single segments, where threads are not worth their start.
+ * Reads the lines of sources, with their facts, on the calling thread. It is for single segments,
+ * where starting threads is not worth the time.
  */
 #pragma once
 

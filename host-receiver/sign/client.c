@@ -17,7 +17,7 @@ struct channel {
 	_Atomic uint64_t waiting_ns;
 	struct sign_request request;
 	struct sign_reply reply;
-	char *entries; /* the caller's copy: a new signer's memory is empty */
+	char *entries; /* the caller's copy, because the memory of a new signer is empty */
 };
 
 struct sign_client {
@@ -27,7 +27,7 @@ struct sign_client {
 	bool allow_unlocked;
 	void (*on_lost)(const char *why);
 
-	/* Held while a signer is started, and while the parent is asked. */
+	/* Held while a signer is started, and during a request to the parent. */
 	pthread_mutex_t lock;
 	uint64_t generation; /* of the signer; 0: none yet */
 	_Atomic int pid;
@@ -41,7 +41,7 @@ struct sign_client {
 
 /* ---- the parent ---- */
 
-/* Takes the descriptors that came along, if there are any. */
+/* Also takes the descriptors of the reply, if there are any. */
 static int receive_reply(struct sign_client *c, struct parent_reply *a, int *fds, unsigned *ret_n)
 {
 	union {
@@ -72,7 +72,7 @@ static int receive_reply(struct sign_client *c, struct parent_reply *a, int *fds
 	return 0;
 }
 
-/* sent_fd goes along with the request; -1: none does. */
+/* sent_fd is sent with the request; -1: none. */
 static int send_request(struct sign_client *c, const struct parent_request *q, int sent_fd)
 {
 	union {
@@ -143,7 +143,7 @@ static void drop_channel(struct channel *ch)
 		munmap(take_ptr(ch->shared), SIGN_SHARED_SIZE);
 }
 
-/* The channel of a running signer; the first one that needs it starts it. */
+/* Connect the channel to the running signer. The first channel that needs a signer starts it. */
 static int connect_channel(struct sign_client *c, unsigned i, uint64_t dead_generation)
 {
 	struct channel *ch = &c->channels[i];
@@ -171,7 +171,7 @@ static int connect_channel(struct sign_client *c, unsigned i, uint64_t dead_gene
 	return r;
 }
 
-/* One request, one reply. 0, or a negative errno: this signer is dead. */
+/* One request and its reply. 0, or a negative errno if this signer is dead. */
 static int exchange(struct channel *ch, const void *data, size_t len)
 {
 	ssize_t n;
@@ -186,7 +186,7 @@ static int exchange(struct channel *ch, const void *data, size_t len)
 	return n >= (ssize_t)sizeof(ch->reply.result) ? 0 : -EPIPE;
 }
 
-/* The request is in the channel, what goes with it is data. Under the channel's lock. */
+/* Send the request in the channel, with its data. Called with the channel's lock held. */
 static int ask(struct sign_client *c, unsigned i, const void *data, size_t len)
 {
 	struct channel *ch = &c->channels[i];
@@ -294,7 +294,7 @@ char *sign_client_entries(struct sign_client *c, unsigned channel)
 {
 	struct channel *ch = &c->channels[channel];
 
-	/* Pages that are never touched cost nothing. */
+	/* Pages that are never used cost nothing. */
 	if (!ch->entries) {
 		ch->entries = mmap(NULL, SIGN_SHARED_SIZE, PROT_READ | PROT_WRITE,
 				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -353,7 +353,10 @@ uint64_t sign_client_restarts(const struct sign_client *c)
 
 /* ---- sockets of other owners, the configuration ---- */
 
-/* Asks with these descriptors expected. Returns 0, or a negative errno with a sentence in why. */
+/*
+ * Send a request whose reply has these descriptors. Returns 0, or a negative errno with a sentence
+ * in why.
+ */
 static int ask_for_fds(struct sign_client *c, const struct parent_request *q, int sent_fd,
 		       struct parent_reply *ret, int *fds, unsigned wanted)
 {
@@ -521,7 +524,7 @@ void sign_client_free(struct sign_client *c)
 		pthread_mutex_destroy(&c->channels[i].lock);
 	}
 	close_fd(c->keeper_fd);
-	/* Both processes end now, and the last state is on disk. */
+	/* Wait for the parent: then both processes have ended, and the last state is on disk. */
 	while (waitpid(c->keeper_pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	pthread_mutex_destroy(&c->lock);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The receiver's side of the signer process. A channel serves one thread at a time. If the signer
- * dies, the call that notices it has another one started and asks that again: its caller waits a
- * little longer, and nothing is lost.
+ * dies, the next call starts another one and repeats its request: the caller waits a little longer,
+ * and nothing is lost.
  */
 #pragma once
 
@@ -18,7 +18,9 @@ struct sign_client_options {
 	const char *state; /* the signer's folder, "": in memory only; borrowed for the call */
 	unsigned channels; /* 1 + the workers */
 	bool allow_unlocked;
-	/* On any thread: the signer has died too often, nothing can be signed any more. */
+	/*
+	 * Called on any thread when the signer has died too often: nothing can be signed any more.
+	 */
 	void (*on_lost)(const char *why);
 };
 
@@ -26,7 +28,7 @@ struct sign_client_options {
 int sign_client_new(const struct sign_client_options *options, struct sign_client **ret);
 void sign_client_free(struct sign_client *client);
 
-/* What the parent has read of a key. */
+/* A key that the parent has read, without its secret. */
 struct sign_key_info {
 	uint32_t number; /* SIGN_NO_KEY with SIGN_OFF */
 	enum sign_algorithm algorithm;
@@ -38,13 +40,13 @@ struct sign_key_info {
 int sign_client_open_key(struct sign_client *client, const struct signing_options *options,
 			 struct sign_key_info *ret, char why[SIGN_WHY_MAX]);
 
-/* The parent does it as the socket's owner: see listener.h. One thread. */
+/* The parent binds the socket as its owner: see listener.h. One thread. */
 int sign_client_listen(struct sign_client *client, const struct listener_options *options,
 		       struct listener *ret, char why[LISTENER_WHY_MAX]);
 void sign_client_clear(struct sign_client *client, const struct listener_options *options);
 void sign_client_unlink(struct sign_client *client, const struct listener *listener, uid_t uid,
 			gid_t gid);
-/* The configuration file as the parent opens it. Returns a descriptor or a negative errno. */
+/* The parent opens the configuration file. Returns a descriptor or a negative errno. */
 int sign_client_open_config(struct sign_client *client);
 
 /* See core.h. For channel 0's thread. */
@@ -56,8 +58,10 @@ int sign_client_append(struct sign_client *client, uint32_t key, uint32_t previo
 		       const char *origin, uint64_t first, const struct tree_hash *leaves, size_t n,
 		       char ret[static LINE_NOTE_MAX]);
 
-/* Where the entries for sign_client_sign() are written, side by side: SIGN_SHARED_SIZE bytes. It
- * may move with each call of that function. */
+/*
+ * The memory for the entries of sign_client_sign(), one after another: SIGN_SHARED_SIZE bytes. Each
+ * call of that function may move it.
+ */
 char *sign_client_entries(struct sign_client *client, unsigned channel);
 /* Sign n entries of these lengths. Returns the bytes of a signature or a negative errno. */
 int sign_client_sign(struct sign_client *client, unsigned channel, uint32_t key,
@@ -65,7 +69,10 @@ int sign_client_sign(struct sign_client *client, unsigned channel, uint32_t key,
 		     uint8_t ret[SIGN_BATCH_MAX][SIGN_SIGNATURE_MAX]);
 unsigned sign_client_channels(const struct sign_client *client);
 
-/* Since when a call has waited for the signer, CLOCK_MONOTONIC; 0: none does. Any thread. */
+/*
+ * When the oldest waiting call began to wait for the signer, CLOCK_MONOTONIC; 0: no call waits. Any
+ * thread.
+ */
 uint64_t sign_client_waiting_ns(const struct sign_client *client);
 /* 0: none runs. Any thread. */
 int sign_client_pid(const struct sign_client *client);

@@ -81,7 +81,7 @@ static int sign_with(struct sign_core *core, const struct signing_key *key,
 	return r;
 }
 
-/* The note of state.next, by one key or by both. */
+/* Make the note of state.next, signed by one key or by both. */
 static int sign_next(struct sign_core *core, const struct signing_key *key,
 		     const struct signing_key *previous)
 {
@@ -113,7 +113,9 @@ static int append(struct sign_core *core, const struct signing_key *key,
 
 	if (r <= 0)
 		return r;
-	/* Both sign the first one of the new key in the old one's log, and no other. */
+	/*
+	 * Both keys sign the first checkpoint of a new key in the log of the old one, and no other.
+	 */
 	if (previous && (strcmp(state->kid, signing_key_kid(previous)) != 0 ||
 			 strcmp(state->last.origin, origin) != 0))
 		previous = NULL;
@@ -146,7 +148,7 @@ int sign_core_sync(struct sign_core *core)
 	fd = core->state.fd;
 	generation = core->state.generation;
 	pthread_mutex_unlock(&core->lock);
-	/* Without the lock: signatures do not wait for the disk. The file stays open. */
+	/* Without the lock, so that signatures do not wait for the disk. The file stays open. */
 	if (fd < 0 || generation == core->synced)
 		return 0;
 	r = fdatasync(fd) < 0 ? -errno : 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a signer does, wherever it runs: it appends leaves to the tree of its state and signs the
- * result. It never signs a tree that does not extend the last one it signed.
+ * The work of a signer, in any process: it appends leaves to the tree of its state and signs the
+ * result. It never signs a tree that does not extend the last tree that it signed.
  *
- * Any thread; a lock is held over each call.
+ * Any thread; each call holds a lock.
  */
 #pragma once
 
@@ -17,7 +17,7 @@ int sign_core_new(int dir_fd, struct sign_core **ret);
 struct sign_core *sign_core_ref(struct sign_core *core);
 void sign_core_unref(struct sign_core *core);
 
-/* What it remembers; two points (the last one first) and whose key it was. */
+/* The memory of a signer: two points, the newest first, and the key that signed them. */
 struct sign_memory {
 	struct sign_point last, before;
 	char kid[LINE_KID_MAX + 1];
@@ -35,7 +35,7 @@ int sign_core_append(struct sign_core *core, const struct signing_key *key,
 		     const struct signing_key *previous, const char *origin, uint64_t first,
 		     const struct tree_hash *leaves, size_t n, char ret[static LINE_NOTE_MAX]);
 
-/* The state's file reaches the disk, if it has changed. */
+/* Sync the state's file, if it has changed. */
 int sign_core_sync(struct sign_core *core);
 
 /* See sign_state_retreat() and sign_state_extend(). */

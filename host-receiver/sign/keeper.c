@@ -20,9 +20,9 @@
 struct keeper {
 	struct keeper_options options;
 	int fd;			   /* the receiver's */
-	bool pinned;		   /* state is known */
+	bool pinned;		   /* state is set, and does not change any more */
 	char state[SIGN_PATH_MAX]; /* of all signers */
-	int taken_fd;		   /* came with the request; -1 */
+	int taken_fd;		   /* the descriptor of the current request, or -1 */
 	struct signing_key *keys[SIGN_KEYS_MAX];
 	uint32_t numbers[SIGN_KEYS_MAX];
 	uint32_t next_key;
@@ -35,7 +35,7 @@ struct keeper {
 	bool started; /* there was a signer before */
 };
 
-/* What a new signer and the receiver share; both sides of each channel. */
+/* Sockets and memories that a new signer and the receiver share; both ends of each channel. */
 struct link {
 	unsigned channels;
 	int signer_fds[SIGN_CHANNELS_MAX], receiver_fds[SIGN_CHANNELS_MAX];
@@ -43,7 +43,7 @@ struct link {
 	void *shared[SIGN_CHANNELS_MAX];
 };
 
-/* Descriptors that go along with a reply; closed here afterwards. */
+/* Descriptors that are sent with a reply, and closed here afterwards. */
 struct carried {
 	unsigned n;
 	int fds[2 * SIGN_CHANNELS_MAX];
@@ -56,7 +56,7 @@ static const char *optional(bool has, const char *text)
 	return has ? text : NULL;
 }
 
-/* The running signer gets the new key too. */
+/* Send the new key to the running signer. */
 static int transfer(struct keeper *k, uint32_t number, const struct signing_key *key)
 {
 	struct sign_key_transfer t = {.key = number, .allow_unlocked = k->allow_unlocked};
@@ -67,7 +67,7 @@ static int transfer(struct keeper *k, uint32_t number, const struct signing_key 
 	signing_key_export(key, &t.bytes);
 	if (send(k->signer_fd, &t, sizeof(t), MSG_NOSIGNAL) != (ssize_t)sizeof(t) ||
 	    recv(k->signer_fd, &r, sizeof(r), 0) != (ssize_t)sizeof(r))
-		r = 0; /* It is dead: the next one begins with this key. */
+		r = 0; /* The signer is dead; the next one gets this key at its start. */
 	sodium_memzero(&t, sizeof(t));
 	return r;
 }
@@ -127,7 +127,7 @@ static void open_key(struct keeper *k, const struct parent_request *q, struct pa
 
 /* ---- signers ---- */
 
-/* The signer has its ends; the receiver's go along with the reply. */
+/* Close this process's copies. The signer has its ends, and the reply sends the receiver's ends. */
 static void close_link(struct link *l)
 {
 	for (unsigned i = 0; i < l->channels; i++) {
@@ -156,7 +156,7 @@ static int open_channel(struct link *l)
 	l->shared[i] = NULL;
 	l->memory_fds[i] = memfd_create("cellos-entries", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	l->channels++;
-	/* Nobody can shrink it while the other side reads it. */
+	/* Seal the size, so that no process can shrink the memory while another one reads it. */
 	if (l->memory_fds[i] < 0 || ftruncate(l->memory_fds[i], SIGN_SHARED_SIZE) < 0 ||
 	    fcntl(l->memory_fds[i], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
@@ -260,7 +260,7 @@ static bool may_restart(struct keeper *k)
 	const uint64_t now_ns = monotonic_ns();
 
 	k->deaths_ns[k->n_deaths++ % KEEPER_DEATHS_MAX] = now_ns;
-	/* The oldest of the last few is the one that would be overwritten next. */
+	/* The next entry to be overwritten is the oldest one. */
 	return k->n_deaths < KEEPER_DEATHS_MAX ||
 	       now_ns - k->deaths_ns[k->n_deaths % KEEPER_DEATHS_MAX] >
 		       KEEPER_DEATHS_MS * NSEC_PER_MSEC;
@@ -284,7 +284,10 @@ static int make_signer(struct keeper *k, uint32_t channels, struct link *l, char
 	return r;
 }
 
-/* Another folder would make it forget the trees it signed: so the receiver names it once only. */
+/*
+ * In another folder the signer would not know the trees that it signed. So only the first name
+ * counts.
+ */
 static void pin_state(struct keeper *k, const char *path)
 {
 	if (!k->pinned)
@@ -316,8 +319,10 @@ static void start_signer(struct keeper *k, const struct parent_request *q, struc
 
 /* ---- sockets of other owners ---- */
 
-/* Whoever takes the receiver over may ask for anything: as root or as the signer nothing is made or
- * removed. */
+/*
+ * A receiver that was taken over may ask for anything. So nothing is made or removed as root or as
+ * the signer's user.
+ */
 static bool may_own(const struct keeper *k, uid_t uid)
 {
 	return !k->options.users.separate || (uid != 0 && uid != k->options.users.signer.uid);
@@ -381,7 +386,7 @@ static void unlink_listener(struct keeper *k, const struct parent_request *q,
 		listener_unlink(&listener, true, q->socket.uid, q->socket.gid);
 }
 
-/* The receiver's own view of files may be too narrow for a file that was put in its place. */
+/* Open the configuration here, because the receiver may not see a file that was replaced. */
 static void open_config(struct keeper *k, const struct parent_request *q, struct parent_reply *a,
 			struct carried *carried)
 {
@@ -474,8 +479,10 @@ static bool serve(struct keeper *k)
 	return ok;
 }
 
-/* What it needs for other users' sockets, folders and processes; of root's files it is the owner.
- * The signer drops the rest of the bounding set. */
+/*
+ * The capabilities for sockets, folders and processes of other users. root owns its own files
+ * anyway. The signer drops the rest of the bounding set.
+ */
 #define KEPT_CAPABILITIES                                                                          \
 	(UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID | UINT64_C(1) << CAP_SETPCAP)
 
@@ -492,14 +499,19 @@ _Noreturn static void keeper_main(const struct keeper_options *options, int fd)
 	if (options->users.separate)
 		setgroups(0, NULL);
 	confine_capabilities(KEPT_CAPABILITIES);
-	/* It ends with the receiver, whatever a terminal or a service manager sends to all. */
+	/*
+	 * This process ends with the receiver. A terminal or a service manager may send these
+	 * signals to all processes.
+	 */
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	while (serve(&k))
 		;
-	/* A signer that still writes its state ends by itself: its channels are closed. */
+	/*
+	 * The signer ends by itself when its channels are closed, after it has written its state.
+	 */
 	close_fd(k.signer_fd);
 	if (k.signer > 0)
 		waitpid(k.signer, NULL, 0);
@@ -521,7 +533,10 @@ int keeper_start(const struct keeper_options *options, int *ret_fd, pid_t *ret_p
 	}
 	if (pid == 0) {
 		close_fd(fds[0]);
-		/* Standard output is the receiver's alone: its reader waits for its end. */
+		/*
+		 * Only the receiver may hold standard output, because its reader waits for the end
+		 * of file.
+		 */
 		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 		dup2(null_fd, STDIN_FILENO);
 		dup2(null_fd, STDOUT_FILENO);

@@ -14,20 +14,20 @@
 #include "host-receiver/privilege/users.h"
 #include "host-receiver/sign/protocol.h"
 
-/* A signer that dies so often within a minute is not started again. */
+/* After this many deaths within a minute the signer is not started again. */
 #define KEEPER_DEATHS_MAX 3u
 #define KEEPER_DEATHS_MS  60000u
 
 struct keeper_options {
 	struct process_users users;
-	const char *state;  /* the signer's folder; NULL: the one that PARENT_START names first */
-	const char *config; /* PARENT_CONFIG opens it; NULL: there is none */
+	const char *state;  /* the signer's folder; NULL: the first PARENT_START names it */
+	const char *config; /* the file that PARENT_CONFIG opens; NULL: there is none */
 };
 
 /*
- * Fork it. To be called first, with one thread; the strings are borrowed for the parent's life. The
- * environment's keys are wiped from this process, and stay in the parent. The parent keeps its user
- * and the capabilities that set ids. Returns 0, the receiver's socket and the parent's pid, or a
- * negative errno.
+ * Fork the parent. Call this first, with one thread; the strings are borrowed for the parent's
+ * life. The keys in the environment are wiped from this process and stay in the parent. The parent
+ * keeps its user and the capabilities that set ids. Returns 0, the receiver's socket and the
+ * parent's pid, or a negative errno.
  */
 int keeper_start(const struct keeper_options *options, int *ret_fd, pid_t *ret_pid);

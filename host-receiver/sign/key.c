@@ -45,7 +45,7 @@ int key_decode(const char *text, size_t len, uint8_t out[static KEY_BYTES_MAX])
 	return (int)n;
 }
 
-/* Non-blocking, so that a FIFO in its place does not hold us up. */
+/* Non-blocking, because opening a FIFO with this name would block. */
 static int open_key_file(const char *path, const struct user_ids *owner)
 {
 	const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
@@ -66,7 +66,7 @@ static int check_secret(const char *path, const struct stat *st, const struct us
 {
 	const uid_t own = owner ? owner->uid : geteuid();
 
-	/* Whoever owns it could put another one in its place. */
+	/* The owner of the file could replace it. */
 	if (st->st_uid != 0 && st->st_uid != own) {
 		snprintf(why, why_size, "%s: belongs to uid %u; expected root or uid %u", path,
 			 (unsigned)st->st_uid, (unsigned)own);
@@ -81,7 +81,7 @@ static int check_secret(const char *path, const struct stat *st, const struct us
 	return 0;
 }
 
-/* Why a secret may not be read: it is somebody else's. False: for another reason. */
+/* Explain that the secret belongs to another user. False: there is another reason. */
 static bool explain_closed(const char *path, const struct user_ids *owner, char *why,
 			   size_t why_size)
 {
@@ -106,7 +106,7 @@ static int check_file(int fd, const char *path, struct stat *ret, char *why, siz
 	return 0;
 }
 
-/* Returns the bytes that were read, or a negative errno. */
+/* Returns the number of bytes, or a negative errno. */
 static ssize_t read_whole(int fd, char *data, size_t size)
 {
 	size_t len = 0;

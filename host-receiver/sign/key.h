@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Key material and the files it lives in. Secrets are in memory that is locked and wiped when
- * freed (libsodium's sodium_malloc), never logged, never in an error message.
+ * Keys and their files. Secrets are in locked memory that is wiped when it is freed (libsodium's
+ * sodium_malloc). They are never logged and never part of an error message.
  */
 #pragma once
 
@@ -33,7 +33,9 @@ int key_decode(const char *text, size_t len, uint8_t out[static KEY_BYTES_MAX]);
  */
 int key_read_file(const char *path, bool secret, char **ret, size_t *ret_len, char *why,
 		  size_t why_size);
-/* The same of a secret, which may belong to owner too, and is read as owner if the caller may not:
- * NULL: there is none. */
+/*
+ * The same for a secret. It may also belong to owner, and is read as owner if the caller may not
+ * read it. owner NULL: there is none.
+ */
 int key_read_secret(const char *path, const struct user_ids *owner, char **ret, size_t *ret_len,
 		    char *why, size_t why_size);

@@ -25,12 +25,12 @@ struct keyring {
 	size_t n;
 };
 
-/* A file that is being read. */
+/* The file that is being read. */
 struct load {
 	struct keyring *ring;
 	enum sign_algorithm algorithm;
 	const char *path;
-	const char *text; /* all of it */
+	const char *text; /* the whole file */
 	size_t len;
 	struct json_document *doc;
 	char *why;
@@ -194,7 +194,7 @@ static int read_entry(const struct load *load, const struct json_node *value)
 
 /* ---- a file ---- */
 
-/* People give the secret where the public key belongs; they must learn that it is one. */
+/* People give the secret instead of the public key by mistake; tell them so. */
 static bool is_seed(const struct load *load)
 {
 	uint8_t bytes[KEY_BYTES_MAX];

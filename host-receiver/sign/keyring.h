@@ -55,22 +55,23 @@ size_t keyring_count(const struct keyring *ring);
 
 enum keyring_verdict {
 	KEYRING_SIGNED,	     /* a key of the keyring signed the note */
-	KEYRING_UNKNOWN_KEY, /* none of the note's keys is in the keyring */
-	KEYRING_NOT_FOR_IT,  /* it is, but not for this origin or this size */
+	KEYRING_UNKNOWN_KEY, /* the keyring has none of the note's keys */
+	KEYRING_NOT_FOR_IT,  /* the keyring has the key, but not for this origin or this size */
 	KEYRING_WRONG,	     /* a signature that names a key of the keyring is wrong */
 };
 
 /*
- * Whether a key of the ring signed the note. *ret_kid is the kid that did, or whose signature is
- * wrong, or that is not for it (borrowed from the ring); NULL: none. Returns 0 or -EIO.
+ * Whether a key of the ring signed the note. *ret_kid is the kid of the key that signed, whose
+ * signature is wrong, or that is not for this note (borrowed from the ring); NULL: none. Returns 0
+ * or -EIO.
  */
 int keyring_check_note(const struct keyring *ring, struct tree_hasher *hasher,
 		       const struct note *note, enum keyring_verdict *ret, const char **ret_kid);
 
 /*
- * Whether the note can be from the key that the line around it names: 0 when the ring knows that
- * kid and the note does not have its key id, or when the ring knows all keys of the note and none
- * has this kid. Returns 1, 0 or -EIO.
+ * Whether the note can be from the key that its line names. It cannot if the ring knows that kid
+ * and the note does not have its key id, or if the ring knows all keys of the note and none has
+ * this kid. Returns 1, 0 or -EIO.
  */
 int keyring_kid_fits(const struct keyring *ring, struct tree_hasher *hasher,
 		     const struct note *note, struct wire_text kid);

@@ -16,7 +16,7 @@
 #include "host-receiver/confine/confine.h"
 #include "seccomp/signer_filter.h"
 
-/* The state reaches the disk within this time; a power cut may take so much of it. */
+/* The state is synced within this time; a power cut may lose this much of it. */
 #define SYNC_MS	   500
 #define STACK_SIZE (1024u * 1024u)
 #define FIRST_BYTE '{'
@@ -24,7 +24,7 @@
 struct process {
 	struct sign_core *core;
 	bool allow_unlocked;
-	atomic_bool begun; /* it has signed: the log's end is settled */
+	atomic_bool begun; /* it has signed, so RETREAT and EXTEND are over */
 	pthread_rwlock_t lock;
 	struct signing_key *keys[SIGN_KEYS_MAX];
 	uint32_t numbers[SIGN_KEYS_MAX];
@@ -39,7 +39,7 @@ struct channel {
 	struct sign_reply reply;
 };
 
-/* NULL: a number that is not known (any more). Under the lock. */
+/* NULL: the number is unknown, or not known any more. Called with the lock held. */
 static const struct signing_key *find_key(const struct process *p, uint32_t number)
 {
 	const uint32_t at = number % SIGN_KEYS_MAX;
@@ -49,7 +49,10 @@ static const struct signing_key *find_key(const struct process *p, uint32_t numb
 
 /* ---- requests ---- */
 
-/* libsodium reads a message twice: what lies in shared memory could change between. */
+/*
+ * Copy the message first: libsodium reads it twice, and the other process could change shared
+ * memory in between.
+ */
 static bool copy_in(struct channel *c, uint64_t len)
 {
 	if (len > SIGN_SHARED_SIZE)
@@ -97,7 +100,10 @@ static int serve_append(struct channel *c)
 				q->first, (const struct tree_hash *)c->copy, q->n, c->reply.note);
 }
 
-/* An entry begins with '{' and has no newline, and a note is neither: none is signed here. */
+/*
+ * An entry begins with '{' and has no newline. A note has neither property, so no note is signed
+ * here.
+ */
 static bool is_entry(const uint8_t *data, uint32_t len)
 {
 	return len > 0 && len <= SIGN_ENTRY_MAX && data[0] == FIRST_BYTE &&
@@ -128,7 +134,7 @@ static int serve_sign(struct channel *c)
 	return (int)size;
 }
 
-/* How much of the reply is sent. */
+/* How many bytes of the reply are sent. */
 static size_t reply_size(const struct channel *c)
 {
 	const size_t head = offsetof(struct sign_reply, note);
@@ -158,7 +164,7 @@ static void serve(struct channel *c)
 	pthread_rwlock_unlock(&c->process->lock);
 }
 
-/* The receiver's end of a channel is closed with the receiver: then this process ends. */
+/* When the receiver ends, its end of the channel is closed. Then this process ends. */
 static void *channel_main(void *arg)
 {
 	struct channel *c = arg;
@@ -219,7 +225,7 @@ static int take_keys(struct process *p, const struct sign_process_options *o)
 		p->numbers[i] = SIGN_NO_KEY;
 		if (!o->keys[i])
 			continue;
-		/* The parent's lock on it was not inherited. */
+		/* A child does not inherit the parent's memory locks. */
 		r = signing_key_lock(o->keys[i]);
 		if (r < 0 && !o->allow_unlocked)
 			return r;
@@ -264,7 +270,7 @@ static int begin(struct process *p, const struct sign_process_options *o)
 		if (r < 0)
 			return r;
 	}
-	/* After the change of user, which takes both away. */
+	/* After the change of user, because that resets both. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -279,7 +285,7 @@ static int begin(struct process *p, const struct sign_process_options *o)
 		return r;
 	confine_capabilities(0);
 	r = start_channels(p, o);
-	/* From here on it can do little more than to read, sign and write. */
+	/* From here on the process can only read, sign and write. */
 	return r < 0 ? r : signer_filter_install();
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The signer process: it holds the keys and the memory of the signed tree, and answers on its
- * channels, a thread each. It parses nothing but protocol.h, opens nothing after its start and
- * cannot be read by another process.
+ * The signer process. It holds the keys and the memory of the signed tree, and has a thread for
+ * each channel. It parses only the requests of protocol.h, opens nothing after its start, and no
+ * other process can read its memory.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ struct sign_process_options {
 	void *const *shared; /* of each channel, SIGN_SHARED_SIZE bytes */
 	unsigned channels;
 	int state_fd;	/* its folder; -1: the state is in memory only */
-	bool respawned; /* the log goes on: only what extends the last tree is signed */
+	bool respawned; /* the log continues: only an extension of the last tree is signed */
 	bool allow_unlocked;
 	struct signing_key *const *keys; /* SIGN_KEYS_MAX, by number % SIGN_KEYS_MAX; NULL: none */
 	const uint32_t *key_numbers;

@@ -59,7 +59,7 @@ static bool read_hashes(struct text_cursor *c, struct tree_proof *tree)
 	}
 }
 
-/* The first lines, up to the number. NULL, or what is wrong. */
+/* Read the first lines, up to the number. Returns NULL, or a reason. */
 static const char *read_head(struct text_cursor *c, struct proof *proof)
 {
 	const char *line, *prefix = OLD_PREFIX;
@@ -72,7 +72,7 @@ static const char *read_head(struct text_cursor *c, struct proof *proof)
 		prefix = INDEX_PREFIX;
 		if (!text_take_line(c, &line, &len))
 			return "a proof without an index";
-		/* Whatever an application put there: nothing that is proven. */
+		/* An application may put anything here; the proof does not cover it. */
 		if (begins(line, len, EXTRA_PREFIX) && !text_take_line(c, &line, &len))
 			return "a proof without an index";
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Proofs as files that other people's tools read: C2SP tlog-proof for one entry, and for
- * consistency the body of C2SP tlog-witness's add-checkpoint request. Texts only; pure functions.
+ * Proofs in the formats that other tools read: C2SP tlog-proof for one entry, and for consistency
+ * the body of the add-checkpoint request of C2SP tlog-witness. Texts only; pure functions.
  */
 #pragma once
 
@@ -9,7 +9,7 @@
 
 #define PROOF_TEXT_MAX (16u * 1024u)
 
-/* Both kinds of proof, and the note they are for. */
+/* A proof of either kind, and the note that it belongs to. */
 struct proof {
 	bool consistency;
 	uint64_t number; /* the entry's index; the old size */

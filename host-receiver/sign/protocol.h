@@ -18,7 +18,7 @@
 #define SIGN_SHARED_SIZE  (16u * 1024u * 1024u) /* of a channel; touched as it is needed */
 #define SIGN_BATCH_MAX	  256u			/* entries of one SIGN */
 #define SIGN_ENTRY_MAX	  65535u
-#define SIGN_KEYS_MAX	  8u /* that are known at a time: the newest ones */
+#define SIGN_KEYS_MAX	  8u /* how many keys are known at a time: the newest ones */
 #define SIGN_NO_KEY	  UINT32_MAX
 #define SIGN_PATH_MAX	  4096u
 
@@ -26,11 +26,11 @@
 
 enum parent_op {
 	PARENT_KEY,    /* read a key; the signer gets it, the receiver its public half */
-	PARENT_START,  /* a new signer; the answer carries its sockets and memories */
-	PARENT_LISTEN, /* bind a socket for its owner; the answer carries it and its folder */
+	PARENT_START,  /* start a signer; the reply carries its sockets and memories */
+	PARENT_LISTEN, /* bind a socket for its owner; the reply carries it and its folder */
 	PARENT_CLEAR,  /* remove a stale socket as its owner */
-	PARENT_UNLINK, /* unlink a socket as its owner; its folder comes along */
-	PARENT_CONFIG, /* the answer carries the configuration file, open for reading */
+	PARENT_UNLINK, /* unlink a socket as its owner; the request carries its folder */
+	PARENT_CONFIG, /* the reply carries the configuration file, open for reading */
 	_PARENT_OP_MAX,
 };
 
@@ -50,8 +50,10 @@ struct parent_request {
 	/* PARENT_KEY; has: 0 = take it from the environment. The file is path. */
 	bool has_algorithm, has_kid, has_file, allow_unlocked;
 	char algorithm[64], kid[SIGN_KID_MAX + 2];
-	/* PARENT_START: path is the state's folder, "": the state is in memory only. Later signers
-	 * get the first one's folder, whatever is asked. */
+	/*
+	 * PARENT_START: path is the folder of the state; "": the state is in memory only. All later
+	 * signers use the folder of the first.
+	 */
 	uint32_t channels;
 	struct parent_socket socket; /* LISTEN, CLEAR, UNLINK; path is the base */
 	char path[SIGN_PATH_MAX];
@@ -97,7 +99,7 @@ struct sign_reply {
 	};
 };
 
-/* From the parent; wiped by both after use. */
+/* Sent by the parent. Both sides wipe it after use. */
 struct sign_key_transfer {
 	uint32_t key;
 	bool allow_unlocked;

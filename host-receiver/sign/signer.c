@@ -12,7 +12,10 @@ struct signer {
 	struct tree_signer tree; /* first */
 	struct sign_key_info key;
 	struct sign_client *client;
-	/* The key before this one, until the tree is under this. The committer's, once it signs. */
+	/*
+	 * The previous key, until this key has signed the tree. The committer's, after the first
+	 * signature.
+	 */
 	uint32_t previous;
 };
 
@@ -28,7 +31,7 @@ static int append(struct tree_signer *tree, uint64_t first, const struct tree_ha
 	return r;
 }
 
-/* Without a signer process only the mode off is possible. */
+/* Without a signer process only the mode `off` is possible. */
 static int open_unsigned(const struct signing_options *options, struct sign_key_info *ret,
 			 char why[SIGN_WHY_MAX])
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From the canonical bytes of an event to the line of the evidence log, in one mode under one key:
- * the event itself, or in a transport CloudEvent (evidence-log.md section 2); and the signed tree
- * over the lines, in the modes that have one. A key change or a mode change is a new signer.
+ * Makes the line of the evidence log from the canonical bytes of an event, in one mode and under
+ * one key: the event itself, or a transport CloudEvent with the event in it (evidence-log.md
+ * section 2). It also has the signed tree over the lines, in the modes that have a tree. A change
+ * of key or mode makes a new signer.
  *
  * Immutable after signer_set_origin(): any number of threads may sign with it at once.
  */
@@ -33,9 +34,9 @@ const char *signer_kid(const struct signer *signer);		/* "" with SIGN_OFF; borro
 const uint8_t *signer_public_key(const struct signer *signer);	/* 32 bytes; borrowed */
 struct sign_client *signer_client(const struct signer *signer); /* borrowed */
 
-/* It follows this one in the same log: the first checkpoint of this one is signed by both. */
+/* It follows `previous` in the same log: both sign its first checkpoint. */
 void signer_set_previous(struct signer *signer, const struct signer *previous);
-/* The log it signs for; "" in modes without a tree. */
+/* The origin of the log; "" in modes without a tree. */
 void signer_set_origin(struct signer *signer, const char *origin);
 const char *signer_origin(const struct signer *signer);
 
@@ -50,8 +51,8 @@ struct signer_event {
 };
 
 /*
- * Write the line, '\n' included, to out. signature: size bytes, in the modes with an envelope.
- * Returns 0 and its length, or -ENOBUFS; size of json_len + SIGN_ENVELOPE_MAX always suffices.
+ * Write the line, with its '\n', to out. signature: size bytes, in the modes with an envelope.
+ * Returns 0 and the length, or -ENOBUFS; a size of json_len + SIGN_ENVELOPE_MAX is always enough.
  */
 int signer_write_line(const struct signer *signer, const struct signer_event *event,
 		      const uint8_t *signature, size_t signature_size, char *out, size_t size,

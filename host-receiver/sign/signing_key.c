@@ -24,7 +24,7 @@ struct signing_key {
 	enum sign_algorithm algorithm;
 	char kid[SIGN_KID_MAX + 1];
 	uint8_t public_key[KEY_ED25519_SIZE];
-	/* In locked memory; the one that the algorithm uses. */
+	/* In locked memory; the algorithm decides which member is used. */
 	union signing_secret {
 		uint8_t ed25519[crypto_sign_SECRETKEYBYTES];
 		crypto_auth_hmacsha256_state hmac;
@@ -33,7 +33,7 @@ struct signing_key {
 
 static const struct {
 	const char *name;
-	const char *variable; /* of the environment, for the key */
+	const char *variable; /* the environment variable that may hold the key */
 	bool ed25519, envelope, tree;
 } algorithms[] = {
 	[SIGN_OFF] = {.name = "off"},
@@ -68,7 +68,7 @@ bool sign_algorithm_has_envelope(enum sign_algorithm algorithm)
 	return algorithms[algorithm].envelope;
 }
 
-/* Where the key's text comes from, for messages, and the text itself. */
+/* The text of the key, and its source for messages. */
 struct key_text {
 	const char *origin;
 	const char *data;
@@ -120,7 +120,7 @@ static int find_key(const struct signing_options *o, enum sign_algorithm algorit
 	return -ENOKEY;
 }
 
-/* Decode the text and make the secret of it. Whatever happens, no copy of the bytes stays. */
+/* Decode the text and make the secret from it. No copy of the bytes stays, also after an error. */
 static int make_secret(struct signing_key *s, const struct key_text *text, char why[SIGN_WHY_MAX])
 {
 	const bool ed25519 = algorithms[s->algorithm].ed25519;
@@ -174,7 +174,10 @@ static int open_with_key(const struct signing_options *o, const char *kid, struc
 	return r;
 }
 
-/* unsetenv() only forgets the pointer; the bytes stay readable in /proc/PID/environ. */
+/*
+ * Overwrite the bytes: unsetenv() removes the pointer only, and /proc/PID/environ would still show
+ * them.
+ */
 static void wipe_variable(const char *name)
 {
 	char *value = getenv(name);
@@ -190,7 +193,9 @@ static int configure(const struct signing_options *o, struct signing_key *s, cha
 	const char *kid = o->kid ? o->kid : getenv(ENV_KID);
 
 	if (!algorithm || !*algorithm) {
-		/* A key without a mode is a mistake, not a wish to go unsigned. */
+		/*
+		 * A key without an algorithm is a mistake, not a wish to write unsigned evidence.
+		 */
 		if (kid || o->key_file || getenv(ENV_ED25519_KEY) || getenv(ENV_HMAC_KEY)) {
 			snprintf(why, SIGN_WHY_MAX,
 				 "a signing key or kid is given, but no algorithm: give --sign-alg "
@@ -318,7 +323,7 @@ size_t signing_key_sign(const struct signing_key *key, const void *data, size_t 
 		crypto_sign_detached(ret, NULL, data, len, key->secret->ed25519);
 		return crypto_sign_BYTES;
 	}
-	/* The state holds the key already mixed in; it is copied, never changed. */
+	/* The state was initialised with the key. Copy it; never change it. */
 	state = key->secret->hmac;
 	crypto_auth_hmacsha256_update(&state, data, len);
 	crypto_auth_hmacsha256_final(&state, ret);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A key that signs: where it comes from and what it does to bytes. Keys come from the environment,
- * a key file or a systemd credential, fail closed: a mode with a missing, malformed or wrong key is
- * an error, never a fall-back. Key bytes are locked in memory and wiped on free.
+ * A signing key: its sources and its signatures. Keys come from the environment, a key file or a
+ * systemd credential. It fails closed: a mode with a missing, malformed or wrong key is an error,
+ * and there is no fall-back. Key bytes are locked in memory and wiped on free.
  *
  * Immutable after signing_key_open(): any number of threads may sign with it at once.
  */
@@ -32,15 +32,19 @@ enum sign_algorithm {
 
 struct signing_key;
 
-/* Another process has the keys of the environment now: wipe them from this one. */
+/* Wipe the keys of the environment from this process, because another process has them now. */
 void signing_environment_wipe(void);
 
-/* What the command line says; NULL members are taken from the environment. Borrowed for the call.
+/*
+ * Options of the command line. NULL members are taken from the environment. Borrowed for the call.
  */
 struct signing_options {
 	const char *algorithm, *kid, *key_file;
-	/* With separate users the key file may belong to the signer's, and a systemd credential to
-	 * the receiver's, because the unit runs as that; NULL: the caller's own. */
+	/*
+	 * With separate users the key file may belong to the signer's user, and a systemd
+	 * credential to the receiver's user, because the unit runs as that user. NULL: the caller's
+	 * own user.
+	 */
 	const struct process_users *users;
 };
 
@@ -62,7 +66,7 @@ int signing_key_open(const struct signing_options *options, struct signing_key *
 struct signing_key *signing_key_ref(struct signing_key *key);
 void signing_key_free(struct signing_key *key);
 
-/* A key as one process hands it to another. Wipe it. */
+/* A key, to be sent to another process. Wipe it after use. */
 struct signing_key_bytes {
 	enum sign_algorithm algorithm;
 	char kid[SIGN_KID_MAX + 1];
@@ -74,7 +78,7 @@ void signing_key_export(const struct signing_key *key, struct signing_key_bytes 
 /* Returns 0, -ENOMEM, or the errno of signing_key_lock(). */
 int signing_key_import(const struct signing_key_bytes *bytes, bool allow_unlocked,
 		       struct signing_key **ret);
-/* Lock it in this process's memory: fork(2) does not. 0 or a negative errno. */
+/* Lock its memory in this process; a child does not inherit locks. 0 or a negative errno. */
 int signing_key_lock(const struct signing_key *key);
 
 enum sign_algorithm signing_key_algorithm(const struct signing_key *key);

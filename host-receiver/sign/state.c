@@ -8,11 +8,11 @@
 #define MAGIC	  UINT64_C(0x31746174736c6563) /* "celstat1" */
 #define SLOT_SIZE 16384u
 
-/* A slot: the numbers in the machine's order, for the file never leaves it. */
+/* A slot. Numbers are in the machine's byte order, because the file never leaves the machine. */
 struct slot_head {
 	uint64_t magic, generation;
-	uint64_t len;		   /* of what follows */
-	struct tree_hash checksum; /* of generation, len and what follows */
+	uint64_t len;		   /* bytes after this head */
+	struct tree_hash checksum; /* over generation, len and the bytes after this head */
 };
 
 struct slot_point {
@@ -234,7 +234,7 @@ int sign_state_propose(struct sign_state *state, const char *origin, uint64_t fi
 	if (ends_at(&state->last, origin, first)) {
 		next->frontier = state->last.frontier;
 	} else if (known && (first == 0 || ends_at(&state->before, origin, first))) {
-		/* A receiver that did not get the note asks once more. */
+		/* A receiver that did not get the note repeats its request. */
 		again = true;
 		if (was_known)
 			next->frontier = state->before.frontier;
@@ -272,7 +272,7 @@ int sign_state_advance(struct sign_state *state, const char *kid,
 	memcpy(state->public_key, public_key, sizeof(state->public_key));
 	r = write_slot(state);
 	if (r < 0) {
-		/* The signature does not leave. */
+		/* The signature is not sent. */
 		state->last = state->before;
 		state->before = before;
 		memcpy(state->kid, old_kid, sizeof(old_kid));
