@@ -5,8 +5,8 @@
 #include "common/util.h"
 
 #define HELP_COLUMN  26
-#define NAME_MAX_LEN 32u /* longer names get no suggestion */
-#define NEAR	     2u	 /* so many letters may differ from the name that is suggested */
+#define NAME_MAX_LEN 32u /* no suggestion is made for longer names */
+#define NEAR	     2u	 /* this many letters may differ from the suggested name */
 
 const struct option_row *option_find(const struct option_row *rows, size_t n, const char *name,
 				     size_t len)
@@ -19,7 +19,7 @@ const struct option_row *option_find(const struct option_row *rows, size_t n, co
 
 /* ---- messages ---- */
 
-/* Levenshtein's distance, a row of the matrix at a time. */
+/* The Levenshtein distance, computed one row of the matrix at a time. */
 static unsigned distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
 	unsigned row[NAME_MAX_LEN + 1];
@@ -221,7 +221,7 @@ static const struct option_row *find_row(const struct option_program *program, c
 	return NULL;
 }
 
-/* The option at argv[*at]; *at moves on. Returns 0; 1 if it was answered; -EINVAL. */
+/* Parse the option at argv[*at], and advance *at. Returns 0; 1 if it was answered; -EINVAL. */
 static int parse_option(const struct option_program *program, int *at, int end, char **argv)
 {
 	const char *arg = argv[(*at)++], *equals = strchr(arg, '='), *value = NULL;

@@ -9,7 +9,7 @@ static bool continuation(uint8_t byte)
 	return (byte & 0xc0) == 0x80;
 }
 
-/* RFC 3629 section 4: the second byte's range is what excludes overlong forms and surrogates. */
+/* RFC 3629 section 4: the range of the second byte excludes overlong forms and surrogates. */
 size_t utf8_char(const char *data, size_t len)
 {
 	const uint8_t *p = (const uint8_t *)data;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The few helpers every room uses: scoped cleanup, ownership transfer, clocks, checked parsing of
- * numbers. Static inline, no state, safe on any thread.
+ * Small helpers for all rooms: scoped cleanup, transfer of ownership, clocks, parsing of numbers.
+ * Static inline, no state, safe on any thread.
  */
 #pragma once
 
@@ -71,7 +71,7 @@ static inline void fclosep(FILE **f)
 #define _cleanup_free_	 _cleanup_(freep)
 #define _cleanup_fclose_ _cleanup_(fclosep)
 
-/* The moment of transfer: the variable no longer owns what it returns. */
+/* Transfer of ownership: the variable no longer owns the returned value. */
 static inline int take_fd(int *fd)
 {
 	int taken = *fd;
@@ -102,8 +102,8 @@ static inline uint64_t monotonic_ns(void)
 }
 
 /*
- * The whole of s as a decimal number of [min, max]: no sign, no white space, no leading '+'.
- * Returns 0, -EINVAL when it is not a number, -ERANGE when it is out of range.
+ * Parse all of s as a decimal number of [min, max]: no sign, no white space. Returns 0, -EINVAL
+ * when it is not a number, -ERANGE when it is out of range.
  */
 static inline int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret)
 {

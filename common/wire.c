@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The tables of the wire contract: which sources there are, which keys their details may hold and
- * must hold. One row a name; everything else asks these.
+ * The tables of the wire contract: the sources, and the keys that their details may have and must
+ * have. One row for each name; all other code asks these tables.
  */
 #include "common/wire.h"
 
@@ -19,7 +19,7 @@
 /* A repeated observation is folded into one (wire.md section 4.3). */
 #define FOLDED (K(REPEAT) | K(LAST_NS))
 
-/* The names stand in the rows: a pointer to each would cost its relocation, too. */
+/* The rows contain the names, because each pointer would also need a relocation. */
 static const struct {
 	char name[31];
 	uint8_t name_len;
@@ -139,7 +139,10 @@ static const struct {
 };
 _Static_assert(ARRAY_SIZE(keys) == _WIRE_KEY_MAX, "a row for each key");
 
-/* Apart from the rest: the evidence's names, which the linker leaves out of the agent. */
+/*
+ * The names in the evidence. They are in a table of their own, which the linker removes from the
+ * agent.
+ */
 static const char *const camel_names[] = {
 	[WIRE_KEY_ACKS] = "acks",
 	[WIRE_KEY_ADDRESS] = "address",

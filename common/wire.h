@@ -4,8 +4,8 @@
  * and type that both sides must agree on, and nothing else. The same schema in CDDL is wire.cddl.
  *
  * A frame is a u32 little-endian length N and then N bytes: one CBOR map (RFC 8949). Everything
- * in it is a declaration by an untrusted guest; who it came from is decided by the socket it
- * arrived on, never by its bytes.
+ * in it is a declaration by an untrusted guest. The socket on which a frame arrives tells which
+ * guest sent it; the bytes of the frame never do.
  *
  * No state, no I/O, no allocation; safe on any thread. The encoder needs libc only (the static
  * agent links it), the decoder needs libcbor (only the host and the tests link it).
@@ -60,7 +60,7 @@ static inline void wire_ack_encode(uint8_t out[static WIRE_ACK_SIZE], uint64_t s
 		out[1 + i] = (uint8_t)(settled >> (8 * i));
 }
 
-/* The number of an acknowledgement that is there whole, its first byte included. */
+/* The number in a complete acknowledgement; its first byte is included. */
 static inline uint64_t wire_ack_decode(const uint8_t in[static WIRE_ACK_SIZE])
 {
 	uint64_t settled = 0;
@@ -94,7 +94,7 @@ enum wire_source {
 	_WIRE_SOURCE_INVALID = -1,
 };
 
-/* What the guest's processes did; telemetry.* frames speak of the agent itself. */
+/* Observations are about processes of the guest; telemetry.* frames are about the agent. */
 static inline bool wire_source_is_observation(enum wire_source source)
 {
 	return source < WIRE_TELEMETRY_DROPPED;
@@ -188,7 +188,7 @@ enum wire_key {
 };
 _Static_assert(_WIRE_KEY_MAX <= 64, "a set of keys is a 64-bit mask");
 
-/* A run of bytes that somebody else owns; not NUL-terminated. */
+/* Borrowed bytes; not NUL-terminated. */
 struct wire_text {
 	const char *data;
 	size_t len;
@@ -205,8 +205,8 @@ struct wire_detail {
 };
 
 /*
- * One frame, decoded or to be encoded. Texts are borrowed: from the body they were decoded from,
- * or from whoever fills the struct, until the struct is no longer used.
+ * One frame, decoded or to be encoded. Its texts are borrowed from the decoded body, or from the
+ * caller that filled the struct.
  */
 struct declaration {
 	uint16_t content_version;
@@ -241,7 +241,7 @@ enum wire_error {
 	_WIRE_ERROR_MAX,
 };
 
-/* True where the framing behind the refused frame can still be trusted. */
+/* True if the frames after the refused one can still be trusted. */
 static inline bool wire_error_keeps_connection(enum wire_error error)
 {
 	return error == WIRE_UNSUPPORTED_VERSION || error == WIRE_UNKNOWN_SOURCE;
@@ -249,7 +249,7 @@ static inline bool wire_error_keeps_connection(enum wire_error error)
 
 struct wire_refusal {
 	enum wire_error error;
-	const char *field;	  /* a static string, or NULL where no field is known */
+	const char *field;	  /* static; NULL: no field is known */
 	size_t offset;		  /* byte in the body */
 	uint16_t content_version; /* with WIRE_UNSUPPORTED_VERSION */
 	struct wire_text source;  /* with WIRE_UNKNOWN_SOURCE: borrowed from the body */
@@ -271,8 +271,8 @@ enum wire_key wire_key_from_name(enum wire_source source, struct wire_text name)
 
 /*
  * Whether wire.md section 4 allows the value of this detail of d: the words of family, error,
- * result, event and *_via, the 16 hex digits of session, the ranges of port, next_seq and
- * assigned. True for every other key. Only the host judges values, so only it links wire_value.c.
+ * result, event and *_via, the 16 hex digits of session, the ranges of port, next_seq and assigned.
+ * True for every other key. Only the host checks values, so only the host links wire_value.c.
  */
 bool wire_detail_allowed(const struct declaration *d, const struct wire_detail *detail);
 
@@ -298,7 +298,7 @@ void declaration_add_text(struct declaration *d, enum wire_key key, struct wire_
  */
 int wire_encode(const struct declaration *d, uint8_t *buf, size_t size);
 
-/* The body length that a prefix announces. Whether it is acceptable is for the caller to say. */
+/* The body length in a prefix. The caller checks whether it is acceptable. */
 uint32_t wire_decode_length(const uint8_t prefix[static WIRE_PREFIX_SIZE]);
 
 /*

@@ -1,228 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Frame -> declaration, by libcbor's streaming decoder: one item a call, no allocation.
+ * Decodes a frame's body into a declaration, in two passes.
  *
- * Two passes. The first walks the whole body once: it must be one well-formed map within the
- * limits of depth and pairs. On the way it remembers where the values of the known keys stand.
- * Then comes the version gate, before any other field means anything. A body beyond the limits is
- * walked once more without them, because the gate comes before them, too. Only then are the
- * remembered values read, each where it stands: so the order of the keys never matters, and a
- * frame of another major version is refused as such whatever else is in it.
+ * The first pass walks through the whole body: it must be one well-formed map within the limits of
+ * depth and pairs. The pass notes the places of the known keys' values. Then the version is
+ * checked, before any other field has a meaning. A body beyond the limits is walked through again
+ * without them, because the version is checked first there too. The second pass reads the values
+ * at the noted places. So the order of the keys does not matter, and a frame of another major
+ * version is refused for its version, whatever else it has.
  */
-#include "common/wire.h"
+#include "common/wire_item.h"
 
 #include <string.h>
 
-#include <cbor.h>
-
 #include "common/utf8.h"
 #include "common/util.h"
-
-enum item_kind {
-	ITEM_UINT,
-	ITEM_NEGATIVE,
-	ITEM_BYTES,
-	ITEM_TEXT,
-	ITEM_ARRAY,
-	ITEM_MAP,
-	ITEM_TAG,
-	ITEM_BOOL,
-	ITEM_OTHER, /* float, null, undefined, other simple values */
-	ITEM_BREAK,
-};
-
-struct item {
-	enum item_kind kind;
-	bool indefinite;
-	uint64_t value; /* integer, bool, or the count of a container */
-	struct wire_text text;
-	size_t offset; /* of its head in the body */
-};
-
-/* ---- one item a call ---- */
-
-static void item_set(void *ctx, enum item_kind kind, uint64_t value)
-{
-	struct item *item = ctx;
-
-	item->kind = kind;
-	item->value = value;
-}
-
-/* libcbor has a callback for each width of an integer; the width means nothing here. */
-#define ON_INTEGER(name, type, kind)                                                               \
-	static void name(void *ctx, type v)                                                        \
-	{                                                                                          \
-		item_set(ctx, kind, v);                                                            \
-	}
-ON_INTEGER(on_uint8, uint8_t, ITEM_UINT)
-ON_INTEGER(on_uint16, uint16_t, ITEM_UINT)
-ON_INTEGER(on_uint32, uint32_t, ITEM_UINT)
-ON_INTEGER(on_uint64, uint64_t, ITEM_UINT)
-ON_INTEGER(on_negint8, uint8_t, ITEM_NEGATIVE)
-ON_INTEGER(on_negint16, uint16_t, ITEM_NEGATIVE)
-ON_INTEGER(on_negint32, uint32_t, ITEM_NEGATIVE)
-ON_INTEGER(on_negint64, uint64_t, ITEM_NEGATIVE)
-ON_INTEGER(on_tag, uint64_t, ITEM_TAG)
-#undef ON_INTEGER
-
-static void on_string(void *ctx, cbor_data data, size_t len)
-{
-	struct item *item = ctx;
-
-	item_set(ctx, ITEM_TEXT, len);
-	item->text = (struct wire_text){.data = (const char *)data, .len = len};
-}
-
-static void on_bytes(void *ctx, cbor_data data, size_t len)
-{
-	(void)data;
-	item_set(ctx, ITEM_BYTES, len);
-}
-
-static void indefinite(void *ctx, enum item_kind kind)
-{
-	struct item *item = ctx;
-
-	item_set(ctx, kind, 0);
-	item->indefinite = true;
-}
-
-static void on_string_start(void *ctx)
-{
-	indefinite(ctx, ITEM_TEXT);
-}
-
-static void on_bytes_start(void *ctx)
-{
-	indefinite(ctx, ITEM_BYTES);
-}
-
-static void on_array_start(void *ctx, size_t n)
-{
-	item_set(ctx, ITEM_ARRAY, n);
-}
-
-static void on_map_start(void *ctx, size_t n)
-{
-	item_set(ctx, ITEM_MAP, n);
-}
-
-static void on_indef_array_start(void *ctx)
-{
-	indefinite(ctx, ITEM_ARRAY);
-}
-
-static void on_indef_map_start(void *ctx)
-{
-	indefinite(ctx, ITEM_MAP);
-}
-
-static void on_float(void *ctx, float v)
-{
-	(void)v;
-	item_set(ctx, ITEM_OTHER, 0);
-}
-
-static void on_double(void *ctx, double v)
-{
-	(void)v;
-	item_set(ctx, ITEM_OTHER, 0);
-}
-
-static void on_simple(void *ctx)
-{
-	item_set(ctx, ITEM_OTHER, 0);
-}
-
-static void on_bool(void *ctx, bool v)
-{
-	item_set(ctx, ITEM_BOOL, v);
-}
-
-static void on_break(void *ctx)
-{
-	item_set(ctx, ITEM_BREAK, 0);
-}
-
-static const struct cbor_callbacks item_callbacks = {
-	.uint8 = on_uint8,
-	.uint16 = on_uint16,
-	.uint32 = on_uint32,
-	.uint64 = on_uint64,
-	.negint8 = on_negint8,
-	.negint16 = on_negint16,
-	.negint32 = on_negint32,
-	.negint64 = on_negint64,
-	.byte_string = on_bytes,
-	.byte_string_start = on_bytes_start,
-	.string = on_string,
-	.string_start = on_string_start,
-	.array_start = on_array_start,
-	.indef_array_start = on_indef_array_start,
-	.map_start = on_map_start,
-	.indef_map_start = on_indef_map_start,
-	.tag = on_tag,
-	.float2 = on_float,
-	.float4 = on_float,
-	.float8 = on_double,
-	.undefined = on_simple,
-	.null = on_simple,
-	.boolean = on_bool,
-	.indef_break = on_break,
-};
-
-struct reader {
-	const uint8_t *body;
-	size_t len, offset;
-};
-
-/*
- * Simple values that nobody has assigned (RFC 8949 section 3.3) are well-formed; libcbor refuses
- * them, and an unknown field may hold any well-formed value. Returns their bytes, or 0.
- */
-static size_t unassigned_simple(const struct reader *r)
-{
-	const uint8_t *p = r->body + r->offset;
-
-	if (p[0] >= 0xe0 && p[0] <= 0xf3)
-		return 1;
-	if (p[0] == 0xf8 && r->len - r->offset >= 2 && p[1] >= 32)
-		return 2;
-	return 0;
-}
-
-/* Of the tags that fit into their first byte (0..23) libcbor 0.8 refuses most. */
-static bool is_one_byte_tag(uint8_t head)
-{
-	return head >= 0xc0 && head <= 0xd7;
-}
-
-static bool reader_next(struct reader *r, struct item *ret)
-{
-	struct cbor_decoder_result result;
-	size_t simple;
-
-	*ret = (struct item){.offset = r->offset};
-	if (r->offset >= r->len)
-		return false;
-	if (is_one_byte_tag(r->body[r->offset])) {
-		ret->kind = ITEM_TAG;
-		r->offset++;
-		return true;
-	}
-	simple = unassigned_simple(r);
-	if (simple > 0) {
-		ret->kind = ITEM_OTHER;
-		r->offset += simple;
-		return true;
-	}
-	result = cbor_stream_decode(r->body + r->offset, r->len - r->offset, &item_callbacks, ret);
-	if (result.status != CBOR_DECODER_FINISHED)
-		return false;
-	r->offset += result.read;
-	return true;
-}
 
 /* ---- refusals ---- */
 
@@ -233,7 +25,7 @@ static enum wire_error refuse(struct wire_refusal *refusal, enum wire_error erro
 	return error;
 }
 
-/* ---- pass one: well-formed, within limits; where the known values stand ---- */
+/* ---- pass one: the form, the limits, and the places of known values ---- */
 
 enum field {
 	FIELD_CONTENT_VERSION,
@@ -273,9 +65,9 @@ static enum field field_from_name(struct wire_text name)
 }
 
 struct outline {
-	struct item value[_FIELD_MAX];
+	struct wire_item value[_FIELD_MAX];
 	bool present[_FIELD_MAX];
-	size_t duplicate_at[_FIELD_MAX]; /* 0: none; a key never stands at byte 0 */
+	size_t duplicate_at[_FIELD_MAX]; /* 0: none; no key is at byte 0 */
 	size_t bad_key_at;		 /* a key that is no text; 0: none */
 	size_t indefinite_key_at;	 /* 0: none */
 	bool indefinite;		 /* the map itself */
@@ -285,26 +77,26 @@ struct outline {
 struct level {
 	uint8_t kind; /* enum item_kind */
 	bool indefinite;
-	uint32_t left; /* items still to come; counted upwards from 0 when indefinite */
+	uint32_t left; /* items that are left; counted upwards from 0 when indefinite */
 };
 
-/* How deep and how wide a walk may go. */
+/* The limits of a walk. */
 struct limits {
 	struct level *stack;
-	size_t depth; /* of containers; the stack has room for one string more */
+	size_t depth; /* of containers; the stack has room for one more, a string */
 	uint64_t pairs;
 };
 
-/* A container that announces more than this is cut off by the end of the body. */
+/* A container that announces more items than this is longer than any body. */
 #define ITEMS_MAX (WIRE_BODY_ACCEPT_MAX + 1u)
 
 static enum wire_error level_open(const struct limits *limits, size_t *depth,
-				  const struct item *item, struct wire_refusal *refusal)
+				  const struct wire_item *item, struct wire_refusal *refusal)
 {
 	const uint64_t items = MIN(item->value, (uint64_t)ITEMS_MAX);
 	struct level *level;
 
-	/* The chunks of a string are no nesting. */
+	/* The chunks of a string do not count as a nested container. */
 	if (*depth == limits->depth + (item->kind == ITEM_TEXT || item->kind == ITEM_BYTES))
 		return refuse(refusal, WIRE_TOO_DEEP, NULL, item->offset);
 	if (item->kind == ITEM_MAP && !item->indefinite && item->value > limits->pairs)
@@ -320,7 +112,10 @@ static enum wire_error level_open(const struct limits *limits, size_t *depth,
 	return WIRE_OK;
 }
 
-/* A break ends the innermost indefinite container; a map must not end between key and value. */
+/*
+ * A break ends the innermost container, which must be indefinite. A map must not end between key
+ * and value.
+ */
 static bool level_break(const struct level *stack, size_t depth, bool after_tag)
 {
 	const struct level *level;
@@ -331,15 +126,15 @@ static bool level_break(const struct level *stack, size_t depth, bool after_tag)
 	return level->indefinite && !(level->kind == ITEM_MAP && level->left % 2 == 1);
 }
 
-static bool chunk_fits(const struct level *level, const struct item *item)
+static bool chunk_fits(const struct level *level, const struct wire_item *item)
 {
 	if (level->kind != ITEM_TEXT && level->kind != ITEM_BYTES)
 		return true;
 	return item->kind == level->kind && !item->indefinite;
 }
 
-/* The field that a key at the top names, or unknown; what is wrong with the key is noted. */
-static enum field note_key(struct outline *outline, const struct item *key)
+/* The field that a top-level key names, or FIELD_UNKNOWN. Errors of the key are noted. */
+static enum field note_key(struct outline *outline, const struct wire_item *key)
 {
 	enum field field;
 
@@ -363,10 +158,11 @@ static enum field note_key(struct outline *outline, const struct item *key)
 }
 
 /*
- * Walk the one data item that starts at r->offset to its end. With an outline, it is the body's
- * map, and its keys and values are noted. Every item is read once: linear time, constant stack.
+ * Walk to the end of the data item that starts at r->offset. With an outline, the item is the
+ * body's map, and its keys and values are noted. Each item is read once: linear time, constant
+ * stack.
  */
-static enum wire_error walk_within(const struct limits *limits, struct reader *r,
+static enum wire_error walk_within(const struct limits *limits, struct wire_reader *r,
 				   struct outline *outline, struct wire_refusal *refusal)
 {
 	struct level *stack = limits->stack;
@@ -375,12 +171,12 @@ static enum wire_error walk_within(const struct limits *limits, struct reader *r
 	size_t depth = 0;
 
 	do {
-		struct item item;
+		struct wire_item item;
 		struct level *parent = depth > 0 ? &stack[depth - 1] : NULL;
 		const bool at_top = outline && depth == 1 && !after_tag;
 		const bool is_key = parent && parent->kind == ITEM_MAP && parent->left % 2 == 0;
 
-		if (!reader_next(r, &item))
+		if (!wire_reader_next(r, &item))
 			return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, item.offset);
 		if (item.kind == ITEM_BREAK) {
 			if (!level_break(stack, depth, after_tag))
@@ -398,7 +194,7 @@ static enum wire_error walk_within(const struct limits *limits, struct reader *r
 		}
 
 		if (item.kind == ITEM_TAG) {
-			/* A tag belongs to the item after it; it is no item of its own. */
+			/* A tag belongs to the next item and is not counted. */
 			after_tag = true;
 			continue;
 		}
@@ -426,7 +222,8 @@ static enum wire_error walk_within(const struct limits *limits, struct reader *r
 	return WIRE_OK;
 }
 
-static enum wire_error walk(struct reader *r, struct outline *outline, struct wire_refusal *refusal)
+static enum wire_error walk(struct wire_reader *r, struct outline *outline,
+			    struct wire_refusal *refusal)
 {
 	struct level stack[WIRE_DEPTH_MAX + 1];
 	const struct limits limits = {stack, WIRE_DEPTH_MAX, WIRE_PAIRS_MAX};
@@ -435,15 +232,15 @@ static enum wire_error walk(struct reader *r, struct outline *outline, struct wi
 }
 
 /*
- * The same for a body that broke a limit: is it one well-formed map all the same, and of which
- * version? Every container takes a byte of the body, so the stack holds whatever there is.
+ * The same for a body beyond the limits: is it still one well-formed map, and of which version?
+ * Every container takes at least one byte of the body, so the stack is large enough.
  */
 __attribute__((noinline)) static bool outline_unlimited(const uint8_t *body, size_t len,
 							struct outline *ret)
 {
 	struct level stack[WIRE_BODY_ACCEPT_MAX + 1];
 	const struct limits limits = {stack, WIRE_BODY_ACCEPT_MAX, UINT64_MAX / 2};
-	struct reader r = {.body = body, .len = len};
+	struct wire_reader r = {.body = body, .len = len};
 	struct wire_refusal ignored;
 
 	*ret = (struct outline){0};
@@ -453,15 +250,15 @@ __attribute__((noinline)) static bool outline_unlimited(const uint8_t *body, siz
 static enum wire_error outline_body(const uint8_t *body, size_t len, struct outline *ret,
 				    struct wire_refusal *refusal)
 {
-	struct reader r = {.body = body, .len = len};
-	struct reader first = r;
-	struct item top;
+	struct wire_reader r = {.body = body, .len = len};
+	struct wire_reader first = r;
+	struct wire_item top;
 	enum wire_error error;
 
-	if (!reader_next(&first, &top))
+	if (!wire_reader_next(&first, &top))
 		return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, 0);
 	if (top.kind != ITEM_MAP) {
-		/* Nonsense and an item of another type are told apart. */
+		/* Report malformed bytes and a well-formed item of another type differently. */
 		error = walk(&r, NULL, refusal);
 		return error ? error : refuse(refusal, WIRE_NOT_A_MAP, NULL, 0);
 	}
@@ -470,7 +267,10 @@ static enum wire_error outline_body(const uint8_t *body, size_t len, struct outl
 	if (error)
 		return error;
 	if (r.offset != len) {
-		/* Nonsense behind the map is nonsense; a second item is one too many. */
+		/*
+		 * Malformed bytes after the map are malformed CBOR; a second item is trailing
+		 * bytes.
+		 */
 		const size_t end = r.offset;
 
 		if (walk(&r, NULL, refusal) == WIRE_MALFORMED_CBOR)
@@ -482,7 +282,7 @@ static enum wire_error outline_body(const uint8_t *body, size_t len, struct outl
 
 /* ---- pass two: types and ranges ---- */
 
-static enum wire_error want_uint(const struct item *item, const char *field, uint64_t min,
+static enum wire_error want_uint(const struct wire_item *item, const char *field, uint64_t min,
 				 uint64_t max, uint64_t *ret, struct wire_refusal *refusal)
 {
 	if (item->kind != ITEM_UINT)
@@ -493,8 +293,8 @@ static enum wire_error want_uint(const struct item *item, const char *field, uin
 	return WIRE_OK;
 }
 
-static enum wire_error want_text(const struct item *item, const char *field, size_t min, size_t max,
-				 struct wire_text *ret, struct wire_refusal *refusal)
+static enum wire_error want_text(const struct wire_item *item, const char *field, size_t min,
+				 size_t max, struct wire_text *ret, struct wire_refusal *refusal)
 {
 	if (item->kind != ITEM_TEXT)
 		return refuse(refusal, WIRE_BAD_TYPE, field, item->offset);
@@ -508,15 +308,15 @@ static enum wire_error want_text(const struct item *item, const char *field, siz
 	return WIRE_OK;
 }
 
-static enum wire_error read_detail_value(struct reader *r, enum wire_key key, struct declaration *d,
-					 struct wire_refusal *refusal)
+static enum wire_error read_detail_value(struct wire_reader *r, enum wire_key key,
+					 struct declaration *d, struct wire_refusal *refusal)
 {
 	const char *name = wire_key_name(key);
 	struct wire_detail *detail = &d->details[d->n_details];
-	struct item item;
+	struct wire_item item;
 	enum wire_error error = WIRE_OK;
 
-	if (!reader_next(r, &item))
+	if (!wire_reader_next(r, &item))
 		return refuse(refusal, WIRE_MALFORMED_CBOR, name, item.offset);
 	detail->key = key;
 	detail->type = wire_key_type(key);
@@ -550,16 +350,16 @@ static enum wire_error check_values(const struct declaration *d, const size_t *v
 }
 
 /*
- * The detail map stands at map->offset and is known to be well-formed. Keys that its source does
- * not have are skipped with whatever they hold: a guest must not add a field to the evidence.
+ * Read the detail map at map->offset, which is known to be well-formed. Keys that its source does
+ * not have are skipped with their values: a guest must not add a field to the evidence.
  */
-static enum wire_error read_details(const uint8_t *body, size_t len, const struct item *map,
+static enum wire_error read_details(const uint8_t *body, size_t len, const struct wire_item *map,
 				    struct declaration *d, struct wire_refusal *refusal)
 {
-	struct reader r = {.body = body, .len = len, .offset = map->offset};
+	struct wire_reader r = {.body = body, .len = len, .offset = map->offset};
 	size_t value_at[WIRE_DETAIL_PAIRS_MAX];
 	uint64_t seen = 0, missing;
-	struct item item;
+	struct wire_item item;
 
 	if (map->kind != ITEM_MAP)
 		return refuse(refusal, WIRE_BAD_TYPE, "detail", map->offset);
@@ -567,13 +367,13 @@ static enum wire_error read_details(const uint8_t *body, size_t len, const struc
 		return refuse(refusal, WIRE_INDEFINITE_LENGTH, "detail", map->offset);
 	if (map->value > WIRE_DETAIL_PAIRS_MAX)
 		return refuse(refusal, WIRE_TOO_MANY_PAIRS, "detail", map->offset);
-	if (!reader_next(&r, &item))
+	if (!wire_reader_next(&r, &item))
 		return refuse(refusal, WIRE_MALFORMED_CBOR, "detail", map->offset);
 	for (uint64_t i = 0; i < map->value; i++) {
 		enum wire_key key;
 		enum wire_error error;
 
-		if (!reader_next(&r, &item))
+		if (!wire_reader_next(&r, &item))
 			return refuse(refusal, WIRE_MALFORMED_CBOR, "detail", item.offset);
 		if (item.kind != ITEM_TEXT)
 			return refuse(refusal, WIRE_BAD_TYPE, "detail", item.offset);
@@ -602,7 +402,7 @@ static enum wire_error read_details(const uint8_t *body, size_t len, const struc
 
 static enum wire_error gate_version(const struct outline *outline, struct wire_refusal *refusal)
 {
-	const struct item *version = &outline->value[FIELD_CONTENT_VERSION];
+	const struct wire_item *version = &outline->value[FIELD_CONTENT_VERSION];
 
 	if (!outline->present[FIELD_CONTENT_VERSION] || version->kind != ITEM_UINT ||
 	    version->value > UINT16_MAX || wire_major(version->value) == WIRE_MAJOR)
@@ -613,7 +413,7 @@ static enum wire_error gate_version(const struct outline *outline, struct wire_r
 	return WIRE_UNSUPPORTED_VERSION;
 }
 
-/* What is wrong with the map as a map, in this order. seq and detail are unknown before minor 2. */
+/* Check the map itself, in this order. seq and detail are unknown before minor version 2. */
 static enum wire_error check_outline(const struct outline *outline, enum field n_known,
 				     struct wire_refusal *refusal)
 {
@@ -634,7 +434,7 @@ static enum wire_error check_outline(const struct outline *outline, enum field n
 static enum wire_error read_fields(const uint8_t *body, size_t len, const struct outline *outline,
 				   struct declaration *d, struct wire_refusal *refusal)
 {
-	const struct item *value = outline->value;
+	const struct wire_item *value = outline->value;
 	struct wire_text source;
 	uint64_t version, pid;
 	enum wire_error error;

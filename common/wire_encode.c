@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Declaration -> frame. The agent is static and links no library, so it writes CBOR itself: three
- * kinds of head (RFC 8949 section 3) are all it needs. Tests pin the bytes to libcbor's.
+ * Encodes a declaration into a frame. The agent is static and links no library, so it writes CBOR
+ * itself; it needs three kinds of heads only (RFC 8949 section 3). Tests compare the bytes with
+ * libcbor's.
  */
 #include "common/wire.h"
 
@@ -17,7 +18,7 @@ enum cbor_major {
 	CBOR_TRUE = 0xf5,
 };
 
-/* Overflow is sticky and found at the end, so that the calls between need no checks. */
+/* An overflow is remembered and checked once at the end, so that the calls need no checks. */
 struct cursor {
 	uint8_t *at, *end;
 	bool overflow;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which values the details of a frame may have: the words of wire.md section 4, as tables. Only
- * the host judges them.
+ * The values that the details of a frame may have: tables with the words of wire.md section 4. Only
+ * the host checks values.
  */
 #include "common/wire.h"
 
@@ -53,7 +53,10 @@ static bool all_of(struct wire_text value, const char *allowed)
 	return true;
 }
 
-/* By its form: the kernel's list of errors grows. "#123" is an error without a known name. */
+/*
+ * Check the form only, because the kernel's list of errors grows. "#123" is an error without a
+ * known name.
+ */
 static bool is_errno(struct wire_text value)
 {
 	const struct wire_text rest = {value.data + 1, value.len - 1};
@@ -75,7 +78,7 @@ static bool is_session(struct wire_text value)
 	return value.len == WIRE_SESSION_SIZE && all_of(value, "0123456789abcdef");
 }
 
-/* In each row one of the two says what is allowed. */
+/* Each row has either words or a function. */
 static const struct {
 	uint64_t sources; /* mask of 1 << wire_source; 0: every source that has the key */
 	enum wire_key key;

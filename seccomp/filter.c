@@ -12,14 +12,14 @@ static bool rule_open(const struct filter_rule *r, const struct filter_options *
 	return r->hole != FILTER_NO_HOLE && o->holes >> r->hole & 1;
 }
 
-/* Does the rule ask the listener? A quiet refusal never does. */
+/* Whether the rule asks the listener. A quiet refusal never does. */
 static bool rule_notifies(const struct filter_rule *r, const struct filter_options *o)
 {
 	return o->notify && !rule_open(r, o) &&
 	       (r->action == FILTER_WATCH || (r->action == FILTER_REFUSE && !r->quiet));
 }
 
-/* Without a pid to protect the value is PID 1, which another rule names anyway. */
+/* If there is no pid to protect, the value is PID 1, which another rule names anyway. */
 static uint32_t condition_value(const struct filter_condition *c, const struct filter_options *o)
 {
 	const uint32_t pid = (uint32_t)(o->protect_pid > 0 ? o->protect_pid : 1);

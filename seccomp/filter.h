@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A compiled policy, as the policy compiler writes it into a header, and what the launcher changes
- * in it at run time: it puts in the agent's pid and user, takes out the rules of open holes, and
- * lets refusals ask the agent. Allocates nothing; only filter_print() does I/O. Safe on any thread.
+ * A compiled policy, as the policy compiler writes it into a header. At run time the launcher
+ * inserts the agent's pid and user, removes the rules of open holes, and makes refusals ask the
+ * agent. Allocates nothing; only filter_print() does I/O. Safe on any thread.
  */
 #pragma once
 
@@ -27,7 +27,7 @@ enum filter_action {
 	FILTER_ALLOW,
 };
 
-/* A value that is known at run time only. */
+/* A value that is not known before run time. */
 enum filter_patch {
 	FILTER_PATCH_NONE,
 	FILTER_PATCH_PID,	/* the agent's pid */
@@ -75,21 +75,21 @@ struct filter_table {
 };
 
 struct filter_options {
-	pid_t protect_pid; /* 0: none known, PIDs 1 and 2 are all that is protected */
+	pid_t protect_pid; /* 0: unknown; only PIDs 1 and 2 are protected */
 	uid_t agent_uid;   /* 0: AGENT_UID_DEFAULT */
 	uint32_t holes;	   /* bit i: hole i of the table is open */
 	bool notify;	   /* refused, watched and foreign calls ask the listener */
 };
 
 /*
- * Makes the program to install. out has room for t->n_program instructions; returns their number.
- * A rule of an open hole becomes a jump to the next instruction, so that later rules for the same
- * call still count.
+ * Make the program to install. out has room for t->n_program instructions; returns their number. A
+ * rule of an open hole becomes a jump to the next instruction, so that later rules for the same
+ * call still apply.
  */
 size_t filter_build(const struct filter_table *t, const struct filter_options *o,
 		    struct sock_filter *out);
 
-/* The message for the agent: the rules that notify, in the order in which they are tried. */
+/* Write the message for the agent: the rules that notify, in the order of evaluation. */
 int filter_listener_message(const struct filter_table *t, const struct filter_options *o,
 			    struct listener_message *ret);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a process puts itself under a compiled list, once it has no_new_privs. */
+/* Installs a compiled list for the calling process. It needs no_new_privs. */
 #pragma once
 
 #include <linux/seccomp.h>
@@ -8,8 +8,10 @@
 #include "common/util.h"
 #include "seccomp/filter.h"
 
-/* For all threads, those to come too. Returns 0 or a negative errno; 0 and nothing done in a build
- * whose run-time (sanitizer, coverage) makes calls of its own. */
+/*
+ * Valid for all threads, also for later ones. Returns 0 or a negative errno. Returns 0 and does
+ * nothing in builds whose run-time library (sanitizer, coverage) makes calls of its own.
+ */
 static inline int own_filter_install(const struct filter_table *table)
 {
 	const struct sock_fprog program = {

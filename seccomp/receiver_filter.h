@@ -3,9 +3,9 @@
 #pragma once
 
 /*
- * From now on a system call that the list does not have fails with ENOSYS, and one that only an
- * attacker would make ends the process; counts for all of its threads and for the programs that it
- * starts. Needs no_new_privs. Returns 0 or a negative errno; 0 and nothing done in a build whose
- * run-time (sanitizer, coverage) makes calls of its own.
+ * Install the filter for all threads of this process and for the programs that it starts. From now
+ * on a system call that is not in the list fails with ENOSYS, and a call that only an attacker
+ * would make ends the process. Needs no_new_privs. Returns 0 or a negative errno. Returns 0 and
+ * does nothing in builds whose run-time library (sanitizer, coverage) makes calls of its own.
  */
 int receiver_filter_install(void);

@@ -5,8 +5,8 @@
 #pragma once
 
 /*
- * From now on a system call that the list does not have ends this process; counts for all of its
- * threads. Needs no_new_privs. Returns 0 or a negative errno; 0 and nothing done in a build whose
- * run-time (sanitizer, coverage) makes calls of its own.
+ * Install the filter for all threads of this process: from now on a system call that is not in the
+ * list ends the process. Needs no_new_privs. Returns 0 or a negative errno. Returns 0 and does
+ * nothing in builds whose run-time library (sanitizer, coverage) makes calls of its own.
  */
 int signer_filter_install(void);

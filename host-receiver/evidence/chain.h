@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The tree of a log that is being written: its size, its frontier, its newest note. A group is
- * signed once; until it is durable it is pending, and what is written again are the same bytes.
+ * signed once. Until it is durable it is pending, and every new attempt writes the same bytes.
  *
  *	settled --chain_sign()--> pending --chain_accept()--> settled
  *

@@ -9,6 +9,7 @@
 
 #include "common/util.h"
 #include "host-receiver/evidence/chain.h"
+#include "host-receiver/evidence/retention.h"
 
 /* This much of the log's end stays in the page cache, for programs that follow the log. */
 #define CACHED_MAX (UINT64_C(16) * 1024 * 1024)
@@ -274,68 +275,22 @@ static void show(struct evidence_log *log)
 /* Delete the segments whose deletion is recorded in the log. */
 static void unlink_pruned(struct evidence_log *log)
 {
-	const uint64_t last = log->prune;
-	size_t n = 0;
-	int error = 0;
+	int error;
+	const size_t n = retention_unlink(&log->folder, log->prune, &error);
 
-	while (n + 1 < log->folder.n && log->folder.segments[n].number <= last) {
-		char name[SEGMENT_NAME_MAX];
-
-		segment_format_name(log->folder.segments[n].number, name);
-		if (unlinkat(log->folder.fd, name, 0) < 0 && errno != ENOENT) {
-			error = -errno;
-			break;
-		}
-		n++;
-	}
 	if (n == 0 && error == 0)
 		return;
-	if (n > 0 && fsync(log->folder.fd) < 0)
-		error = -errno;
 	log->retain_error = error;
 	log->deleted += n;
-	folder_drop_oldest(&log->folder, n);
 	log->retain_due = true;
 }
 
-/* total: the bytes of this segment and of all later ones. */
-static bool may_go(const struct evidence_log *log, const struct folder_segment *segment,
-		   uint64_t total)
-{
-	const struct evidence_limits *limits = &log->limits;
-
-	if (limits->retain_size_hard > 0 && total > limits->retain_size_hard)
-		return true;
-	return total > limits->retain_size && segment->number < log->floor;
-}
-
-/*
- * Ask to delete whole segments of one origin, the oldest first. A segment that a reader still needs
- * stays, unless the log is larger than retain_size_hard.
- */
 static void want_prune(struct evidence_log *log)
 {
-	const struct folder_segment *s = log->folder.segments;
-	struct evidence_notice notice = {.kind = EVIDENCE_PRUNE};
-	uint64_t total = folder_bytes(&log->folder);
-	size_t n = 0;
+	struct evidence_notice notice;
 
-	while (n + 1 < log->folder.n && may_go(log, &s[n], total) &&
-	       strcmp(s[n].origin, s[0].origin) == 0) {
-		notice.hard |= s[n].number >= log->floor;
-		total -= s[n].size;
-		notice.bytes += s[n].size;
-		notice.segment = s[n++].number;
-	}
-	if (n == 0 || notice.segment <= log->noticed)
-		return;
-	notice.segments = n;
-	memcpy(notice.origin, s[0].origin, sizeof(notice.origin));
-	notice.first_index = s[n].first_index;
-	if (strcmp(s[n].origin, s[0].origin) != 0 &&
-	    recover_end_of_segment(&log->folder, s[n - 1].number, &notice.first_index) < 0)
-		return;
-	if (notify(log, &notice))
+	if (retention_choose(&log->folder, &log->limits, log->floor, log->noticed, &notice) > 0 &&
+	    notify(log, &notice))
 		log->noticed = notice.segment;
 }
 

@@ -20,6 +20,7 @@
 #include "host-receiver/forward/restrict.h"
 #include "host-receiver/forward/subject.h"
 #include "host-receiver/forward/walk.h"
+#include "host-receiver/forward/walk_find.h"
 
 #define BACKOFF_MIN_MS 100u
 #define BACKOFF_MAX_MS 30000u
@@ -154,51 +155,6 @@ static void store_cursor(struct forwarder *f, uint64_t now_ns, bool now)
 
 /* ---- where to begin ---- */
 
-/* Whether this is the last line that was acknowledged. */
-static bool is_cursor(const struct forwarder *f, const struct walk_line *line)
-{
-	struct tree_hash leaf;
-
-	return line->kind == WALK_ENTRY && line->index + 1 == f->cursor.index &&
-	       strcmp(line->origin, f->cursor.origin) == 0 &&
-	       tree_hash_leaf(f->hasher, line->text, line->len, &leaf) == 0 &&
-	       tree_hash_equal(&leaf, &f->cursor.before);
-}
-
-/* Returns 1 if the walk is after the entry that the cursor names. */
-static int seek_directly(struct forwarder *f)
-{
-	struct walk_line line;
-	int r = walk_seek(f->walk, &f->cursor.at, f->cursor.index - 1, f->cursor.origin);
-
-	while (r == 0) {
-		r = walk_next(f->walk, &line);
-		if (r != 1)
-			return r == -ENODATA || r == -EBADMSG ? 0 : r;
-		if (line.kind == WALK_ENTRY)
-			return is_cursor(f, &line);
-		r = 0; /* The position may be the end of the previous segment. */
-	}
-	return r;
-}
-
-/* The same, by reading from the oldest segment on. */
-static int seek_by_index(struct forwarder *f)
-{
-	struct walk_line line;
-	int r = walk_rewind(f->walk);
-
-	if (r < 0)
-		return r;
-	while ((r = walk_next(f->walk, &line)) != 0) {
-		if (r < 0 && r != -ENODATA && r != -EBADMSG)
-			return r;
-		if (r == 1 && is_cursor(f, &line))
-			return 1;
-	}
-	return 0;
-}
-
 static void report_lost_cursor(struct forwarder *f, const char *why)
 {
 	f->status.cursor_lost++;
@@ -215,9 +171,7 @@ static int seek(struct forwarder *f)
 	/* If it fails, the older cursor is still correct: more is sent again. */
 	update_cursor(f);
 	f->first = f->next = 0;
-	r = f->cursor_known ? seek_directly(f) : 0;
-	if (f->cursor_known && r == 0)
-		r = seek_by_index(f);
+	r = f->cursor_known ? walk_find(f->walk, f->hasher, &f->cursor) : 0;
 	if (r < 0)
 		return r;
 	if (r == 0) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Is each stream whole? Takes the events that may count, in their order, and keeps for each stream
- * what its next event must be and what the report says of it. Memory grows with the number of
- * streams, never with the number of events. One thread.
+ * Is each stream complete? Takes the events that may count, in their order. For each stream it
+ *keeps the expected next event and the facts for the report. Memory grows with the number of
+ *streams, never with the number of events. One thread.
  *
  * A stream's states:
  *

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Walks through the lines of logs in their order and proves them: recomputes the tree, holds it
- * against every checkpoint, and lets an entry count only when a verified checkpoint covers it.
- * Memory is bounded: what waits for a checkpoint is at most TREE_RUN_PENDING_MAX entries. One
- * thread.
+ * Proves the lines of logs, in their order: recomputes the tree, compares it with every checkpoint,
+ * and counts an entry only when a verified checkpoint covers it. Memory is bounded: at most
+ * TREE_RUN_PENDING_MAX entries wait for a checkpoint. One thread.
  *
  * States of a run:
  *

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a signer remembers: the last two trees it signed, with their frontiers and notes, in a file
- * of two checksummed slots that are written in turn (evidence-log.md section 5). It can only grow:
- * nothing here ever makes a signature possible over a tree that does not extend the last one.
+ * The memory of a signer: the last two trees that it signed, with their frontiers and notes, in a
+ *file of two checksummed slots that are written in turn (evidence-log.md section 5). It can only
+ *grow: nothing here ever makes a signature possible over a tree that does not extend the last one.
  *
  *	before ... last          the log ends at last, or, killed before the write, at before
  *

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The program: foreign ABIs end first, then a binary search by the call's number, then the rules of
- * that call in the policy's order. A call without rules is decided by its number alone. The kernel
- * remembers such decisions (seccomp_cache_prepare), so these calls cost nothing.
+ * The program first ends calls of foreign ABIs. Then it searches the call's number (binary search),
+ * and then tries the rules of that call in the policy's order. A call without rules is decided by
+ * its number alone. The kernel caches such decisions (seccomp_cache_prepare), so these calls cost
+ * nothing.
  *
- * Conditional jumps reach at most 255 instructions. Only those of the search go further, by BPF_JA.
+ * Conditional jumps reach at most 255 instructions. Only the jumps of the search go further, by
+ * BPF_JA.
  */
 #include "seccomp/compiler/compile.h"
 
@@ -71,7 +73,7 @@ static void emit_rule(struct builder *b, struct filter_rule *r)
 	r->ret = (uint16_t)emit(b, STMT(BPF_RET | BPF_K, return_value(r->action, r->error)));
 }
 
-/* One call: rules[first..last] have its number, the number is in the accumulator. */
+/* Emit one call: rules[first..last] have its number, and the accumulator has the number too. */
 static void emit_call(struct builder *b, const struct policy *p, unsigned first, unsigned last)
 {
 	struct filter_rule *rules = b->c->rules;
@@ -83,7 +85,7 @@ static void emit_call(struct builder *b, const struct policy *p, unsigned first,
 	emit(b, STMT(BPF_RET | BPF_K, return_value(p->fallback, p->fallback_error)));
 }
 
-/* rules[first..last], sorted by number: halves the numbers at each step. */
+/* Emit a search over rules[first..last], which are sorted by number. Each step halves them. */
 static void emit_search(struct builder *b, const struct policy *p, unsigned first, unsigned last)
 {
 	const struct filter_rule *rules = b->c->rules;
@@ -161,7 +163,7 @@ int policy_compile(const struct policy *p, enum policy_arch arch, enum policy_mo
 	ret->table.foreign[0] = (uint16_t)emit(&b, STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
 	emit(&b, STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 	if (arch == POLICY_X86_64) {
-		/* -1 is what a tracer writes to leave a call out. */
+		/* A tracer writes -1 to skip a call. */
 		emit(&b, JUMP(BPF_JMP | BPF_JEQ | BPF_K, UINT32_MAX, 2, 0));
 		emit(&b, JUMP(BPF_JMP | BPF_JSET | BPF_K, X32_BIT, 0, 1));
 		ret->table.foreign[1] =

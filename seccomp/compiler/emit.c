@@ -62,8 +62,10 @@ void policy_emit_header(const struct compiled *c, const char *prefix, FILE *out)
 		prefix, prefix, t->n_holes ? prefix : "NULL", t->n_holes ? "_holes" : "");
 }
 
-/* Other launchers cannot put in the agent's pid, so rules with it are left out. Its user has a
- * default. */
+/*
+ * Other launchers cannot insert the agent's pid, so rules with it are left out. The agent's user
+ * has a default.
+ */
 static bool static_rule(const struct policy_rule *r)
 {
 	for (unsigned i = 0; i < r->n_conditions; i++)

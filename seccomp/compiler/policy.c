@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The parser and linter of policies: see policy.h. A line that does not parse is reported and left
- * out, so that one run finds all that is wrong.
+ * The parser and linter of policies: see policy.h. A line that does not parse is reported and
+ * skipped, so that one run finds all errors.
  */
 #include "seccomp/compiler/policy.h"
 
@@ -80,7 +80,7 @@ static int parse_value(const char *s, struct policy_condition *ret)
 	ret->patch = FILTER_PATCH_NONE;
 	if (!strcmp(digits, "@agent")) {
 		ret->patch = negative ? FILTER_PATCH_MINUS_PID : FILTER_PATCH_PID;
-		/* PID 1 until the pid is known, as in filter_build(). */
+		/* The value is PID 1 until the pid is known, as in filter_build(). */
 		ret->value = negative ? UINT32_MAX : 1;
 		return 0;
 	}
@@ -206,7 +206,7 @@ static bool same_condition(const struct policy_condition *a, const struct policy
 	       a->value == b->value;
 }
 
-/* Whether a holds for every value that b holds for. */
+/* Whether condition a is true for every value for which b is true. */
 static bool implied(const struct policy_condition *a, const struct policy_condition *b)
 {
 	if (a->patch || b->patch)
@@ -219,7 +219,7 @@ static enum policy_mode mode_of(const struct policy *p, const struct policy_rule
 	return r->group < 0 ? POLICY_ALWAYS : p->groups[r->group].mode;
 }
 
-/* Whether rule a, which comes first, matches every call that b matches, with all options. */
+/* Whether rule a, which comes first, matches every call that b matches, for all options. */
 static bool covers(const struct policy *p, const struct policy_rule *a, const struct policy_rule *b)
 {
 	if (strcmp(a->syscall, b->syscall) ||
@@ -420,7 +420,7 @@ static void parse_hole(struct parser *s, char *rest, const char *text)
 	h->line = s->line;
 }
 
-/* What happens to a call that no rule names. */
+/* The action for calls without a rule. */
 static void parse_default(struct parser *s, char *rest)
 {
 	const char *word = next_word(&rest), *error;

@@ -19,7 +19,7 @@
 #define POLICY_GROUPS_MAX 16u
 #define POLICY_HOLES_MAX  16u
 #define POLICY_VALUES_MAX 16u
-/* A shorter reason says nothing. */
+/* A shorter reason explains nothing. */
 #define POLICY_REASON_MIN 8u
 
 enum policy_arch { POLICY_X86_64, POLICY_AARCH64, _POLICY_ARCH_MAX };
@@ -41,7 +41,7 @@ struct policy_hole {
 
 struct policy_condition {
 	uint8_t arg;
-	enum filter_patch patch; /* what replaces value at run time */
+	enum filter_patch patch; /* the run-time value that replaces `value` */
 	uint32_t mask;
 	uint32_t value;
 };
@@ -72,9 +72,9 @@ struct policy {
 };
 
 /*
- * The number of findings, each a line to out: name:line: what, and what to do. With 0 the policy
- * is good. Includes the linter: unknown names, no reason, duplicates, rules that can never match,
- * holes that nothing uses.
+ * Returns the number of findings; each is written to out as a line "name:line: error, and how to
+ * mend it". 0: the policy is good. Includes the linter: unknown names, missing reasons, duplicates,
+ * rules that can never match, holes that no rule uses.
  */
 unsigned policy_parse(struct policy *p, const char *name, FILE *in, FILE *out);
 

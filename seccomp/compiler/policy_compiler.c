@@ -56,7 +56,7 @@ static int write_header(enum policy_arch arch, const char *name, FILE *out)
 	return 0;
 }
 
-/* The program for seccomp(2), for launchers that have no agent to ask and do not know its pid. */
+/* Write the program for seccomp(2), for launchers that have no agent and do not know its pid. */
 static int write_bpf(enum policy_arch arch, enum policy_mode mode, FILE *out)
 {
 	static struct sock_filter program[FILTER_PROGRAM_MAX];

@@ -3,7 +3,7 @@
  * Layer 1 of the profile. A filter sees neither paths nor open descriptors, so this layer removes
  * them: dangerous paths are masked or read-only, descriptors are closed, capabilities are dropped.
  *
- * All mounts are made in a mount namespace of the launcher's own; nothing of them reaches others.
+ * All mounts are made in a mount namespace of the launcher, so no other process sees them.
  */
 #include <stdarg.h>
 #include <fcntl.h>
@@ -81,7 +81,7 @@ enum when {
 static const struct {
 	int capability;
 	const char *name;
-	const char *hole; /* what --cap-keep opens */
+	const char *hole; /* the hole that --cap-keep opens */
 	enum when dropped;
 } capabilities[] = {
 #define KEPT(c)                                                                                    \
@@ -265,7 +265,7 @@ static int read_mounts(struct mount_list *list)
 	return 0;
 }
 
-/* Whether the path leads to this mount, and not to one that covers it. */
+/* Whether the path leads to this mount, and no other mount covers it. */
 static bool is_visible(const struct mount_entry *e)
 {
 	_cleanup_close_ int fd = open(e->target, O_PATH | O_CLOEXEC);
@@ -368,7 +368,7 @@ static int treat_mounts(const struct launch_options *o, const struct mount_list 
 			r = make_read_only(e->target, step);
 		else if (!strcmp(e->type, "proc") &&
 			 !(o->share_pidns && !strcmp(e->target, "/proc")))
-			/* It shows the processes of another pid namespace. */
+			/* This mount shows the processes of another pid namespace. */
 			r = mask(e->target, step);
 		if (r < 0)
 			return r;
@@ -376,7 +376,10 @@ static int treat_mounts(const struct launch_options *o, const struct mount_list 
 	return 0;
 }
 
-/* With --share-pidns their files are visible: oom_score_adj can be written without a capability. */
+/*
+ * With --share-pidns the files of these processes are visible, and oom_score_adj can be written
+ * without a capability.
+ */
 static int protect_processes(pid_t agent, struct step *step)
 {
 	char path[64];
@@ -390,7 +393,7 @@ static int protect_processes(pid_t agent, struct step *step)
 	return mask(path, step);
 }
 
-/* No workload may answer as the agent, or take the places of later workloads. */
+/* A workload must not answer as the agent, or use the places of later workloads. */
 static int hide_listener(const char *listener, struct step *step)
 {
 	int r = mask(listener, step);

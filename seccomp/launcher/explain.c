@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * --dry-run prints what the profile would do. --check finds out whether this kernel can do it, by
- * trying in children that have namespaces of their own.
+ * --dry-run prints the effects of the profile. --check finds out whether this kernel supports them:
+ * it tries them in children with namespaces of their own.
  */
 #include <linux/audit.h>
 #include <linux/seccomp.h>

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Installs the filter and hands its notification descriptor over to the agent: common/handover.h.
- */
+/* Installs the filter and passes its notification descriptor to the agent: common/handover.h. */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
@@ -40,7 +38,10 @@ static int receive_reply(int fd, const char *what, uid_t *ret_uid, struct step *
 	return 0;
 }
 
-/* A number of /proc/PID/status. The process chooses its name, but newlines in it are escaped. */
+/*
+ * Read a number of /proc/PID/status. The process chooses its name, but newlines in the name are
+ * escaped.
+ */
 static int read_status(pid_t pid, const char *field, unsigned base, uint64_t *ret)
 {
 	char path[64], text[4096], name[32];
@@ -64,7 +65,7 @@ static int read_status(pid_t pid, const char *field, unsigned base, uint64_t *re
 
 /*
  * A workload under the profile has a filter and lacks CAP_SYS_PTRACE, which the agent keeps. Such a
- * process could have made the socket, to answer in the agent's place.
+ * process could have created the socket in order to answer as the agent.
  */
 static bool is_workload(pid_t pid)
 {
@@ -76,7 +77,7 @@ static bool is_workload(pid_t pid)
 	return mode != 0 && !(permitted >> CAP_SYS_PTRACE & 1);
 }
 
-/* Root or the agent's user, in our own pid namespace, and no workload. */
+/* The peer must be root or the agent's user, in this pid namespace, and no workload. */
 static int check_peer(int fd, uid_t agent_uid, pid_t *ret_pid, struct step *step)
 {
 	struct ucred peer;
@@ -114,7 +115,7 @@ static int set_timeout(int fd, uint64_t until_ns)
 		       : 0;
 }
 
-/* One attempt. -EAGAIN: there is no agent yet, or it has no place for us yet. */
+/* Try once. -EAGAIN: there is no agent yet, or it has no free place yet. */
 static int try_connect(const struct launch_options *o, uint64_t until_ns, struct agent *ret,
 		       struct step *step)
 {

@@ -13,12 +13,13 @@
 #include "common/util.h"
 #include "seccomp/filter.h"
 
-#define EXIT_NOT_APPLIED  125 /* COMMAND was not run */
-#define EXIT_CANNOT_EXEC  126
-#define EXIT_NOT_FOUND	  127
-#define LAUNCH_TIMEOUT_MS 10000u /* for the agent to take the notification descriptor */
+#define EXIT_NOT_APPLIED 125 /* COMMAND was not run */
+#define EXIT_CANNOT_EXEC 126
+#define EXIT_NOT_FOUND	 127
+#define LAUNCH_TIMEOUT_MS                                                                          \
+	10000u /* the time in which the agent must take the notification descriptor */
 #define LAUNCH_STEP_MAX	  320u
-#define LAUNCH_MOUNTS_MAX 4096u /* mounts of the guest; more: the profile is not applied */
+#define LAUNCH_MOUNTS_MAX 4096u /* mounts of the guest; with more the profile is not applied */
 
 struct step {
 	char name[LAUNCH_STEP_MAX];
@@ -37,7 +38,7 @@ struct launch_options {
 	const char *listener; /* borrowed, like all strings here */
 	unsigned ready_timeout_ms;
 	pid_t protect_pid;  /* of --share-pidns: the agent. 0: not known */
-	unsigned agent_uid; /* 0: as the agent says, or AGENT_UID_DEFAULT */
+	unsigned agent_uid; /* 0: the agent's answer decides, or AGENT_UID_DEFAULT */
 	uint64_t cap_keep;  /* bit i: capability i */
 	uint32_t holes;
 	char **command;
@@ -60,12 +61,12 @@ int confine_privileges(const struct launch_options *o, struct step *step);
 /* "CAP_SYS_ADMIN" or "sys_admin" -> its number, or -ENOENT. */
 int confine_capability(const char *name);
 const char *confine_capability_name(int capability);
-/* What --cap-keep opens, or NULL if the profile leaves this capability anyway. */
+/* The hole that --cap-keep opens for it, or NULL if the profile does not drop this capability. */
 const char *confine_capability_hole(int capability);
 /* Print a line for each path and capability. */
 void confine_print(const struct launch_options *o, FILE *out);
 
-/* The hand-over of the notification descriptor (handover.c, common/handover.h). */
+/* Passing the notification descriptor on (handover.c, common/handover.h). */
 
 struct agent {
 	int connection; /* owned by the caller; -1: none */
@@ -74,8 +75,8 @@ struct agent {
 };
 
 /*
- * Connect to the agent and wait until it has a place for us, up to o->ready_timeout_ms. Its pid is
- * the kernel's answer (SO_PEERCRED), not a file's.
+ * Connect to the agent and wait until it has a free place, up to o->ready_timeout_ms. The kernel
+ * gives the agent's pid (SO_PEERCRED), not a file.
  */
 int handover_connect(const struct launch_options *o, struct agent *ret, struct step *step);
 int handover_send(int connection, int listener, const struct listener_message *m,
@@ -83,7 +84,7 @@ int handover_send(int connection, int listener, const struct listener_message *m
 
 /*
  * Install the filter. With connection >= 0 the filter asks the agent, which has the descriptor on
- * return. After this the process may do little more than execve(2).
+ * return. After this the process can do little more than execve(2).
  */
 int filter_install(const struct filter_table *t, const struct filter_options *o, int connection,
 		   struct step *step);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The launcher stands between its caller and the workload: it passes signals down to the workload,
- * and the workload's end up to the caller.
+ * The launcher runs between its caller and the workload: it passes signals down to the workload,
+ * and the workload's exit status up to the caller.
  */
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -13,7 +13,7 @@ int supervise(pid_t child, bool reap, int *ret_status)
 {
 	sigset_t all;
 
-	/* While SIGCHLD is ignored, children vanish without a status. */
+	/* If SIGCHLD is ignored, the kernel drops the exit status of children. */
 	signal(SIGCHLD, SIG_DFL);
 	sigfillset(&all);
 	for (;;) {
@@ -29,7 +29,7 @@ int supervise(pid_t child, bool reap, int *ret_status)
 		}
 		if (pid < 0 && errno != EINTR)
 			return -errno;
-		/* The pid stays the child's until it is waited for. */
+		/* The pid belongs to the child until wait(2). */
 		if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
 			kill(child, info.si_signo);
 	}
@@ -42,7 +42,7 @@ _Noreturn void supervise_exit_as(int status)
 		const int sig = WTERMSIG(status);
 		sigset_t set;
 
-		/* The core, if any, is the child's. */
+		/* Only the child may leave a core file. */
 		setrlimit(RLIMIT_CORE, &none);
 		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 		signal(sig, SIG_DFL);
@@ -50,7 +50,7 @@ _Noreturn void supervise_exit_as(int status)
 		sigaddset(&set, sig);
 		sigprocmask(SIG_UNBLOCK, &set, NULL);
 		raise(sig);
-		/* The PID 1 of a namespace survives its own signal. */
+		/* As PID 1 of a namespace this process survives its own signal. */
 		_exit(128 + sig);
 	}
 	_exit(WEXITSTATUS(status));
