@@ -478,38 +478,23 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 	return c->healthy;
 }
 
-/*
- * Whether events do arrive, on a socket of its own: what waits on the source's own socket is for
- * drain(). Returns 0, or a negative errno with the reason in why.
- */
-static int self_test(char why[PROBE_WHY_MAX])
-{
-	const uint32_t token = (uint32_t)getpid();
-	const uint64_t deadline = monotonic_ns() + OPEN_TIMEOUT_MS * NSEC_PER_MSEC;
-	bool acked = false, seen = false;
-	_cleanup_close_ int fd = -1;
-	const char *step;
+struct self_test {
+	int fd; /* borrowed */
+	uint32_t token;
 	pid_t canary;
-	int r;
+	bool acked, seen; /* the kernel's answer; the canary's end */
+};
 
-	fd = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, RECEIVE_BUFFER, &step);
-	if (fd < 0) {
-		snprintf(why, PROBE_WHY_MAX, "%s: %s", step, strerror(-fd));
-		return fd;
-	}
-	r = connector_send(fd, PROC_CN_MCAST_LISTEN, token);
-	if (r < 0) {
-		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector: %s", strerror(-r));
-		return r;
-	}
-	canary = canary_fork();
-	if (canary < 0) {
-		snprintf(why, PROBE_WHY_MAX, "fork of the self-test: %s", strerror(-canary));
-		return canary;
-	}
-	while (!acked || !seen) {
+/* Read until both were seen, or the time is over. Returns 0, or the error of the kernel's answer.
+ */
+static int self_test_read(struct self_test *self)
+{
+	const uint64_t deadline = monotonic_ns() + OPEN_TIMEOUT_MS * NSEC_PER_MSEC;
+	int r = 0;
+
+	while (!self->acked || !self->seen) {
 		_Alignas(8) uint8_t buf[DATAGRAM_MAX];
-		struct pollfd pfd = {.fd = fd, .events = POLLIN};
+		struct pollfd pfd = {.fd = self->fd, .events = POLLIN};
 		uint64_t now = monotonic_ns();
 		struct netlink_walk walk;
 		const struct nlmsghdr *h;
@@ -518,7 +503,7 @@ static int self_test(char why[PROBE_WHY_MAX])
 		if (now >= deadline ||
 		    poll(&pfd, 1, (int)((deadline - now) / NSEC_PER_MSEC) + 1) == 0)
 			break;
-		n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+		n = recv(self->fd, buf, sizeof(buf), MSG_DONTWAIT);
 		if (n < 0)
 			continue;
 		walk = (struct netlink_walk){.data = buf, .left = (size_t)n};
@@ -527,28 +512,59 @@ static int self_test(char why[PROBE_WHY_MAX])
 
 			if (connector_parse(h, &ev) < 0)
 				continue;
-			if (ev.kind == CONNECTOR_ACK && ev.ack == token + 1) {
+			if (ev.kind == CONNECTOR_ACK && ev.ack == self->token + 1) {
 				r = -(int)ev.ack_error;
-				acked = true;
+				self->acked = true;
 			}
-			seen |= ev.kind == CONNECTOR_EXIT && ev.tid == canary;
+			self->seen |= ev.kind == CONNECTOR_EXIT && ev.tid == self->canary;
 		}
 		if (r < 0)
 			break;
 	}
-	canary_reap(canary, 0);
+	return r;
+}
+
+/*
+ * Test whether events arrive, on a socket of its own: events on the source's socket belong to
+ * drain(). Returns 0, or a negative errno with the reason in why.
+ */
+static int self_test(char why[PROBE_WHY_MAX])
+{
+	struct self_test self = {.token = (uint32_t)getpid()};
+	_cleanup_close_ int fd = -1;
+	const char *step;
+	int r;
+
+	fd = netlink_open(NETLINK_CONNECTOR, CN_IDX_PROC, RECEIVE_BUFFER, &step);
+	if (fd < 0) {
+		snprintf(why, PROBE_WHY_MAX, "%s: %s", step, strerror(-fd));
+		return fd;
+	}
+	r = connector_send(fd, PROC_CN_MCAST_LISTEN, self.token);
+	if (r < 0) {
+		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector: %s", strerror(-r));
+		return r;
+	}
+	self.canary = canary_fork();
+	if (self.canary < 0) {
+		snprintf(why, PROBE_WHY_MAX, "fork of the self-test: %s", strerror(-self.canary));
+		return self.canary;
+	}
+	self.fd = fd;
+	r = self_test_read(&self);
+	canary_reap(self.canary, 0);
 	connector_send(fd, PROC_CN_MCAST_IGNORE, 0);
 	if (r < 0) {
 		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector was refused: %s",
 			 strerror(-r));
 		return r;
 	}
-	if (!acked) {
+	if (!self.acked) {
 		snprintf(why, PROBE_WHY_MAX,
 			 "the process connector does not answer (not in the first pid namespace?)");
 		return -EOPNOTSUPP;
 	}
-	if (!seen) {
+	if (!self.seen) {
 		snprintf(why, PROBE_WHY_MAX,
 			 "the process connector did not tell of a child's exit");
 		return -EOPNOTSUPP;
