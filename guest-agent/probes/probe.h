@@ -73,7 +73,7 @@ struct probe_ops {
 
 	/*
 	 * Try it for real and arm it. Returns 0, or a negative errno with a sentence in why that
-	 * names the step which failed. On error nothing is left behind. Events may queue up in the
+	 * names the step which failed. On error nothing stays open. Events may queue up in the
 	 * kernel from here on, but none is reported before the first drain().
 	 */
 	int (*open)(const struct probe_config *config, struct probe **ret, char why[PROBE_WHY_MAX]);

@@ -66,7 +66,7 @@ struct connector {
 	uint64_t gaps;	   /* by sequence */
 	uint64_t drops;	   /* by the socket */
 	uint32_t drops_at; /* its counter, as last read */
-	uint64_t lost;	   /* told to the queue: the larger of the two, never both */
+	uint64_t lost;	   /* reported to the queue: the larger of the two, never both */
 	uint64_t malformed;
 	uint64_t empty_ns; /* when the socket was last found empty */
 

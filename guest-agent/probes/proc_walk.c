@@ -17,7 +17,7 @@
 
 #define WALK_STEP 64u /* pids a drain */
 
-/* pid_entry.flags: its end is told; it waits for its parent. */
+/* pid_entry.flags: its end is reported; it waits for its parent. */
 enum { ENDED = 1 };
 
 struct proc_walk {
@@ -123,7 +123,7 @@ static void tell_ended(struct proc_walk *w, struct event_queue *q)
 	}
 }
 
-/* Those that are still there were told as lost before, or were there from the start. */
+/* Processes that are still there were reported as lost before, or existed from the start. */
 static void tell_unfit(struct proc_walk *w, struct event_queue *q)
 {
 	if (!w->silent && w->unfit > w->last_unfit)

@@ -12,8 +12,8 @@
 
 /* Flags of a pid_entry. */
 enum {
-	UNREPORTED = 1,	     /* found by a walk; no event has told its start yet */
-	EXEC_UNREPORTED = 2, /* a walk saw another comm; no event has told the exec yet */
+	UNREPORTED = 1,	     /* found by a walk; no event has reported its start yet */
+	EXEC_UNREPORTED = 2, /* a walk saw another comm; no event has reported the exec yet */
 	START_TOLD = 4,	     /* reported because of a walk: a late event says it again */
 	EXEC_TOLD = 8,
 	GUESSED = 16,	    /* threads was read while events were queued */
@@ -389,7 +389,8 @@ static void scan_entry(struct process_tracker *t, const struct proc_stat *st, bo
 	struct pid_entry *e = pid_table_find(t->table, st->pid);
 	bool dead = (st->state == 'Z' || st->state == 'X') && st->threads <= 1;
 
-	/* A dead one waits for its parent only: either its end was told, or the report tells. */
+	/* A dead one only waits for its parent: its end was reported, or report_found() reports it.
+	 */
 	if (dead || st->ppid == t->config->self)
 		return;
 	if (e && !proc_same_start(e->start_ns, start_ns)) {
@@ -442,7 +443,7 @@ static int scan_step(struct process_tracker *t, unsigned limit, bool first)
 	return 1;
 }
 
-/* What a walk found and no event told. Returns the number of events reported. */
+/* Report what a walk found and no event reported. Returns the number of events. */
 static unsigned report_found(struct process_tracker *t, struct event_queue *q, struct pid_entry *e)
 {
 	struct pid_entry *parent;

@@ -8,8 +8,8 @@
  *
  * The repair takes several turns. First /proc is walked, a piece a turn. Then the socket must have
  * been empty once more, so that no queued event can still tell the same. Then the starts,
- * executions and ends that nobody told are reported, a piece a turn. An end found so has no exit
- * code. Which programs run is not known after a loss, and is learnt again when somebody asks.
+ * executions and ends that no event reported are reported, a piece a turn. An end found so has no
+ * exit code. Which programs run is not known after a loss, and is learnt again when somebody asks.
  *
  * Single-threaded; allocates in process_tracker_init() only.
  */
@@ -40,12 +40,12 @@ struct process_tracker {
 	struct process_past *past;	   /* owned */
 	enum tracker_state state;
 	bool scan_again;
-	bool args;	       /* arguments are wanted */
-	uint32_t scan;	       /* number of the running or last walk */
-	size_t place;	       /* of the report, in the table */
-	uint64_t told_ns;      /* when the last report began */
-	uint64_t empty_ns;     /* when the socket was last found empty */
-	uint64_t behind_ns;    /* since when it was not, though it was read; 0: it is not behind */
+	bool args;	    /* arguments are wanted */
+	uint32_t scan;	    /* number of the running or last walk */
+	size_t place;	    /* of the report, in the table */
+	uint64_t told_ns;   /* when the last report began */
+	uint64_t empty_ns;  /* when the socket was last found empty */
+	uint64_t behind_ns; /* since when it is not empty although it was read; 0: it was empty */
 	uint64_t refused_told; /* of the table's refusals */
 	struct proc_dir dir;
 };

@@ -393,7 +393,7 @@ static void check_line(struct reading *r, const char *line)
 	end = strchr(s, ']');
 	r->known_section = end && section_known(s + 1, (size_t)(end - s) - 1);
 	if (!end)
-		complain(r, r->line, "%s: expected ] behind the section's name",
+		complain(r, r->line, "%s: expected ] after the section's name",
 			 log_escape(shown, sizeof(shown), s, strcspn(s, "\n")));
 	else if (!r->known_section)
 		complain(

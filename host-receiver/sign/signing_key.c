@@ -73,7 +73,7 @@ struct key_text {
 	const char *origin;
 	const char *data;
 	size_t len;
-	char *file; /* sodium_malloc memory behind data, or NULL */
+	char *file; /* sodium_malloc memory of data, or NULL */
 	char path[512];
 };
 
