@@ -53,6 +53,7 @@ struct daemon {
 	struct cell_task *tasks;   /* adds and removals under way */
 	struct unsealed *unsealed; /* at the end: cells whose seal is not committed */
 	bool states_staged;	   /* the last run's cells wait for their opened records */
+	bool reload_waits;	   /* for the files of cells; only reload.c writes it */
 	int state_dir_fd;	   /* of state_dir */
 	int state_fd;		   /* of state_dir/cells; locked */
 	struct retention retention;
@@ -128,6 +129,8 @@ int daemon_acknowledge_alarm(struct daemon *d, uint64_t uid);
 
 /* Read the configuration again. If anything of it is refused, nothing changes. */
 void daemon_reload(struct daemon *d);
+/* A reload that waited for the files of cells, once they are written. */
+void daemon_retry_reload(struct daemon *d);
 /* Apply the values that all cells share, also to the cells that are served already. */
 void daemon_set_limits(struct daemon *d, const struct config *config);
 /* Each of the errors as a line of the log. */

@@ -70,10 +70,12 @@ static bool stage_streams(struct daemon *d, const struct signer *next, struct st
 	if (!next || signer_algorithm(next) == signer_algorithm(d->signer))
 		return true;
 	r = daemon_stage_streams(d, ret);
-	if (r < 0)
-		refuse(r == -EBUSY ? "[signing] algorithm: cells are being added or removed; "
-				     "reload again"
-				   : strerror(-r));
+	if (r == -EBUSY) {
+		d->reload_waits = true;
+		log_notice("msg=\"the reload waits\" why=\"the files of cells are being written\"");
+	} else if (r < 0) {
+		refuse(strerror(-r));
+	}
 	return r == 0;
 }
 
@@ -165,7 +167,10 @@ void daemon_reload(struct daemon *d)
 	struct next_signer next = {0};
 	struct config wanted;
 	bool forwards_differently;
-	bool ok = read_again(d, &wanted, &errors) == 0;
+	bool ok;
+
+	d->reload_waits = false;
+	ok = read_again(d, &wanted, &errors) == 0;
 
 	if (!ok)
 		daemon_log_config_errors(&errors);
@@ -187,4 +192,10 @@ void daemon_reload(struct daemon *d)
 	forwarding_configure(&d->forwarding, &d->config, forwards_differently);
 	d->retention.state_dir = d->config.state_dir;
 	log_notice("msg=\"configuration applied\" config=%s", d->config_path);
+}
+
+void daemon_retry_reload(struct daemon *d)
+{
+	if (d->reload_waits && !d->tasks && !d->states_staged && !d->life.stopping)
+		daemon_reload(d);
 }

@@ -146,6 +146,7 @@ static void on_second(uv_timer_t *timer)
 	metrics_server_publish(d->metrics, &d->registry, &health, d->config.metrics_per_cell);
 	daemon_report_sink(d, pipeline_stats(d->pipeline)->sink_error);
 	daemon_check_tasks(d);
+	daemon_retry_reload(d);
 	daemon_retry_unserved(d);
 	daemon_ping_signer(d);
 	daemon_check_cell_shares(d);

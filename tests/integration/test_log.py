@@ -16,7 +16,7 @@ import time
 
 import guest
 import oracle
-from daemon import Daemon
+from daemon import BadDisk, Daemon, no_preload
 from oracle import named
 from receiver import RECEIVER, spawned, hello
 from runner import main, until
@@ -405,19 +405,40 @@ def a_new_log_that_was_planned():
 
 
 def reload(d, count):
-    """Until it is applied: a change of the mode is refused while the last one is not on disk."""
-    asked = -1
+    d.process.send_signal(signal.SIGHUP)
+    until(lambda: d.log().count("configuration applied") >= count, "an applied configuration")
 
-    def applied():
-        nonlocal asked
-        refused = d.log().count("reload again")
-        if refused > asked:
-            asked = refused
-            d.process.send_signal(signal.SIGHUP)
-            time.sleep(0.1)
-        return d.log().count("configuration applied") >= count
 
-    until(applied, "an applied configuration")
+def set_mode(d, algorithm):
+    """In the configuration; the next reload applies it."""
+    signing = "algorithm = off\n" if algorithm == "off" else \
+        f"algorithm = {algorithm}\nkid = k1\nkey_file = {d.file('k1.seed')}\n"
+    d.base_config = d.base_config.split("[signing]\n")[0] + "[signing]\n" + signing
+    d.configure("")
+
+
+def a_reload_waits_for_the_files_of_cells():
+    """The streams of the last change are not on disk yet: one SIGHUP is enough all the same."""
+    if no_preload():
+        return
+    with BadDisk() as disk, LogDaemon("ed25519", env=disk.env) as d:
+        d.add("a")
+        d.send("a", range(1, 5))
+        disk.set("fdatasync=600000")
+        set_mode(d, "ed25519-log")
+        reload(d, 1)
+        set_mode(d, "off")
+        d.process.send_signal(signal.SIGHUP)
+        until(lambda: 'msg="the reload waits"' in d.log(), "a reload that waits")
+        assert d.log().count("configuration applied") == 1
+        disk.good()
+        until(lambda: d.log().count("configuration applied") == 2, "the reload that waited")
+        assert d.ask({"verb": "status"})["signing"]["algorithm"] == "off"
+        d.stop()
+        events = [json.loads(line) for line in d.raw_lines()]
+        events = [e["data"].get("event", e) if e["type"] == oracle.ENVELOPE else e for e in events]
+        changed = [(e["data"]["from"], e["data"]["to"]) for e in named(events, "log.v1.signing_changed")]
+        assert changed == [("ed25519", "ed25519-log"), ("ed25519-log", "off")]
 
 
 def a_mode_that_changes():
@@ -429,10 +450,7 @@ def a_mode_that_changes():
         first = 5
         for algorithm, logs in (("ed25519-log", 1), ("off", 1), ("ed25519-log", 2)):
             before = d.log().count("configuration applied")
-            signing = "algorithm = off\n" if algorithm == "off" else \
-                f"algorithm = {algorithm}\nkid = k1\nkey_file = {d.file('k1.seed')}\n"
-            d.base_config = d.base_config.split("[signing]\n")[0] + "[signing]\n" + signing
-            d.configure("")
+            set_mode(d, algorithm)
             reload(d, before + 1)
             cell = f"{algorithm}-{logs}"
             d.add(cell)
