@@ -17,24 +17,42 @@ static const struct {
 	[FINDING_OPEN] = {"unsealed", "unsealed", VERDICT_OPEN},
 };
 
-void findings_add(struct findings *findings, enum finding finding, uint64_t n, struct place at,
-		  const char *fmt, ...)
+static void add(struct findings *findings, enum finding finding, uint64_t n, struct place at,
+		const char *fmt, va_list ap)
 {
 	struct finding_place *place;
-	va_list ap;
 
 	findings->count[finding] += n;
 	if (n == 0 || findings->n_places[finding] == FINDINGS_PLACES_MAX)
 		return;
 	place = &findings->places[finding][findings->n_places[finding]++];
 	place->at = at;
-	va_start(ap, fmt);
 	vsnprintf(place->why, sizeof(place->why), fmt, ap);
-	va_end(ap);
 	/* Texts of the evidence may contain any bytes, and these go to a terminal. */
 	for (char *c = place->why; *c; c++)
 		if (*c < 0x20 || *c > 0x7e)
 			*c = '?';
+}
+
+void findings_add(struct findings *findings, enum finding finding, uint64_t n, struct place at,
+		  const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	add(findings, finding, n, at, fmt, ap);
+	va_end(ap);
+}
+
+void findings_add_note(struct findings *findings, enum finding finding, uint64_t n, struct place at,
+		       const char *fmt, ...)
+{
+	va_list ap;
+
+	findings->notes[finding] += n;
+	va_start(ap, fmt);
+	add(findings, finding, n, at, fmt, ap);
+	va_end(ap);
 }
 
 const char *finding_name(enum finding finding)

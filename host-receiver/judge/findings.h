@@ -44,6 +44,7 @@ struct place {
 
 struct findings {
 	uint64_t count[_FINDING_MAX];
+	uint64_t notes[_FINDING_MAX]; /* how many of them count no record */
 	struct finding_place {
 		struct place at;
 		char why[FINDINGS_WHY_MAX];
@@ -54,6 +55,10 @@ struct findings {
 /* Add n records with the same reason; at is the place of the first. */
 void findings_add(struct findings *findings, enum finding finding, uint64_t n, struct place at,
 		  const char *fmt, ...) _printf_(5, 6);
+/* About what is no record (a checkpoint, a segment's first line, a torn line), or about records
+ * that another finding counts. */
+void findings_add_note(struct findings *findings, enum finding finding, uint64_t n, struct place at,
+		       const char *fmt, ...) _printf_(5, 6);
 
 const char *finding_name(enum finding finding);	     /* "rolled back" */
 const char *finding_json_name(enum finding finding); /* "rolledBack" */

@@ -76,7 +76,7 @@ static int judge_kept(struct logs *logs, const struct keyring *ring, struct plac
 	int r;
 
 	if (note_parse(text, len, &note, &why) < 0) {
-		findings_add(logs->findings, FINDING_BAD, 1, at, "%s", why);
+		findings_add_note(logs->findings, FINDING_BAD, 1, at, "%s", why);
 		return 0;
 	}
 	hasher = tree_hasher_new();
@@ -90,13 +90,14 @@ static int judge_kept(struct logs *logs, const struct keyring *ring, struct plac
 	if (verdict == KEYRING_SIGNED)
 		kept->state = KEPT_UNSEEN;
 	else if (verdict == KEYRING_WRONG)
-		findings_add(logs->findings, FINDING_BAD, 1, at,
-			     "kid %s did not sign this checkpoint", kid);
+		findings_add_note(logs->findings, FINDING_BAD, 1, at,
+				  "kid %s did not sign this checkpoint", kid);
 	else
-		findings_add(logs->findings, FINDING_UNVERIFIABLE, 1, at,
-			     verdict == KEYRING_UNKNOWN_KEY
-				     ? "no key for this checkpoint is in the keyring"
-				     : "the key of this checkpoint is not for its origin or size");
+		findings_add_note(
+			logs->findings, FINDING_UNVERIFIABLE, 1, at,
+			verdict == KEYRING_UNKNOWN_KEY
+				? "no key for this checkpoint is in the keyring"
+				: "the key of this checkpoint is not for its origin or size");
 	return 0;
 }
 
@@ -158,11 +159,11 @@ static void finish_kept(struct logs *logs, const struct kept_checkpoint *kept)
 			     " entries are not those of the kept checkpoint",
 			     log->origin, size);
 	else if (size < log->first_index)
-		findings_add(logs->findings, FINDING_UNPROVABLE, 1, at,
-			     "log %s begins with index %" PRIu64
-			     ", after the kept checkpoint of %" PRIu64
-			     " entries: keep a newer one within the retention",
-			     log->origin, log->first_index, size);
+		findings_add_note(logs->findings, FINDING_UNPROVABLE, 1, at,
+				  "log %s begins with index %" PRIu64
+				  ", after the kept checkpoint of %" PRIu64
+				  " entries: keep a newer one within the retention",
+				  log->origin, log->first_index, size);
 	else if (size > log->size)
 		findings_add(logs->findings, FINDING_ROLLED_BACK, 1, at,
 			     "log %s ends after %" PRIu64

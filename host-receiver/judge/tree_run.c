@@ -42,6 +42,7 @@ struct tree_run {
 	struct pending *pending;
 	size_t n_pending, pending_size;
 	uint64_t n_waiting; /* n_pending, or more if they did not fit */
+	uint64_t n_bad;	    /* how many of them are bad by themselves, and were counted so */
 	uint64_t waiting_bytes;
 	struct place waiting_since;
 	char *chunks[CHUNKS_MAX];
@@ -98,7 +99,7 @@ const struct tree_run_counts *tree_run_counts(const struct tree_run *run)
 static void forget_waiting(struct tree_run *run)
 {
 	run->n_pending = 0;
-	run->n_waiting = run->waiting_bytes = run->n_unverified = 0;
+	run->n_waiting = run->n_bad = run->waiting_bytes = run->n_unverified = 0;
 	run->chunk = run->chunk_used = 0;
 }
 
@@ -160,6 +161,12 @@ static int make_room(struct tree_run *run)
 	return 0;
 }
 
+/* The verifier has counted it as bad. */
+static bool is_bad(const struct line_facts *facts)
+{
+	return facts->class == CLASS_MALFORMED || facts->proof == PROOF_WRONG;
+}
+
 /* Entries above the limits are only counted: no checkpoint can cover them. */
 static int wait_for_checkpoint(struct tree_run *run, const struct line_facts *facts, bool copy,
 			       size_t bytes, struct place at)
@@ -169,6 +176,7 @@ static int wait_for_checkpoint(struct tree_run *run, const struct line_facts *fa
 
 	if (run->n_waiting++ == 0)
 		run->waiting_since = at;
+	run->n_bad += is_bad(facts);
 	run->waiting_bytes += bytes;
 	if (run->n_pending + 1 < run->n_waiting || run->n_pending == TREE_RUN_PENDING_MAX ||
 	    run->waiting_bytes > TREE_RUN_PENDING_BYTES)
@@ -178,7 +186,7 @@ static int wait_for_checkpoint(struct tree_run *run, const struct line_facts *fa
 		return r;
 	p = &run->pending[run->n_pending];
 	*p = (struct pending){.event = facts->event, .at = at, .copy = copy};
-	p->bad = facts->class == CLASS_MALFORMED || facts->proof == PROOF_WRONG;
+	p->bad = is_bad(facts);
 	if (!p->bad && !keep_texts(run, &p->event))
 		return run->n_chunks == CHUNKS_MAX ? 0 : -ENOMEM;
 	run->n_pending++;
@@ -217,10 +225,12 @@ static int use_entry(struct tree_run *run, const struct pending *p)
 	struct log_summary *log = run->log;
 	int r;
 
-	if (p->copy)
-		run->counts.copies++;
-	if (p->copy || p->bad)
+	if (p->bad)
 		return 0;
+	if (p->copy) {
+		run->counts.copies++;
+		return 0;
+	}
 	if ((event->kind == FACT_STREAM_OPENED || event->kind == FACT_LOG_OPENED) &&
 	    origin.len > 0 && !json_text_is(origin, log->origin)) {
 		findings_add(run->findings, FINDING_BAD, 1, p->at,
@@ -254,10 +264,10 @@ static int cover(struct tree_run *run, const struct note_facts *note, struct pla
 	int r = 0;
 
 	if (run->n_waiting > run->n_pending)
-		findings_add(run->findings, FINDING_BAD, run->n_waiting, run->waiting_since,
-			     "more than %u entries, or %" PRIu64
-			     " MiB, stand between two checkpoints",
-			     TREE_RUN_PENDING_MAX, TREE_RUN_PENDING_BYTES >> 20);
+		findings_add(
+			run->findings, FINDING_BAD, run->n_waiting - run->n_bad, run->waiting_since,
+			"more than %u entries, or %" PRIu64 " MiB, stand between two checkpoints",
+			TREE_RUN_PENDING_MAX, TREE_RUN_PENDING_BYTES >> 20);
 	else
 		for (size_t i = 0; i < run->n_pending && r == 0; i++)
 			r = use_entry(run, &run->pending[i]);
@@ -278,10 +288,12 @@ static int cover(struct tree_run *run, const struct note_facts *note, struct pla
 static void settle(struct tree_run *run, bool last)
 {
 	const uint64_t unverified = MIN(run->n_unverified, run->n_waiting);
-	const uint64_t rest = run->n_waiting - unverified;
+	const uint64_t uncovered = run->n_waiting - unverified;
+	const uint64_t rest = uncovered - MIN(run->n_bad, uncovered);
 
 	if (run->state == RUN_COPY && run->differs)
-		findings_add(run->findings, FINDING_BAD, MAX(run->n_waiting, UINT64_C(1)),
+		findings_add(run->findings, FINDING_BAD,
+			     MAX(run->n_waiting - run->n_bad, UINT64_C(1)),
 			     run->n_waiting ? run->waiting_since : run->log->last,
 			     "a copy of log %s that differs from what was read before",
 			     run->log->origin);
@@ -304,7 +316,7 @@ static void settle(struct tree_run *run, bool last)
 /* The tree is not proven from here on. */
 static void break_run(struct tree_run *run)
 {
-	findings_add(run->findings, FINDING_BAD, run->n_waiting, run->waiting_since,
+	findings_add(run->findings, FINDING_BAD, run->n_waiting - run->n_bad, run->waiting_since,
 		     "%" PRIu64 " entries of log %s that no matching checkpoint covers",
 		     run->n_waiting, run->log ? run->log->origin : "?");
 	forget_waiting(run);
@@ -387,10 +399,10 @@ static int begin_copy(struct tree_run *run, const struct note_facts *note, struc
 		return r;
 	run->state = RUN_COPY;
 	if (r == 0) {
-		findings_add(run->findings, FINDING_BAD, 1, at,
-			     "entries of log %s from %" PRIu64
-			     " on were read before, and cannot be read again to compare them",
-			     run->log->origin, note->first_index);
+		findings_add_note(run->findings, FINDING_BAD, 1, at,
+				  "entries of log %s from %" PRIu64
+				  " on were read before, and cannot be read again to compare them",
+				  run->log->origin, note->first_index);
 		break_run(run);
 	} else {
 		run->differs = !frontier_is(&before, note);
@@ -417,11 +429,11 @@ static int join_log(struct tree_run *run, const struct note_facts *note,
 			     "log %s: entries %" PRIu64 "..%" PRIu64 " are missing", log->origin,
 			     log->size, first - 1);
 	} else if (first == log->size && !tree_hash_equal(root, &log->root)) {
-		findings_add(run->findings,
-			     note->verdict == KEYRING_SIGNED && note->present ? FINDING_FORKED
-									      : FINDING_BAD,
-			     1, at, "log %s has another root at size %" PRIu64 " than before",
-			     log->origin, first);
+		findings_add_note(run->findings,
+				  note->verdict == KEYRING_SIGNED && note->present ? FINDING_FORKED
+										   : FINDING_BAD,
+				  1, at, "log %s has another root at size %" PRIu64 " than before",
+				  log->origin, first);
 		break_run(run);
 		return 0;
 	}
@@ -437,11 +449,11 @@ static bool segment_holds(struct tree_run *run, const struct note_facts *note,
 	if (!note->present)
 		return true;
 	if (note->verdict == KEYRING_WRONG)
-		findings_add(run->findings, FINDING_BAD, 1, at,
-			     "kid %s did not sign the checkpoint of this segment", note->kid);
+		findings_add_note(run->findings, FINDING_BAD, 1, at,
+				  "kid %s did not sign the checkpoint of this segment", note->kid);
 	else if (!tree_hash_equal(root, &note->root))
-		findings_add(run->findings, FINDING_BAD, 1, at,
-			     "the frontier of this segment is not its checkpoint's");
+		findings_add_note(run->findings, FINDING_BAD, 1, at,
+				  "the frontier of this segment is not its checkpoint's");
 	else
 		return true;
 	return false;
@@ -473,7 +485,7 @@ int tree_run_segment(struct tree_run *run, const struct line_facts *facts, struc
 		return -ENOMEM;
 	run->between = false;
 	if (facts->why) {
-		findings_add(run->findings, FINDING_BAD, 1, at, "%s", facts->why);
+		findings_add_note(run->findings, FINDING_BAD, 1, at, "%s", facts->why);
 		if (walking)
 			settle(run, !same_log);
 		run->log = log;
@@ -538,6 +550,8 @@ int tree_run_entry(struct tree_run *run, const struct line_facts *facts, size_t 
 	int r;
 
 	run->counts.records++;
+	if (is_bad(facts) && (run->state == RUN_BROKEN || run->state == RUN_REFUSED))
+		return 0;
 	if (run->state == RUN_BROKEN) {
 		findings_add(run->findings, FINDING_BAD, 1, at,
 			     "an entry of a segment whose tree does not hold");
@@ -569,18 +583,19 @@ static void refuse_root(struct tree_run *run, const struct note_facts *note, str
 
 	if (note->size == log->size && note->size > log->first_index &&
 	    !tree_hash_equal(&note->root, &log->root))
-		findings_add(run->findings, FINDING_FORKED, 1, at,
-			     "log %s has two signed roots of size %" PRIu64, log->origin,
-			     note->size);
+		findings_add_note(run->findings, FINDING_FORKED, 1, at,
+				  "log %s has two signed roots of size %" PRIu64, log->origin,
+				  note->size);
 	else if (note->size == run->frontier.size)
-		findings_add(run->findings, FINDING_BAD, 1, at,
-			     "the root does not match: the entries before this checkpoint are not "
-			     "those it was made of");
+		findings_add_note(
+			run->findings, FINDING_BAD, 1, at,
+			"the root does not match: the entries before this checkpoint are not "
+			"those it was made of");
 	else
-		findings_add(run->findings, FINDING_BAD, 1, at,
-			     "the checkpoint is of %" PRIu64 " entries, but %" PRIu64
-			     " stand before it",
-			     note->size, run->frontier.size);
+		findings_add_note(run->findings, FINDING_BAD, 1, at,
+				  "the checkpoint is of %" PRIu64 " entries, but %" PRIu64
+				  " stand before it",
+				  note->size, run->frontier.size);
 	break_run(run);
 }
 
@@ -596,14 +611,16 @@ static int use_checkpoint(struct tree_run *run, const struct note_facts *note, s
 	if (note->verdict == KEYRING_SIGNED && !matches) {
 		refuse_root(run, note, at);
 	} else if (note->verdict == KEYRING_SIGNED && run->state == RUN_COPY && run->differs) {
-		findings_add(run->findings, FINDING_FORKED, 1, at,
-			     "two signed logs have the origin %s and differ", run->log->origin);
+		findings_add_note(run->findings, FINDING_FORKED, 1, at,
+				  "two signed logs have the origin %s and differ",
+				  run->log->origin);
 		break_run(run);
 	} else if (note->verdict == KEYRING_SIGNED) {
 		return cover(run, note, at);
 	} else if (!matches) {
-		findings_add(run->findings, FINDING_BAD, 1, at,
-			     "a checkpoint without a known key, and not of the entries before it");
+		findings_add_note(
+			run->findings, FINDING_BAD, 1, at,
+			"a checkpoint without a known key, and not of the entries before it");
 	} else {
 		remember_unverified(run, note, at);
 	}
@@ -615,17 +632,17 @@ int tree_run_checkpoint(struct tree_run *run, const struct line_facts *facts, st
 	const struct note_facts *note = &facts->note;
 
 	if (facts->why) {
-		findings_add(run->findings, FINDING_BAD, 1, at, "%s", facts->why);
+		findings_add_note(run->findings, FINDING_BAD, 1, at, "%s", facts->why);
 	} else if (!tree_run_inside(run)) {
-		findings_add(run->findings, FINDING_BAD, 1, at,
-			     "a checkpoint line without a segment line before it");
+		findings_add_note(run->findings, FINDING_BAD, 1, at,
+				  "a checkpoint line without a segment line before it");
 	} else if (run->state == RUN_WHOLE || run->state == RUN_COPY) {
 		if (!json_text_is(note->origin, run->log->origin))
-			findings_add(run->findings, FINDING_BAD, 1, at,
-				     "a checkpoint of another log than %s", run->log->origin);
+			findings_add_note(run->findings, FINDING_BAD, 1, at,
+					  "a checkpoint of another log than %s", run->log->origin);
 		else if (note->verdict == KEYRING_WRONG)
-			findings_add(run->findings, FINDING_BAD, 1, at,
-				     "kid %s did not sign this checkpoint", note->kid);
+			findings_add_note(run->findings, FINDING_BAD, 1, at,
+					  "kid %s did not sign this checkpoint", note->kid);
 		else
 			return use_checkpoint(run, note, at);
 	}

@@ -14,7 +14,7 @@ struct verifier {
 	bool joined;
 	int64_t newest_ms;
 	/* Of records outside of any log. */
-	uint64_t outside, outside_verified, torn_in_flight;
+	uint64_t outside, outside_verified;
 	struct place outside_at;
 };
 
@@ -117,11 +117,9 @@ static int take_outside(struct verifier *v, const struct line_facts *facts, stru
 /* The beginning of a line that the writer did not finish proves nothing. */
 static void take_torn(struct verifier *v, struct place at)
 {
-	if (v->options.live)
-		v->torn_in_flight++;
-	else
-		findings_add(&v->findings, FINDING_UNSIGNED, 1, at,
-			     "the last line is torn: it ends without a newline");
+	if (!v->options.live)
+		findings_add_note(&v->findings, FINDING_UNSIGNED, 1, at,
+				  "the last line is torn: it ends without a newline");
 }
 
 static int take_entry(struct verifier *v, const struct verifier_line *line)
@@ -145,18 +143,16 @@ int verifier_line(struct verifier *v, const struct verifier_line *line)
 	const struct line_facts *facts = line->facts;
 
 	if (line->too_long) {
-		if (!tree_run_inside(v->run))
-			v->outside++;
-		findings_add(&v->findings, FINDING_BAD, 1, line->at, "a line longer than %u bytes",
-			     FACTS_LINE_MAX);
+		findings_add_note(&v->findings, FINDING_BAD, 1, line->at,
+				  "a line longer than %u bytes", FACTS_LINE_MAX);
 		return 0;
 	}
 	switch (facts->class) {
 	case CLASS_SEGMENT:
 		if (line->at.line == 1 || v->joined)
 			return tree_run_segment(v->run, facts, line->at);
-		findings_add(&v->findings, FINDING_BAD, 1, line->at,
-			     "a segment line that is not the first line of its file");
+		findings_add_note(&v->findings, FINDING_BAD, 1, line->at,
+				  "a segment line that is not the first line of its file");
 		return 0;
 	case CLASS_CHECKPOINT: return tree_run_checkpoint(v->run, facts, line->at);
 	case CLASS_MALFORMED:
@@ -245,12 +241,13 @@ static void expect_log(struct verifier *v)
 	if (v->outside == 0)
 		return;
 	if (v->options.require_log)
-		findings_add(&v->findings, FINDING_UNVERIFIABLE, v->outside, v->outside_at,
-			     "%" PRIu64 " records stand in no log", v->outside);
+		findings_add_note(&v->findings, FINDING_UNVERIFIABLE, v->outside, v->outside_at,
+				  "%" PRIu64 " records stand in no log", v->outside);
 	else if (v->options.origin)
-		findings_add(&v->findings, FINDING_UNVERIFIABLE, v->outside, v->outside_at,
-			     "%" PRIu64 " records stand in no log, so in none that --origin allows",
-			     v->outside);
+		findings_add_note(&v->findings, FINDING_UNVERIFIABLE, v->outside, v->outside_at,
+				  "%" PRIu64
+				  " records stand in no log, so in none that --origin allows",
+				  v->outside);
 }
 
 static enum verdict judge(const struct verifier *v, uint64_t records)
@@ -283,7 +280,7 @@ struct verifier_result verifier_finish(struct verifier *v)
 	expect_log(v);
 	result.records = counts->records + v->outside;
 	result.verified = counts->verified + v->outside_verified;
-	result.in_flight = counts->in_flight + v->torn_in_flight;
+	result.in_flight = counts->in_flight;
 	result.copies = counts->copies;
 	result.checkpoints = counts->checkpoints;
 	result.outside = v->outside;

@@ -202,6 +202,20 @@ static void print_findings(const struct findings *findings)
 	}
 }
 
+static uint64_t records_found(const struct findings *f, enum finding finding)
+{
+	return f->count[finding] - f->notes[finding];
+}
+
+static uint64_t notes_found(const struct findings *f)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < _FINDING_MAX; i++)
+		n += f->notes[i];
+	return n;
+}
+
 void verify_report_text(const struct verify_report *report)
 {
 	const struct verifier_result *r = report->result;
@@ -210,6 +224,7 @@ void verify_report_text(const struct verify_report *report)
 	const unsigned n_notes = find_notes(r, notes);
 	const uint64_t n_streams = streams_count(r->streams);
 	const uint64_t n_missing = f->count[FINDING_MISSING] + f->count[FINDING_ROLLED_BACK];
+	const uint64_t n_notes_found = notes_found(f);
 	char text[VERIFY_VERDICT_MAX];
 
 	for (const struct log_summary *log = r->logs->first; report->details && log;
@@ -219,14 +234,15 @@ void verify_report_text(const struct verify_report *report)
 		print_stream(s);
 	printf("%" PRIu64 " record%s: %" PRIu64 " verified, %" PRIu64 " bad, %" PRIu64
 	       " unverifiable, %" PRIu64 " unsigned",
-	       r->records, plural(r->records), r->verified,
-	       f->count[FINDING_BAD] + f->count[FINDING_FORKED],
-	       f->count[FINDING_UNVERIFIABLE] + f->count[FINDING_UNPROVABLE],
-	       f->count[FINDING_UNSIGNED]);
+	       r->records, plural(r->records), r->verified, records_found(f, FINDING_BAD),
+	       records_found(f, FINDING_UNVERIFIABLE), records_found(f, FINDING_UNSIGNED));
 	if (r->in_flight > 0)
 		printf(", %" PRIu64 " in flight", r->in_flight);
 	if (r->copies > 0)
 		printf(", %" PRIu64 " read twice", r->copies);
+	if (n_notes_found > 0)
+		printf("\n%" PRIu64 " finding%s about checkpoints and segments", n_notes_found,
+		       plural(n_notes_found));
 	printf("\n%" PRIu64 " stream%s: %" PRIu64 " complete, %" PRIu64 " interrupted, %" PRIu64
 	       " unsealed; %" PRIu64 " finding%s of missing records\n",
 	       n_streams, plural(n_streams), streams_count_end(r->streams, STREAM_COMPLETE),
