@@ -31,12 +31,12 @@ void report_opened(struct stream *s, const struct report_opened *opened)
 	event_add_text(e, EVENT_KEY_HOST_BOOT_ID, wire_text(opened->boot_id));
 	event_add_uint(e, EVENT_KEY_KEEPALIVE_MS, opened->keepalive_ms);
 	if (*opened->origin)
-		event_add_text(e, EVENT_KEY_ORIGIN, stream_copy(s, wire_text(opened->origin)));
+		event_add_text(e, EVENT_KEY_ORIGIN, wire_text(opened->origin));
 	if (opened->previous) {
 		uuid_format(opened->previous->stream_id, id);
 		if (opened->previous->sequence > 0)
 			event_add_uint(e, EVENT_KEY_PREVIOUS_SEQUENCE, opened->previous->sequence);
-		event_add_text(e, EVENT_KEY_PREVIOUS_STREAM_ID, stream_copy(s, wire_text(id)));
+		event_add_text(e, EVENT_KEY_PREVIOUS_STREAM_ID, wire_text(id));
 	}
 	stream_submit(s, e);
 }
@@ -67,15 +67,15 @@ void report_checkpoint(struct stream *s, const struct report_totals *totals, uin
 	stream_submit(s, e);
 }
 
-static void add_session(struct stream *s, struct event *e, const struct session *session)
+static void add_session(struct event *e, const struct session *session)
 {
-	event_add_text(e, EVENT_KEY_SESSION, stream_copy(s, wire_text(session->name)));
+	event_add_text(e, EVENT_KEY_SESSION, wire_text(session->name));
 }
 
-static void add_numbers(struct stream *s, struct event *e, const struct report_numbers *n)
+static void add_numbers(struct event *e, const struct report_numbers *n)
 {
 	if (n->session) {
-		add_session(s, e, n->session);
+		add_session(e, n->session);
 		event_add_uint(e, EVENT_KEY_NEXT_SEQ, n->session->next);
 	}
 	event_add_uint(e, EVENT_KEY_UNREAD_BYTES, n->unread_bytes);
@@ -87,7 +87,7 @@ void report_sealed(struct stream *s, const char *reason, const struct report_tot
 	struct event *e = stream_begin(s, EVENT_STREAM_SEALED);
 
 	event_add_text(e, EVENT_KEY_REASON, wire_text(reason));
-	add_numbers(s, e, numbers);
+	add_numbers(e, numbers);
 	add_totals(s, e, totals, now_ns);
 	stream_submit(s, e);
 }
@@ -111,7 +111,7 @@ void report_disconnected(struct stream *s, const struct report_disconnected *end
 	event_add_text(e, EVENT_KEY_REASON, wire_text(end->reason));
 	event_add_uint(e, EVENT_KEY_FRAMES, end->frames);
 	event_add_uint(e, EVENT_KEY_BYTES, end->bytes);
-	add_numbers(s, e, &end->numbers);
+	add_numbers(e, &end->numbers);
 	stream_submit(s, e);
 }
 
@@ -165,7 +165,7 @@ void report_gap(struct stream *s, const struct session *session, const struct ga
 {
 	struct event *e = stream_begin(s, EVENT_TELEMETRY_GAP);
 
-	add_session(s, e, session);
+	add_session(e, session);
 	event_add_text(e, EVENT_KEY_REASON, wire_text(gap_reason_name(gap->reason)));
 	event_add_uint(e, EVENT_KEY_FIRST_MISSING, gap->first);
 	event_add_uint(e, EVENT_KEY_LAST_MISSING, gap->last);
@@ -180,13 +180,12 @@ void report_declaration(struct stream *s, uint64_t connection, const struct decl
 	event_add_uint(e, EVENT_KEY_CONTENT_VERSION, d->content_version);
 	event_add_text(e, EVENT_KEY_PROBE_SOURCE, wire_text(wire_source_name(d->source)));
 	event_add_uint(e, EVENT_KEY_GUEST_PID, d->guest_pid);
-	event_add_text(e, EVENT_KEY_GUEST_COMM, stream_copy(s, d->guest_comm));
+	event_add_text(e, EVENT_KEY_GUEST_COMM, d->guest_comm);
 	event_add_uint(e, EVENT_KEY_GUEST_MONOTONIC_NS, d->guest_monotonic_ns);
 	if (d->seq > 0)
 		event_add_uint(e, EVENT_KEY_SEQ, d->seq);
 	if (d->n_details > 0)
-		event_add_details(e, pipeline_copy_details(s->pipeline, d->details, d->n_details),
-				  d->n_details);
+		event_add_details(e, d->details, d->n_details);
 	stream_submit(s, e);
 }
 
@@ -203,7 +202,7 @@ void report_unknown_source(struct stream *s, struct wire_text source, uint64_t c
 {
 	struct event *e = stream_begin(s, EVENT_UNKNOWN_SOURCE);
 
-	event_add_text(e, EVENT_KEY_SOURCE, stream_copy(s, source));
+	event_add_text(e, EVENT_KEY_SOURCE, source);
 	event_add_uint(e, EVENT_KEY_COUNT, count);
 	stream_submit(s, e);
 }
@@ -233,8 +232,8 @@ void report_reading(struct stream *s, enum probe_kind kind, const struct probe_r
 		};
 
 		event_add_text(e, EVENT_KEY_PROBE_SOURCE, wire_text(probe->source));
-		event_add_raw(e, EVENT_KEY_INPUTS, stream_copy(s, wire_text(reading->inputs)));
-		event_add_raw(e, EVENT_KEY_OUTPUT, stream_copy(s, output));
+		event_add_raw(e, EVENT_KEY_INPUTS, wire_text(reading->inputs));
+		event_add_raw(e, EVENT_KEY_OUTPUT, output);
 		stream_submit(s, e);
 	}
 }

@@ -400,12 +400,3 @@ int event_write(const struct event *e, struct event_clock *clock, char *buf, siz
 	json_put_end_object(&w);
 	return json_writer_done(&w, ret_len);
 }
-
-size_t event_size(const struct event *e, struct event_clock *clock)
-{
-	struct event_head head;
-	size_t len = 0;
-
-	event_write(e, clock, NULL, SIZE_MAX, &len, &head);
-	return len;
-}

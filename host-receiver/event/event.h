@@ -172,7 +172,7 @@ struct stream_identity {
 
 struct event {
 	enum event_type type;
-	const struct stream_identity *stream; /* borrowed until the event is committed */
+	const struct stream_identity *stream; /* borrowed until the event is written */
 	uint8_t id[UUID_SIZE];
 	uint64_t realtime_ms;  /* CLOCK_REALTIME at the stamp */
 	uint64_t monotonic_ns; /* CLOCK_MONOTONIC at the same instant */
@@ -227,6 +227,3 @@ struct event_head {
  */
 int event_write(const struct event *e, struct event_clock *clock, char *buf, size_t size,
 		size_t *ret_len, struct event_head *ret_head);
-
-/* The number of bytes that event_write() will write. */
-size_t event_size(const struct event *e, struct event_clock *clock);

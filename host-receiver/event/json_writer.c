@@ -8,12 +8,10 @@ void json_writer_init(struct json_writer *w, char *buf, size_t size)
 	*w = (struct json_writer){.buf = buf, .size = size};
 }
 
-/*
- * Where the next n bytes go. NULL: they do not fit (the overflow stays), or they are only counted.
- */
+/* Where the next n bytes go. NULL: they do not fit, and the overflow stays. */
 static inline char *take(struct json_writer *w, size_t n)
 {
-	char *at = w->buf ? w->buf + w->len : NULL;
+	char *at = w->buf + w->len;
 
 	if (n > w->size - w->len || w->overflow) {
 		w->overflow = true;

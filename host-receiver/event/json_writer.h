@@ -23,7 +23,6 @@ struct json_writer {
 	bool comma, overflow;
 };
 
-/* buf NULL: the bytes are only counted. */
 void json_writer_init(struct json_writer *w, char *buf, size_t size);
 
 void json_put_begin_object(struct json_writer *w);

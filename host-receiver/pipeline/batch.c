@@ -4,7 +4,8 @@
 #include "common/util.h"
 
 /* A batch with a larger buffer than this frees it before its next use. */
-#define OUT_KEEP_MAX BATCH_LINES_MAX
+#define TEXT_KEEP_MAX (BATCH_LINES_MAX + EVENT_LINE_MAX)
+#define TEXT_SIZE_MIN 4096u
 
 struct batch *batch_new(void)
 {
@@ -26,8 +27,18 @@ void batch_free(struct batch *b)
 	if (!b)
 		return;
 	free_blocks(b->blocks);
-	free(b->out);
+	free(b->events.data);
+	free(b->envelopes.data);
 	free(b);
+}
+
+static void empty(struct batch_text *t)
+{
+	if (t->size > TEXT_KEEP_MAX) {
+		free(take_ptr(t->data));
+		t->size = 0;
+	}
+	t->len = 0;
 }
 
 void batch_reset(struct batch *b)
@@ -42,12 +53,10 @@ void batch_reset(struct batch *b)
 		}
 	}
 	b->blocks_size = b->blocks ? sizeof(*b->blocks) + b->blocks->size : 0;
-	if (b->out_size > OUT_KEEP_MAX) {
-		free(take_ptr(b->out));
-		b->out_size = 0;
-	}
-	b->n_events = b->n_shares = b->lines_size = b->cost = b->out_len = 0;
-	b->n_lines = 0;
+	empty(&b->events);
+	empty(&b->envelopes);
+	b->n_events = b->n_shares = b->lines_size = b->cost = 0;
+	b->lines = NULL;
 	b->durable = false;
 	b->deferred = NULL;
 	b->error = 0;
@@ -55,7 +64,10 @@ void batch_reset(struct batch *b)
 
 size_t batch_footprint(const struct batch *b)
 {
-	return sizeof(*b) + b->blocks_size + MAX(b->out_size, b->lines_size);
+	/* Lines that are longer than their events will be envelopes. */
+	const size_t envelopes = b->lines_size > b->events.len ? b->lines_size : 0;
+
+	return sizeof(*b) + b->blocks_size + b->events.size + MAX(b->envelopes.size, envelopes);
 }
 
 void *batch_alloc(struct batch *b, size_t size)
@@ -96,127 +108,126 @@ struct wire_text batch_copy(struct batch *b, struct wire_text text, bool *ok)
 	return (struct wire_text){.data = copy, .len = text.len};
 }
 
-static int reserve(struct batch *b, size_t more)
-{
-	const size_t size = MAX(b->lines_size + SIGN_ENVELOPE_MAX, b->out_len + more);
-	char *out;
+/* ---- events ---- */
 
-	/* The size of all lines is known, so memory is allocated once. */
-	if (b->out_size - b->out_len >= more)
+static int reserve(struct batch_text *t, size_t size)
+{
+	char *data;
+
+	if (t->size >= size)
 		return 0;
-	out = realloc(b->out, size);
-	if (!out)
+	data = realloc(t->data, size);
+	if (!data)
 		return -ENOMEM;
-	b->out = out;
-	b->out_size = size;
+	t->data = data;
+	t->size = size;
 	return 0;
 }
 
-/* An entry is the line without its newline. */
-static int add_line(struct batch *b, struct signer *signer, struct batch_writer *writer,
-		    const struct signer_event *event, const uint8_t *signature, size_t size)
+int batch_add(struct batch *b, const struct event *e, struct event_clock *clock)
 {
+	const size_t longest = EVENT_LINE_MAX - SIGN_ENVELOPE_MAX;
+	struct batch_text *t = &b->events;
 	size_t len;
-	int r = reserve(b, event->json_len + SIGN_ENVELOPE_MAX);
+	int r;
 
-	if (r == 0)
-		r = signer_write_line(signer, event, signature, size, b->out + b->out_len,
-				      b->out_size - b->out_len, &len);
-	if (r == 0 && signer_tree(signer))
-		r = tree_hash_leaf(writer->hasher, b->out + b->out_len, len - 1,
-				   &b->leaves[b->n_lines]);
-	if (r < 0)
-		return r;
-	b->out_len += len;
-	b->n_lines++;
-	return 0;
-}
+	for (;;) {
+		const size_t room = t->size - t->len;
 
-static struct signer_event event_of(const char *json, size_t len, const struct event_head *head)
-{
-	return (struct signer_event){
-		.json = json,
-		.json_len = len,
-		.id = head->id_text,
-		.source = head->source_text,
-		.time = head->time_text,
-	};
-}
-
-static int write_bare(struct batch *b, struct signer *signer, struct batch_writer *writer)
-{
-	char json[EVENT_LINE_MAX];
-
-	for (size_t i = 0; i < b->n_events; i++) {
-		struct signer_event event;
-		size_t len;
-		int r = event_write(&b->events[i], &writer->clock, json,
-				    sizeof(json) - SIGN_ENVELOPE_MAX, &len, &writer->heads[i]);
-
-		if (r < 0)
-			return r;
-		event = event_of(json, len, &writer->heads[i]);
-		r = add_line(b, signer, writer, &event, NULL, 0);
+		r = room == 0 ? -ENOBUFS
+			      : event_write(e, clock, t->data + t->len, MIN(room - 1, longest),
+					    &len, &b->heads[b->n_events]);
+		if (r != -ENOBUFS || room > longest)
+			break;
+		/* The buffer is kept for the next batch, so it seldom grows. */
+		r = reserve(t, MAX(2 * t->size, (size_t)TEXT_SIZE_MIN));
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	if (r < 0)
+		return r;
+	t->len += len;
+	t->data[t->len++] = '\n';
+	b->lengths[b->n_events++] = (uint32_t)len;
+	return (int)len;
 }
 
-/* Write the events from first to end - 1; their JSON stands side by side. */
+/* ---- lines ---- */
+
+/* An entry is the line without its newline. */
+static int hash_events(struct batch *b, struct batch_writer *writer)
+{
+	const char *at = b->events.data;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < b->n_events; at += b->lengths[i++] + 1)
+		r = tree_hash_leaf(writer->hasher, at, b->lengths[i], &b->leaves[i]);
+	return r;
+}
+
+static int add_envelope(struct batch *b, size_t i, const char *json, struct signer *signer,
+			struct batch_writer *writer, const uint8_t *signature, size_t size)
+{
+	const struct signer_event event = {
+		.json = json,
+		.json_len = b->lengths[i],
+		.id = b->heads[i].id_text,
+		.source = b->heads[i].source_text,
+		.time = b->heads[i].time_text,
+	};
+	struct batch_text *t = &b->envelopes;
+	size_t len;
+	int r = signer_write_line(signer, &event, signature, size, t->data + t->len,
+				  t->size - t->len, &len);
+
+	if (r == 0 && signer_tree(signer))
+		r = tree_hash_leaf(writer->hasher, t->data + t->len, len - 1, &b->leaves[i]);
+	if (r == 0)
+		t->len += len;
+	return r;
+}
+
+/* The events from first to end - 1; their JSON stands side by side. */
 static int sign_and_add(struct batch *b, struct signer *signer, struct batch_writer *writer,
 			const char *json, size_t first, size_t end)
 {
-	const int size = signer_sign(signer, writer->channel, writer->lengths + first,
+	const int size = signer_sign(signer, writer->channel, b->lengths + first,
 				     (unsigned)(end - first), writer->signatures);
+	int r = MIN(size, 0);
 
-	if (size < 0)
-		return size;
-	for (size_t i = first; i < end; json += writer->lengths[i++]) {
-		const struct signer_event event =
-			event_of(json, writer->lengths[i], &writer->heads[i]);
-		int r = add_line(b, signer, writer, &event, writer->signatures[i - first],
+	for (size_t i = first; r == 0 && i < end; json += b->lengths[i++])
+		r = add_envelope(b, i, json, signer, writer, writer->signatures[i - first],
 				 (size_t)size);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return r;
 }
 
-static int write_enveloped(struct batch *b, struct signer *signer, struct batch_writer *writer)
+static int write_envelopes(struct batch *b, struct signer *signer, struct batch_writer *writer)
 {
 	char *json = sign_client_entries(signer_client(signer), writer->channel);
+	const char *at = b->events.data;
 	size_t first = 0, used = 0;
-	int r = 0;
+	int r = json ? reserve(&b->envelopes, b->lines_size + SIGN_ENVELOPE_MAX) : -ENOMEM;
 
-	if (!json)
-		return -ENOMEM;
-	for (size_t i = 0; r == 0 && i < b->n_events; i++) {
-		size_t len;
-
-		if (SIGN_SHARED_SIZE - used < EVENT_LINE_MAX) {
+	for (size_t i = 0; r == 0 && i < b->n_events; at += b->lengths[i++] + 1) {
+		if (SIGN_SHARED_SIZE - used < b->lengths[i]) {
 			r = sign_and_add(b, signer, writer, json, first, i);
 			first = i;
 			used = 0;
 		}
-		if (r == 0)
-			r = event_write(&b->events[i], &writer->clock, json + used,
-					EVENT_LINE_MAX - SIGN_ENVELOPE_MAX, &len,
-					&writer->heads[i]);
-		if (r == 0) {
-			writer->lengths[i] = (uint32_t)len;
-			used += len;
-		}
+		memcpy(json + used, at, b->lengths[i]);
+		used += b->lengths[i];
 	}
 	if (r == 0 && first < b->n_events)
 		r = sign_and_add(b, signer, writer, json, first, b->n_events);
 	return r;
 }
 
-int batch_write(struct batch *b, struct signer *signer, struct batch_writer *writer)
+int batch_sign(struct batch *b, struct signer *signer, struct batch_writer *writer)
 {
-	return sign_algorithm_has_envelope(signer_algorithm(signer))
-		       ? write_enveloped(b, signer, writer)
-		       : write_bare(b, signer, writer);
+	if (sign_algorithm_has_envelope(signer_algorithm(signer))) {
+		b->lines = &b->envelopes;
+		return write_envelopes(b, signer, writer);
+	}
+	b->lines = &b->events;
+	return signer_tree(signer) ? hash_events(b, writer) : 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A batch: some hundred events, and an arena for the texts they refer to. It is filled on the loop
- * thread, written and signed by one worker, committed in its turn, and then used again. It is
- * handed from thread to thread as a whole: the thread that has it owns all of it.
+ * A batch: some hundred events as canonical JSON. The loop thread writes them into it, one worker
+ * hashes or signs them, it is committed in its turn, and then used again. It is handed from thread
+ * to thread as a whole: the thread that has it owns all of it.
  */
 #pragma once
 
@@ -15,7 +15,7 @@
  * other.
  */
 #define BATCH_LINES_MAX	 (512u * 1024u)
-#define BATCH_BLOCK_SIZE (64u * 1024u)
+#define BATCH_BLOCK_SIZE (4u * 1024u) /* of the arena */
 
 struct batch_block {
 	struct batch_block *next;
@@ -37,6 +37,12 @@ struct batch_share {
 	struct pipeline_mark mark;	  /* true once the batch is durable */
 };
 
+/* Bytes that grow. Zero it before its first use. */
+struct batch_text {
+	char *data; /* owned */
+	size_t len, size;
+};
+
 struct batch {
 	struct batch *next;	   /* in whatever queue it is */
 	struct batch *younger;	   /* among those that are not back yet; the loop thread's */
@@ -51,23 +57,22 @@ struct batch {
 	struct batch_block *blocks; /* the first is kept for the next use */
 	size_t blocks_size;	    /* of all of them */
 	struct batch_deferred *deferred; /* in the arena */
-	char *out;			 /* the lines */
-	size_t out_len, out_size;
-	uint64_t n_lines;
+	struct batch_text events;	 /* each with a '\n' */
+	struct batch_text envelopes;	 /* the lines, in modes with an envelope */
+	/* What is committed: events or envelopes. Set when all of it is written. */
+	const struct batch_text *lines;
 	size_t checkpoint_share; /* of its group's checkpoint line, in bytes */
-	int error;		 /* of writing the lines; fatal */
+	int error;		 /* of hashing or signing; fatal */
 	struct batch_share shares[BATCH_EVENTS_MAX];
-	struct event events[BATCH_EVENTS_MAX];
+	uint32_t lengths[BATCH_EVENTS_MAX]; /* of the events, without '\n' */
+	struct event_head heads[BATCH_EVENTS_MAX];
 	struct tree_hash leaves[BATCH_EVENTS_MAX]; /* of the lines, in modes with a tree */
 };
 
-/* The memory a worker needs to write batches; one for each thread. */
+/* The memory a worker needs to sign batches; one for each thread. */
 struct batch_writer {
-	struct event_clock clock;
 	struct tree_hasher *hasher;
 	unsigned channel; /* to the signer */
-	struct event_head heads[BATCH_EVENTS_MAX];
-	uint32_t lengths[BATCH_EVENTS_MAX];
 	uint8_t signatures[BATCH_EVENTS_MAX][SIGN_SIGNATURE_MAX];
 };
 _Static_assert(BATCH_EVENTS_MAX <= SIGN_BATCH_MAX, "a batch is signed at once");
@@ -78,8 +83,12 @@ void batch_free(struct batch *b);
 /* Empty it for the next use; a larger buffer than usual is freed. */
 void batch_reset(struct batch *b);
 
-/* The memory that it takes, or will take when its lines are written. */
+/* The memory that it takes, or will take when it is signed. */
 size_t batch_footprint(const struct batch *b);
+
+/* Write an event into the batch. Returns its length; -ENOMEM; or -ENOBUFS: its line would exceed
+ * EVENT_LINE_MAX. On the loop thread. */
+int batch_add(struct batch *b, const struct event *e, struct event_clock *clock);
 
 /* Memory that lives as long as the batch's content; 16-byte aligned. NULL: no memory. */
 void *batch_alloc(struct batch *b, size_t size);
@@ -87,7 +96,7 @@ void *batch_alloc(struct batch *b, size_t size);
 struct wire_text batch_copy(struct batch *b, struct wire_text text, bool *ok);
 
 /*
- * Write and sign all events as lines into out. On a worker. Returns 0, -ENOMEM, or -ENOBUFS when a
- * line would exceed EVENT_LINE_MAX, or -EIO: libcrypto failed.
+ * Hash or sign all events, and set lines. On a worker. Returns 0, -ENOMEM, or -EIO: libcrypto
+ * failed.
  */
-int batch_write(struct batch *b, struct signer *signer, struct batch_writer *writer);
+int batch_sign(struct batch *b, struct signer *signer, struct batch_writer *writer);

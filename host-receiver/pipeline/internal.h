@@ -30,7 +30,8 @@ struct pipeline {
 	uv_timer_t batch_timer;
 	uv_async_t progress;
 	struct batch *open;
-	bool overdue; /* the open batch, which waits for those before it */
+	bool overdue;	    /* the open batch, which waits for those before it */
+	struct event event; /* that is being filled */
 	struct event_clock clock;
 	size_t line_overhead;  /* what signing adds to an event */
 	size_t lines_inflight; /* bytes of all lines that are not committed */

@@ -198,7 +198,7 @@ struct event *pipeline_event(struct pipeline *p, enum event_type type,
 			     const struct stream_identity *stream, uint64_t sequence)
 {
 	struct batch *b = open_batch(p);
-	struct event *e = &b->events[b->n_events];
+	struct event *e = &p->event;
 
 	e->type = type;
 	e->stream = stream;
@@ -220,21 +220,6 @@ struct wire_text pipeline_copy(struct pipeline *p, struct wire_text text)
 
 	if (!ok)
 		pipeline_die("no memory", -ENOMEM);
-	return copy;
-}
-
-const struct wire_detail *pipeline_copy_details(struct pipeline *p,
-						const struct wire_detail *details, size_t n)
-{
-	struct wire_detail *copy = batch_alloc(open_batch(p), n * sizeof(*copy));
-
-	if (!copy)
-		pipeline_die("no memory", -ENOMEM);
-	for (size_t i = 0; i < n; i++) {
-		copy[i] = details[i];
-		if (copy[i].type == WIRE_TYPE_TEXT)
-			copy[i].text = pipeline_copy(p, copy[i].text);
-	}
 	return copy;
 }
 
@@ -264,11 +249,14 @@ size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_
 {
 	struct batch *b = p->open;
 	size_t size;
+	int len;
 
-	assert(b && e == &b->events[b->n_events]);
+	assert(b && e == &p->event);
 	atomic_fetch_add_explicit(&p->stats.events, 1, memory_order_relaxed);
-	size = event_size(e, &p->clock) + p->line_overhead;
-	b->n_events++;
+	len = batch_add(b, e, &p->clock);
+	if (len < 0)
+		pipeline_die("an event cannot be written", len);
+	size = (size_t)len + p->line_overhead;
 	b->lines_size += size;
 	p->lines_inflight += size;
 	if (a) {
@@ -352,7 +340,7 @@ static size_t line_overhead(const struct signer *signer)
 {
 	const enum sign_algorithm algorithm = signer_algorithm(signer);
 
-	if (algorithm == SIGN_OFF || sign_algorithm_has_tree(algorithm))
+	if (!sign_algorithm_has_envelope(algorithm))
 		return 1;
 	return 408 + strlen(signer_kid(signer));
 }

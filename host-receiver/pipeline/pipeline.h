@@ -2,8 +2,8 @@
 /*
  * From stamped events to durable lines:
  *
- *   loop thread: pipeline_event() ... pipeline_submit() -> open batch
- *   workers:     canonical bytes and signature of a whole batch
+ *   loop thread: pipeline_event() ... pipeline_submit() -> canonical bytes in the open batch
+ *   workers:     hashes or signatures of a whole batch
  *   committer:   batches in their order, all that are ready as one group, to the sink
  *   loop thread: on_progress(), and the batch is used again
  *
@@ -44,7 +44,7 @@
  * upper bound ends that.
  */
 #define PIPELINE_WINDOW_MS  2u
-#define PIPELINE_WINDOW_MIN (128u * 1024u)
+#define PIPELINE_WINDOW_MIN (256u * 1024u)
 #define PIPELINE_WINDOW_MAX (1024u * 1024u)
 /* A window has at least so many batches, for the workers and the committer to share. */
 #define PIPELINE_WINDOW_BATCHES 4u
@@ -71,7 +71,7 @@ struct pipeline_stats {
 	_Atomic uint64_t inflight_bytes;
 	_Atomic int sink_error;		  /* 0: the last commit was fine; else a negative errno */
 	struct pipeline_histogram commit; /* first event of a batch stamped -> batch durable */
-	struct pipeline_histogram sign;	  /* a batch's canonical bytes and signatures */
+	struct pipeline_histogram sign;	  /* a batch's hashes or signatures */
 };
 
 /* A number of a session that becomes durable with a commit. */
@@ -127,10 +127,9 @@ int pipeline_new(uv_loop_t *loop, const struct pipeline_options *options, struct
  */
 struct event *pipeline_event(struct pipeline *p, enum event_type type,
 			     const struct stream_identity *stream, uint64_t sequence);
-/* Copies into the open batch, for the event's texts and details. */
+/* A copy that lives as long as the open batch, for a text that ends before the submit. */
 struct wire_text pipeline_copy(struct pipeline *p, struct wire_text text);
-const struct wire_detail *pipeline_copy_details(struct pipeline *p,
-						const struct wire_detail *details, size_t n);
+/* Afterwards the event's texts and details are not used any more. */
 void pipeline_submit(struct pipeline *p, struct event *e);
 /* The same, on an account. Returns the bytes of its line. */
 size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_account *account);

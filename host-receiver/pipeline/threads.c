@@ -50,7 +50,7 @@ static void worker_main(void *arg)
 		}
 		uv_mutex_unlock(&p->lock);
 		began = monotonic_ns();
-		b->error = batch_write(b, b->signer->signer, writer);
+		b->error = batch_sign(b, b->signer->signer, writer);
 		measure(&p->stats.sign, monotonic_ns() - began);
 		measure_footprint(p, b);
 		uv_mutex_lock(&p->lock);
@@ -76,9 +76,9 @@ static size_t take_group(struct pipeline *p, struct batch *group[static PIPELINE
 		struct batch *b = p->signed_batches;
 
 		if (n > 0 && (b->signer != group[0]->signer ||
-			      bytes + b->out_len > EVIDENCE_GROUP_BYTES_MAX))
+			      bytes + b->lines->len > EVIDENCE_GROUP_BYTES_MAX))
 			break;
-		bytes += b->out_len;
+		bytes += b->lines->len;
 		group[n++] = b;
 		p->signed_batches = b->next;
 		p->commit_next++;
@@ -116,16 +116,16 @@ static void gather(struct pipeline *p, struct batch *const *group, size_t n,
 		const struct batch *b = group[i];
 
 		if (b->error < 0)
-			pipeline_die("an event cannot be written", b->error);
+			pipeline_die("a batch cannot be signed", b->error);
 		/* A batch that only carries marks or deferred calls has no line. */
-		if (b->out_len > 0)
-			ret->lines[g->n++] =
-				(struct iovec){.iov_base = b->out, .iov_len = b->out_len};
+		if (b->n_events > 0)
+			ret->lines[g->n++] = (struct iovec){.iov_base = b->lines->data,
+							    .iov_len = b->lines->len};
 		if (g->signer)
 			memcpy(p->leaves + g->n_lines, b->leaves,
-			       b->n_lines * sizeof(b->leaves[0]));
-		g->n_lines += b->n_lines;
-		ret->bytes += b->out_len;
+			       b->n_events * sizeof(b->leaves[0]));
+		g->n_lines += b->n_events;
+		ret->bytes += b->lines->len;
 	}
 	g->leaves = g->signer ? p->leaves : NULL;
 }
@@ -180,7 +180,8 @@ static bool commit_group(struct pipeline *p, struct batch *const *group, size_t 
 	for (size_t i = 0; i < n; i++) {
 		if (group[i]->n_events > 0)
 			measure(&p->stats.commit, monotonic_ns() - group[i]->oldest_ns);
-		group[i]->checkpoint_share = share_of(checkpoint_len, group[i]->out_len, g.bytes);
+		group[i]->checkpoint_share =
+			share_of(checkpoint_len, group[i]->lines->len, g.bytes);
 	}
 	return true;
 }
