@@ -17,8 +17,8 @@ static const struct {
 	[FINDING_OPEN] = {"unsealed", "unsealed", VERDICT_OPEN},
 };
 
-static void add(struct findings *findings, enum finding finding, uint64_t n, struct place at,
-		const char *fmt, va_list ap)
+static _printf_(5, 0) void add(struct findings *findings, enum finding finding, uint64_t n,
+			       struct place at, const char *fmt, va_list ap)
 {
 	struct finding_place *place;
 
