@@ -42,8 +42,8 @@ int listener_bind(struct listener *listener, const struct listener_options *opti
 		  char why[LISTENER_WHY_MAX]);
 
 /*
- * Remove the socket that a dead receiver left at the path. Call it when the caller's records show
- * that it was about to bind there. Only a socket without a listener is removed.
+ * Remove the socket that a dead receiver left at the path. The caller must have a record of an
+ * earlier bind at this path. A socket that somebody listens on stays.
  */
 void listener_remove_stale(const struct listener_options *options);
 
