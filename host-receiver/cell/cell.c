@@ -250,7 +250,7 @@ static void on_connection_closed(void *ctx)
 	handle_closed(ctx);
 }
 
-static const struct connection_ops connection_ops = {
+const struct connection_ops cell_connection_ops = {
 	.readable = on_readable,
 	.writable = on_writable,
 	.frame = on_frame,
@@ -260,59 +260,13 @@ static const struct connection_ops connection_ops = {
 	.closed = on_connection_closed,
 };
 
-/* Whether the cell may have one more connection; counts and reports those above its rate. */
-static bool may_connect(struct cell *cell, uint64_t now_ns)
-{
-	uint64_t count;
-
-	if (ceilings_connect(&cell->ceilings, now_ns, &count))
-		return true;
-	cell->registry->stats.limit_hits[CEILING_CONNECTIONS]++;
-	cell->accept_again_ns = now_ns + CELL_ACCEPT_PAUSE_MS * NSEC_PER_MSEC;
-	if (count > 0)
-		report_rate_limited(&cell->stream, CEILING_CONNECTIONS, count);
-	return false;
-}
-
-/*
- * A full backlog blocks the whole VM, so connections are accepted whatever becomes of them, a
- * turn's share at once or all. Returns whether none waits any more.
- */
-static bool accept_some(struct cell *cell, bool all)
-{
-	const unsigned most = all ? LISTENER_BACKLOG + 1 : CELL_ACCEPTS_PER_TURN;
-
-	for (unsigned i = 0; i < most; i++) {
-		struct connection *c;
-		int fd = spare_fd_accept(&cell->registry->spare, cell->socket.listener.fd);
-
-		if (fd < 0 && fd != -EMFILE)
-			return true;
-		cell->n_accepted++;
-		cell->registry->stats.no_descriptor += fd < 0;
-		if (!may_connect(cell, monotonic_ns()) || fd < 0) {
-			close_fd(fd);
-			continue;
-		}
-		c = connection_new(cell->registry->loop, fd, cell->registry->read_buffer,
-				   &connection_ops, cell);
-		if (!c)
-			continue;
-		cell->open_handles++;
-		connections_take(cell, c);
-		if (cell->state == CELL_SUCCEEDING && !all)
-			break;
-	}
-	return false;
-}
-
 static void on_listen(uv_poll_t *handle, int status, int events)
 {
 	struct cell *cell = handle->data;
 
 	(void)status;
 	(void)events;
-	accept_some(cell, false);
+	connections_accept(cell, false);
 	cell_update(cell);
 }
 
@@ -332,7 +286,7 @@ static void judge_silence(struct cell *cell, uint64_t now_ns)
 	if (!silence_is_due(cell, now_ns))
 		return;
 	if (!cell->active && cell->listening)
-		accept_some(cell, false);
+		connections_accept(cell, false);
 	if (silence_is_due(cell, now_ns) && !(cell->active && connection_unread(cell->active) > 0))
 		set_silent(cell, now_ns);
 }
@@ -440,7 +394,7 @@ static bool on_accept_waiting(void *owner, uint64_t *ret)
 
 	if (!cell->removed) {
 		none_waits = (cell->state != CELL_SUCCEEDING || cell->registry->paused) &&
-			     accept_some(cell, true);
+			     connections_accept(cell, true);
 		cell_update(cell);
 	}
 	*ret = cell->n_accepted;
@@ -692,7 +646,7 @@ void cell_remove(struct cell *cell, const char *reason)
 	turns_remove(&registry->turns, &cell->flow);
 	/* Those that have connected already are accepted, and take the place of dead ones. */
 	if (!cell->quiet)
-		accept_some(cell, true);
+		connections_accept(cell, true);
 	uv_close((uv_handle_t *)&cell->listen_poll, on_handle_closed);
 	uv_close((uv_handle_t *)&cell->timer, on_handle_closed);
 	cell_socket_close(&cell->socket);

@@ -150,6 +150,9 @@ struct cell {
 /* The cells' part in the order of reading; for cell_registry_init(). */
 extern const struct turns_ops cell_turns_ops;
 
+/* What happens on a connection; for connections.c, which makes them. */
+extern const struct connection_ops cell_connection_ops;
+
 /* Poll what the state and the registry allow, and set the timer: what cell.c says at its top. */
 void cell_update(struct cell *cell);
 

@@ -172,6 +172,48 @@ void connections_take(struct cell *cell, struct connection *c)
 	}
 }
 
+/* Whether the cell may have one more connection; counts and reports those above its rate. */
+static bool may_connect(struct cell *cell, uint64_t now_ns)
+{
+	uint64_t count;
+
+	if (ceilings_connect(&cell->ceilings, now_ns, &count))
+		return true;
+	cell->registry->stats.limit_hits[CEILING_CONNECTIONS]++;
+	cell->accept_again_ns = now_ns + CELL_ACCEPT_PAUSE_MS * NSEC_PER_MSEC;
+	if (count > 0)
+		report_rate_limited(&cell->stream, CEILING_CONNECTIONS, count);
+	return false;
+}
+
+bool connections_accept(struct cell *cell, bool all)
+{
+	const unsigned most = all ? LISTENER_BACKLOG + 1 : CELL_ACCEPTS_PER_TURN;
+
+	for (unsigned i = 0; i < most; i++) {
+		struct connection *c;
+		int fd = spare_fd_accept(&cell->registry->spare, cell->socket.listener.fd);
+
+		if (fd < 0 && fd != -EMFILE)
+			return true;
+		cell->n_accepted++;
+		cell->registry->stats.no_descriptor += fd < 0;
+		if (!may_connect(cell, monotonic_ns()) || fd < 0) {
+			close_fd(fd);
+			continue;
+		}
+		c = connection_new(cell->registry->loop, fd, cell->registry->read_buffer,
+				   &cell_connection_ops, cell);
+		if (!c)
+			continue;
+		cell->open_handles++;
+		connections_take(cell, c);
+		if (cell->state == CELL_SUCCEEDING && !all)
+			break;
+	}
+	return false;
+}
+
 ssize_t connections_read(struct cell *cell, size_t size)
 {
 	struct connection *c = cell->active;

@@ -11,6 +11,13 @@
 
 #include "host-receiver/cell/cell.h"
 
+/*
+ * Accept a turn's share of the connections that wait, or all of them. A full backlog blocks the
+ * whole VM, so even a connection that the cell may not have is accepted, and closed. Returns
+ * whether no more connections wait.
+ */
+bool connections_accept(struct cell *cell, bool all);
+
 /* Takes c: it becomes active, waits as the newcomer, or is refused and closed. */
 void connections_take(struct cell *cell, struct connection *c);
 

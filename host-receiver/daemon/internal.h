@@ -133,14 +133,15 @@ void daemon_reload(struct daemon *d);
 void daemon_retry_reload(struct daemon *d);
 /* Apply the values that all cells share, also to the cells that are served already. */
 void daemon_set_limits(struct daemon *d, const struct config *config);
+/* Begin to serve metrics; *ret is NULL if listen is "off". Returns 0 or a negative errno with a
+ * sentence in why. */
+int daemon_open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
+			char why[METRICS_WHY_MAX]);
 /* Each of the errors as a line of the log. */
 void daemon_log_config_errors(const struct config_errors *errors);
 
 /* ---- status.c ---- */
 
-/* NULL with "off". */
-int daemon_open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
-			char why[METRICS_WHY_MAX]);
 void daemon_start_status(struct daemon *d);
 /* The age of the oldest event that is not committed; 0: none is in flight. */
 uint64_t daemon_oldest_inflight_ms(const struct daemon *d);

@@ -35,6 +35,15 @@ static bool needs_restart(const struct config *wanted, const struct daemon *d)
 	return true;
 }
 
+int daemon_open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
+			char why[METRICS_WHY_MAX])
+{
+	*ret = NULL;
+	if (strcmp(listen, "off") == 0)
+		return 0;
+	return metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why);
+}
+
 /*
  * The new address may need the port of the old server. Then the old server is closed first, and
  * opened again if the new one still fails.

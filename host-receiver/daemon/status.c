@@ -9,15 +9,6 @@
 #include "host-receiver/control/notify.h"
 #include "host-receiver/daemon/internal.h"
 
-int daemon_open_metrics(struct daemon *d, const char *listen, struct metrics_server **ret,
-			char why[METRICS_WHY_MAX])
-{
-	*ret = NULL;
-	if (strcmp(listen, "off") == 0)
-		return 0;
-	return metrics_server_new(listen, pipeline_stats(d->pipeline), d->log, ret, why);
-}
-
 void daemon_report_sink(struct daemon *d, int error)
 {
 	if (error == d->sink_error)

@@ -13,8 +13,6 @@
 
 /* This much of the log's end stays in the page cache, for programs that follow the log. */
 #define CACHED_MAX (UINT64_C(16) * 1024 * 1024)
-/* How many names that exist already one commit skips when it creates a segment. */
-#define NUMBER_TRIES 16u
 
 struct evidence_log {
 	struct evidence_sink sink; /* first */
@@ -151,23 +149,6 @@ static int sync_newest(struct evidence_log *log)
 	return r;
 }
 
-/* Files of others may have the next names; skip them. */
-static int create_segment(struct evidence_log *log, char name[static SEGMENT_NAME_MAX])
-{
-	for (unsigned i = 0; i < NUMBER_TRIES; i++) {
-		int fd;
-
-		segment_format_name(log->next_number, name);
-		fd = openat(log->folder.fd, name,
-			    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-			    EVIDENCE_SEGMENT_MODE);
-		if (fd >= 0 || errno != EEXIST)
-			return fd < 0 ? -errno : fd;
-		log->next_number++;
-	}
-	return -EEXIST;
-}
-
 /* Write the first line, if the log has a tree, and make the segment durable. */
 static int fill_segment(struct evidence_log *log, int fd, uint64_t *ret_size)
 {
@@ -205,7 +186,7 @@ static int begin_segment(struct evidence_log *log)
 
 	if (r < 0)
 		return r;
-	fd = create_segment(log, name);
+	fd = segment_create(log->folder.fd, &log->next_number, name);
 	if (fd < 0)
 		return fd;
 	r = fill_segment(log, fd, &size);

@@ -13,6 +13,23 @@
 #define TORN_NAME_MAX (SEGMENT_NAME_MAX + 48u)
 /* Files with moved bytes for one offset; each crash at that offset makes one. */
 #define TORN_TRIES 1000u
+/* How many names that exist already one call skips when it creates a segment. */
+#define NUMBER_TRIES 16u
+
+int segment_create(int dir_fd, uint64_t *number, char name[static SEGMENT_NAME_MAX])
+{
+	for (unsigned i = 0; i < NUMBER_TRIES; i++) {
+		int fd;
+
+		segment_format_name(*number, name);
+		fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			    EVIDENCE_SEGMENT_MODE);
+		if (fd >= 0 || errno != EEXIST)
+			return fd < 0 ? -errno : fd;
+		++*number;
+	}
+	return -EEXIST;
+}
 
 int segment_write(int fd, const struct iovec *lines, size_t n, uint64_t offset)
 {

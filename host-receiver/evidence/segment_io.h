@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bytes of one segment file: write them, write them again, compare them, move the end to
+ * One segment file: create it, write its bytes, write them again, compare them, move the end to
  * another file. No state; any thread.
  */
 #pragma once
@@ -10,8 +10,16 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "host-receiver/evidence/segment.h"
+
 #define EVIDENCE_SEGMENT_MODE 0640
 #define EVIDENCE_TORN_SUFFIX  ".torn"
+
+/*
+ * Create the segment with this number. Files of others may have the next names: they are skipped,
+ * and *number is moved on. Returns a descriptor or a negative errno.
+ */
+int segment_create(int dir_fd, uint64_t *number, char name[static SEGMENT_NAME_MAX]);
 
 /* Write all lines from offset on, with as many calls as that takes. n is at most IOV_MAX. */
 int segment_write(int fd, const struct iovec *lines, size_t n, uint64_t offset);

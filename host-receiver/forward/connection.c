@@ -42,6 +42,29 @@ enum forward_error connection_error(natsStatus status)
 	return FORWARD_CONNECT;
 }
 
+void connection_pick_url(const char *urls, unsigned number, char *out, size_t size)
+{
+	unsigned n = 1;
+
+	for (const char *c = urls; *c; c++)
+		n += *c == ',';
+	for (unsigned i = number % n; i > 0; i--)
+		urls = strchr(urls, ',') + 1;
+	urls += strspn(urls, " ");
+	snprintf(out, size, "%.*s", (int)strcspn(urls, ", "), urls);
+}
+
+void connection_show_url(const char *url, char *out, size_t size)
+{
+	const char *at = strrchr(url, '@');
+	const char *scheme = strstr(url, "://");
+
+	if (at && scheme)
+		snprintf(out, size, "%.*s://%.200s", (int)(scheme - url), url, at + 1);
+	else
+		snprintf(out, size, "%.250s", at ? at + 1 : url);
+}
+
 /* The host of the URL; the server's certificate must name it. */
 static void host_of(const char *url, char *out, size_t size)
 {

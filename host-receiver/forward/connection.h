@@ -27,6 +27,12 @@ struct connection_loop {
  */
 void connection_library_open(void);
 
+/* Server number n of the comma-separated list, which is counted from its beginning again and again.
+ */
+void connection_pick_url(const char *urls, unsigned number, char *out, size_t size);
+/* The URL for a log line: without user and password. */
+void connection_show_url(const char *url, char *out, size_t size);
+
 /* The reason that people see for a status of libnats. */
 enum forward_error connection_error(natsStatus status);
 

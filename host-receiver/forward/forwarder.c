@@ -219,33 +219,6 @@ static void wait_after(struct forwarder *f, enum forward_error error, const char
 
 /* ---- connecting ---- */
 
-/* One of the comma-separated servers, in turn. */
-static void next_url(struct forwarder *f, char *out, size_t size)
-{
-	const char *p = f->settings->url;
-	unsigned n = 1, i;
-
-	for (const char *c = p; *c; c++)
-		n += *c == ',';
-	for (i = f->url_number++ % n; i > 0; i--)
-		p = strchr(p, ',') + 1;
-	p += strspn(p, " ");
-	snprintf(out, size, "%.*s", (int)strcspn(p, ", "), p);
-}
-
-/* Never show a password. */
-static void show_server(struct forwarder *f, const char *url)
-{
-	const char *at = strrchr(url, '@');
-	const char *scheme = strstr(url, "://");
-
-	if (at && scheme)
-		snprintf(f->status.server, sizeof(f->status.server), "%.*s://%.200s",
-			 (int)(scheme - url), url, at + 1);
-	else
-		snprintf(f->status.server, sizeof(f->status.server), "%.250s", at ? at + 1 : url);
-}
-
 /*
  * True: a file that is needed for connecting was replaced, and this process may not read the new
  * one. The daemon then starts another process, which may read it.
@@ -271,8 +244,8 @@ static void connect_now(struct forwarder *f)
 
 	if (must_start_again(f))
 		return;
-	next_url(f, url, sizeof(url));
-	show_server(f, url);
+	connection_pick_url(f->settings->url, f->url_number++, url, sizeof(url));
+	connection_show_url(url, f->status.server, sizeof(f->status.server));
 	error = publisher_open(f->settings, url, &f->publisher, why, warnings);
 	if (error != FORWARD_OK) {
 		f->publisher = NULL;
