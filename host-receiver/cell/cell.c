@@ -7,8 +7,8 @@
  * with cell_update(), which derives from the state what is polled, whether the cell may be read,
  * and when the timer is due. Nothing else starts or stops a poll or the timer.
  *
- * Reading: a poll only puts the cell into a queue. turns.c calls
- * on_turn() for the cells in it, before the loop sleeps again.
+ * Reading: a poll only puts the cell into a queue. turns.c calls on_turn() for the queued cells,
+ * before the loop sleeps again.
  */
 #include "host-receiver/cell/cell.h"
 
@@ -39,7 +39,7 @@ static uint64_t next_due(const struct cell *cell)
 	return next;
 }
 
-/* Everything that was made for the cell since the last call, whoever caused it. */
+/* Charge all events and bytes that were made for the cell since the last call, for any reason. */
 static void charge(struct cell *cell, uint64_t now_ns)
 {
 	const uint64_t events = cell->stream.sequence + cell->eventless;
@@ -86,11 +86,12 @@ static void poll_listener(struct cell *cell, bool listen)
 }
 
 /*
- * Poll what the state wants, and set the timer. A timer that is due too early stays: it finds
- * nothing and is set again then. So a frame, which moves the silence, costs no timer.
+ * Derive the polls and the timer from the state. A timer that is due too early is left: it finds
+ * nothing to do and is then set again. So a frame, which delays the silence, sets no timer.
  *
- * A cell that may not be read is accepted from all the same: a full backlog would freeze its VM.
- * But while the rest of a dead connection is read, those after its successor wait.
+ * Connections are accepted even if the cell may not be read, because a full backlog would freeze
+ * its VM. Only while the rest of a dead connection is read, the connections after its successor
+ * wait.
  */
 void cell_update(struct cell *cell)
 {
@@ -107,10 +108,10 @@ void cell_update(struct cell *cell)
 	if (!cell->may_read) {
 		turns_remove(&cell->registry->turns, &cell->flow);
 	} else if (cell->state == CELL_SUCCEEDING) {
-		/* A dead connection may have no end to read, and so nothing to poll for. */
+		/* A dead connection may never become readable, so no poll would report it. */
 		turns_add(&cell->registry->turns, &cell->flow, true);
 	}
-	/* What waits for its turn needs no poll to say so. */
+	/* A cell that is queued for its turn needs no poll. */
 	waits = turns_parked(&cell->registry->turns, &cell->flow);
 	keepalive_reading(&cell->keepalive, !cell->active || (cell->may_read && !waits), now_ns);
 	if (cell->active)
@@ -156,7 +157,7 @@ static void checkpoint(struct cell *cell, uint64_t now_ns)
 	cell->checkpoint_sequence = cell->stream.sequence;
 }
 
-/* Report what is due of ceilings and refusals, or with force everything. */
+/* Make the reports of ceilings and refusals that are due, or with force all of them. */
 static void flush_limited(struct cell *cell, uint64_t now_ns, bool force)
 {
 	limited_flush(&cell->limited, &cell->stream, now_ns, force);
@@ -278,8 +279,9 @@ static bool silence_is_due(const struct cell *cell, uint64_t now_ns)
 }
 
 /*
- * libuv runs timers before it looks at sockets, and this process may have stood still. A connection
- * or bytes that have arrived, and were not read yet, are no silence: the next timer looks again.
+ * libuv runs timers before it polls sockets, and this process may have been stopped for a while. If
+ * a connection or bytes have arrived that were not read yet, the guest is not silent: the next
+ * timer checks again.
  */
 static void judge_silence(struct cell *cell, uint64_t now_ns)
 {
@@ -439,7 +441,7 @@ static void end_cell(void *owner)
 	host_view_free(take_ptr(cell->view));
 	registry->ending--;
 	handle_closed(cell);
-	/* The last step: it may be the end of everything. */
+	/* The last step, because it may end the process. */
 	if (on_sealed)
 		on_sealed(ctx);
 }
@@ -472,7 +474,7 @@ static void borrow_names(struct cell *cell)
 	cell->options.spec_hash = cell->stream.identity->spec_hash;
 }
 
-/* The socket, the stream and the texts; nothing is polled yet. */
+/* Make the socket, the stream and the texts. Nothing is polled yet. */
 static int build_cell(struct cell *cell, const struct cell_options *o, bool replace_socket,
 		      const uint8_t stream_id[static UUID_SIZE], char why[CELL_WHY_MAX])
 {
@@ -512,7 +514,7 @@ static void begin_view(struct cell *cell, bool taken_over)
 	if (host_view_new(cell->registry->probes, &options, &cell->stream, &host_view_ops, cell,
 			  &cell->view) < 0)
 		log_error("msg=\"no memory for the probes\" cell=%s", cell->options.cell_id);
-	/* Its texts are borrowed from the caller. */
+	/* The probes' texts are borrowed from the caller, so they must not be used after this. */
 	cell->options.probes = (struct probe_options){0};
 }
 
@@ -589,15 +591,17 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 	return 0;
 }
 
-/* Whether to read the rest before the end. An agent with acknowledgements sends it again to the
- * next run, if the receiver has one. */
+/*
+ * Whether to read the remaining bytes before the end. An agent with acknowledgements sends them
+ * again to the next run, if there will be one.
+ */
 static bool may_drain(const struct cell *cell)
 {
 	return !cell->acks || !cell->registry->comes_back ||
 	       strcmp(cell->end_reason, "shutdown") != 0;
 }
 
-/* Read what the active connection, and then its successor, sent so far. */
+/* Read the bytes that the active connection, and then its successor, have sent so far. */
 static void drain_all(struct cell *cell)
 {
 	const struct connection *c = NULL;
@@ -628,7 +632,7 @@ void cell_quiesce(struct cell *cell)
 	connections_acknowledge(cell, monotonic_ns());
 }
 
-/* No connection is left: the last readings, and the seal. */
+/* No connection is left: make the last readings, then seal. */
 static void finish_removal(struct cell *cell)
 {
 	if (cell->view)
@@ -644,7 +648,7 @@ void cell_remove(struct cell *cell, const char *reason)
 	cell->removed = true;
 	cell->end_reason = reason;
 	turns_remove(&registry->turns, &cell->flow);
-	/* Those that have connected already are accepted, and take the place of dead ones. */
+	/* Connections in the backlog are accepted, and replace dead ones. */
 	if (!cell->quiet)
 		connections_accept(cell, true);
 	uv_close((uv_handle_t *)&cell->listen_poll, on_handle_closed);

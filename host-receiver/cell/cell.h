@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A cell (one microVM) as the receiver serves it: its socket, its one active connection, its
- * stream, and what it knows of the guest. And the registry: what all cells share; its functions are
- * in registry.h.
+ * stream, and the state of the guest as far as the receiver knows it. The registry has the parts
+ * that all cells share; its functions are in registry.h.
  *
- * Everything here belongs to the loop thread. cell.c writes it; connections.c writes
- * what concerns connections, and frames.c what frames say. A cell that was removed is freed once
- * its handles are closed and its last event is reported.
+ * Everything here belongs to the loop thread. connections.c writes the fields about connections,
+ * frames.c the fields that frames change, cell.c all others. A removed cell is freed once its
+ * handles are closed and its last event is reported.
  */
 #pragma once
 
@@ -23,33 +23,43 @@
 #include "host-receiver/cell/turns.h"
 #include "host-receiver/pipeline/log_stream.h"
 
-#define CELL_CONTEST_MS		   250u /* a connection that does not answer in this time lives */
 #define CELL_CHECKPOINT_DEFAULT_MS 60000u
 #define CELL_ACCEPTS_PER_TURN	   64u
-/* A cell above its rate of connections is accepted from once in this time. */
+/* A connection that gives no answer in this time counts as alive. */
+#define CELL_CONTEST_MS 250u
+/* A cell above its rate of connections gets one connection accepted in this time. */
 #define CELL_ACCEPT_PAUSE_MS 5u
-/* With less than this in flight a cell is quiet, and its next bytes wait for no backlog. */
+/*
+ * A cell with less than this in flight is quiet: its next bytes do not wait for the backlog of
+ * other cells.
+ */
 #define CELL_QUIET_BYTES (16u * 1024u)
-/* A frame and a read cost time even if they make no evidence; charged for the turns. */
+/*
+ * A frame and a read cost time even if they make no evidence. Both are charged as bytes in fair.h.
+ */
 #define CELL_FRAME_COST 256u
 #define CELL_READ_COST	1024u
 /*
- * If all that has arrived ends inside a frame, the next read waits so long. While that goes on the
- * time doubles up to the maximum: each piece costs the kernel and the loop as much as many frames.
- * An agent sends whole frames, and a part of one only when its socket is full.
+ * If the arrived bytes end inside a frame, the next read waits for this time. Each further read
+ * that ends inside a frame doubles the time, up to the maximum: a small piece costs the kernel and
+ * the loop as much as many frames. An agent sends whole frames, and a part of a frame only when its
+ * socket is full.
  */
 #define CELL_PIECE_PAUSE_MS	2u
 #define CELL_PIECE_PAUSE_MAX_MS 64u
-/* An acknowledgement is sent at latest so long after it became true. */
+/*
+ * An acknowledgement is sent at most this long after its frames became durable, or as soon as it
+ * covers one part in CELL_ACK_FRACTION of the agent's queue.
+ */
 #define CELL_ACK_MS	  100u
-#define CELL_ACK_FRACTION 8u /* or for this part of the agent's queue */
+#define CELL_ACK_FRACTION 8u
 
 /* Totals of all cells; plain numbers of the loop thread. */
 struct cell_registry_stats {
 	uint64_t frames, bytes, connections, contested, gaps, reads_paused;
 	uint64_t no_descriptor; /* connections closed because no descriptor was left */
 	uint64_t rejected[_WIRE_ERROR_MAX], repeated;
-	uint64_t sessions_evicted; /* their numbers are forgotten: a cell keeps SESSIONS_KEPT */
+	uint64_t sessions_evicted;	   /* forgotten, because a cell keeps SESSIONS_KEPT */
 	uint64_t limit_hits[_CEILING_MAX]; /* pauses; connections that were closed */
 	uint64_t guest_dropped, guest_kernel_lost;
 	uint64_t events[_EVENT_TYPE_MAX];
@@ -105,10 +115,11 @@ struct cell {
 	void *ctx;
 
 	enum cell_link state;
-	struct connection *active, *newcomer; /* as the state says; else NULL */
+	struct connection *active, *newcomer; /* NULL where the state has none */
 	uint64_t answer_until_ns;	      /* in CELL_ASKING */
 	const char *settling_reason;	      /* in CELL_SETTLING: why the connection ends */
-	uint64_t n_connections, n_accepted;   /* that became active; all */
+	uint64_t n_connections;		      /* connections that became active */
+	uint64_t n_accepted;		      /* all connections */
 	struct host_view *view;		      /* NULL: no probes */
 	const char *end_reason;
 	uint64_t unread_bytes;	      /* of the last connection, when it ended */
@@ -123,14 +134,15 @@ struct cell {
 
 	/* Numbers and acknowledgements (delivery.md sections 1 and 2). */
 	struct sessions sessions;
-	struct numbering numbering;    /* of the active connection */
-	bool acks, hurry;	       /* it wants acknowledgements; at once */
-	uint64_t ack_step, ack_due_ns; /* how many at least; or when (0: nothing is due) */
-	char boot_id[64];	       /* of the last hello */
-	bool lie_noted;		       /* of the active connection */
+	struct numbering numbering; /* of the active connection */
+	bool acks, hurry;    /* the agent wants acknowledgements; send the next one at once */
+	uint64_t ack_step;   /* frames that one acknowledgement covers at least */
+	uint64_t ack_due_ns; /* when the next is due; 0: none */
+	char boot_id[64];    /* of the last hello */
+	bool lie_noted;	     /* of the active connection */
 	struct guest_totals guest;
 
-	/* What it may cost (section 5). */
+	/* The ceilings of its cost (section 5). */
 	struct ceilings ceilings;
 	struct fair_flow flow;
 	bool may_read;
@@ -142,24 +154,29 @@ struct cell {
 
 	struct limited limited; /* reports */
 
-	/* The daemon's: what of the evidence that is kept is the cell's. */
+	/* Written by the daemon only: the cell's part of the evidence that is kept. */
 	struct kept kept;
-	bool fills_log; /* more than its share, and reported */
+	bool fills_log; /* it has more than its share, and that was reported */
 };
 
-/* The cells' part in the order of reading; for cell_registry_init(). */
+/* The calls by which turns.c reads a cell; for cell_registry_init(). */
 extern const struct turns_ops cell_turns_ops;
 
-/* What happens on a connection; for connections.c, which makes them. */
+/*
+ * The calls by which a connection reaches its cell; connections.c passes them to connection_new().
+ */
 extern const struct connection_ops cell_connection_ops;
 
-/* Poll what the state and the registry allow, and set the timer: what cell.c says at its top. */
+/* Derive the polls and the timer from the state: see the top of cell.c. */
 void cell_update(struct cell *cell);
 
 /* The cell's ceilings: its own, or the registry's. */
 struct ceiling_rates cell_rates(const struct cell *cell);
 
-/* For the pipeline's on_durable(): acknowledges what is durable, and ends what waited for it. */
+/*
+ * For the pipeline's on_durable(): acknowledges durable frames, and ends a connection or a removal
+ * that waited for them.
+ */
 void cell_durable(struct pipeline_account *account);
 
 /*
@@ -173,8 +190,9 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 
 /*
  * Seal the stream for this reason (static) and give the cell another one, whose totals begin at
- * zero; its connection goes on. Then cell_open_stream() before anything else happens: it writes the
- * new stream's first record. ret_end: what the new one names as its predecessor. 0 or -ENOMEM.
+ * zero; its connection goes on. The caller then calls cell_open_stream() before anything else
+ * happens: it writes the new stream's first record, which names *ret_end as its predecessor.
+ * Returns 0 or -ENOMEM.
  */
 int cell_seal_stream(struct cell *cell, const char *reason,
 		     const uint8_t stream_id[static UUID_SIZE], struct stream_end *ret_end);
@@ -182,8 +200,8 @@ void cell_open_stream(struct cell *cell, const struct stream_end *previous);
 
 /*
  * The first step of the receiver's end (delivery.md section 4): the socket is closed and unlinked,
- * nothing is accepted or read any more. What was read is still committed and acknowledged. Then
- * cell_remove() reads nothing: the guest sends again what nobody acknowledged.
+ * nothing is accepted or read any more. Frames that were read are still committed and acknowledged.
+ * A later cell_remove() reads nothing: the guest sends its unacknowledged frames again.
  */
 void cell_quiesce(struct cell *cell);
 
@@ -191,10 +209,10 @@ void cell_quiesce(struct cell *cell);
  * Unlink the socket, end the connection, seal the stream with this reason (static: "removed",
  * "shutdown", "once") and free the cell later.
  *
- * What has arrived is still read, unless the cell is quiet, or this is a shutdown, the agent waits
- * for acknowledgements, and the next run serves the cell: then it sends that again. Before its
- * connection ends, what was read is committed and acknowledged. With probes the seal comes after
- * their last readings, at most POOL_GIVE_UP_MS later. Until the seal registry->ending counts the
- * cell. on_sealed may be called from within.
+ * Bytes that have arrived are still read, with two exceptions: after cell_quiesce(), and at a
+ * shutdown after which the next run serves the cell and the agent waits for acknowledgements (it
+ * sends them again). Frames that were read are committed and acknowledged before the connection
+ * ends. With probes the seal comes after their last readings, at most POOL_GIVE_UP_MS later. Until
+ * the seal, registry->ending counts the cell. on_sealed may be called before this function returns.
  */
 void cell_remove(struct cell *cell, const char *reason);

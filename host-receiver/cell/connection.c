@@ -29,12 +29,12 @@ static void on_event(uv_poll_t *handle, int status, int events)
 {
 	struct connection *c = handle->data;
 
-	/* An error shows in the read as well. */
+	/* The read will return the error as well. */
 	if (status < 0)
 		events = c->polled;
 	if (events & UV_WRITABLE)
 		c->ops->writable(c->ctx, c);
-	/* The owner may have closed it, and has stopped the poll then. */
+	/* If the owner has closed it, the poll is stopped. */
 	if (events & c->polled & UV_READABLE)
 		c->ops->readable(c->ctx, c);
 }
@@ -54,7 +54,7 @@ void connection_poll(struct connection *c, bool readable, bool writable)
 
 /* ---- bytes to frames ---- */
 
-/* False when the prefix announces what no frame may be; that was reported. */
+/* False when the prefix announces a size that no frame may have; it was reported. */
 static bool check_length(struct connection *c, uint32_t body)
 {
 	if (body >= 1 && body <= WIRE_BODY_ACCEPT_MAX)
@@ -85,8 +85,9 @@ static void forget_partial(struct connection *c)
 }
 
 /*
- * Feed what was read. Returns false when the connection must end; why was reported. Whole frames
- * are used where they stand; only a frame that the end of the buffer cuts is kept.
+ * Split the bytes that were read into frames. Returns false when the connection must end; the
+ * reason was reported. Whole frames are used in the read buffer; only a frame that the end of the
+ * buffer cuts is copied.
  */
 static bool feed(struct connection *c, const uint8_t *data, size_t len)
 {
@@ -170,7 +171,7 @@ bool connection_flush(struct connection *c)
 	if (n > 0)
 		c->ack_left -= (size_t)n;
 	else if (n < 0 && errno != EAGAIN && errno != EINTR)
-		/* Dead: the next read says so. */
+		/* The connection is dead: the next read returns that. */
 		c->ack_left = 0;
 	return c->ack_left == 0;
 }
@@ -190,8 +191,10 @@ bool connection_ask(struct connection *c)
 {
 	static const uint8_t byte = WIRE_LIVENESS_BYTE;
 
-	/* A full buffer gives no answer: then it counts as alive. No byte inside an
-	 * acknowledgement. */
+	/*
+	 * If the socket's buffer is full, the connection counts as alive. The byte must not be sent
+	 * inside an acknowledgement.
+	 */
 	if (!connection_flush(c))
 		return true;
 	return send(c->fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 || errno == EAGAIN;

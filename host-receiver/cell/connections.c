@@ -103,7 +103,7 @@ void connections_settle_then_end(struct cell *cell, const char *reason)
 	connections_end(cell, reason);
 }
 
-/* Nobody waits for the place of the active connection any more. */
+/* From now on no connection waits for the place of the active one. */
 static struct connection *take_newcomer(struct cell *cell)
 {
 	if (cell->state != CELL_SETTLING)
@@ -139,7 +139,7 @@ void connections_ask(struct cell *cell, uint64_t now_ns)
 	}
 	cell->state = CELL_ASKING;
 	cell->answer_until_ns = now_ns + CELL_CONTEST_MS * NSEC_PER_MSEC;
-	/* The bytes that it still sent are read like all others; its end comes after them. */
+	/* The bytes that it has sent are read like all others, and then its end. */
 	if (!connection_ask(cell->active))
 		cell->state = CELL_SUCCEEDING;
 }
@@ -160,8 +160,10 @@ void connections_take(struct cell *cell, struct connection *c)
 		contest(cell, LIMITED_PEER, c);
 	} else if (!cell->active) {
 		activate(cell, c);
-		/* Several may be accepted in one turn, and the next one asks whether this one
-		 * lives. */
+		/*
+		 * Several connections may be accepted in one turn, and the next one needs this
+		 * value in connections_ask().
+		 */
 		cell->may_read = !cell->registry->paused;
 	} else if (cell->newcomer) {
 		contest(cell, LIMITED_SECOND_CONNECTION, c);

@@ -43,7 +43,7 @@ static void join_backlog(struct fair_queue *q, struct fair_flow *f)
 	q->n_backlog++;
 }
 
-/* While the flow was not in the backlog, the others were served for so much each. */
+/* Forgive as much debt as each flow of the backlog was charged while this flow was not in it. */
 static void forgive(struct fair_queue *q, struct fair_flow *f)
 {
 	const uint64_t more = MIN(q->share - f->forgiven, (uint64_t)INT64_MAX / 2);
@@ -81,7 +81,7 @@ struct fair_flow *fair_turn(struct fair_queue *q)
 		f->deficit += FAIR_QUANTUM;
 		if (f->deficit > 0)
 			break;
-		/* It pays off its debt: this turn is not its own. */
+		/* The flow only pays its debt in this turn. */
 		take_out(f);
 		append(&q->backlog, f);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/cell/frames.h"
 
-/* Everything up to here is settled once all that was submitted is durable. */
+/* Every number so far is settled once all submitted events are durable. */
 static void mark_numbers(struct cell *cell)
 {
 	const struct session *s = cell->numbering.session;
@@ -11,7 +11,7 @@ static void mark_numbers(struct cell *cell)
 			      (struct pipeline_mark){.session = s->id, .seq = s->next - 1});
 }
 
-/* A frame came: a silence is over. */
+/* A frame arrived: a silence is over. */
 static void note_frame(struct cell *cell, uint64_t now_ns)
 {
 	const uint64_t silence_ns = keepalive_frame(&cell->keepalive, now_ns);
@@ -22,7 +22,7 @@ static void note_frame(struct cell *cell, uint64_t now_ns)
 	cell->registry->stats.silent--;
 }
 
-/* Something that no agent does, but that needs no end of the connection. */
+/* Report a thing that no agent does, but that does not end the connection. */
 static void note_violation(struct cell *cell, const char *reason, const char *field)
 {
 	report_violation(&cell->stream, cell->active->number,
@@ -74,13 +74,13 @@ static bool take_number(struct cell *cell, uint64_t seq)
 	return true;
 }
 
-/* A frame that is refused alone: its number is settled like any other. */
+/* Only this frame is refused, and the connection goes on: its number is settled like any other. */
 static void refuse_alone(struct cell *cell, const struct wire_refusal *refusal, uint64_t now_ns)
 {
 	cell->frames_rejected++;
 	cell->eventless++;
 	cell->registry->stats.rejected[refusal->error]++;
-	/* The version gate comes before any number has a meaning. */
+	/* The version is checked first: before that, no number has a meaning. */
 	if (refusal->error != WIRE_UNSUPPORTED_VERSION && !take_number(cell, refusal->seq))
 		return;
 	limited_refusal(&cell->limited, &cell->stream, refusal, now_ns);
@@ -88,7 +88,10 @@ static void refuse_alone(struct cell *cell, const struct wire_refusal *refusal, 
 		mark_numbers(cell);
 }
 
-/* A whole frame that ends the connection: its number is a gap, so that it is not sent for ever. */
+/*
+ * A whole frame that ends the connection: its number becomes a gap, so that the agent does not send
+ * it again for ever.
+ */
 static void refuse_with_connection(struct cell *cell, const struct wire_refusal *refusal)
 {
 	struct gap gap;
@@ -173,7 +176,10 @@ static void add_saturated(uint64_t *to, uint64_t more)
 		*to = UINT64_MAX;
 }
 
-/* A heartbeat or a bye. The guest's totals feed checkpoints and metrics; they are its own word. */
+/*
+ * A heartbeat or a bye. The totals in it are only the guest's word; checkpoints and metrics show
+ * them.
+ */
 static void take_totals(struct cell *cell, const struct declaration *d)
 {
 	struct cell_registry_stats *stats = &cell->registry->stats;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a frame changes in its cell: its numbers, its silence, its totals, and the events that it
- * makes. Called by cell.c only, for the active connection; it never ends a connection itself. Loop
- * thread.
+ * Applies a frame to its cell: numbers, silence, totals, and the events that the frame makes. Only
+ * cell.c calls it, for the active connection. It never ends a connection itself. Loop thread.
  */
 #pragma once
 

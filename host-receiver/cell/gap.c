@@ -17,7 +17,7 @@ const char *gap_reason_name(enum gap_reason reason)
 	return names[reason];
 }
 
-/* Everything below next has been numbered: what did not come is missing. */
+/* Every number below next was assigned, so those that did not arrive are missing. */
 static void reach(struct session *s, uint64_t next, struct gap *ret)
 {
 	if (next <= s->next)
@@ -57,7 +57,10 @@ enum number_verdict numbering_hello(struct numbering *n, struct sessions *memory
 	if (hello->next_seq == 0)
 		return NUMBER_FINE;
 	if (hello->assigned != 0 && s->next > hello->assigned) {
-		/* What it sends now is new, whatever its numbers are: there are no repeats. */
+		/*
+		 * Its frames are all new from now on, whatever their numbers are: there are no
+		 * repeats.
+		 */
 		*ret = (struct gap){
 			.first = hello->assigned,
 			.last = s->next - 1,
@@ -72,7 +75,7 @@ enum number_verdict numbering_hello(struct numbering *n, struct sessions *memory
 	return NUMBER_FINE;
 }
 
-/* Whether the number is the next of the repeats, or a later one of them. */
+/* Whether the number is the next repeat or a later one. */
 static bool is_repeat(struct numbering *n, uint64_t seq)
 {
 	if (seq < n->repeat_next || seq >= n->repeat_end)
@@ -116,7 +119,7 @@ void numbering_refused(struct numbering *n, struct gap *ret)
 	if (!n->session)
 		return;
 	if (n->repeat_next < n->repeat_end) {
-		/* It was refused before, and is accounted for. */
+		/* The frame was refused before, and its number is accounted for. */
 		n->repeat_next++;
 		return;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The totals that the guest's agent says of itself in heartbeats and byes, and what they add to the
- * receiver's own counters. A total only grows while the agent lives; one that shrinks is a lie, and
- * changes nothing. Pure.
+ * The totals that an agent reports in its heartbeats and byes, and their sum over all agents of the
+ * cell. A total only grows while the agent lives. A total that shrinks is false and is ignored.
+ * Pure.
  */
 #pragma once
 
@@ -19,8 +19,8 @@ enum guest_total {
 /* Zero it before its first use. */
 struct guest_totals {
 	uint64_t said[_GUEST_TOTAL_MAX];  /* the last ones */
-	uint64_t grown[_GUEST_TOTAL_MAX]; /* by how much they grew, ever; saturates */
-	bool fresh;			  /* a new session began: they may start again */
+	uint64_t grown[_GUEST_TOTAL_MAX]; /* the sum of all growth; saturates */
+	bool fresh;			  /* a new session began: the totals may start at 0 again */
 };
 
 /*

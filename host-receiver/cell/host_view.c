@@ -31,8 +31,9 @@ static void judge(struct host_view *v)
 }
 
 /*
- * Every connection that the VMM made to the cell's socket was accepted here, or waits to be. So the
- * VMM cannot count more, unless somebody else's socket was in its place, or it serves other ports.
+ * Every connection of the VMM to the cell's socket was accepted here, or waits in the backlog. So
+ * the VMM can count more only if another process's socket was at the path, or if it serves other
+ * ports too.
  */
 static void compare_connections(struct host_view *v, uint64_t vmm_connections)
 {
@@ -94,7 +95,10 @@ static void on_recovered(void *ctx, enum probe_kind kind)
 		   host_probe_table[kind]->name);
 }
 
-/* A reading may wait: counters go on counting, and a later reading says as much. */
+/*
+ * A reading may be delayed, because counters go on counting and a later reading has the same
+ * information.
+ */
 static bool has_room(void *ctx)
 {
 	const struct host_view *v = ctx;

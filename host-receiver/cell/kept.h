@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How much of the evidence that is kept is one cell's: its bytes by segment, so that what retention
- * deletes is subtracted. Counted while the receiver runs. Pure.
+ * The number of bytes that one cell has in the evidence that is kept. It is counted by segment, so
+ * that the bytes of deleted segments are subtracted. Bytes of earlier runs are not counted. Pure.
  */
 #pragma once
 
@@ -16,11 +16,11 @@ struct kept {
 		uint64_t segment, bytes;
 	} parts[KEPT_SEGMENTS_MAX]; /* the oldest first */
 	unsigned n;
-	uint64_t counted; /* of the cell's bytes, those that are in the parts or were deleted */
+	uint64_t counted; /* the cell's bytes that are in the parts or were deleted */
 };
 
 /*
- * The cell has made so many bytes since it began; those that are new are in this segment. Segments
+ * made: bytes of the cell since it began; the new ones among them are in this segment. Segments
  * before first are deleted. Returns the bytes that are kept.
  */
 uint64_t kept_update(struct kept *k, uint64_t bytes, uint64_t segment, uint64_t first);

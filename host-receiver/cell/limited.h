@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Things that a guest can cause as often as it likes: each kind is reported at most once a second,
- * with the number since the last report. It knows the stream and the kinds, never the cell. Loop
- * thread.
+ * Reports of things that a guest can cause as often as it likes. Each kind is reported at most once
+ * a second, with the number since its last report. It knows the stream and the kinds, never the
+ * cell. Loop thread.
  */
 #pragma once
 
@@ -27,7 +27,7 @@ struct limited {
 	struct ucred peer; /* of the last connection that was contested */
 };
 
-/* Count n: reported now, or later together with others. */
+/* Count n of a kind, and report them now or later together with others. */
 void limited_count(struct limited *l, struct stream *s, enum limited_kind kind, uint64_t n,
 		   uint64_t now_ns);
 /* A refused frame that does not end its connection. */

@@ -15,7 +15,7 @@ struct token_bucket {
 	uint64_t rate;	/* tokens a second; at most TOKEN_RATE_MAX */
 	uint64_t burst; /* tokens that can be saved up */
 	int64_t level;
-	uint64_t last_ns; /* when level was right */
+	uint64_t last_ns; /* the time for which level is valid */
 };
 
 #define TOKEN_RATE_MAX UINT64_C(1000000000000)
@@ -27,7 +27,10 @@ static inline void token_bucket_init(struct token_bucket *b, uint64_t rate, uint
 		.rate = rate, .burst = burst, .level = (int64_t)burst, .last_ns = now_ns};
 }
 
-/* Add the tokens for the time since the last call; a rest of time below one token is kept. */
+/*
+ * Add the tokens for the time since the last call. Time that is too short for a whole token is kept
+ * for the next call.
+ */
 static inline void token_bucket_refill(struct token_bucket *b, uint64_t now_ns)
 {
 	const __uint128_t due = (__uint128_t)(now_ns - b->last_ns) * b->rate / NSEC_PER_SEC;
@@ -63,12 +66,12 @@ static inline uint64_t token_bucket_ready_ns(struct token_bucket *b, uint64_t no
 }
 
 /*
- * The first report of a kind is made at once; those of the following second are made together after
- * it.
+ * The first report of a kind is made at once. All further ones of the next second are made together
+ * after it.
  */
 struct once_a_second {
 	uint64_t count;	 /* not reported yet */
-	uint64_t due_ns; /* when the next may be reported; 0: now */
+	uint64_t due_ns; /* when the next report may be made; 0: now */
 };
 
 /* The amount to report now, or with force all that is left; 0: nothing. */
@@ -108,13 +111,13 @@ const char *ceiling_name(enum ceiling ceiling);
 struct ceilings {
 	struct token_bucket buckets[CEILING_IN_FLIGHT];
 	enum ceiling paused_by; /* _CEILING_MAX: none */
-	uint64_t paused_ns;	/* since then, if it was not reported yet */
+	uint64_t paused_ns;	/* the pause that is not reported yet began at this time */
 	uint64_t ready_ns;	/* when a bucket holds something again; 0: not known */
 	uint64_t hits[_CEILING_MAX];
 	struct once_a_second reports[_CEILING_MAX]; /* of milliseconds; of connections */
 };
 
-/* A second each; see token_bucket_init() for their bounds. */
+/* Per second; see token_bucket_init() for their bounds. */
 struct ceiling_rates {
 	unsigned events, bytes, connections;
 };
@@ -144,5 +147,5 @@ void ceilings_stop(struct ceilings *c, uint64_t now_ns);
  */
 uint64_t ceilings_report(struct ceilings *c, enum ceiling ceiling, uint64_t now_ns, bool force);
 
-/* When ceilings_allow() or ceilings_report() is to be called again; 0: not by time. */
+/* When to call ceilings_allow() or ceilings_report() again; 0: no time is set. */
 uint64_t ceilings_due(const struct ceilings *c);

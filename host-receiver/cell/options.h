@@ -30,7 +30,7 @@ struct cell_options {
 	const char *uds_base, *cell_id, *run_id, *spec_hash;
 	unsigned keepalive_ms;	    /* 0: off */
 	unsigned connect_within_ms; /* 0: off */
-	/* Ceilings, a second each (delivery.md section 5); 0: those of the registry. */
+	/* Ceilings per second (delivery.md section 5); 0: the registry's. */
 	unsigned rate, rate_bytes, rate_connections;
 	bool check_peer_uid;
 	uid_t peer_uid;
@@ -39,7 +39,10 @@ struct cell_options {
 	gid_t socket_gid;
 	mode_t socket_mode;
 	struct probe_options probes;
-	/* The cross-witness's window around a declaration; 0: one interval, and two. */
+	/*
+	 * The cross-witness's window before and after a declaration; 0: one interval before, two
+	 * after.
+	 */
 	unsigned witness_before_ms, witness_after_ms;
 };
 

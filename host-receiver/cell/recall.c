@@ -18,7 +18,7 @@ struct recalled {
 	struct numbering numbering;
 };
 
-/* How far a stream goes. */
+/* The end of a stream. */
 struct recalled_stream {
 	uint8_t stream_id[UUID_SIZE];
 	uint64_t sequence;
@@ -61,7 +61,9 @@ static int compare(const void *a, const void *b)
 	return strcmp(x->cell_id, y->cell_id);
 }
 
-/* The cell's memory, made when it is not there. NULL: no memory, or no cell's id. */
+/*
+ * The cell's entry, which is made if there is none. NULL: no memory, or the text is no cell's id.
+ */
 static struct recalled *cell_of(struct recall *r, struct wire_text id, int *ret_error)
 {
 	struct recalled key = {0}, *cell, **found;
@@ -131,7 +133,7 @@ static int note_sequence(struct recall *r, const char *line, size_t len)
 		   *at = memmem(line, len, sequence_key, sizeof(sequence_key) - 1);
 	struct recalled_stream seen = {0};
 
-	/* The last one: a log.v1.sessions entry has others before its own. */
+	/* Take the last one: a log.v1.sessions entry has those of other streams before its own. */
 	while ((next = memmem(id, (size_t)(end - id), id_key, sizeof(id_key) - 1)))
 		id = next + 1;
 	if (id-- == line || !at ||
@@ -145,7 +147,7 @@ static int note_sequence(struct recall *r, const char *line, size_t len)
 	return put_stream(r, &seen);
 }
 
-/* The next lines belong to another connection than the last one, and begin without a session. */
+/* The next lines belong to a new connection, which begins without a session. */
 static void follow_connection(struct recalled *cell, uint64_t connection)
 {
 	if (connection == cell->connection)
@@ -225,7 +227,7 @@ static void recall_event(struct recall *r, struct recalled *cell, struct wire_te
 		numbering_frame(&cell->numbering, number, &gap);
 	if (!json_member_string(r->doc, data, "session", &session))
 		return;
-	/* The hello that follows has the same numbers, and it shows that the guest was set back. */
+	/* The hello after this line has the same numbers, and shows that the guest was set back. */
 	if (json_member_string(r->doc, data, "reason", &reason) &&
 	    json_text_is(reason, gap_reason_name(GAP_HOST_AHEAD)))
 		return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Restores the numbers of all cells' sessions from the lines of the log (delivery.md section 2). It
- * gets lines in their order and follows them as the live receiver followed the frames, so it ends
- * with what that receiver had made durable.
+ * reads the lines in their order and applies each as the live receiver applied the frame. So it
+ * ends with the numbers that were durable in that receiver.
  *
  * A log.v1.sessions entry holds all numbers at the time it was written. So the reading may begin
  * anywhere before the last of these entries. Earlier lines whose session is not known are ignored.
@@ -33,8 +33,8 @@ const struct sessions *recall_find(const struct recall *r, const char *cell_id);
 uint64_t recall_sequence(const struct recall *r, const uint8_t stream_id[static UUID_SIZE]);
 
 /*
- * As recall_put(), for a stream: so its sequence is known, however long ago its last line was
- * written.
+ * As recall_put(), but for a stream: its sequence becomes known even if its last line is far before
+ * the part of the log that is read.
  */
 void recall_put_stream(struct json_writer *w, const uint8_t stream_id[static UUID_SIZE],
 		       uint64_t sequence);

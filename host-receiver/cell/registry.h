@@ -20,8 +20,8 @@ void cell_registry_done(struct cell_registry *registry);
 void cell_registry_set_rates(struct cell_registry *registry, const struct ceiling_rates *rates);
 
 /*
- * For the pipeline's on_full() and on_progress(): with so much in flight that the guests must wait,
- * nothing is read; reading goes on when there is room again.
+ * For the pipeline's on_full() and on_progress(): the first stops the reading of all cells because
+ * too much is in flight, the second starts it again when there is room.
  */
 void cell_registry_full(struct cell_registry *registry);
 void cell_registry_progress(struct cell_registry *registry);

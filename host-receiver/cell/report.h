@@ -19,7 +19,7 @@ static inline uint64_t age_ms(uint64_t since_ns, uint64_t now_ns)
 	return now_ns > since_ns ? (now_ns - since_ns) / NSEC_PER_MSEC : 0;
 }
 
-/* The end of a stream as far as the log shows it. */
+/* The end of a stream, as the log shows it. */
 struct stream_end {
 	uint8_t stream_id[UUID_SIZE];
 	uint64_t sequence; /* of its last durable record; 0: not known */
@@ -46,7 +46,7 @@ void report_checkpoint(struct stream *s, const struct report_totals *totals, uin
 /* The newest numbers of an agent's session. */
 struct report_numbers {
 	const struct session *session; /* NULL: none */
-	uint64_t unread_bytes;	       /* what the socket still held */
+	uint64_t unread_bytes;	       /* bytes that the socket still held */
 };
 /* reason is static. */
 void report_sealed(struct stream *s, const char *reason, const struct report_totals *totals,
@@ -84,10 +84,13 @@ void report_declaration(struct stream *s, uint64_t connection, const struct decl
 void report_reading(struct stream *s, enum probe_kind kind, const struct probe_reading *reading);
 void report_unwitnessed(struct stream *s, const struct witness_verdict *verdict, uint64_t now_ns);
 
-/* Things that a guest can cause as often as it likes: reported at most once a second, counted. */
+/*
+ * Reports of things that a guest can cause as often as it likes. The caller counts them and calls
+ * these at most once a second.
+ */
 void report_version_rejected(struct stream *s, uint16_t content_version, uint64_t count);
 void report_unknown_source(struct stream *s, struct wire_text source, uint64_t count);
-/* amount: connections of CEILING_CONNECTIONS; of the others the milliseconds of the pause. */
+/* amount: refused connections with CEILING_CONNECTIONS, else the milliseconds of the pause. */
 void report_rate_limited(struct stream *s, enum ceiling limit, uint64_t amount);
 /* peer may be NULL. */
 void report_contested(struct stream *s, const char *reason, const struct ucred *peer,

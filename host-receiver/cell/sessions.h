@@ -15,7 +15,7 @@
 struct session {
 	char name[WIRE_SESSION_SIZE + 1]; /* hex digits */
 	uint64_t id;			  /* of this process, from 1; 0: the place is empty */
-	uint64_t next;			  /* the number that is expected, from 1 */
+	uint64_t next;			  /* the next expected number, from 1 */
 	uint64_t settled;		  /* every number up to it is durable; below next */
 };
 
@@ -25,7 +25,7 @@ struct sessions {
 	uint64_t evicted; /* sessions whose place a newer one took */
 };
 
-/* By its exact name. NULL: not known. */
+/* Find a session by its exact name. NULL: it is not known. */
 struct session *sessions_find(struct sessions *s, struct wire_text name);
 struct session *sessions_find_id(struct sessions *s, uint64_t id);
 /* The newest; NULL: none. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The listening socket of a cell (listener.h). One that is another user's is bound and unlinked by
- * the receiver's parent, which has the privilege; any other one by this process. Loop thread.
+ * The listening socket of a cell (listener.h). If another user shall own it, the receiver's parent
+ * binds and unlinks it, because it has the privilege; else this process does. Loop thread.
  */
 #pragma once
 
@@ -25,5 +25,5 @@ int cell_socket_bind(struct cell_socket *s, const struct cell_options *options, 
 /* See listener_remove_stale(). */
 void cell_socket_remove_stale(const struct cell_options *options, struct sign_client *parent);
 
-/* Close the listener, then unlink the path if it still is our socket. */
+/* Close the listener, then unlink the path if it is still our socket. */
 void cell_socket_close(struct cell_socket *s);

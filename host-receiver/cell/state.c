@@ -158,7 +158,7 @@ static bool read_uint(const struct json_node *node, uint64_t *ret)
 	return parse_u64(digits, 0, UINT64_MAX, ret) == 0;
 }
 
-/* Without it: from the beginning of the log. */
+/* Without `since`: from the beginning of the log. */
 static bool read_since(const struct json_document *doc, struct evidence_position *ret)
 {
 	const struct json_node *since = json_member(doc, json_document_root(doc), "since");
@@ -210,7 +210,7 @@ static bool is_there(int dir_fd, const char *name)
 	return faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* name: of the file, or of the staged one. */
+/* name: the file's, or the staged file's. */
 static void load_into(int dir_fd, const char *name, const char *id, struct cell_state *ret)
 {
 	struct json_document *doc = json_document_new(CELL_STATE_FILE_MAX);

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon remembers of its cells over a restart: a file each, STATE/cells/<cell id>.json,
- * {"options":{the cell options as they were given},"since":[segment,offset],"streamId":".."}. An id
- * has no '/', so the file cannot be elsewhere. Read by the strict reader. No state in memory; any
- * thread.
+ * The state of the cells that survives a restart of the daemon: for each cell a file
+ * STATE/cells/<cell id>.json, {"options":{the cell options as they were
+ * given},"since":[segment,offset],"streamId":".."}. An id has no '/', so the path cannot leave the
+ * folder. json_document.h reads it. No state in memory; any thread.
  *
- * The file names the last stream of the cell that has its first record in the log, so that the next
- * one can be linked to it. The next content is staged beside it before that record is written:
+ * The file names the last stream of the cell whose first record is in the log, so that the next
+ * stream can name it as its predecessor. Before that record is written, the next content is staged
+ * in a second file:
  *
- *	stage ... the record is durable ... publish or commit
+ * 	stage ... the record is durable ... publish or commit
  *
- * After a crash in between, the log from since on shows whether the staged stream ever began. A
- * staged file without a file beside it is a cell whose add was never answered.
+ * After a crash in between, the log from `since` on shows whether the staged stream began. A staged
+ * file without the first file belongs to a cell whose add was never answered.
  */
 #pragma once
 
@@ -22,26 +23,26 @@
 #define CELL_STATE_FILE_MAX (16u * 1024u) /* bytes */
 
 /*
- * The file's text, to be freed. Returns 0, -ENOMEM, or -E2BIG: it could not be read again, now or
- * with a later position.
+ * The file's text, to be freed. Returns 0, -ENOMEM, or -E2BIG: it is too long to be read again, now
+ * or with a later position.
  */
 int cell_state_format(const struct option_texts *options, const uint8_t stream_id[static UUID_SIZE],
 		      const struct evidence_position *since, char **ret);
 
 /* Each returns 0 or a negative errno. */
 int cell_state_stage(int dir_fd, const char *id, const char *text);
-int cell_state_commit(
-	int dir_fd,
-	const char *id); /* the staged file takes its place; durable when it returns 0 */
-int cell_state_publish(int dir_fd,
-		       const char *id); /* the same for many files, between two cell_state_sync() */
-int cell_state_discard(int dir_fd, const char *id); /* the staged file */
-int cell_state_remove(int dir_fd, const char *id);  /* for good when it returns 0 */
+/* The staged file replaces the file; durable when it returns 0. */
+int cell_state_commit(int dir_fd, const char *id);
+/* The same for many files: durable after the next cell_state_sync(). */
+int cell_state_publish(int dir_fd, const char *id);
+/* Remove the staged file, or the file; the removal of the file is durable when it returns 0. */
+int cell_state_discard(int dir_fd, const char *id);
+int cell_state_remove(int dir_fd, const char *id);
 int cell_state_sync(int dir_fd);
 
 /* Zero it before use; the options are owned. */
 struct cell_state {
-	bool has_file;	 /* besides what may be staged */
+	bool has_file;	 /* the file itself exists, not only a staged one */
 	const char *why; /* static; not NULL: the file cannot be used, and nothing below is set */
 	struct option_texts options;
 	uint8_t stream_id[UUID_SIZE];
@@ -49,8 +50,8 @@ struct cell_state {
 };
 
 /*
- * Call fn with each file, or with each that is staged: its name and the id that the name says. All
- * is borrowed for the call. Returns 0 or a negative errno when the folder cannot be read.
+ * Call fn with each file, or with each staged file: its name and the id in the name. All is
+ * borrowed for the call. Returns 0 or a negative errno when the folder cannot be read.
  */
 typedef void cell_state_fn(void *ctx, const char *file, const char *id,
 			   const struct cell_state *state);

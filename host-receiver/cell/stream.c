@@ -6,7 +6,8 @@
 /* Memory that must live as long as an event of the stream is in flight. */
 struct record {
 	struct stream_identity identity;
-	struct pipeline_account account; /* of the first stream, and of those that succeed it */
+	struct pipeline_account
+		account; /* the identity of the first stream, and of each one after it */
 };
 
 static void free_record(void *arg)
@@ -56,7 +57,7 @@ int stream_open(struct stream *s, struct pipeline *pipeline, uint64_t *counts, v
 	return 0;
 }
 
-/* An identity is its record's first member. */
+/* The identity is the first member of its record. */
 int stream_succeed(struct stream *s, const uint8_t id[static UUID_SIZE])
 {
 	struct stream_identity *last = s->identity;

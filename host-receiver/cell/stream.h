@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A cell's stream of events (events.md section 4): its identity, its account in the pipeline, and
- * the number of its last event. It never decides what is reported. Loop thread only.
+ * the number of its last event. Its callers decide which events it has. Loop thread only.
  */
 #pragma once
 
@@ -27,12 +27,16 @@ int stream_open(struct stream *s, struct pipeline *pipeline, uint64_t *counts, v
 		const char *cell_id, const char *run_id, const char *spec_hash,
 		const uint8_t id[static UUID_SIZE]);
 
-/* The same cell's next stream: its numbers begin again, what is in flight keeps its own name, and
- * the account goes on. 0 or -ENOMEM: nothing has changed. */
+/*
+ * Begin the same cell's next stream: its numbers start at 1, events in flight keep the identity of
+ * the old stream, and the account goes on. Returns 0, or -ENOMEM and nothing has changed.
+ */
 int stream_succeed(struct stream *s, const uint8_t id[static UUID_SIZE]);
 
-/* Nothing is reported to the owner any more. Memory is freed once every event of the stream is
- * committed. */
+/*
+ * The owner gets no on_durable() any more. The memory is freed once every event of the stream is
+ * committed.
+ */
 void stream_close(struct stream *s);
 
 /* The next event: fill it, then submit it before the next one begins. Never NULL. */

@@ -14,7 +14,7 @@ static void on_timer(uv_timer_t *timer)
 	(void)timer;
 }
 
-/* The next step: another turn at once, a commit that opens the window, or nothing. */
+/* What happens next: another turn at once, a commit that opens the window, or nothing. */
 static void plan(struct turns *t)
 {
 	const bool quiet = fair_quiet(&t->queue) != NULL;
@@ -34,9 +34,9 @@ static void plan(struct turns *t)
 	if (t->closed)
 		return;
 	t->closed = true;
-	/* Nothing is added to the open batch before a commit, so it is closed now. */
+	/* No cell adds to the open batch before the next commit, so close it now. */
 	pipeline_flush(t->pipeline);
-	/* If no commit comes, the stall opens the window. */
+	/* If no commit comes in time, the sink hangs, and the window is opened. */
 	uv_timer_start(&t->timer, on_timer, PIPELINE_STALL_MS, PIPELINE_STALL_MS);
 	for (struct fair_flow *f = t->queue.backlog.first, *next; f; f = next) {
 		next = f->next;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The order in which cells are read. Cells that have something to read wait in a queue (fair.h),
- * which is served before the loop sleeps. A quiet cell is read at once, a little. Cells with a
+ * which is served before the loop sleeps. A quiet cell gets one small read at once. Cells with a
  * backlog are read in turns, while the window of the pipeline is open (pipeline_window_open()).
  * Loop thread.
  */
@@ -13,12 +13,12 @@
 #include "host-receiver/pipeline/pipeline.h"
 
 /*
- * In one turn of the loop, before it looks at other events: so many reads of quiet cells, and of
- * cells with a backlog. A quiet cell whose bytes arrive in the meantime waits for these reads.
+ * The most reads of quiet cells, and of cells with a backlog, in one turn of the loop. Then it
+ * polls for other events. A quiet cell whose bytes arrive meanwhile waits for these reads.
  */
 #define TURNS_QUIET_READS 64u
 #define TURNS_READS	  4u
-/* The bytes of one read. Their cost is known only afterwards, so it is a small number. */
+/* The bytes of one read: a small number, because their cost is known only after the read. */
 #define TURNS_READ_SIZE (4u * 1024u)
 
 struct turns;
@@ -26,7 +26,7 @@ struct turns;
 struct turns_ops {
 	/* Read once, at most TURNS_READ_SIZE bytes, and call fair_served(). */
 	void (*read)(struct turns *t, struct fair_flow *f);
-	/* The window closed: the flow waits for a commit, and needs no poll until then. */
+	/* The window is closed: the flow waits for a commit, and needs no poll until then. */
 	void (*parked)(struct fair_flow *f);
 };
 
@@ -35,7 +35,7 @@ struct turns {
 	const struct turns_ops *ops; /* borrowed */
 	struct fair_queue queue;
 	bool started; /* the prepare handle: while the queue is not empty */
-	bool closed;  /* the window, and the flows were parked */
+	bool closed;  /* the window is closed, and the flows were parked */
 	uv_prepare_t prepare;
 	uv_idle_t spin;	  /* started: the loop does not sleep */
 	uv_timer_t timer; /* while the window is closed: a stall opens it */

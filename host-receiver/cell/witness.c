@@ -52,7 +52,7 @@ static bool is_loopback6(const uint8_t *address)
 	return memcmp(address, any, 15) == 0 && address[15] <= 1;
 }
 
-/* An address that a packet must have been sent to. */
+/* Whether a connect to this address must send a packet. */
 static bool is_elsewhere(struct wire_text family, struct wire_text address)
 {
 	char text[INET6_ADDRSTRLEN];
@@ -105,7 +105,7 @@ void witness_declared(struct witness *w, uint64_t now_ns)
 {
 	struct witness_group *g = newest(w);
 
-	/* There is no witness. */
+	/* No witness can be read. */
 	if (w->able == 0)
 		return;
 	/*
@@ -135,7 +135,7 @@ void witness_read(struct witness *w, enum probe_kind kind, const struct probe_re
 	for (unsigned i = 0; i < w->n_groups; i++) {
 		struct witness_group *g = &w->groups[i];
 
-		/* The packets before the first reading are not known: no judgement. */
+		/* The packets before the first reading are not known, so nothing is judged. */
 		if (!known || (moved && since_ns <= g->last_ns + w->after_ns))
 			g->witnessed = true;
 		if (reading->taken_ns >= g->last_ns + w->after_ns)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The cross-witness (host-receiver.md section 7): does the host see anything of the connects that
- * the guest declares? A declaration is witnessed when the packet counters of the TAP or of the
- * nftables table moved in its window: from `before` the frame came until `after` it. It is judged
- * once every witness that can be read was read after the window. Without a witness it is never
- * judged.
+ * The cross-witness (host-receiver.md section 7) checks whether the host sees any packet of the
+ * connects that the guest declares. A declaration is witnessed when the packet counters of the TAP
+ * or of the nftables table moved in its window: from `before` milliseconds before its frame arrived
+ * until `after` milliseconds after it. It is judged once every readable witness was read after the
+ * window. Without a readable witness it is never judged.
  *
- * A counter may move for another reason than the connect. So this finds only guests whose
- * declarations have no packets beside them at all. A connect that sends nothing is a false alarm,
- * unless witness_expects_packets() leaves its address or result out: see docs/host-probes.md.
+ * A counter may move for another reason than the connect. So this finds only guests that sent no
+ * packet at all around their declarations. A connect that sends nothing is a false alarm, unless
+ * witness_expects_packets() excludes its address or result: see docs/host-probes.md.
  *
  * No I/O, no allocation; loop thread.
  */
@@ -23,16 +23,16 @@
 struct witness_group {
 	uint64_t count;
 	uint64_t first_ns, last_ns; /* CLOCK_MONOTONIC when their frames came */
-	bool witnessed;		    /* or it cannot be known any more */
-	unsigned seen_by;	    /* bits of enum probe_kind: read since */
+	bool witnessed;		    /* also set if nobody can know it */
+	unsigned seen_by;	    /* bits of enum probe_kind: witnesses read since the window */
 };
 
 struct witness {
 	uint64_t before_ns, after_ns, interval_ns;
-	unsigned able; /* bits of enum probe_kind: was read, and does not fail */
+	unsigned able; /* bits of enum probe_kind: witnesses whose last reading succeeded */
 	struct {
 		uint64_t taken_ns, packets; /* of the last reading */
-		uint64_t moved_ns;	    /* of the last reading that found more; 0: none */
+		uint64_t moved_ns; /* time of the last reading that counted more packets; 0: none */
 	} last[_PROBE_KIND_MAX];
 	struct witness_group groups[WITNESS_GROUPS]; /* the oldest first */
 	unsigned n_groups;
@@ -56,5 +56,5 @@ void witness_read(struct witness *w, enum probe_kind kind, const struct probe_re
 /* The witness cannot be read. */
 void witness_failed(struct witness *w, enum probe_kind kind);
 
-/* The next group without a witness that can be judged; it is forgotten. False: none. */
+/* Take the next group that can be judged and that no witness saw. False: there is none. */
 bool witness_judge(struct witness *w, struct witness_verdict *ret);
