@@ -10,7 +10,10 @@
 
 #include "common/util.h"
 
-/* Newer than the headers that this builds with (Documentation/userspace-api/landlock.rst). */
+/*
+ * Newer than some kernel headers that this must build with
+ * (Documentation/userspace-api/landlock.rst).
+ */
 #define ACCESS_FS_TRUNCATE  (UINT64_C(1) << 14) /* ABI 3 */
 #define ACCESS_FS_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
 #define ACCESS_NET_BIND_TCP (UINT64_C(1) << 0)	/* ABI 4 */
@@ -28,7 +31,10 @@ struct ruleset {
 	uint64_t fs, net, scoped;
 };
 
-/* What the kernel knows of this. Returns the bytes of it to hand over; 0: no Landlock. */
+/*
+ * Fill in the rights that the running kernel knows. Returns the size of the struct for this kernel;
+ * 0: it has no Landlock.
+ */
 static size_t choose(const struct confine_access *access, struct ruleset *ret)
 {
 	const long abi =

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a process of the receiver gives up before it reads anything from others: capabilities, and
- * every path that it does not need (Landlock). Each process says what it keeps. No state. Landlock
- * and capabilities belong to a thread: call before other threads are started.
+ * Takes rights away from a process of the receiver before it reads anything from others:
+ * capabilities, and access to every path that it does not need (Landlock). Each process lists the
+ * rights that it keeps. No state. Landlock and capabilities belong to a thread, so call these
+ * functions before other threads are started.
  */
 #pragma once
 
@@ -11,9 +12,9 @@
 #include <stdint.h>
 
 /*
- * A path and what is done with it: of a folder, with everything below it. A path that does not
- * exist is left out. The grant is to the file or folder that is there now: where a file will be
- * replaced by rename, name its folder.
+ * A path and the access to it; of a folder, also to everything below it. A path that does not exist
+ * is skipped. The access is to the file or folder that is there now: if a file will be replaced by
+ * rename(2), name its folder.
  */
 struct confine_path {
 	const char *path;
@@ -23,21 +24,24 @@ struct confine_path {
 struct confine_access {
 	const struct confine_path *paths;
 	size_t n_paths;
-	bool no_listening; /* no TCP port is bound (Linux 6.7) */
-	bool no_signals;   /* none to processes outside of this domain (Linux 6.12) */
+	bool no_listening; /* no TCP port can be bound (Linux 6.7) */
+	bool no_signals;   /* no signal to a process outside of this domain (Linux 6.12) */
 };
 
 /*
- * Enter a Landlock domain that has this access and no other to files. Needs no_new_privs. Returns
- * 1; 0: the kernel has no Landlock; or a negative errno.
+ * Enter a Landlock domain: this access to files is allowed, and no other. Needs no_new_privs.
+ * Returns 1; 0: the kernel has no Landlock; or a negative errno.
  */
 int confine_landlock(const struct confine_access *access);
 
-/* Before a change of user, which takes the right away: drop all others from the bounding set. It
- * stays without CAP_SETPCAP; without new privileges it gives nothing. */
+/*
+ * Drop all other capabilities from the bounding set. Call it before a change of user, which takes
+ * the right to do this away. Without CAP_SETPCAP the set stays as it is, which is harmless with
+ * no_new_privs.
+ */
 void confine_bounding_set(uint64_t keep);
-/* Keep these capabilities at most; a set bit is a capability's number. Returns 0 or -errno. */
+/* Drop all capabilities but these; bit i is capability number i. Returns 0 or -errno. */
 int confine_capabilities(uint64_t keep);
 
-/* From now on no program that is started gets more than this process has. */
+/* Set no_new_privs: no program that is started later gets more rights than this process has. */
 int confine_no_new_privileges(void);

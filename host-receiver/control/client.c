@@ -68,8 +68,8 @@ int control_ask(const char *verb, const char *path, const json_t *request, json_
 	len = strlen(line);
 	line[len] = '\n';
 	/*
-	 * A daemon that refuses the client may have answered and closed already: then this fails,
-	 * and the answer is read all the same.
+	 * A daemon that refuses the client may already have answered and closed. Then this write
+	 * fails, but the answer can still be read.
 	 */
 	(void)!send(fd, line, len + 1, MSG_NOSIGNAL);
 	answer = json_load_callback(read_some, &fd, JSON_DISABLE_EOF_CHECK, &error);

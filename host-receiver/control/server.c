@@ -24,12 +24,13 @@ struct control_server {
 	gid_t gid;
 	json_t *(*handle)(void *ctx, const json_t *request);
 	void *ctx;
-	struct client *clients, *asking; /* asking: within handle() */
+	struct client *clients,
+		*asking; /* the client whose request handle() is answering now; else NULL */
 	unsigned n_clients;
 };
 
 struct control_reply {
-	struct client *client; /* NULL: it has gone */
+	struct client *client; /* NULL: the client has closed */
 };
 
 struct client {
@@ -42,7 +43,7 @@ struct client {
 	unsigned open_handles;
 	uid_t uid;
 	bool closing, answered, written, ended;
-	struct control_reply *reply; /* of a request that is answered later */
+	struct control_reply *reply; /* the reply that a request waits for */
 	char *answer;		     /* owned */
 	size_t len;
 	char request[CONTROL_REQUEST_MAX];
@@ -59,7 +60,9 @@ json_t *control_refusal(int status, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	answer = json_pack("{s:b,s:i,s:s}", "ok", 0, "status", status, "error", text);
-	/* The text may not be UTF-8, or was cut inside a character: then it is no JSON string. */
+	/*
+	 * If the text is not UTF-8, or was cut inside a character, it cannot become a JSON string.
+	 */
 	return answer ? answer
 		      : json_pack("{s:b,s:i,s:s}", "ok", 0, "status", status, "error", "refused");
 }
@@ -100,8 +103,9 @@ static void close_client(struct client *c)
 }
 
 /*
- * Closing a socket with unread bytes resets the connection, and the client may lose the answer. So
- * the rest of the client's bytes is read and dropped until the client closes, or its time is over.
+ * If a socket is closed while it holds unread bytes, the connection is reset, and the client may
+ * lose the answer. So the rest of the client's bytes is read and dropped until the client closes or
+ * its time is over.
  */
 static void on_written(uv_write_t *write, int status)
 {
@@ -327,7 +331,7 @@ static int explain(char why[CONTROL_WHY_MAX], int error, const char *path, const
 	return -error;
 }
 
-/* The daemon holds the lock on its state folder, so a stale socket is from its last run. */
+/* This daemon holds the lock on the state folder, so a stale socket is from its last run. */
 static int clear_path(const struct sockaddr_un *address, char why[CONTROL_WHY_MAX])
 {
 	struct stat st;
@@ -357,7 +361,10 @@ static int bind_socket(struct control_server *server, char why[CONTROL_WHY_MAX])
 	int r;
 
 	server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* bind(2) makes the inode with the unbound socket's mode, less the umask. */
+	/*
+	 * bind(2) creates the inode with the mode of the unbound socket, without the bits of the
+	 * umask.
+	 */
 	if (server->fd < 0 || fchmod(server->fd, CONTROL_SOCKET_MODE) < 0)
 		return explain(why, errno, path, "cannot make a socket");
 	mask = umask(0);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * [evidence] retain_cell_share: an alarm when one cell fills so much of the evidence that is kept
- * that retention would soon delete the others' for it. Once a second. Loop thread.
+ * [evidence] retain_cell_share: raises an alarm when one cell fills too large a part of the kept
+ * evidence. Retention would soon delete the evidence of other cells to make room for it. Called
+ * once a second. Loop thread.
  */
 #include "common/log.h"
 #include "host-receiver/daemon/internal.h"
 
-/* What 100 % are: the size that retention allows, or what is there, but no less than a segment. */
+/*
+ * The size that counts as 100 %: the size that retention allows; without such a limit the size of
+ * the log, but at least one segment.
+ */
 static uint64_t whole(const struct daemon *d)
 {
 	return d->config.retain_size ? d->config.retain_size
@@ -18,7 +22,7 @@ static void check_cell(struct daemon *d, struct cell *cell, uint64_t bytes, uint
 	char text[CELL_ID_MAX + 128];
 
 	if (bytes <= limit) {
-		/* It is reported again only after it was well below. */
+		/* It is reported again only after it was below half of the limit. */
 		cell->fills_log = cell->fills_log && bytes > limit / 2;
 		return;
 	}

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cells are added and removed in steps, between which the loop serves the others. A worker of libuv
- * does what a disk may delay. Some steps wait for the stream's first or last record to be in the
- * log.
+ * Adds and removes cells in steps. Between two steps the loop serves the other cells. A worker of
+ * libuv reads and writes files, because a disk may be slow. Some steps wait until the stream's
+ * first or last record is in the log.
  *
- *	add:     state staged | bound, opened ... in the log | state on disk | answered
- *	retry:   state read | as an add, but without an answer
- *	remove:  sealed ... in the log | state gone | answered
- *	         (unserved: state found | socket gone) | state gone | answered
+ * 	add:     state staged | bound, opened ... in the log | state on disk | answered
+ * 	retry:   state read | as an add, but without an answer
+ * 	remove:  sealed ... in the log | state gone | answered
+ * 	         (unserved: state found | socket gone) | state gone | answered
  *
- * So the state on disk always names the last stream that is in the log. After a crash within these
- * steps the restart (restart.c) finds out how far they came. All of this is the loop thread's,
- * except the functions that are called work_*.
+ * So the state on disk always names the last stream that is in the log. After a crash between two
+ * steps, restart.c finds the last step that was done. All functions run on the loop thread, except
+ * those named work_*.
  */
 #include <sysexits.h>
 
@@ -21,7 +21,7 @@
 
 enum task_step {
 	TASK_STAGING, /* the worker has it */
-	TASK_LOGGING, /* opened or sealed is on its way */
+	TASK_LOGGING, /* the record opened or sealed is being committed */
 	TASK_WAITING, /* for the states of the restart */
 	TASK_STORING, /* the worker has it */
 };
@@ -30,22 +30,22 @@ struct cell_task {
 	struct cell_task *next, **link;
 	struct daemon *d;
 	uv_work_t work;
-	bool adds; /* or removes */
+	bool adds; /* false: it removes */
 	enum task_step step;
 	struct control_reply *reply; /* NULL: it was answered, or nobody asked */
 	uint64_t due_ns;
 	char id[NAME_MAX + 1];
 	/* Of an add: */
 	struct option_texts given;   /* owned */
-	struct cell_options options; /* they borrow the texts */
+	struct cell_options options; /* its texts are borrowed from given */
 	uint8_t stream_id[UUID_SIZE];
-	bool retries;	   /* of an unserved cell: no client waits for an answer */
+	bool retries;	   /* the task is for an unserved cell: no client waits for an answer */
 	bool left_socket;  /* an earlier state says that the socket at the path is ours */
-	bool has_previous; /* and names the cell's last stream: */
+	bool has_previous; /* that state also names the cell's last stream: */
 	struct stream_end previous;
-	struct cell *cell; /* NULL: not yet, or it was given up */
-	json_t *refusal;   /* owned; sent when the state is gone */
-	/* The worker's while it has the task. */
+	struct cell *cell; /* NULL: not made yet, or given up */
+	json_t *refusal;   /* owned; sent after the state is removed */
+	/* Only the worker uses these while it has the task. */
 	char *state;
 	int error;
 	char why[CELL_WHY_MAX]; /* of a bad option */
@@ -129,7 +129,7 @@ static void give_to_worker(struct cell_task *t, enum task_step step, uv_work_cb 
 			   uv_after_work_cb done)
 {
 	t->step = step;
-	/* It only fails if a callback is missing. */
+	/* uv_queue_work() fails only without a callback. */
 	if (uv_queue_work(&t->d->life.loop, &t->work, work, done) < 0)
 		abort();
 }
@@ -480,7 +480,7 @@ static void on_seal_told(void *task)
 	wait_for_log(task, on_sealed);
 }
 
-/* A cell that could not be served again after a restart has a state file, and maybe a socket. */
+/* An unserved cell has a state file, and maybe a socket that a dead daemon left. */
 static void work_find_left(uv_work_t *work)
 {
 	struct cell_task *t = work->data;
@@ -561,7 +561,7 @@ static void end_retry(struct cell_task *t, const char *why)
 	end_task(t);
 }
 
-/* The state file was read: from here on it is an add. */
+/* The state file was read: the next steps are those of an add. */
 static void on_retry_read(uv_work_t *work, int status)
 {
 	struct cell_task *t = work->data;
@@ -624,10 +624,7 @@ void daemon_check_tasks(struct daemon *d)
 		if (!t->reply || now_ns < t->due_ns || t->step != TASK_LOGGING)
 			continue;
 		if (t->adds) {
-			/*
-			 * The answer comes after this: when the client reads it, the socket has
-			 * gone.
-			 */
+			/* The answer is sent after this, so the client finds the socket removed. */
 			give_up_cell(t);
 			answer(t, control_refusal(EXIT_FAILURE,
 						  "the evidence log does not take it: %s",

@@ -21,7 +21,7 @@ struct check {
 	const char *path;
 	const struct config *config;
 	const struct process_users *users;
-	struct signing_key *key; /* owned; NULL: it was refused, or is not known yet */
+	struct signing_key *key; /* owned; NULL: it was refused, or not read yet */
 	bool runs;		 /* a daemon answers at the control socket */
 	unsigned errors;
 };
@@ -66,7 +66,7 @@ static int become(uid_t uid)
 	return setuid(uid) < 0 ? -errno : 0;
 }
 
-/* Root may read everything, so as root no error would be found. */
+/* Root may open every file, so a check as root would find no error. */
 static void become_daemon(struct check *c)
 {
 	struct stat st;
@@ -214,7 +214,7 @@ static void check_key(struct check *c)
 		complain(c, "[signing]", "%s", why);
 }
 
-/* As the receiver. */
+/* Checks with the rights of the receiver's user. */
 static void check_separation(struct check *c)
 {
 	const char *file = c->config->sign_key_file;

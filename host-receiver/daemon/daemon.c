@@ -114,7 +114,7 @@ static bool is_done(void *ctx)
 		return false;
 	if (!d->log_stream || log_stream_closed(d->log_stream))
 		return true;
-	/* The very last record. */
+	/* The last record of all. */
 	log_stream_close(d->log_stream, d->stopped_cells);
 	pipeline_flush(d->pipeline);
 	return false;
@@ -243,7 +243,10 @@ static int open_state(struct daemon *d)
 	return EX_CANTCREAT;
 }
 
-/* A failure is the forwarder's to meet again: it holds the segments too, and says so. */
+/*
+ * A failure here is only a warning: the forwarder tries the same at its start, and reports the
+ * error.
+ */
 static void hold_for_forwarder(struct daemon *d)
 {
 	int r = forwarding_hold(&d->config, d->retention.cursors_fd);
@@ -340,7 +343,7 @@ static int start_control(struct daemon *d)
 	return EX_CANTCREAT;
 }
 
-/* The last step: what the start needed is not needed any more. */
+/* The last step: the start needed more system calls than the daemon needs from now on. */
 static int limit_calls(struct daemon *d)
 {
 	const int r = receiver_limit_calls();
@@ -391,7 +394,7 @@ static void run(struct daemon *d)
 	unserved_free(&d->unserved);
 }
 
-/* First of all: code after this line runs in a process without a key. */
+/* Call it before anything else: all later code then runs in a process without a key. */
 static int start_parent(struct daemon *d, const struct daemon_options *o, int *ret_fd,
 			pid_t *ret_pid)
 {
@@ -429,7 +432,7 @@ static int read_config(struct daemon *d)
 	return r < 0 ? EX_CONFIG : EX_OK;
 }
 
-/* With the parent's socket, which is given to the client. */
+/* Takes keeper_fd, the parent's socket, for the client. */
 static int run_with(struct daemon *d, const struct daemon_options *o, int keeper_fd,
 		    pid_t keeper_pid)
 {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The daemon: many cells, one evidence log, a control socket, metrics. This is its interface for
- * the verb `serve`. The room is on the verbs' level: it logs, because there is no caller that
- * would.
+ * the verb `serve`. The room logs, like the verbs, because no caller above it would.
  */
 #pragma once
 
-/* In state_dir: the reason why the next start begins a new log, for `log new`. */
+/*
+ * A file in state_dir. `log new` writes the operator's reason to it, and the next start begins a
+ * new log.
+ */
 #define DAEMON_PLAN_FILE "new-log"
 
 /* All borrowed for the call. */
@@ -17,6 +19,8 @@ struct daemon_options {
 	const char *signer_state; /* the signer's folder; NULL: in state_dir */
 };
 
-/* Serve the cells of the configuration until SIGTERM or SIGINT. Returns the exit status of the
- * process; what went wrong was logged. */
+/*
+ * Serve the cells until SIGTERM or SIGINT. Returns the exit status of the process; errors were
+ * logged.
+ */
 int daemon_run(const struct daemon_options *options);

@@ -9,9 +9,9 @@
 #include "common/log.h"
 #include "host-receiver/daemon/internal.h"
 
-#define DESCRIPTORS_A_CELL 3u  /* its socket, the folder of it, its connection */
+#define DESCRIPTORS_A_CELL 3u  /* its socket, the socket's folder, its connection */
 #define DESCRIPTORS_OWN	   64u /* log, state, loop, threads, probes */
-#define DESCRIPTORS_KEPT   32u /* that cells leave to clients and to the log */
+#define DESCRIPTORS_KEPT   32u /* kept free of cells, for clients and the log */
 
 uint64_t daemon_descriptors_needed(const struct config *config)
 {
@@ -35,7 +35,9 @@ int daemon_check_descriptors(const struct daemon *d, char why[CELL_WHY_MAX])
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return 0;
-	/* The kernel gives the lowest free number, so about so many descriptors are open. */
+	/*
+	 * The kernel gives the lowest free number, so it shows about how many descriptors are open.
+	 */
 	fd = fcntl(d->state_fd, F_DUPFD_CLOEXEC, 0);
 	close_fd(fd);
 	needed =

@@ -31,22 +31,27 @@ struct forwarding {
 void forwarding_init(struct forwarding *f, uv_loop_t *loop, struct evidence_log *log,
 		     const char *config_path);
 /*
- * Before retention first looks: what a forwarder that has not begun yet will read stays. Returns 0
- * or a negative errno.
+ * Call it before retention starts: it keeps the segments that a forwarder without a cursor will
+ * read. Returns 0 or a negative errno.
  */
 int forwarding_hold(const struct config *config, int cursors_fd);
-/* Start, stop or restart it as this configuration says. */
+/*
+ * Start, stop or restart the forwarder for this configuration. changed: its settings have changed.
+ */
 void forwarding_configure(struct forwarding *f, const struct config *config, bool changed);
-/* Each second. */
+/* Call it each second: starts a forwarder that has ended, and checks its status. */
 void forwarding_update(struct forwarding *f);
-/* After a commit: more may be durable. */
+/* Call it after a commit: sends the new durable end of the log. */
 void forwarding_progress(struct forwarding *f);
-/* The forwarder reads end of file and ends. It no longer holds a part of the log. */
+/* Close the link: the forwarder reads end of file and ends. */
 void forwarding_stop(struct forwarding *f);
 
-/* False, with the reason, when evidence has been waiting longer than lag_ready. */
+/* False, with the reason in why, when evidence has waited for longer than lag_ready. */
 bool forwarding_is_ready(const struct forwarding *f, char why[256]);
 /* For `status` and `forward status`; NULL: there is no forwarder. */
 json_t *forwarding_describe(const struct forwarding *f);
-/* Send again from this index or time on. Returns 0 or a negative errno. */
+/*
+ * Make the forwarder send all evidence from this index or time on again. Returns 0 or a negative
+ * errno.
+ */
 int forwarding_rewind(struct forwarding *f, enum link_order_kind kind, uint64_t value);

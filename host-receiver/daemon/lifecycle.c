@@ -21,8 +21,9 @@ static void on_overdue(uv_timer_t *timer)
 }
 
 /*
- * libuv, libmicrohttpd and libnftables abort without a word if the system refuses them memory, a
- * thread or a descriptor. Only functions of signal-safety(7).
+ * The handler of SIGABRT. libuv, libmicrohttpd and libnftables abort without a message if the
+ * system refuses them memory, a thread or a descriptor. It calls only functions of
+ * signal-safety(7).
  */
 static void on_abort(int number)
 {
@@ -94,8 +95,10 @@ int lifecycle_init(struct lifecycle *l, const struct lifecycle_ops *ops, const i
 	uv_prepare_init(&l->loop, &l->before_sleep);
 	l->overdue.data = l->before_sleep.data = l;
 	r = watch_signals(l, signals, MIN(n_signals, (size_t)LIFECYCLE_SIGNALS_MAX));
-	/* The first work starts libuv's threads. If they cannot be started, that shows now, and not
-	 * while cells are served. */
+	/*
+	 * The first work starts libuv's threads. If they cannot be started, the process ends now,
+	 * and not later while it serves cells.
+	 */
 	if (r == 0)
 		r = uv_queue_work(&l->loop, &l->first_work, work_nothing, on_nothing);
 	if (r < 0) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opens the daemon's evidence log at the start: continues the old log or begins a new one, reports
- * to the operator which of them and why, and raises the alarm that stays until it is acknowledged.
- * Loop thread.
+ * Opens the daemon's evidence log at the start. It continues the old log or begins a new one, and
+ * reports its decision with the reason. If the operator must know of it, it raises an alarm, which
+ * stays until it is acknowledged. Loop thread.
  */
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * SIGHUP: the configuration is read again. All of it is checked, and whatever can fail is done,
- * before anything changes. Loop thread.
+ * SIGHUP: the configuration is read again. Before anything changes, the whole file is checked and
+ * every step that can fail is done. Loop thread.
  */
 #include "common/log.h"
 #include "host-receiver/daemon/internal.h"
@@ -70,7 +70,10 @@ static bool replace_metrics(struct daemon *d, const char *listen)
 	return true;
 }
 
-/* A stream has one mode. NULL in *ret: the streams go on. */
+/*
+ * A stream has one mode of signing, so another mode needs new streams. *ret is NULL if the streams
+ * go on.
+ */
 static bool stage_streams(struct daemon *d, const struct signer *next, struct stream_change **ret)
 {
 	int r;
@@ -88,7 +91,7 @@ static bool stage_streams(struct daemon *d, const struct signer *next, struct st
 	return r == 0;
 }
 
-/* What a new signer takes with it. */
+/* A new signer and the new streams that it needs. */
 struct next_signer {
 	struct signer *signer;	      /* NULL: the running one stays */
 	struct stream_change *change; /* NULL: the streams go on */
@@ -100,7 +103,7 @@ static void give_up(struct next_signer *next)
 	signer_free(next->signer);
 }
 
-/* Everything that can fail. */
+/* Do every step that can fail. */
 static bool prepare(struct daemon *d, const struct config *wanted, struct next_signer *ret)
 {
 	char why[SIGN_WHY_MAX] = "no memory";
@@ -124,7 +127,7 @@ static bool prepare(struct daemon *d, const struct config *wanted, struct next_s
 	return false;
 }
 
-/* Takes what is next. */
+/* Takes both members of next. */
 static void set_signer(struct daemon *d, const struct next_signer *next)
 {
 	char prefix[LOG_PREFIX_MAX + 1];
@@ -135,7 +138,7 @@ static void set_signer(struct daemon *d, const struct next_signer *next)
 	log_origin_prefix(d->config.evidence_origin, d->registry.hostname, prefix);
 	log_stream_change_signer(d->log_stream, next->signer, d->signer, prefix,
 				 d->registry.stats.cells);
-	/* What was sealed cannot be opened again. */
+	/* The streams are sealed and cannot be opened again, so there is no way back. */
 	if (pipeline_set_signer(d->pipeline, next->signer) < 0)
 		abort();
 	log_stream_changed(d->log_stream);
@@ -156,8 +159,10 @@ void daemon_set_limits(struct daemon *d, const struct config *config)
 	cell_registry_set_rates(&d->registry, &rates);
 }
 
-/* With separate users the parent opens it: a file that was put in its place after the start may be
- * out of this process's sight. */
+/*
+ * With separate users the parent opens the file, because Landlock may hide a file from this process
+ * that replaced the old one.
+ */
 static int read_again(struct daemon *d, struct config *ret, struct config_errors *errors)
 {
 	const int fd = d->separate ? sign_client_open_config(d->client) : -1;

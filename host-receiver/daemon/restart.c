@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The cells of the last run are served again, in steps as in cells.c:
+ * Serves the cells of the last run again, in steps as in cells.c:
  *
- *	restart: all states staged | bound, opened ... in the log | all states on disk
+ * 	restart: all states staged | bound, opened ... in the log | all states on disk
  *
- * The log is read only if the last daemon was cut short within these steps, to see how far it came.
- * All of this is the loop thread's, except the functions that are called work_*.
+ * If the last daemon ended between two steps, the log is read to find the last step that was done.
+ * All functions run on the loop thread, except those named work_*.
  */
 #include <sysexits.h>
 
@@ -23,9 +23,9 @@ struct unsettled {
 
 struct restart {
 	struct daemon *d;
-	struct unsettled *unsettled; /* by stream */
+	struct unsettled *unsettled; /* sorted by stream id */
 	size_t n;
-	struct evidence_position since; /* of the oldest of them */
+	struct evidence_position since; /* where the oldest of them may begin in the log */
 	int error;
 
 	/* The cells that are served again: one uv_work_t for all. */
@@ -74,8 +74,8 @@ static void note_staged(void *ctx, const char *file, const char *id, const struc
 		return;
 	}
 	/*
-	 * The daemon ended before it did anything with the file, or during an add that was never
-	 * answered.
+	 * The staged file has no use: the last daemon ended during an add that it never answered,
+	 * or the file itself cannot be read.
 	 */
 	daemon_cell_defaults(d, &o);
 	if (!s->has_file && !s->why && option_texts_apply(&s->options, &o, why) == 0) {
@@ -130,7 +130,10 @@ static int read_log(struct restart *restart)
 	return r;
 }
 
-/* Afterwards the states are as if the last daemon had completed its steps. */
+/*
+ * Bring the state files into the form that they would have if the last daemon had completed its
+ * steps.
+ */
 static int settle(struct restart *restart)
 {
 	struct daemon *d = restart->d;
@@ -157,8 +160,8 @@ static int settle(struct restart *restart)
 }
 
 /*
- * Give a cell of the last run its socket again, and a new stream that names the last one. First its
- * new state is staged.
+ * Stage the new state of a cell of the last run, then give it its socket again and a new stream
+ * that names the last one.
  */
 static void stage_again(void *ctx, const char *file, const char *id, const struct cell_state *s)
 {
@@ -227,7 +230,7 @@ static void serve_again(struct restart *restart, const char *id, const struct ce
 		free(restart->ids[--restart->n_ids]);
 }
 
-/* The staged file names the new stream, the other one the last. */
+/* The staged file names the new stream, and the file itself the last one. */
 static void serve_staged(void *ctx, const char *file, const char *id,
 			 const struct cell_state *staged)
 {

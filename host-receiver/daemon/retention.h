@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Retention waits for the slowest reader. Once a second a worker of libuv reads the cursors in
- * state_dir/cursors, and the log gets the number of the oldest segment that a reader still needs. A
- * cursor that cannot be parsed may stand anywhere: then nothing is deleted. Loop thread only.
+ * state_dir/cursors, and the log gets the number of the oldest segment that a reader still needs.
+ * If a cursor cannot be parsed, its reader may need any segment, so nothing is deleted. Loop thread
+ * only.
  */
 #pragma once
 
@@ -17,13 +18,13 @@ struct retention {
 	int cursors_fd;		  /* owned */
 	uv_work_t work;
 	bool busy, complained;
-	/* The worker's while busy. */
+	/* Only the worker uses these while busy is set. */
 	uint64_t floor;
 	int error;
 	char bad[CURSOR_NAME_MAX];
 };
 
-/* Takes cursors_fd and reads the cursors at once: nothing may be deleted before. */
+/* Takes cursors_fd and reads the cursors at once, because nothing may be deleted before. */
 void retention_start(struct retention *r, struct evidence_log *log, int cursors_fd,
 		     const char *state_dir);
 void retention_update(struct retention *r, uv_loop_t *loop);

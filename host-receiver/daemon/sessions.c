@@ -20,8 +20,9 @@
 
 #define SESSIONS_EVERY	   (16u * 1024u * 1024u)
 #define SESSIONS_READ_BACK (32u * 1024u * 1024u)
-#define SESSIONS_TEXT_MAX  (48u * 1024u) /* of one entry: its line is below EVENT_LINE_MAX */
-#define SESSION_MAX	   (CELL_ID_MAX + 128u)
+#define SESSIONS_TEXT_MAX                                                                          \
+	(48u * 1024u) /* sessions of one entry: its line stays below EVENT_LINE_MAX */
+#define SESSION_MAX (CELL_ID_MAX + 128u)
 
 /* ---- writing ---- */
 
@@ -36,7 +37,7 @@ static void write_entry(struct daemon *d, struct json_writer *w)
 	log_stream_submit(d->log_stream, e);
 }
 
-/* An array that is cut into entries that fit. */
+/* An array of sessions, written as several entries so that each fits into a line. */
 struct sessions_writer {
 	struct daemon *d;
 	struct json_writer w;
@@ -104,7 +105,7 @@ void daemon_sessions_progress(struct daemon *d)
 
 /* ---- reading ---- */
 
-/* SESSIONS_READ_BACK before the end, or where the log begins. */
+/* The place SESSIONS_READ_BACK bytes before the end, or the beginning of the log. */
 static struct evidence_position read_back_from(const struct daemon *d)
 {
 	struct evidence_position at = evidence_log_end(d->log);
@@ -137,9 +138,7 @@ static int recall_all(struct evidence_reader *reader, struct recall *recall, boo
 			continue;
 		if (r < 0)
 			return r;
-		/*
-		 * A reading that begins in the middle of a segment begins in the middle of a line.
-		 */
+		/* If the reading begins inside a segment, its first line is cut, and is skipped. */
 		if (!skip_first && (r = recall_line(recall, line, len)) < 0)
 			return r;
 		skip_first = false;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The daemon's signer, at the start and at a reload. Loop thread. */
+/*
+ * Opens and checks the daemon's signer, at the start and at a reload, and hides the keys from this
+ * process. Loop thread.
+ */
 #include <fcntl.h>
 #include <sysexits.h>
 
@@ -13,8 +16,8 @@
 #define SIGNER_FOLDER "signer"
 
 /*
- * Called on the thread that needed a signature. The evidence up to here is on disk, and agents send
- * the rest again.
+ * Called on the thread that needed a signature. The committed evidence is on disk, and agents send
+ * the rest again to the next run.
  */
 static void on_signer_lost(const char *why)
 {
@@ -102,7 +105,7 @@ int daemon_start_client(struct daemon *d, int keeper_fd, pid_t keeper_pid)
 	return EX_OSERR;
 }
 
-/* Texts that are empty are taken from the environment. */
+/* Values that the file does not set come from the environment. */
 static struct signing_options options_of(const char *algorithm, const char *kid,
 					 const char *key_file)
 {
@@ -192,7 +195,10 @@ static void work_ping(uv_work_t *work)
 	struct daemon *d = work->data;
 	struct sign_memory memory;
 
-	/* If it does not answer, sign_client_waiting_ns() grows; if it is dead, it is replaced. */
+	/*
+	 * While the signer does not answer, sign_client_waiting_ns() grows. A dead signer is
+	 * replaced.
+	 */
 	sign_client_memory(d->client, &memory);
 }
 
@@ -219,7 +225,7 @@ void daemon_warn_if_unsigned(const struct signer *signer)
 			    "unseen; see [signing]\"");
 }
 
-/* A kid is one key for ever. */
+/* A kid names one key for ever. */
 static int check_kid(const struct signer *last, const struct signer *next, char why[SIGN_WHY_MAX])
 {
 	if (!*signer_kid(next) || strcmp(signer_kid(last), signer_kid(next)) != 0 ||
@@ -231,7 +237,10 @@ static int check_kid(const struct signer *last, const struct signer *next, char 
 	return -EKEYREJECTED;
 }
 
-/* The file never set it, so the value came from the environment: the running value stays. */
+/*
+ * The file does not set the value and never did, so it came from the environment: the running value
+ * stays.
+ */
 static const char *in_effect(const char *wanted, const char *was, const char *runs)
 {
 	return *wanted || *was ? wanted : runs;

@@ -23,7 +23,7 @@ void daemon_report_sink(struct daemon *d, int error)
 	d->sink_error = error;
 }
 
-/* The service manager gets a status line only when it has changed. */
+/* The status line is sent to the service manager only when it has changed. */
 static void notify_status(struct daemon *d)
 {
 	char status[sizeof(d->status_line)];

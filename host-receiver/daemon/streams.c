@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A new mode of signing (evidence-log.md section 2): each cell's stream is sealed under the old
- * signer and succeeded by another one under the new. The files of the cells name the new streams
- * first, as at a start (state.h): staged before, published when their first records are durable.
+ * Changes the mode of signing (evidence-log.md section 2): each cell's stream is sealed under the
+ * old signer, and another stream begins under the new one. As at a start (state.h), the cells'
+ * files that name the new streams are staged first, and published when the streams' first records
+ * are durable.
  */
 #include "common/log.h"
 #include "host-receiver/cell/state.h"
@@ -32,8 +33,7 @@ static int stage(struct daemon *d, const struct successor *s, const struct evide
 	int r;
 
 	cell_state_load(d->state_fd, s->id, &was);
-	r = !was.why ? cell_state_format(&was.options, s->stream_id, since, &text)
-				     : -ENOENT;
+	r = !was.why ? cell_state_format(&was.options, s->stream_id, since, &text) : -ENOENT;
 	cell_state_free(&was);
 	return r < 0 ? r : cell_state_stage(d->state_fd, s->id, text);
 }
@@ -51,7 +51,7 @@ int daemon_stage_streams(struct daemon *d, struct stream_change **ret)
 	struct stream_change *change;
 	int r = 0;
 
-	/* Their files are being written. */
+	/* The files of some cells are being written. */
 	if (d->tasks || d->states_staged)
 		return -EBUSY;
 	change = calloc(1,

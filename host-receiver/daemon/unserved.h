@@ -17,8 +17,11 @@
 
 struct unserved_cell {
 	struct unserved_cell *next;
-	char id[NAME_MAX + 1]; /* as the state file's name says, whatever is in it */
-	/* For people and evidence: UTF-8 without control characters, whatever a file's name is. */
+	char id[NAME_MAX + 1]; /* from the name of the state file, not from its content */
+	/*
+	 * The id for people and evidence: UTF-8 without control characters, even if the file's name
+	 * is not.
+	 */
 	char shown[NAME_MAX + 1], why[CELL_WHY_MAX];
 	uint64_t since_ns, next_try_ns;
 	unsigned delay_ms;
@@ -31,14 +34,17 @@ struct unserved {
 };
 
 /*
- * The cell could not be served. Returns 1 if it is new here or has another reason than before, 0 if
- * only the time of the next try has changed, or -ENOMEM.
+ * Put a cell that could not be served into the list. Returns 1 if it is new or has another reason
+ * than before, 0 if only the time of the next try has changed, or -ENOMEM.
  */
 int unserved_put(struct unserved *u, const char *id, const char *why, uint64_t now_ns);
-/* It is served, or removed. False: it was not here. */
+/* Remove the cell from the list, because it is served or removed. False: it was not in the list. */
 bool unserved_remove(struct unserved *u, const char *id);
-/* NULL: it is not here. */
+/* NULL: the cell is not in the list. */
 const struct unserved_cell *unserved_find(const struct unserved *u, const char *id);
-/* A cell that is due, or NULL. Its next try is set as if this one failed. */
+/*
+ * A cell that is due, or NULL. The time of its next try is set now, for the case that this try
+ * fails.
+ */
 const struct unserved_cell *unserved_due(struct unserved *u, uint64_t now_ns);
 void unserved_free(struct unserved *u);

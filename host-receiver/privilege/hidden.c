@@ -12,7 +12,7 @@
 
 #define READ_ACCESS LANDLOCK_ACCESS_FS_READ_FILE
 
-/* What is left of the hidden paths at one folder of the walk. */
+/* The rest of each hidden path below one folder of the walk. */
 struct rest {
 	size_t n;
 	const char *paths[HIDDEN_MAX];
@@ -35,7 +35,7 @@ static const char *skip_slashes(const char *path)
 	return path;
 }
 
-/* Of these paths the ones below this entry. Returns whether the entry itself is one of them. */
+/* Select the hidden paths below this entry. Returns whether the entry itself is hidden. */
 static bool descend(const struct rest *rest, const char *name, struct rest *ret)
 {
 	const size_t len = strlen(name);
@@ -54,7 +54,7 @@ static bool descend(const struct rest *rest, const char *name, struct rest *ret)
 	return false;
 }
 
-/* A folder that cannot be listed stays closed with all that is in it. Closes fd. */
+/* If the folder cannot be listed, nothing in it is allowed. Closes fd. */
 static void allow_beside(int ruleset, int fd, const struct rest *rest)
 {
 	DIR *dir = fdopendir(fd);
@@ -81,7 +81,7 @@ static void allow_beside(int ruleset, int fd, const struct rest *rest)
 			allow_beside(ruleset, child, &below);
 			continue;
 		}
-		/* What a link names is allowed, or not, where it stands. */
+		/* Links are skipped: their target is allowed or hidden at its own place. */
 		if (fstat(child, &st) == 0 && !S_ISLNK(st.st_mode))
 			allow(ruleset, child);
 		close_fd(child);
@@ -89,7 +89,7 @@ static void allow_beside(int ruleset, int fd, const struct rest *rest)
 	closedir(dir);
 }
 
-/* Without the links in it, as far as this process may look. */
+/* The path with its links resolved, as far as this process may read them. */
 static void resolve(const char *path, char ret[static PATH_MAX])
 {
 	_cleanup_free_ char *parent = strdup(path);

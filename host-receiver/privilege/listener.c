@@ -22,7 +22,7 @@ static int explain(char why[LISTENER_WHY_MAX], int error, const char *base, cons
 	return -error;
 }
 
-/* As this process, and if that may not, as the owner. */
+/* Try it as this process, and if that is not permitted, as the owner. */
 static int open_component(int at_fd, const char *name, int flags, const struct listener_options *o)
 {
 	const int all = O_PATH | O_DIRECTORY | O_CLOEXEC | flags;
@@ -38,8 +38,10 @@ static int open_component(int at_fd, const char *name, int flags, const struct l
 	return fd < 0 ? -error : fd;
 }
 
-/* One component after the other: root's folders and the owner's may both be closed to others.
- * Changes path. */
+/*
+ * Open the folders one after the other, because some may be closed to the owner and others to this
+ * process. Changes path.
+ */
 static int open_path(char *path, const struct listener_options *o)
 {
 	int fd = open_component(AT_FDCWD, *path == '/' ? "/" : ".", 0, o);
@@ -93,7 +95,7 @@ static int make_address(const struct listener *s, struct sockaddr_un *ret, const
 	return 0;
 }
 
-/* Remove a stale socket from the path, if it is ours to remove. */
+/* Remove a stale socket from the path, if this receiver made it. */
 static int clear_path(const struct listener *s, const struct sockaddr_un *address,
 		      const struct listener_options *o, char why[LISTENER_WHY_MAX])
 {
@@ -132,8 +134,10 @@ static int clear_path(const struct listener *s, const struct sockaddr_un *addres
 	return 0;
 }
 
-/* bind(2) creates the inode with the mode of the unbound socket, less the umask, and the caller's
- * fsuid and fsgid. The umask is set back at once. */
+/*
+ * bind(2) creates the inode with the mode of the unbound socket without the bits of the umask, and
+ * with the caller's fsuid and fsgid. The umask is restored at once.
+ */
 static int bind_inode(int fd, const struct sockaddr_un *address)
 {
 	const mode_t mask = umask(0);

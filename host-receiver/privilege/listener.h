@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The listening socket of a cell at <BASE>_9001 (host-receiver.md section 2). Its mode and owner
- * are right from the instant the path exists and are never changed by path: the folder may belong
- * to a jailed VMM that could swap the name. So the folder is opened once and everything goes
- * through that descriptor. With an owner each access to files is made as that owner, so that no
- * capability over files is needed. One thread: setfsuid(2) and umask(2).
+ * The listening socket of a cell at <BASE>_9001 (host-receiver.md section 2). The socket has its
+ * mode and owner from the moment it exists. They are never changed by path, because the folder may
+ * belong to a jailed VMM that could replace the name. So the folder is opened once, and all later
+ * calls use that descriptor. With an owner, files are accessed as that owner, so that no capability
+ * over files is needed. One thread, because of setfsuid(2) and umask(2).
  */
 #pragma once
 
@@ -22,8 +22,9 @@ struct listener_options {
 	gid_t gid;
 	mode_t mode;
 	/*
-	 * Set it when the caller's records show that it made the socket at this path. If nobody
-	 * listens there, the socket is replaced. Any other file is refused and left alone.
+	 * Set it when the caller's records show that an earlier run made the socket at this path.
+	 * If nobody listens there, the socket is replaced. Any other file is refused and left
+	 * alone.
 	 */
 	bool replace;
 };
@@ -33,7 +34,7 @@ struct listener {
 	int dir_fd; /* O_PATH of the folder; owned */
 	char name[NAME_MAX + 1];
 	dev_t dev; /* of the socket's inode, */
-	ino_t ino; /* so that only our own is ever unlinked */
+	ino_t ino; /* so that only our own socket is ever unlinked */
 };
 
 /* Returns 0, or a negative errno with a sentence in why: -EEXIST and -EADDRINUSE: the path is
@@ -47,8 +48,10 @@ int listener_bind(struct listener *listener, const struct listener_options *opti
  */
 void listener_remove_stale(const struct listener_options *options);
 
-/* Unlink the path, if it still is this socket: never anything but a socket of such a name, whatever
- * the caller says. */
+/*
+ * Unlink the path, if it is still this socket. It never unlinks anything but a socket with such a
+ * name.
+ */
 void listener_unlink(const struct listener *listener, bool set_owner, uid_t uid, gid_t gid);
 
 /* Close the descriptors; the path stays. */

@@ -7,7 +7,7 @@
 #include "host-receiver/confine/confine.h"
 #include "seccomp/receiver_filter.h"
 
-/* Reading nftables' counters. */
+/* The counters of nftables need it. */
 #define RECEIVER_CAPABILITIES (UINT64_C(1) << CAP_NET_ADMIN)
 
 int receiver_give_up(const struct process_users *users)

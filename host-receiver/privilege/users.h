@@ -32,13 +32,15 @@ int users_find(const char *receiver, const char *signer, struct process_users *r
 	       char why[USERS_WHY_MAX]);
 
 /*
- * Become this user for good, with its groups if all_groups, else with its own group only.
- * keep_capabilities: those of the caller stay permitted. Returns 0 or a negative errno.
+ * Become this user for ever, with all its groups or with its own group only. keep_capabilities: the
+ * caller's capabilities stay permitted. Returns 0 or a negative errno.
  */
 int users_become(const struct user_ids *user, bool all_groups, bool keep_capabilities);
 
-/* File access of this thread as another user; users_act_back() ends it. Without the capability
- * nothing changes, and the kernel judges the access as the caller's. */
+/*
+ * Let this thread access files as another user, until users_act_back(). Without the capability
+ * nothing changes, and the kernel checks the access as the caller's.
+ */
 struct user_acting {
 	int uid, gid;
 };
