@@ -92,6 +92,7 @@ static const struct fact_rule {
 		enum fact_text text;
 		const char *key;
 	} texts[4];
+	bool in_detail; /* its members are in data.detail, the guest's part of an event */
 } fact_rules[_FACT_KIND_MAX] = {
 	[FACT_STREAM_OPENED] = {"stream.v1.opened",
 				{{NUMBER_PREVIOUS, "previousSequence"}},
@@ -120,6 +121,10 @@ static const struct fact_rule {
 	[FACT_GAP] = {"guest.v1.telemetry_gap",
 		      {{NUMBER_FIRST, "firstMissing"}, {NUMBER_LAST, "lastMissing"}},
 		      {{TEXT_REASON, "reason"}}},
+	[FACT_RECEIPT] = {"guest.v1.telemetry_dropped",
+			  {{NUMBER_KERNEL_LOST, "kernelOverrun"}},
+			  {{0}},
+			  .in_detail = true},
 	[FACT_SILENCED] = {"guest.v1.agent_silenced", {{0}}, {{TEXT_REASON, "reason"}}},
 	[FACT_CONTESTED] = {"guest.v1.channel_contested", {{NUMBER_COUNT, "count"}}, {{0}}},
 	[FACT_UNWITNESSED] = {"guest.v1.declaration_unwitnessed", {{0}}, {{0}}},
@@ -145,6 +150,8 @@ static void read_rule(struct facts_reader *reader, const struct json_node *data,
 	const struct fact_rule *rule = &fact_rules[facts->kind];
 	struct wire_text text;
 
+	if (rule->in_detail)
+		data = json_member(reader->doc, data, "detail");
 	for (size_t i = 0; i < ARRAY_SIZE(rule->numbers) && rule->numbers[i].key; i++) {
 		uint64_t *number = &facts->numbers[rule->numbers[i].number];
 

@@ -44,6 +44,7 @@ enum fact_kind {
 	FACT_LOG_CLOSED,
 	FACT_LOG_PRUNED,
 	FACT_GAP,
+	FACT_RECEIPT, /* telemetry.dropped */
 	FACT_SILENCED,
 	FACT_CONTESTED,
 	FACT_UNWITNESSED,

@@ -7,9 +7,10 @@
 
 #define BUCKETS_FIRST 1024u
 
-/* A text that several streams share. */
+/* A text that several streams share. If it is a cell's id: the losses of its streams. */
 struct name {
 	struct name *chain;
+	struct stream_losses losses;
 	char text[];
 };
 
@@ -19,7 +20,7 @@ struct streams {
 	size_t n_buckets;
 	struct stream *first, **last;
 	struct name *names[256];
-	uint64_t n, ends[_STREAM_END_MAX], declared_lost;
+	uint64_t n, ends[_STREAM_END_MAX];
 };
 
 struct streams *streams_new(struct findings *findings)
@@ -69,20 +70,34 @@ static uint64_t hash_of(struct wire_text text)
 	return hash;
 }
 
+static struct name **name_bucket(struct streams *streams, struct wire_text text)
+{
+	return &streams->names[hash_of(text) % ARRAY_SIZE(streams->names)];
+}
+
+static struct name *find_name(struct streams *streams, struct wire_text text)
+{
+	struct name *name = *name_bucket(streams, text);
+
+	while (name && !json_text_is(text, name->text))
+		name = name->chain;
+	return name;
+}
+
 /* The one copy of a text. NULL: no memory. */
 static const char *intern(struct streams *streams, struct wire_text text)
 {
-	struct name **bucket, *name;
+	struct name **bucket = name_bucket(streams, text), *name;
 
 	if (text.len == 0 || memchr(text.data, '\0', text.len))
 		return "";
-	bucket = &streams->names[hash_of(text) % ARRAY_SIZE(streams->names)];
-	for (name = *bucket; name; name = name->chain)
-		if (json_text_is(text, name->text))
-			return name->text;
+	name = find_name(streams, text);
+	if (name)
+		return name->text;
 	name = malloc(sizeof(*name) + text.len + 1);
 	if (!name)
 		return NULL;
+	name->losses = (struct stream_losses){0};
 	memcpy(name->text, text.data, text.len);
 	name->text[text.len] = '\0';
 	name->chain = *bucket;
@@ -193,6 +208,12 @@ static void check_place(struct streams *streams, struct stream *s, uint64_t sequ
 		s->expected = sequence + 1;
 }
 
+static void add_saturated(uint64_t *to, uint64_t more)
+{
+	if (__builtin_add_overflow(*to, more, to))
+		*to = UINT64_MAX;
+}
+
 /* Add the frames that a gap names. For some reasons of a gap nothing was lost. */
 static void add_gap(struct stream *s, const struct event_facts *event)
 {
@@ -202,11 +223,10 @@ static void add_gap(struct stream *s, const struct event_facts *event)
 	    json_text_is(event->texts[TEXT_REASON], "host_ahead"))
 		return;
 	s->losses.gaps++;
-	if (last >= first &&
-	    __builtin_add_overflow(s->losses.gap_frames, last - first, &s->losses.gap_frames))
-		s->losses.gap_frames = UINT64_MAX;
-	else if (last >= first && s->losses.gap_frames < UINT64_MAX)
-		s->losses.gap_frames++;
+	if (last < first)
+		return;
+	add_saturated(&s->losses.gap_frames, last - first);
+	add_saturated(&s->losses.gap_frames, 1);
 }
 
 static int open_stream(struct streams *streams, struct stream *s, const struct event_facts *event,
@@ -243,6 +263,9 @@ static int count_event(struct streams *streams, struct stream *s, const struct e
 		break;
 	case FACT_LOG_RESUMED: s->losses.cut_lines += event->numbers[NUMBER_COUNT]; break;
 	case FACT_GAP: add_gap(s, event); break;
+	case FACT_RECEIPT:
+		add_saturated(&s->losses.kernel_receipts, event->numbers[NUMBER_KERNEL_LOST]);
+		break;
 	case FACT_SILENCED: s->losses.silences++; break;
 	case FACT_CONTESTED:
 		s->losses.contests += MAX(event->numbers[NUMBER_COUNT], UINT64_C(1));
@@ -329,9 +352,21 @@ static void check_end(struct streams *streams, struct stream *s,
 			     "stream %s: ends with sequence %" PRIu64 " and without a seal", s->id,
 			     s->expected - 1);
 	streams->ends[s->end]++;
-	if (__builtin_add_overflow(streams->declared_lost, stream_declared_lost(s),
-				   &streams->declared_lost))
-		streams->declared_lost = UINT64_MAX;
+}
+
+/* Add the losses of a stream to its cell's. The totals of an agent contain those of before. */
+static void add_to_cell(struct streams *streams, const struct stream *s)
+{
+	struct name *name = find_name(streams, wire_text(s->cell));
+	struct stream_losses *cell;
+
+	if (!name)
+		return;
+	cell = &name->losses;
+	add_saturated(&cell->gap_frames, s->losses.gap_frames);
+	add_saturated(&cell->kernel_receipts, s->losses.kernel_receipts);
+	cell->guest_dropped = MAX(cell->guest_dropped, s->losses.guest_dropped);
+	cell->kernel_lost = MAX(cell->kernel_lost, s->losses.kernel_lost);
 }
 
 void streams_finish(struct streams *streams, const struct streams_context *context)
@@ -345,6 +380,7 @@ void streams_finish(struct streams *streams, const struct streams_context *conte
 		if (!context->ignored(context->data, s)) {
 			check_start(streams, s, context);
 			check_end(streams, s, context);
+			add_to_cell(streams, s);
 		}
 }
 
@@ -363,20 +399,32 @@ uint64_t streams_count_end(const struct streams *streams, enum stream_end end)
 	return streams->ends[end];
 }
 
+static uint64_t declared_lost(const struct stream_losses *losses)
+{
+	uint64_t n = MAX(losses->gap_frames, losses->guest_dropped);
+
+	add_saturated(&n, stream_kernel_lost(losses));
+	return n;
+}
+
 uint64_t streams_declared_lost(const struct streams *streams)
 {
-	return streams->declared_lost;
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(streams->names); i++)
+		for (const struct name *name = streams->names[i]; name; name = name->chain)
+			add_saturated(&n, declared_lost(&name->losses));
+	return n;
 }
 
 uint64_t stream_declared_lost(const struct stream *s)
 {
-	uint64_t n = s->losses.gap_frames;
+	return declared_lost(&s->losses);
+}
 
-	if (__builtin_add_overflow(n, s->losses.guest_dropped, &n) ||
-	    __builtin_add_overflow(n, s->losses.kernel_lost, &n) ||
-	    __builtin_add_overflow(n, s->losses.cut_lines, &n))
-		return UINT64_MAX;
-	return n;
+uint64_t stream_kernel_lost(const struct stream_losses *losses)
+{
+	return MAX(losses->kernel_receipts, losses->kernel_lost);
 }
 
 const char *stream_end_name(enum stream_end end)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Is each stream complete? Takes the events that may count, in their order. For each stream it
- *keeps the expected next event and the facts for the report. Memory grows with the number of
- *streams, never with the number of events. One thread.
+ * keeps the expected next event and the facts for the report. Memory grows with the number of
+ * streams, never with the number of events. One thread.
  *
  * A stream's states:
  *
@@ -43,7 +43,8 @@ enum stream_end {
 /* Losses that the evidence itself reports, and other facts that a reader must know. */
 struct stream_losses {
 	uint64_t gaps, gap_frames; /* telemetry_gap events, and the frames that they name */
-	uint64_t guest_dropped, kernel_lost;
+	/* By the guest's word: its newest totals, and what its loss receipts say of the kernel. */
+	uint64_t guest_dropped, kernel_lost, kernel_receipts;
 	uint64_t cut_lines; /* of the log's own stream */
 	uint64_t silences, contests, unwitnessed;
 };
@@ -95,8 +96,17 @@ void streams_finish(struct streams *streams, const struct streams_context *conte
 const struct stream *streams_first(const struct streams *streams);
 uint64_t streams_count(const struct streams *streams);
 uint64_t streams_count_end(const struct streams *streams, enum stream_end end);
-/* The number of frames that all streams report as lost. */
-uint64_t streams_declared_lost(const struct streams *streams);
 
+/*
+ * How many observations were declared lost: by all cells, and by one stream. Several facts name the
+ * same loss. An observation that an agent drops is a missing number, and it is in the agent's
+ * totals. What its kernel lost is in a receipt and in the totals. And the totals of an agent go on
+ * in the next stream of its cell. So the larger of two such counts counts, for the cell as a whole.
+ * Lines cut after a crash do not count: agents send again what was not settled, and what was
+ * settled is a missing number.
+ */
+uint64_t streams_declared_lost(const struct streams *streams);
 uint64_t stream_declared_lost(const struct stream *stream);
+/* What was lost before the agent, from receipts and totals. */
+uint64_t stream_kernel_lost(const struct stream_losses *losses);
 const char *stream_end_name(enum stream_end end);

@@ -111,7 +111,7 @@ static void print_losses(const struct stream_losses *l)
 	} parts[] = {
 		{l->gap_frames, "frame in gaps", "frames in gaps"},
 		{l->guest_dropped, "dropped by the guest", "dropped by the guest"},
-		{l->kernel_lost, "lost by its kernel", "lost by its kernel"},
+		{stream_kernel_lost(l), "lost by its kernel", "lost by its kernel"},
 		{l->cut_lines, "line cut after a crash", "lines cut after crashes"},
 		{l->silences, "silence", "silences"},
 		{l->contests, "contest of the channel", "contests of the channel"},
@@ -332,7 +332,7 @@ static void put_losses(struct json_writer *w, const struct stream_losses *l)
 	json_put_kv_uint(w, "gapFrames", l->gap_frames);
 	json_put_kv_uint(w, "gaps", l->gaps);
 	json_put_kv_uint(w, "guestDropped", l->guest_dropped);
-	json_put_kv_uint(w, "guestKernelLost", l->kernel_lost);
+	json_put_kv_uint(w, "guestKernelLost", stream_kernel_lost(l));
 	json_put_kv_uint(w, "silences", l->silences);
 	json_put_kv_uint(w, "unwitnessed", l->unwitnessed);
 	json_put_end_object(w);
