@@ -54,7 +54,10 @@ void evidence_reader_close(struct evidence_reader *reader)
 	free(reader);
 }
 
-/* Find the segment with the smallest number >= min, and the largest number of all; 0: none. */
+/*
+ * Find the segment with the smallest number >= min, and the largest number of all. Returns 1, 0 if
+ * there is none from min on, or a negative errno.
+ */
 static int find_segments(struct evidence_reader *reader, uint64_t min, uint64_t *ret_next,
 			 uint64_t *ret_last)
 {
@@ -62,6 +65,7 @@ static int find_segments(struct evidence_reader *reader, uint64_t min, uint64_t 
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	uint64_t number, next = 0, last = 0;
+	bool found = false;
 	int r;
 
 	if (!dir) {
@@ -73,8 +77,10 @@ static int find_segments(struct evidence_reader *reader, uint64_t min, uint64_t 
 		if (!segment_parse_name(entry->d_name, &number))
 			continue;
 		last = MAX(last, number);
-		if (number >= min && (next == 0 || number < next))
+		if (number >= min && (!found || number < next)) {
 			next = number;
+			found = true;
+		}
 	}
 	r = -errno;
 	closedir(dir);
@@ -82,7 +88,7 @@ static int find_segments(struct evidence_reader *reader, uint64_t min, uint64_t 
 		return r;
 	*ret_next = next;
 	*ret_last = last;
-	return 0;
+	return found;
 }
 
 static int open_segment(struct evidence_reader *reader, uint64_t number, uint64_t offset)
@@ -113,16 +119,14 @@ static int open_segment(struct evidence_reader *reader, uint64_t number, uint64_
  */
 static int open_current(struct evidence_reader *reader)
 {
-	uint64_t next, last, wanted = MAX(reader->at.segment, UINT64_C(1));
+	uint64_t next, last, wanted = reader->at.segment;
 	int r;
 
 	if (reader->fd >= 0)
 		return 1;
 	r = find_segments(reader, wanted, &next, &last);
-	if (r < 0)
-		return r;
-	if (next == 0 || next > reader->end.segment)
-		return 0;
+	if (r <= 0 || next > reader->end.segment)
+		return MIN(r, 0);
 	r = open_segment(reader, next, next == wanted ? reader->at.offset : 0);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
@@ -198,8 +202,8 @@ static int follow(struct evidence_reader *reader, bool *seen_next)
 	uint64_t next, last;
 	int r = find_segments(reader, reader->at.segment + 1, &next, &last);
 
-	if (r < 0 || next == 0 || next > reader->end.segment)
-		return r;
+	if (r <= 0 || next > reader->end.segment)
+		return MIN(r, 0);
 	if (!*seen_next) {
 		*seen_next = true;
 		return 1;
@@ -260,9 +264,9 @@ int evidence_reader_seek_end(struct evidence_reader *reader)
 {
 	uint64_t next, last;
 	struct stat st;
-	int r = find_segments(reader, 1, &next, &last);
+	int r = find_segments(reader, 0, &next, &last);
 
-	if (r < 0 || last == 0)
+	if (r <= 0)
 		return r;
 	r = open_segment(reader, last, 0);
 	if (r < 0)

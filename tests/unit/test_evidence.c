@@ -752,6 +752,29 @@ UNIT_TEST(a_reader_tells_of_segments_that_are_gone)
 	remove_folder();
 }
 
+/* No writer makes it, but whoever lists the folder sees it: it is the oldest segment. */
+UNIT_TEST(a_reader_begins_with_a_segment_numbered_0)
+{
+	struct evidence_reader *reader;
+	const char *line;
+	size_t len;
+
+	make_folder();
+	put_file(segment(0), "{0}\n", 4);
+	ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+	next_is(reader, "{0}");
+	ck_assert_int_eq(evidence_reader_next(reader, &line, &len), 0);
+	put_file(segment(1), "{1}\n", 4);
+	next_is(reader, "{1}");
+	evidence_reader_close(reader);
+	ck_assert_int_eq(unlink(segment(1)), 0);
+	ck_assert_int_eq(evidence_reader_open(dir, NULL, &reader), 0);
+	ck_assert_int_eq(evidence_reader_seek_end(reader), 0);
+	ck_assert_int_eq(evidence_reader_next(reader, &line, &len), 0);
+	evidence_reader_close(reader);
+	remove_folder();
+}
+
 UNIT_TEST(a_cursor_is_whole_or_refused)
 {
 	const struct evidence_position at = {.segment = UINT64_MAX, .offset = 5};
