@@ -242,8 +242,6 @@ int recall_line(struct recall *r, const char *line, size_t len)
 	const struct json_node *event, *data;
 	struct wire_text type, id;
 	struct recalled *cell;
-	const char *why;
-	size_t offset;
 	int error = note_sequence(r, line, len);
 
 	if (error < 0)
@@ -251,8 +249,10 @@ int recall_line(struct recall *r, const char *line, size_t len)
 	/* Most lines without a number of the guest do not concern the numbering. */
 	if (!memmem(line, len, "\"seq\":", 6) && !memmem(line, len, "ession", 6))
 		return 0;
-	if (json_document_read(r->doc, line, len, &why, &offset) < 0)
-		return 0;
+	error = json_document_try(r->doc, line, len);
+	if (error <= 0)
+		return error;
+	error = 0;
 	event = json_document_root(r->doc);
 	data = json_member(r->doc, event, "data");
 	/* A signed envelope holds the event. */

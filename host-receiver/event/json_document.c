@@ -414,6 +414,15 @@ int json_document_read(struct json_document *doc, const char *data, size_t len,
 	return r;
 }
 
+int json_document_try(struct json_document *doc, const char *data, size_t len)
+{
+	const char *why;
+	size_t offset;
+	int r = json_document_read(doc, data, len, &why, &offset);
+
+	return r == -ENOMEM ? r : r == 0;
+}
+
 const struct json_node *json_document_root(const struct json_document *doc)
 {
 	return &doc->nodes[0];

@@ -48,6 +48,12 @@ void json_document_free(struct json_document *doc);
 int json_document_read(struct json_document *doc, const char *data, size_t len,
 		       const char **ret_why, size_t *ret_offset);
 
+/*
+ * The same for callers that only ask whether the text is a JSON value. Returns 1, 0, or -ENOMEM,
+ * which says nothing about the text.
+ */
+int json_document_try(struct json_document *doc, const char *data, size_t len);
+
 const struct json_node *json_document_root(const struct json_document *doc);
 
 /* The first member or element, and the one after node; NULL: there is none. */

@@ -65,8 +65,8 @@ static int read_first_line(struct folder *folder, struct folder_segment *s,
 	char name[SEGMENT_NAME_MAX], text[LINE_OWN_MAX];
 	struct line_segment line;
 	const char *why, *end;
-	size_t offset;
 	ssize_t n;
+	int r;
 
 	segment_format_name(s->number, name);
 	fd = openat(folder->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -76,10 +76,11 @@ static int read_first_line(struct folder *folder, struct folder_segment *s,
 	if (n < 0)
 		return -errno;
 	end = memchr(text, '\n', (size_t)n);
-	if (!end || line_kind_of_canonical(text, (size_t)(end - text)) != LINE_SEGMENT ||
-	    json_document_read(doc, text, (size_t)(end - text), &why, &offset) < 0 ||
-	    line_read_segment(doc, json_document_root(doc), &line, &why) < 0)
+	if (!end || line_kind_of_canonical(text, (size_t)(end - text)) != LINE_SEGMENT)
 		return 0;
+	r = json_document_try(doc, text, (size_t)(end - text));
+	if (r <= 0 || line_read_segment(doc, json_document_root(doc), &line, &why) < 0)
+		return MIN(r, 0);
 	snprintf(s->origin, sizeof(s->origin), "%s", line.origin);
 	s->first_index = line.frontier.size;
 	return 0;

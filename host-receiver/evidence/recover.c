@@ -107,7 +107,8 @@ struct own {
 	uint64_t sequence;
 };
 
-static void read_own(struct json_document *doc, const char *line, size_t len, struct own *own)
+/* Note a record of the log's own stream. Any other line is passed over. */
+static int read_own(struct json_document *doc, const char *line, size_t len, struct own *own)
 {
 	static const char mark[] = "\"source\":\"" LINE_SOURCE_LOG "\"";
 	static const char closed[] = ".log.v1.closed";
@@ -115,12 +116,13 @@ static void read_own(struct json_document *doc, const char *line, size_t len, st
 	struct wire_text id, type;
 	struct own found = {.found = true};
 	char text[UUID_STRING_MAX];
-	const char *why;
-	size_t offset;
+	int r;
 
-	if (!memmem(line, len, mark, sizeof(mark) - 1) ||
-	    json_document_read(doc, line, len, &why, &offset) < 0)
-		return;
+	if (!memmem(line, len, mark, sizeof(mark) - 1))
+		return 0;
+	r = json_document_try(doc, line, len);
+	if (r <= 0)
+		return r;
 	root = json_document_root(doc);
 	event = json_member(doc, json_member(doc, root, "data"), "event");
 	if (!event)
@@ -129,15 +131,16 @@ static void read_own(struct json_document *doc, const char *line, size_t len, st
 	if (!json_member_string(doc, data, "streamId", &id) || id.len != UUID_STRING_MAX - 1 ||
 	    !json_member_uint(doc, data, "sequence", &found.sequence) ||
 	    !json_member_string(doc, event, "type", &type))
-		return;
+		return 0;
 	memcpy(text, id.data, id.len);
 	text[id.len] = '\0';
 	if (!uuid_parse(text, found.uuid))
-		return;
+		return 0;
 	found.closed = type.len >= sizeof(closed) - 1 &&
 		       memcmp(type.data + type.len - (sizeof(closed) - 1), closed,
 			      sizeof(closed) - 1) == 0;
 	*own = found;
+	return 0;
 }
 
 /* ---- reading ---- */
@@ -250,11 +253,11 @@ static int read_segment_line(struct reading *r, const struct line *line)
 	struct line_segment *first = r->first;
 	struct tree_hash root;
 	const char *why;
-	size_t offset;
-	int error;
+	int error = json_document_try(r->doc, line->data, line->len);
 
-	if (json_document_read(r->doc, line->data, line->len, &why, &offset) < 0 ||
-	    line_read_segment(r->doc, json_document_root(r->doc), first, &why) < 0)
+	if (error < 0)
+		return error;
+	if (error == 0 || line_read_segment(r->doc, json_document_root(r->doc), first, &why) < 0)
 		return damaged(r, "a segment's first line is malformed");
 	if (strcmp(first->origin, r->ret->origin) != 0) {
 		/* Another log begins. */
@@ -282,10 +285,11 @@ static int read_checkpoint(struct reading *r, const struct line *line)
 {
 	struct line_checkpoint *c = r->checkpoint;
 	const char *why;
-	size_t offset;
+	int error = json_document_try(r->doc, line->data, line->len);
 
-	if (json_document_read(r->doc, line->data, line->len, &why, &offset) < 0 ||
-	    line_read_checkpoint(r->doc, json_document_root(r->doc), c, &why) < 0)
+	if (error < 0)
+		return error;
+	if (error == 0 || line_read_checkpoint(r->doc, json_document_root(r->doc), c, &why) < 0)
 		return damaged(r, "a checkpoint line is malformed");
 	return settle_note(r, c->note_text, c->note_len, &c->note, line->end);
 }
@@ -301,8 +305,9 @@ static int read_entry(struct reading *r, const struct line *line)
 		error = keep_leaf(r, &leaf);
 	if (error == 0)
 		error = check_points(r);
+	if (error == 0)
+		error = read_own(r->doc, line->data, line->len, &r->own);
 	r->lines++;
-	read_own(r->doc, line->data, line->len, &r->own);
 	return error;
 }
 
@@ -361,8 +366,9 @@ static int read_plain_segment(struct reading *r, const struct folder_segment *s)
 			r->lines++;
 			continue;
 		}
-		if (!line.too_long)
-			read_own(r->doc, line.data, line.len, &r->own);
+		error = line.too_long ? 0 : read_own(r->doc, line.data, line.len, &r->own);
+		if (error < 0)
+			break;
 		settle(r, &no_root, line.end);
 	}
 	close_scan(&r->scan);
@@ -383,9 +389,9 @@ static int find_own(struct reading *r, size_t before)
 		error = open_scan(&r->scan, r->folder, s->number);
 		if (error < 0)
 			return error;
-		while ((error = next_line(&r->scan, &line)) > 0)
+		while (error >= 0 && (error = next_line(&r->scan, &line)) > 0)
 			if (line.whole && !line.too_long)
-				read_own(r->doc, line.data, line.len, &own);
+				error = read_own(r->doc, line.data, line.len, &own);
 		close_scan(&r->scan);
 		if (error < 0)
 			return error;
@@ -498,14 +504,14 @@ int recover_end_of_segment(const struct folder *folder, uint64_t number, uint64_
 	struct line_scan scan = {.fd = -1, .buf = malloc(BUFFER_SIZE)};
 	struct json_document *doc = json_document_new(RECOVER_LINE_MAX);
 	struct line line;
-	const char *why;
-	size_t offset;
 	int r = scan.buf && doc ? open_scan(&scan, folder, number) : -ENOMEM;
 
 	while (r >= 0 && (r = next_line(&scan, &line)) > 0) {
 		if (!line.whole || line.too_long ||
-		    line_kind_of_canonical(line.data, line.len) != LINE_CHECKPOINT ||
-		    json_document_read(doc, line.data, line.len, &why, &offset) < 0)
+		    line_kind_of_canonical(line.data, line.len) != LINE_CHECKPOINT)
+			continue;
+		r = json_document_try(doc, line.data, line.len);
+		if (r <= 0)
 			continue;
 		json_member_uint(doc, json_member(doc, json_document_root(doc), "data"), "size",
 				 ret);

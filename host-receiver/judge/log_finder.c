@@ -101,27 +101,27 @@ static size_t source_of(const struct log_finder *finder, uint64_t index)
 	return found;
 }
 
-/* Copy the text of the note from the line. False: there is none. */
-static bool read_note(struct log_finder *finder, const struct input_line *line,
-		      struct found_note *ret)
+/* Copy the text of the note from the line. Returns 1, 0 if there is none, or -ENOMEM. */
+static int read_note(struct log_finder *finder, const struct input_line *line,
+		     struct found_note *ret)
 {
 	const struct json_node *data;
 	const char *why;
 	struct wire_text text;
 	struct note note;
-	size_t offset;
+	int r = json_document_try(finder->doc, line->data, line->len);
 
-	if (json_document_read(finder->doc, line->data, line->len, &why, &offset) < 0)
-		return false;
+	if (r <= 0)
+		return r;
 	data = json_member(finder->doc, json_document_root(finder->doc), "data");
 	if (!json_member_string(finder->doc, data, "checkpoint", &text) ||
 	    note_parse(text.data, text.len, &note, &why) < 0)
-		return false;
+		return 0;
 	ret->checkpoint = note.checkpoint;
 	ret->len = text.len;
 	memcpy(ret->text, text.data, text.len);
 	ret->text[text.len] = '\0';
-	return true;
+	return 1;
 }
 
 static int meet_note(struct log_finder *finder, const struct visitor *visitor,
@@ -131,8 +131,11 @@ static int meet_note(struct log_finder *finder, const struct visitor *visitor,
 	struct tree_hash root;
 	int r;
 
-	if (!visitor->checkpoint || !read_note(finder, line, &note))
+	if (!visitor->checkpoint)
 		return 0;
+	r = read_note(finder, line, &note);
+	if (r <= 0)
+		return r < 0 ? fail(why, r, "no memory") : 0;
 	r = tree_frontier_root(finder->hasher, frontier, &root);
 	if (r < 0)
 		return fail(why, r, "cannot hash");
@@ -153,9 +156,10 @@ static int meet_entry(struct log_finder *finder, const struct visitor *visitor,
 
 	if (r < 0)
 		return fail(why, r, "cannot hash");
-	return visitor->entry
-		       ? visitor->entry(visitor->data, frontier->size - 1, &facts->leaf, line)
-		       : 0;
+	if (!visitor->entry)
+		return 0;
+	r = visitor->entry(visitor->data, frontier->size - 1, &facts->leaf, line);
+	return r == -ENOMEM ? fail(why, r, "no memory") : r;
 }
 
 /* Walk through the rest of the open source. Returns 1 when the visitor ends the walk. */
@@ -273,13 +277,15 @@ static int match_id(void *data, uint64_t index, const struct tree_hash *leaf,
 	struct search *search = data;
 	struct json_document *doc = search->finder->doc;
 	struct wire_text id;
-	const char *why;
-	size_t offset;
+	int r;
 
 	(void)leaf;
-	if (!memmem(line->data, line->len, search->id, strlen(search->id)) ||
-	    json_document_read(doc, line->data, line->len, &why, &offset) < 0 ||
-	    !json_member_string(doc, json_document_root(doc), "id", &id) ||
+	if (!memmem(line->data, line->len, search->id, strlen(search->id)))
+		return 0;
+	r = json_document_try(doc, line->data, line->len);
+	if (r <= 0)
+		return r;
+	if (!json_member_string(doc, json_document_root(doc), "id", &id) ||
 	    !json_text_is(id, search->id))
 		return 0;
 	search->index = index;

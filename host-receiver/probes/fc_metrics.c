@@ -139,21 +139,21 @@ static bool is_plain(const struct json_document *doc, const struct json_node *no
 	return true;
 }
 
-/* Returns true if the line was a document, counted or not. */
-static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
+/* Returns 1 if the line was a document, counted or not; 0 if it was none; or -ENOMEM. */
+static int take_document(struct fc_metrics *fc, const char *line, size_t len)
 {
 	const struct json_node *root, *vsock;
 	const char *what;
 	uint64_t at_ms = 0;
-	size_t offset;
+	int r = json_document_try(fc->doc, line, len);
 
-	if (json_document_read(fc->doc, line, len, &what, &offset) < 0)
-		return false;
+	if (r <= 0)
+		return r;
 	root = json_document_root(fc->doc);
 	if (root->type != JSON_OBJECT_NODE ||
 	    !json_member_uint(fc->doc, root, "utc_timestamp_ms", &at_ms) ||
 	    !is_plain(fc->doc, root, 0))
-		return false;
+		return 0;
 	/*
 	 * Appended documents are new, even if the VMM's clock was set back. fc->offset is after the
 	 * newline of this line.
@@ -161,10 +161,11 @@ static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 	if (fc->overwriting && fc->offset - 1 - (off_t)len < fc->old_end &&
 	    at_ms < MAX(fc->older_than_ms, fc->newest_ms)) {
 		fc->stale_behind = true;
-		return true;
+		return 1;
 	}
-	if (fc_totals_add(&fc->totals, fc->doc, fc->scratch, &what) < 0)
-		return false;
+	r = fc_totals_add(&fc->totals, fc->doc, fc->scratch, &what);
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
 	fc->documents++;
 	fc->newest_ms = MAX(fc->newest_ms, at_ms);
 	fc->stale_behind = false;
@@ -172,7 +173,7 @@ static bool take_document(struct fc_metrics *fc, const char *line, size_t len)
 	fc->vmm_connections += total_of(fc->doc, vsock, "conns_added");
 	fc->vmm_bytes += total_of(fc->doc, vsock, "tx_bytes_count");
 	keep_newest(fc, line, len);
-	return true;
+	return 1;
 }
 
 static bool is_blank(const char *line, size_t len)
@@ -184,24 +185,27 @@ static bool is_blank(const char *line, size_t len)
 
 /*
  * A full FIFO can cut a line, which then runs into the next one. The next one begins where a
- * document begins.
+ * document begins. Returns 0 or -ENOMEM.
  */
-static void take_line(struct fc_metrics *fc, const char *line, size_t len)
+static int take_line(struct fc_metrics *fc, const char *line, size_t len)
 {
 	static const char begin[] = "{\"utc_timestamp_ms\"";
 	const char *end = line + len, *next;
+	int r;
 
 	if (is_blank(line, len))
-		return;
-	if (take_document(fc, line, (size_t)(end - line))) {
-		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
-		return;
+		return 0;
+	r = take_document(fc, line, (size_t)(end - line));
+	if (r == 0) {
+		fc->bad_lines += counts_bad(fc);
+		next = line + 1 < end ? memmem(line + 1, (size_t)(end - line) - 1, begin,
+					       sizeof(begin) - 1)
+				      : NULL;
+		r = next ? take_document(fc, next, (size_t)(end - next)) : 0;
 	}
-	fc->bad_lines += counts_bad(fc);
-	next = line + 1 < end ? memmem(line + 1, (size_t)(end - line) - 1, begin, sizeof(begin) - 1)
-			      : NULL;
-	if (next && take_document(fc, next, (size_t)(end - next)))
+	if (r > 0)
 		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
+	return MIN(r, 0);
 }
 
 /*
@@ -211,6 +215,7 @@ static void take_line(struct fc_metrics *fc, const char *line, size_t len)
 static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const size_t size)
 {
 	const char *at = data, *const end = data + size;
+	int r;
 
 	while (at < end) {
 		/* A hole: the file was truncated under its writer. */
@@ -240,10 +245,11 @@ static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const s
 		at += n + (newline ? 1 : 0);
 		if (!newline)
 			break;
-		if (!fc->discarding)
-			take_line(fc, fc->line, fc->line_len);
+		r = fc->discarding ? 0 : take_line(fc, fc->line, fc->line_len);
 		fc->discarding = false;
 		fc->line_len = 0;
+		if (r < 0)
+			return r;
 		if (monotonic_ns() >= fc->until_ns)
 			break;
 	}
