@@ -190,13 +190,17 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def waits(pid, task):
+    """The thread of the process waits for something: proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/task/{task}/stat") as f:
+        return f.read().rpartition(")")[2].split()[0] == "S"
+
+
 def is_idle(pid):
     """At each of twenty looks every thread of the process waits for something."""
     for _ in range(20):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/stat") as f:
-                if f.read().rpartition(")")[2].split()[0] != "S":
-                    return False
+        if not all(waits(pid, task) for task in os.listdir(f"/proc/{pid}/task")):
+            return False
         time.sleep(0.03)
     return True
 
@@ -239,3 +243,10 @@ def wait_until_read(sock):
     while left[0] > 0:
         assert time.monotonic() < until, "the receiver does not read"
         fcntl.ioctl(sock, termios.TIOCOUTQ, left)
+
+
+def wait_until_loop_waits(receiver, sock):
+    """The receiver has read what was sent, and its loop waits again. Before that, the recv(2) that
+    took the bytes may still run, and would take the next ones with them."""
+    wait_until_read(sock)
+    until(lambda: waits(receiver.process.pid, receiver.process.pid), "a loop that waits", 0)
