@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Nothing that an agent observed is lost between it and the log, unseen or at all; nothing is there
-twice (delivery.md sections 1, 2, 3, 5 and 7)."""
+twice (delivery.md sections 1, 2, 3, 5 and 7). test_delivery_memory.py has what the receiver remembers
+over its own end."""
 
 import itertools
 import os
@@ -248,6 +249,22 @@ def a_new_session_above_one_is_a_gap_and_its_end_is_reported():
         assert (end["session"], end["nextSeq"], end["reason"]) == (A, 12, "wire_error")
 
 
+def what_a_connection_still_held_at_its_end_is_counted():
+    """More than one read takes arrives while the receiver stands still; its first frame is refused."""
+    with Receiver() as r:
+        os.kill(r.process.pid, signal.SIGSTOP)
+        with r.connect() as sock:
+            data = struct.pack("<I", 70000) + bytes(50000)
+            sock.sendall(data)
+            os.kill(r.process.pid, signal.SIGCONT)
+            Acks(sock).wait_end()
+        events = r.stop()
+        end = named(events, "guest.v1.agent_disconnected")[0]["data"]
+        assert end["reason"] == "wire_error"
+        assert end["unreadBytes"] > 0 and end["bytes"] + end["unreadBytes"] == len(data), end
+        assert events[-1]["data"]["unreadBytes"] == end["unreadBytes"], events[-1]
+
+
 def two_sessions_are_remembered():
     """As after a reset: the old session is finished, then a new one begins."""
     with Receiver() as r:
@@ -342,65 +359,6 @@ def huge_numbers_are_numbers():
         assert gaps(events) == [("session_start", 1, top - 1)]
         assert violations(events) == ["sequence"]
         assert events[-1]["data"]["nextSeq"] == top + 1
-
-
-def the_numbers_survive_every_end_of_the_receiver():
-    """What was durable and not acknowledged comes again, and is in the log once."""
-    with Daemon() as d:
-        d.add("a")
-        guest = Guest(lambda: d.connect("a"), A)
-        for ends in range(6):
-            guest.observe(200)
-            guest.settle()
-            # Durable, but the agent never learns it.
-            guest.observe(50)
-            before = {**guest.ring}
-            guest.turn()
-            d.wait_for("guest.v1.process_spawned", 250 * (ends + 1))
-            guest.hang_up()
-            guest.ring = before
-            if ends % 2:
-                d.kill()
-            else:
-                d.stop()
-            d.start()
-        guest.settle()
-        d.stop()
-        events = d.events()
-        assert seqs(events) == list(range(1, 1501))
-        assert not gaps(events) and not violations(events), (gaps(events), violations(events))
-        d.verify(None)
-
-
-def the_memory_in_the_log_bounds_the_reading():
-    """So much evidence that the hello is read no more when the daemon starts again."""
-    with Daemon("[receiver]\nrate = 1000000\nrate_bytes = 2147483647\n[evidence]\n"
-                "rotate_size = 8M\n", sign=False) as d:
-        d.add("idle")
-        d.add("busy")
-        idle = Guest(lambda: d.connect("idle"), A)
-        idle.observe(40)
-        idle.settle()
-        idle.observe(2)
-        kept = {**idle.ring}
-        idle.settle()
-        idle.hang_up()
-        busy = d.connect("busy")
-        one = frame("capability.denied", version=1, comm="x" * 64) * 500
-        while sum(os.path.getsize(s) for s in d.segments()) < 40 * 2**20:
-            busy.sendall(one)
-        busy.close()
-        assert any(e["type"].endswith("log.v1.sessions") for e in d.log_events())
-        d.kill()
-        d.start()
-        idle.ring = kept
-        idle.observe(3)
-        idle.settle()
-        d.stop()
-        # Only these are worth the oracle's time: there are 40 MiB of the others.
-        mine = [oracle.check_line(line, None, in_tree=False) for line in d.lines()
-                if b'"cellId":"idle"' in line]
-        assert seqs(mine) == list(range(1, 46)) and not gaps(mine)
 
 
 # ---- sections 4 and 5: restarts and floods ----
