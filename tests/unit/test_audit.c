@@ -199,9 +199,11 @@ UNIT_TEST(test_join_limit)
 	ck_assert_uint_eq(j.evicted, 0);
 	/* One more: the oldest goes as it is, and is reported. */
 	ck_assert_int_eq(add(&j, AUDIT_KIND_SYSCALL, AUDIT_JOIN_MAX + 1)->pid, 1);
-	ck_assert_uint_eq(j.evicted, 1);
+	ck_assert_int_eq(add(&j, AUDIT_KIND_SYSCALL, AUDIT_JOIN_MAX + 2)->pid, 2);
+	ck_assert_uint_eq(j.evicted, 2);
 	ck_assert_ptr_null(add(&j, AUDIT_KIND_END, 1));
-	ck_assert_int_eq(add(&j, AUDIT_KIND_END, 2)->pid, 2);
+	ck_assert_ptr_null(add(&j, AUDIT_KIND_END, 2));
+	ck_assert_int_eq(add(&j, AUDIT_KIND_END, 3)->pid, 3);
 	ck_assert_int_eq(add(&j, AUDIT_KIND_END, AUDIT_JOIN_MAX + 1)->pid, AUDIT_JOIN_MAX + 1);
 }
 

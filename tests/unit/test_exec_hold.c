@@ -39,6 +39,21 @@ static struct exec_held *begin(pid_t pid, uint64_t now_ns)
 	return h;
 }
 
+UNIT_TEST(test_images_are_used_again)
+{
+	static image_id ids[IMAGES_MAX];
+	size_t n = 0, again = 0;
+
+	while ((ids[n] = image_new(images)))
+		n++;
+	ck_assert_uint_eq(n, IMAGES_MAX - 1);
+	for (size_t i = 0; i < n; i++)
+		image_unref(images, ids[i]);
+	while (image_new(images))
+		again++;
+	ck_assert_uint_eq(again, n);
+}
+
 UNIT_TEST(test_verdicts)
 {
 	struct exec_held *h = begin(PID, 1000);

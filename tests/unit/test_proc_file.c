@@ -235,7 +235,8 @@ UNIT_TEST(test_gone)
 
 UNIT_TEST(test_dir)
 {
-	struct proc_dir dir;
+	/* What it held before is of no use. */
+	struct proc_dir dir = {.pos = 1, .len = 24};
 	bool self = false, fd_seen = false;
 	unsigned first = 0, second = 0;
 	pid_t n;

@@ -377,4 +377,110 @@ UNIT_TEST(test_repair)
 	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_SIGNAL], SIGKILL);
 }
 
+/* The name of a living process, of one that has ended, and of nobody. */
+UNIT_TEST(test_names)
+{
+	char comm[PROC_COMM_MAX] = "untouched";
+
+	ck_assert_int_eq(process_tracker_comm(&tracker, PID, comm), 0);
+	ck_assert_str_eq(comm, "untouched");
+	born(PID, PARENT);
+	named(PID, "alive");
+	ck_assert_int_eq(process_tracker_comm(&tracker, PID, comm), 5);
+	ck_assert_mem_eq(comm, "alive", 5);
+	named(PID, "at last");
+	ended(PID, PID, 0);
+	ck_assert_ptr_null(pid_table_find(tracker.table, PID));
+	ck_assert_int_eq(process_tracker_comm(&tracker, PID, comm), 7);
+	ck_assert_mem_eq(comm, "at last", 7);
+}
+
+/* A process that has executed nothing since it was known: its program is read when it is asked for,
+ * and is an answer once the hold is over. The hold itself says nothing. */
+UNIT_TEST(test_program_read_late)
+{
+	const char *exe = NULL;
+	uint64_t began;
+	size_t len = 0;
+	const pid_t pid = child(&began);
+	struct exec_held *h;
+
+	born_at(pid, began);
+	ck_assert_uint_eq(pid_table_find(tracker.table, pid)->image, 0);
+	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, monotonic_ns(), &exe, &len),
+			 EXE_WAIT);
+	h = exec_hold_find(tracker.holds, pid);
+	ck_assert_ptr_nonnull(h);
+	/* Asked again, it is the same hold. */
+	ck_assert_int_eq(
+		process_tracker_exe_since(&tracker, queue, pid, monotonic_ns(), &exe, &len),
+		EXE_WAIT);
+	ck_assert_uint_eq(tracker.holds->n, 1);
+	/* Until the child has been seen outside of execve(2), which takes it as long as it takes.
+	 */
+	for (unsigned i = 0; tracker.holds->n && i < 6000; i++) {
+		const uint64_t empty = MAX(h->hold_until_ns, monotonic_ns());
+
+		process_tracker_settle(&tracker, queue, h->hold_until_ns, empty);
+		nanosleep(&(struct timespec){.tv_nsec = 5 * (long)NSEC_PER_MSEC}, NULL);
+	}
+	ck_assert_uint_eq(tracker.holds->n, 0);
+	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, monotonic_ns(), &exe, &len),
+			 EXE_KNOWN);
+	ck_assert_ptr_nonnull(memmem(exe, len, "test_process_tracker", 20)
+				      ? memmem(exe, len, "test_process_tracker", 20)
+				      : memmem(exe, len, "qemu-", 5));
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	/* What it did before this is not certain to be of the same program. */
+	ck_assert_int_eq(process_tracker_exe_since(&tracker, queue, pid, 0, &exe, &len),
+			 EXE_UNKNOWN);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* The first thread ends before the others, whose ends the kernel forgot: /proc says when all of it
+ * has gone, and the end is reported once. */
+UNIT_TEST(test_check)
+{
+	born(PID, PARENT);
+	feed((struct connector_event){.kind = CONNECTOR_FORK, .tgid = PID, .tid = PID + 1});
+	process_tracker_check(&tracker, queue);
+	ended(PID, PID, 5 << 8);
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, PID));
+	process_tracker_check(&tracker, queue);
+	process_tracker_check(&tracker, queue);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, PID)->uints[WIRE_KEY_EXIT_CODE], 5);
+	ck_assert_ptr_null(pid_table_find(tracker.table, PID));
+}
+
+/* An end that waits for its execution is reported after it, whatever a walk finds meanwhile. */
+UNIT_TEST(test_an_end_waits)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+	struct exec_held *h;
+
+	born_at(pid, began);
+	process_tracker_repair(&tracker, queue);
+	ck_assert(process_tracker_turn(&tracker, queue, 64));
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
+	h = exec_hold_find(tracker.holds, pid);
+	ck_assert_ptr_nonnull(h);
+	h->args_state = EXEC_ARGS_ASKED;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	ended(pid, pid, SIGKILL);
+	process_tracker_check(&tracker, queue);
+	while (process_tracker_turn(&tracker, queue, 64))
+		;
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, pid));
+	h->args_state = EXEC_ARGS_NONE;
+	process_tracker_settle(&tracker, queue, h->hold_until_ns, h->hold_until_ns);
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_SIGNAL], SIGKILL);
+	ck_assert_int_eq(observed.events[observed.n - 1].source, WIRE_PROCESS_EXITED);
+	ck_assert_ptr_null(pid_table_find(tracker.table, pid));
+}
+
 UNIT_SUITE(.setup = setup, .teardown = teardown);
