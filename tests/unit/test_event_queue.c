@@ -226,6 +226,24 @@ UNIT_TEST(families_have_shares)
 	}
 }
 
+UNIT_TEST(a_loss_of_the_kernel_has_a_family)
+{
+	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
+	struct reader r = {0};
+
+	event_queue_kernel_lost(q, PROBE_NET, 5);
+	event_queue_kernel_lost(q, PROBE_FS, 0);
+	/* One that is too large is counted, but is nobody's share. */
+	observe_as(q, WIRE_PROCESS_EXECUTED, 1, 4 * WIRE_DETAIL_TEXT_MAX);
+	ck_assert_int_eq(put_receipt(q), 0);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.last.count[DROP_KERNEL_OVERRUN], 5);
+	ck_assert_uint_eq(r.last.family[PROBE_NET], 5);
+	ck_assert_uint_eq(r.last.family[PROBE_FS], 0);
+	ck_assert_uint_eq(r.last.family[PROBE_PROCESS], 0);
+	event_queue_free(q);
+}
+
 UNIT_TEST(a_loss_is_receipted_once_there_is_room)
 {
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, false);
