@@ -243,6 +243,49 @@ def help_explains_every_option():
     assert "io-uring" in launch("--allow", "list").stdout
 
 
+def _read_listing(text, nr, *args, arch=0xc000003e):
+    """The line of --print-filter's listing where this call's way through the filter ends."""
+    lines = [line.split(maxsplit=1)[1] for line in text.splitlines()]
+    values = {"nr": nr, "arch": arch, **{f"arg{i}": v for i, v in enumerate(args)}}
+    at, loaded = 0, 0
+    for _ in lines:
+        words = lines[at].split()
+        if words[0] == "load":
+            loaded, at = values.get(words[1], 0), at + 1
+        elif words[0] == "and":
+            loaded, at = loaded & int(words[1], 16), at + 1
+        elif words[0] == "goto":
+            at = int(words[1])
+        elif words[0] == "if":
+            _, operator, number, _, yes, _, no = words
+            number = int(number, 16)
+            holds = {"==": loaded == number, ">=": loaded >= number, "&": loaded & number}[operator]
+            at = int(yes if holds else no)
+        else:
+            return lines[at]
+    raise AssertionError("the listing has no end")
+
+
+def the_listing_is_the_filter():
+    """Who follows it comes to the verdict, and to the reason of that verdict."""
+    need(os.uname().machine == "x86_64", "the numbers are those of x86_64")
+    text = launch("--print-filter").stdout
+    asked = subprocess.run([LAUNCHER, "--print-filter"], capture_output=True, text=True,
+                           check=False).stdout
+    for nr, args, why in ((41, (socket.AF_VSOCK,), "socket: the channel to the host"),
+                          (165, (), "mount: uncovers what is masked"),
+                          (272, (0x10000000,), "unshare: a user namespace")):
+        for listing, verdict in ((text, "refuse, errno "), (asked, "ask the agent")):
+            line = _read_listing(listing, nr, *args)
+            assert line.startswith(verdict) and f"\t# {why}" in line, (nr, args, line)
+    # What is only watched is nobody's question without an agent.
+    assert "# socket: needs CAP_NET_RAW; reads" in _read_listing(asked, 41, socket.AF_PACKET)
+    assert _read_listing(text, 41, socket.AF_PACKET) == "allow"
+    for nr, args in ((41, (socket.AF_INET, socket.SOCK_STREAM)), (0, ()), (272, (0x400,))):
+        assert _read_listing(text, nr, *args) == "allow", (nr, args)
+    assert _read_listing(text, 0, arch=0x40000003) != "allow"  # i386
+
+
 def never_unprotected():
     """Without what it needs it says which step failed, and COMMAND is not run."""
     with tempfile.TemporaryDirectory() as d:
