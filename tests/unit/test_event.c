@@ -78,3 +78,46 @@ UNIT_TEST(the_logs_own_stream_has_no_cell)
 	ck_assert_str_eq(json, want);
 	ck_assert_int_eq(event_write(&e, &clock, json, len - 1, &len, &head), -ENOBUFS);
 }
+
+UNIT_TEST(a_short_name_is_found_by_its_type)
+{
+	char text[256];
+
+	for (int i = 0; i < _EVENT_TYPE_MAX; i++) {
+		const char *name = event_type_name((enum event_type)i);
+
+		ck_assert_str_eq(event_find_short_name(name), event_short_name((enum event_type)i));
+		/* Neither a longer one, nor a shorter one, nor that of somebody else. */
+		snprintf(text, sizeof(text), "%sx", name);
+		ck_assert_ptr_null(event_find_short_name(text));
+		text[strlen(name) - 1] = '\0';
+		ck_assert_ptr_null(event_find_short_name(text));
+		snprintf(text, sizeof(text), "x%s", name + 1);
+		ck_assert_ptr_null(event_find_short_name(text));
+	}
+	ck_assert_ptr_null(event_find_short_name(""));
+}
+
+UNIT_TEST(every_kind_of_field_has_its_key)
+{
+	static const char want[] = "\"connection\":null,\"detail\":{\"path\":\"/\",\"port\":80},"
+				   "\"hostMonotonicNs\":5,";
+	static const char raw[] = "\"output\":[1,2],";
+	const struct wire_detail details[] = {
+		{.key = WIRE_KEY_PORT, .type = WIRE_TYPE_UINT, .uint = 80},
+		{.key = WIRE_KEY_PATH, .type = WIRE_TYPE_TEXT, .text = wire_text("/")},
+	};
+	struct event e = {.type = EVENT_GUEST_FIRST, .stream = &cell_stream, .monotonic_ns = 5};
+	struct event_clock clock = {0};
+	struct event_head head;
+	char json[4096];
+	size_t len;
+
+	event_add_raw(&e, EVENT_KEY_OUTPUT, wire_text("[1,2]"));
+	event_add_details(&e, details, ARRAY_SIZE(details));
+	event_add_null(&e, EVENT_KEY_CONNECTION);
+	ck_assert_int_eq(event_write(&e, &clock, json, sizeof(json), &len, &head), 0);
+	json[len] = '\0';
+	ck_assert_msg(strstr(json, want) != NULL, "%s", json);
+	ck_assert_msg(strstr(json, raw) != NULL, "%s", json);
+}

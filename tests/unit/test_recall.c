@@ -144,6 +144,8 @@ UNIT_TEST(signed_lines_are_read_and_others_passed_over)
 	line("[\"session\"]");
 	line("{\"data\":{\"sessions\":[1,{},{\"cellId\":\"a\",\"connection\":1,\"nextSeq\":9,"
 	     "\"session\":\"short\"}]},\"type\":" P "log.v1.sessions\"}");
+	line("{\"data\":{\"sessions\":{}},\"type\":" P "log.v1.sessions\"}");
+	line("{\"data\":{\"session\":1},\"type\":" P "log.v1.sessions\"}");
 	hello("a", 2, "notlongenough", 50, 50);
 	spawned("", 1, 5);
 	ck_assert_uint_eq(next_of("a", A), 4);
