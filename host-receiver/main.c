@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cellos-host-telemetry, the host receiver: one program with verbs.
+ * cellos-host-telemetry, the host receiver: one program with verbs. This file only finds the verb
+ * and prints the list of them.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cell and status: ask the daemon on its control socket, and print its answer for people, or as
- * JSON with --json.
+ * cell and status: send one request to the daemon's control socket and print the answer, for people
+ * or as JSON (--json). The protocol is in docs/control-protocol.md.
  */
 #include <sysexits.h>
 
@@ -10,17 +10,18 @@
 #include "host-receiver/cell/options.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/control/client.h"
+#include "host-receiver/verbs/shared.h"
 #include "host-receiver/verbs/verbs.h"
 
 #define SOCKET_DEFAULT "/run/cellos/host-telemetry.sock"
 
 struct asking {
 	const char *verb;
-	const char *socket_path; /* NULL: as the configuration says */
+	const char *socket_path; /* NULL: the configuration's */
 	const char *config_path; /* NULL: the default file, if it exists */
 	bool json;
-	json_t *options;      /* of a cell; owned */
-	const char *argument; /* the cell's id, of the verbs that take one */
+	json_t *options;      /* of a cell, for add; owned */
+	const char *argument; /* the cell's id, for actions that take one */
 };
 
 static const char status_before[] = "Usage: cellos-host-telemetry status [--json] [--config FILE]\n"
@@ -46,7 +47,10 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
-/* Relative paths are relative to this process, not to the daemon: make them absolute. */
+/*
+ * Turn an option of a cell into a member of the request. A relative path is relative to this
+ * process and not to the daemon, so it is made absolute.
+ */
 static int set_option(void *target, const struct option_row *row, const char *value,
 		      char why[OPTION_WHY_MAX])
 {
@@ -67,8 +71,8 @@ static int set_option(void *target, const struct option_row *row, const char *va
 }
 
 /*
- * The daemon checks the values of a cell's options; here they only become JSON. Returns EX_OK,
- * EX_USAGE after a message, or -1 if --help was answered.
+ * Parse the command line. The values of a cell's options become JSON here; the daemon checks them.
+ * Returns EX_OK, EX_USAGE after a message, or -1 if --help was answered.
  */
 static int parse(struct asking *a, int argc, char **argv, bool cell_options, bool wants_argument)
 {
@@ -101,18 +105,7 @@ static int parse(struct asking *a, int argc, char **argv, bool cell_options, boo
 
 /* ---- for people ---- */
 
-static json_int_t number(const json_t *object, const char *key)
-{
-	return json_integer_value(json_object_get(object, key));
-}
-
-static const char *text(const json_t *object, const char *key)
-{
-	const char *s = json_string_value(json_object_get(object, key));
-
-	return s ? s : "";
-}
-
+/* A time in milliseconds as seconds, or "-" for null. */
 static const char *age(const json_t *object, const char *key, char out[32])
 {
 	const json_t *v = json_object_get(object, key);
@@ -131,7 +124,7 @@ static const char *state_of(const json_t *cell)
 	return json_is_true(json_object_get(cell, "connected")) ? "connected" : "waiting";
 }
 
-/* A line for each probe that cannot read. */
+/* Print a line for each probe that fails. */
 static void print_failing(const json_t *cells)
 {
 	const json_t *cell;
@@ -144,20 +137,21 @@ static void print_failing(const json_t *cells)
 
 		json_object_foreach(json_object_get(cell, "probes"), name,
 				    probe) if (json_is_true(json_object_get(probe, "failing")))
-			printf("%s: the probe %s cannot read: %s\n", text(cell, "cellId"), name,
-			       text(probe, "error"));
+			printf("%s: the probe %s cannot read: %s\n", shared_text(cell, "cellId"),
+			       name, shared_text(probe, "error"));
 	}
 }
 
-/* A line for each cell of the last run that cannot be served. */
+/* Print a line for each cell of the last run that cannot be served. */
 static void print_unserved(const json_t *unserved)
 {
 	const json_t *cell;
 	size_t i;
 
-	json_array_foreach(unserved, i, cell) printf(
-		"%s: UNSERVED, tried again in %.1fs: %s\n", text(cell, "cellId"),
-		(double)number(cell, "nextTryMs") / (double)MSEC_PER_SEC, text(cell, "unserved"));
+	json_array_foreach(unserved, i, cell)
+		printf("%s: UNSERVED, tried again in %.1fs: %s\n", shared_text(cell, "cellId"),
+		       (double)shared_number(cell, "nextTryMs") / (double)MSEC_PER_SEC,
+		       shared_text(cell, "unserved"));
 }
 
 static void print_cells(const json_t *answer)
@@ -169,12 +163,12 @@ static void print_cells(const json_t *answer)
 
 	printf("%-24s %-10s %10s %10s %9s %9s %6s %8s\n", "CELL", "STATE", "LAST FRAME",
 	       "HEARTBEAT", "SEQUENCE", "REJECTED", "GAPS", "DROPPED");
-	json_array_foreach(cells, i, cell)
-		printf("%-24s %-10s %10s %10s %9lld %9lld %6lld %8lld\n", text(cell, "cellId"),
-		       state_of(cell), age(cell, "lastFrameAgeMs", frame),
-		       age(cell, "heartbeatAgeMs", heartbeat), number(cell, "sequence"),
-		       number(cell, "framesRejected"), number(cell, "gaps"),
-		       number(cell, "guestDropped") + number(cell, "guestKernelLost"));
+	json_array_foreach(cells, i, cell) printf(
+		"%-24s %-10s %10s %10s %9lld %9lld %6lld %8lld\n", shared_text(cell, "cellId"),
+		state_of(cell), age(cell, "lastFrameAgeMs", frame),
+		age(cell, "heartbeatAgeMs", heartbeat), shared_number(cell, "sequence"),
+		shared_number(cell, "framesRejected"), shared_number(cell, "gaps"),
+		shared_number(cell, "guestDropped") + shared_number(cell, "guestKernelLost"));
 	print_failing(cells);
 	print_unserved(json_object_get(answer, "unserved"));
 }
@@ -202,7 +196,7 @@ static void print_cell(const json_t *answer)
 
 static void print_added(const json_t *answer)
 {
-	printf("%s\n", text(answer, "socket"));
+	printf("%s\n", shared_text(answer, "socket"));
 }
 
 static void print_nothing(const json_t *answer)
@@ -216,32 +210,36 @@ static void print_status(const json_t *answer)
 	const json_t *signing = json_object_get(answer, "signing");
 	char up[32], oldest[32];
 
-	printf("daemon     version %s, pid %lld, up %s\n", text(answer, "version"),
-	       number(answer, "pid"), age(answer, "uptimeMs", up));
-	printf("log        %s: %lld segments, %lld bytes; %s%s\n", text(log, "dir"),
-	       number(log, "segments"), number(log, "bytes"),
-	       *text(log, "error") ? "CANNOT WRITE: " : "written", text(log, "error"));
+	printf("daemon     version %s, pid %lld, up %s\n", shared_text(answer, "version"),
+	       shared_number(answer, "pid"), age(answer, "uptimeMs", up));
+	printf("log        %s: %lld segments, %lld bytes; %s%s\n", shared_text(log, "dir"),
+	       shared_number(log, "segments"), shared_number(log, "bytes"),
+	       *shared_text(log, "error") ? "CANNOT WRITE: " : "written",
+	       shared_text(log, "error"));
 	printf("signing    %s %s %s\n",
-	       strcmp(text(signing, "algorithm"), "off") == 0 ? "OFF" : text(signing, "algorithm"),
-	       text(signing, "kid"), text(signing, "fingerprint"));
-	if (*text(answer, "alarm"))
-		printf("ALARM      %s\n", text(answer, "alarm"));
-	printf("in flight  %lld bytes, the oldest for %s%s\n", number(log, "inflightBytes"),
+	       strcmp(shared_text(signing, "algorithm"), "off") == 0
+		       ? "OFF"
+		       : shared_text(signing, "algorithm"),
+	       shared_text(signing, "kid"), shared_text(signing, "fingerprint"));
+	if (*shared_text(answer, "alarm"))
+		printf("ALARM      %s\n", shared_text(answer, "alarm"));
+	printf("in flight  %lld bytes, the oldest for %s%s\n", shared_number(log, "inflightBytes"),
 	       age(log, "oldestInflightMs", oldest),
 	       json_is_true(json_object_get(log, "readsPaused")) ? ", READING PAUSED" : "");
-	printf("cells      %lld, %lld connected, %lld silent\n", number(answer, "cellCount"),
-	       number(answer, "connected"), number(answer, "silent"));
+	printf("cells      %lld, %lld connected, %lld silent\n", shared_number(answer, "cellCount"),
+	       shared_number(answer, "connected"), shared_number(answer, "silent"));
 	printf("losses     %lld dropped and %lld lost in guests, %lld gaps, %lld over the rate, "
 	       "%lld contested\n\n",
-	       number(answer, "guestDropped"), number(answer, "guestKernelLost"),
-	       number(answer, "gaps"), number(answer, "rateLimited"), number(answer, "contested"));
+	       shared_number(answer, "guestDropped"), shared_number(answer, "guestKernelLost"),
+	       shared_number(answer, "gaps"), shared_number(answer, "rateLimited"),
+	       shared_number(answer, "contested"));
 	print_cells(answer);
 }
 
 /*
- * Find the control socket's path, in *config or static. A user who may ask the daemon may not be
- * allowed to read its configuration: then, or if there is none, the default path is used, unless
- * --config named the file.
+ * Find the path of the control socket; the string is *config's or static. A user who may ask the
+ * daemon is perhaps not allowed to read its configuration. If the default file cannot be read or
+ * does not exist, the default path is used.
  */
 static int find_socket(struct asking *a, struct config *config)
 {
@@ -261,6 +259,7 @@ static int find_socket(struct asking *a, struct config *config)
 	return r < 0 ? EX_CONFIG : EX_OK;
 }
 
+/* Send the request and print the answer. Returns an exit status. */
 static int ask(struct asking *a, const char *wanted, void (*print)(const json_t *))
 {
 	json_t *request = json_pack("{s:s}", "verb", wanted), *answer = NULL;
@@ -284,6 +283,7 @@ static int ask(struct asking *a, const char *wanted, void (*print)(const json_t 
 	return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
 }
 
+/* All actions: wanted is the request's verb. */
 static int run(const char *verb, int argc, char **argv, const char *wanted, bool cell_options,
 	       bool wants_argument, void (*print)(const json_t *))
 {
@@ -315,7 +315,7 @@ int cmd_cell(int argc, char **argv)
 
 	struct option_guess guess = {.typed = argc >= 2 ? argv[1] : ""};
 
-	/* The row is like the one in the help of add, which has all options. */
+	/* `cell --help` prints the help of add, because it has all options. */
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
 		return run("cell", argc, argv, "add", true, false, print_added);
 	for (size_t i = 0; argc >= 2 && i < ARRAY_SIZE(verbs); i++)

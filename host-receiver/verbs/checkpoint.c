@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * checkpoint: prints the newest checkpoint of a log, for somebody to keep. prove: writes proofs
- * that anybody can check without the log.
+ * checkpoint: prints the newest checkpoint of a log, so that somebody can keep it outside of the
+ * host. prove: writes proofs that anybody can check without the log (docs/reference/evidence.md).
  */
 #include <sodium.h>
 #include <sysexits.h>
@@ -12,9 +12,10 @@
 #include "host-receiver/judge/log_finder.h"
 #include "host-receiver/sign/key.h"
 #include "host-receiver/sign/proof.h"
+#include "host-receiver/verbs/shared.h"
 #include "host-receiver/verbs/verbs.h"
 
-/* Both verbs': where the log is. */
+/* The log that both verbs read. */
 struct place_of_log {
 	const char *verb, *dir, *origin, *config_path;
 	struct config config;
@@ -34,25 +35,23 @@ struct place_of_log {
 			OPTION_SETS_TEXT(type, at.config_path)                                     \
 	}
 
+/* Print the reason and return the status, so that a failure is one line at its place. */
 static int complain(const struct place_of_log *at, const char *what, const char *why, int status)
 {
 	fprintf(stderr, "%s: %s%s%s\n", at->verb, what, *what ? ": " : "", why);
 	return status;
 }
 
-/* Returns EX_OK, or another status after a message. */
+/* Find the folder and read the log in it. Returns EX_OK, or another status after a message. */
 static int open_log(struct place_of_log *at)
 {
-	struct config_errors errors = {0};
 	char why[FINDER_WHY_MAX] = "no memory";
-	int r = 0;
+	int r;
 
 	if (!at->dir) {
-		if (config_read(at->config_path, &at->config, &errors) < 0) {
-			fputs(errors.text ? errors.text : "no memory\n", stderr);
-			config_errors_free(&errors);
-			return EX_CONFIG;
-		}
+		r = shared_read_config(at->config_path, &at->config);
+		if (r != EX_OK)
+			return r;
 		at->dir = at->config.evidence_dir;
 	}
 	r = sources_add(&at->sources, at->dir, why);
@@ -144,6 +143,7 @@ static const struct option_row prove_rows[] = {
 	OPTION_ROW_HELP,
 };
 
+/* 1 for evidence that does not allow the proof, 66 for a log that cannot be read. */
 static int fail_of(int r)
 {
 	return r == -EBADMSG || r == -ENOENT || r == -ENODATA ? EXIT_FAILURE : EX_NOINPUT;
@@ -189,6 +189,7 @@ static int prove_entry(const struct prove *p, uint64_t index)
 	return status == EX_OK ? write_file(p, index, ".tlog-proof", text, (size_t)r, "") : status;
 }
 
+/* The proof that the log extends a kept checkpoint goes to stdout. */
 static int prove_consistency(const struct prove *p)
 {
 	char why[FINDER_WHY_MAX] = "no memory", text[PROOF_TEXT_MAX], *kept;

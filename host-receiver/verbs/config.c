@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * check-config and dump-config read the configuration as the daemon does. check-config also checks
- * the machine: whether a start with this file would succeed. dump-config prints the values that
- * would be in force and looks at nothing else.
+ * the machine, to find out whether a start with this file would succeed (daemon/check.h).
+ * dump-config prints the values in effect and reads nothing but the file.
  */
 #include <sysexits.h>
 
@@ -10,8 +10,10 @@
 #include "common/util.h"
 #include "host-receiver/config/config.h"
 #include "host-receiver/daemon/check.h"
+#include "host-receiver/verbs/shared.h"
 #include "host-receiver/verbs/verbs.h"
 
+/* The command line of both verbs. user and signer_user: NULL: not given. */
 struct reading {
 	const char *path, *user, *signer_user;
 };
@@ -40,6 +42,7 @@ static int check(const struct reading *reading, const struct config *config)
 	return EX_USAGE;
 }
 
+/* Both verbs. Mistakes in the file go to stderr, a line each. */
 static int run(int argc, char **argv, bool dump)
 {
 	struct reading reading = {.path = CONFIG_FILE_DEFAULT};
@@ -61,22 +64,16 @@ static int run(int argc, char **argv, bool dump)
 		.groups = {{NULL, dump ? rows : check_rows,
 			    dump ? ARRAY_SIZE(rows) : ARRAY_SIZE(check_rows), &reading}},
 	};
-	struct config_errors errors;
 	struct config config;
-	int at = option_parse(&program, argc, argv, NULL), r, status = EX_OK;
+	int at = option_parse(&program, argc, argv, NULL), status;
 
 	if (at <= 0)
 		return at < 0 ? EX_USAGE : EX_OK;
-	r = config_read(reading.path, &config, &errors);
-	if (r < 0) {
-		fputs(errors.text ? errors.text : "no memory\n", stderr);
-		status = EX_CONFIG;
-	} else if (dump) {
+	status = shared_read_config(reading.path, &config);
+	if (status == EX_OK && dump)
 		config_dump(&config, stdout);
-	} else {
+	else if (status == EX_OK)
 		status = check(&reading, &config);
-	}
-	config_errors_free(&errors);
 	config_free(&config);
 	return status;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * export: evidence in the form of other systems, on standard output. A view: it is unsigned, and
- * nothing is verified (verify does).
+ * export: writes evidence in the form of other systems to standard output. The result is only a
+ * view: it is unsigned, and export verifies nothing (verify does). A line that is no event is
+ * skipped and counted, and the exit status reports it.
  */
 #include <limits.h>
 #include <sysexits.h>
@@ -20,8 +21,9 @@ struct export
 	const char *format, *cell;
 	struct period period;
 	struct json_document *doc;
-	char *event;			  /* OCSF_EVENT_MAX bytes */
-	char origin[NOTE_ORIGIN_MAX + 1]; /* of the segment; "": outside of any log */
+	char *event; /* OCSF_EVENT_MAX bytes */
+	char origin[NOTE_ORIGIN_MAX +
+		    1]; /* the log of the current segment; "": outside of any log */
 	uint64_t index, skipped;
 };
 
@@ -61,6 +63,7 @@ static int parse(struct export *e, int argc, char **argv)
 	return at;
 }
 
+/* A segment line names the log, and the index of the next entry. */
 static void begin_segment(struct export *e)
 {
 	struct line_segment segment;
@@ -119,6 +122,7 @@ static int read_source(struct export *e, const char *path)
 	return EX_OK;
 }
 
+/* A write error of stdout is found at the end; read_source() only stops early after one. */
 static int write_all_of(struct export *e, const struct sources *sources)
 {
 	int status = EX_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * forward: status and rewind ask the daemon on its control socket; run is the forwarder process
- * itself, which the daemon starts.
+ * forward: status and rewind ask the daemon over its control socket. run is the forwarder process
+ * itself (host-receiver/forward): only the daemon starts it.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +15,7 @@
 #include "host-receiver/config/config.h"
 #include "host-receiver/control/client.h"
 #include "host-receiver/forward/forwarder.h"
+#include "host-receiver/verbs/shared.h"
 #include "host-receiver/verbs/verbs.h"
 
 struct forward_options {
@@ -54,20 +55,12 @@ static const struct option_program program = {
 	.after = after,
 };
 
-static int print_config_errors(const char *path, struct config *config)
-{
-	struct config_errors errors;
-	const int r = config_read(path, config, &errors);
-
-	if (r < 0)
-		fputs(errors.text ? errors.text : "no memory\n", stderr);
-	config_errors_free(&errors);
-	return r < 0 ? EX_CONFIG : EX_OK;
-}
-
 /* ---- run ---- */
 
-/* Only the daemon knows how far the log is durable, so its descriptor is required. */
+/*
+ * Whether the daemon started this process: it passes a socket as LINK_FD. Without it the forwarder
+ * would not know the durable end of the log.
+ */
 static bool has_link(void)
 {
 	int type;
@@ -81,7 +74,7 @@ static int run(const struct forward_options *o)
 	struct forward_settings settings;
 	struct config config;
 	sigset_t signals;
-	int r, status = print_config_errors(o->config_path, &config);
+	int r, status = shared_read_config(o->config_path, &config);
 
 	if (status == EX_OK && !has_link()) {
 		fputs("forward: run is for the daemon: it starts the forwarder if [nats] url is "
@@ -114,7 +107,7 @@ static int ask(const struct forward_options *o, json_t *request, json_t **ret)
 	int status = EX_OK;
 
 	if (!o->socket_path)
-		status = print_config_errors(o->config_path, &config);
+		status = shared_read_config(o->config_path, &config);
 	if (status == EX_OK)
 		status = control_ask("forward",
 				     o->socket_path ? o->socket_path : config.control_socket,
@@ -124,36 +117,26 @@ static int ask(const struct forward_options *o, json_t *request, json_t **ret)
 	return status;
 }
 
-static json_int_t number(const json_t *object, const char *key)
-{
-	return json_integer_value(json_object_get(object, key));
-}
-
-static const char *text(const json_t *object, const char *key)
-{
-	const char *s = json_string_value(json_object_get(object, key));
-
-	return s ? s : "";
-}
-
 static void print_status(const json_t *f)
 {
 	const char *name;
 	const json_t *count;
 
-	printf("%s %s\n", text(f, "state"), text(f, "server"));
-	if (*text(f, "why"))
-		printf("reason: %s: %s\n", text(f, "reason"), text(f, "why"));
-	if (*text(f, "warnings"))
-		printf("stream: %s\n", text(f, "warnings"));
+	printf("%s %s\n", shared_text(f, "state"), shared_text(f, "server"));
+	if (*shared_text(f, "why"))
+		printf("reason: %s: %s\n", shared_text(f, "reason"), shared_text(f, "why"));
+	if (*shared_text(f, "warnings"))
+		printf("stream: %s\n", shared_text(f, "warnings"));
 	printf("acknowledged up to entry %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
 	       " behind, oldest %.1f s\n",
-	       number(f, "index"), number(f, "lagEvents"), (double)number(f, "lagMs") / 1000.0);
+	       shared_number(f, "index"), shared_number(f, "lagEvents"),
+	       (double)shared_number(f, "lagMs") / 1000.0);
 	printf("published %" JSON_INTEGER_FORMAT " messages, acknowledged %" JSON_INTEGER_FORMAT
 	       ", duplicates %" JSON_INTEGER_FORMAT ", sent again %" JSON_INTEGER_FORMAT
 	       ", skipped %" JSON_INTEGER_FORMAT "\n",
-	       number(f, "published"), number(f, "acked"), number(f, "duplicates"),
-	       number(f, "retries"), number(f, "skipped"));
+	       shared_number(f, "published"), shared_number(f, "acked"),
+	       shared_number(f, "duplicates"), shared_number(f, "retries"),
+	       shared_number(f, "skipped"));
 	json_object_foreach(json_object_get(f, "errors"), name, count)
 		printf("errors: %s %" JSON_INTEGER_FORMAT "\n", name, json_integer_value(count));
 }
@@ -180,7 +163,7 @@ static int show_status(const struct forward_options *o)
 	return status;
 }
 
-/* RFC 3339 in UTC with or without milliseconds. */
+/* RFC 3339 in UTC, with or without a fraction of a second, which is ignored. */
 static bool parse_time(const char *s, json_int_t *ret)
 {
 	struct tm tm = {0};

@@ -26,6 +26,7 @@ static const char *or_empty(const char *s)
 	return s ? s : "";
 }
 
+/* fetch.logs has the log that was found last at its head; paths has the order of the stream. */
 static int list_paths(struct from_nats *n)
 {
 	size_t i = n->fetch.n_logs;
@@ -93,6 +94,7 @@ void from_nats_done(struct from_nats *n)
 	fetch_free(&n->fetch);
 }
 
+/* Entries of a log that the stream does not have. */
 static void print_hole(const struct fetch_log *log, const struct fetch_hole *hole, FILE *f)
 {
 	const char *why = hole->skipped
@@ -138,7 +140,7 @@ struct lines {
 	void *ctx;
 };
 
-/* A message is a line, or several that each end with a newline. */
+/* A message has one line without a newline, or several lines that each end with one. */
 static int take_lines(void *ctx, natsMsg *msg, char why[PUBLISHER_WHY_MAX])
 {
 	const struct lines *lines = ctx;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Evidence from a JetStream stream for the verbs that read files: it is fetched into folders below
- * TMPDIR, which from_nats_done() removes. One thread.
+ * Fetches evidence from a JetStream stream, for verbs that read files: each log becomes a folder
+ * below TMPDIR, which from_nats_done() removes. One thread.
  */
 #pragma once
 
@@ -16,7 +16,8 @@ struct from_nats {
 	const char *stream, *credentials, *tls_ca, *tls_cert, *tls_key;
 	char dir[64];
 	struct fetch fetch;
-	char **paths; /* owned, NULL-terminated: the folders. They are the logs' */
+	/* The folders; NULL-terminated. The array is owned, its strings are borrowed from fetch. */
+	char **paths;
 };
 
 #define FROM_NATS_ROWS 6u
@@ -30,12 +31,15 @@ int from_nats_fetch(struct from_nats *n, const char *origin);
 void from_nats_done(struct from_nats *n);
 
 /*
- * Give every line of the stream to take(), in the order of its messages; with follow those that
- * come from now on. take() ends it by returning anything but 0. Returns an exit status, after a
- * message unless EX_OK.
+ * Call take() with every line of the stream, in the order of its messages; with follow only with
+ * the lines that arrive from now on. It ends when take() returns anything but 0. Returns an exit
+ * status, after a message unless EX_OK.
  */
 int from_nats_lines(const struct from_nats *n, bool follow,
 		    int (*take)(void *ctx, const char *line, size_t len), void *ctx);
 
-/* Print what the stream does not hold. Returns the exit status of verify for it; EX_OK: nothing. */
+/*
+ * Print the entries that the stream does not have. Returns the exit status of verify for them;
+ * EX_OK: there are none.
+ */
 int from_nats_report(const struct from_nats *n, FILE *f);

@@ -14,6 +14,7 @@
 
 /* ---- the command line ---- */
 
+/* A keyring that cannot be loaded is EX_CONFIG, other mistakes on the command line are EX_USAGE. */
 static int load(struct judging *j, const char *path, enum sign_algorithm algorithm, char *why)
 {
 	char reason[KEYRING_WHY_MAX] = "no memory";
@@ -143,6 +144,9 @@ struct progress {
 	uint64_t total, next_ns, started_ns;
 };
 
+/*
+ * Called after each block of input with the bytes read so far. total is 0 if a size is not known.
+ */
 static void show_progress(void *data, uint64_t bytes)
 {
 	struct progress *p = data;
@@ -159,6 +163,10 @@ static void show_progress(void *data, uint64_t bytes)
 		seconds > 0 ? (double)bytes / 1e6 / seconds : 0);
 }
 
+/*
+ * Give the verifier the checkpoints of --checkpoint. Returns EX_OK or an exit status after a
+ * message.
+ */
 static int keep_checkpoints(const struct judging *j, struct verifier *verifier)
 {
 	for (size_t i = 0; i < j->checkpoints.n; i++) {
@@ -182,7 +190,10 @@ static int keep_checkpoints(const struct judging *j, struct verifier *verifier)
 	return EX_OK;
 }
 
-/* Returns EX_OK with a result, or an exit status after a message. */
+/*
+ * Judge the files. On a terminal it shows the progress on stderr. Returns EX_OK with a result, or
+ * an exit status after a message.
+ */
 static int judge(const struct judging *j, const struct sources *sources, struct verifier *verifier,
 		 struct verifier_result *ret)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The part that verify, report and other verbs share when they judge evidence: the options about
- * keys, kept checkpoints and required contents, and one run of the judge over the files on the
+ * Shared by verify and report, which both judge evidence: the options about keys, kept checkpoints
+ * and required contents, and one run of the judge (host-receiver/judge) over the files on the
  * command line.
  */
 #pragma once
@@ -19,25 +19,25 @@ struct judging_list {
 };
 
 struct judging {
-	const char *verb; /* at the beginning of messages */
+	const char *verb; /* messages begin with it */
 	struct keyring *ring;
 	struct judging_list checkpoints, cells;
 	const char *origin; /* NULL: any */
 	struct period period;
 	int64_t retention_ms;
 	bool keys, require_signed, allow_unsigned, require_log, live;
-	int status; /* after a mistake on the command line: the exit status */
+	int status; /* the exit status after a mistake on the command line */
 };
 
-/* Their target is a struct judging. */
+/* Rows of an option group whose target is a struct judging. */
 extern const struct option_row judging_rows[];
 extern const size_t judging_n_rows;
 
-/* verb is borrowed. Returns 0 or -ENOMEM, after a message. */
+/* verb is borrowed. Returns 0, or -ENOMEM after a message. */
 int judging_init(struct judging *j, const char *verb);
 void judging_done(struct judging *j);
 
-/* Options that exclude each other. Returns NULL, or a sentence. */
+/* Check options that exclude each other. Returns NULL, or a static sentence. */
 const char *judging_conflict(const struct judging *j);
 
 /* Whether a record without a signature is a failure. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * keygen: makes a new Ed25519 seed in DIR/KID.seed (0600) and adds its public key to
- * DIR/keyring.json. It never overwrites a seed: a kid that exists is refused. The keyring is
- * replaced as a whole.
+ * keygen: makes a new Ed25519 seed in DIR/KID.seed (mode 0600) and adds its public key to
+ * DIR/keyring.json. It never overwrites a seed: if the kid exists, it refuses. The keyring is
+ * replaced as a whole, by rename(2).
  */
 #include <fcntl.h>
 #include <sys/file.h>
@@ -68,8 +68,8 @@ static int write_all(int fd, const char *data, size_t len)
 }
 
 /*
- * Write a whole file under this name, or nothing: it gets the name after its bytes are on disk.
- * Returns 0, -EEXIST, or another negative errno.
+ * Write a whole file with this name, or nothing: the file gets its name after its bytes are on
+ * disk. Returns 0, -EEXIST, or another negative errno.
  */
 static int publish(int dir_fd, const char *name, mode_t mode, const char *data, size_t len)
 {
@@ -86,7 +86,7 @@ static int publish(int dir_fd, const char *name, mode_t mode, const char *data, 
 			r = -errno;
 		return r;
 	}
-	/* The file system has no unnamed files: remove a file that is only half written. */
+	/* The file system has no O_TMPFILE, so a file that is only half written must be removed. */
 	fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;
@@ -134,7 +134,7 @@ static int load_keyring(const struct keygen *k, struct keyring_text *ret)
 	return r < 0 ? status : EX_OK;
 }
 
-/* The members of the old keyring, unchanged, and the new one; a line each. */
+/* The text of the new keyring: the old members unchanged, and the new one, each in a line. */
 static int format_keyring(const struct keygen *k, const struct keyring_text *old,
 			  const char *public_key, FILE *f)
 {
@@ -194,9 +194,9 @@ static int write_keyring(const struct keygen *k, int dir_fd, const struct keyrin
 /* ---- the seed ---- */
 
 /*
- * An interrupted run may have written its seed and not the keyring: then this seed is used. A file
- * that is not a seed belongs to somebody else and is not touched. Returns EX_OK, or another status
- * after a message.
+ * If an interrupted run wrote its seed but not the keyring, that seed is used. A file that is no
+ * seed belongs to somebody else and is not changed. Returns EX_OK, or another status after a
+ * message.
  */
 static int adopt_seed(const struct keygen *k, const char *name, uint8_t seed[KEY_ED25519_SIZE])
 {
@@ -311,7 +311,10 @@ int cmd_keygen(int argc, char **argv)
 		fprintf(stderr, "keygen: %s: %s\n", k.dir, strerror(errno));
 		return EX_CANTCREAT;
 	}
-	/* Two runs at once could lose one of the two keys from the keyring, so each locks it. */
+	/*
+	 * Two runs at once could lose one of the two new keys from the keyring, so each run locks
+	 * it.
+	 */
 	if (flock(dir_fd, LOCK_EX) < 0) {
 		fprintf(stderr, "keygen: %s: cannot lock: %s\n", k.dir, strerror(errno));
 		return EX_CANTCREAT;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log: an operator's decisions about the evidence log. acknowledge ends an alarm of the running
- * daemon; new tells the daemon, by a file, that its next start begins a new log on purpose.
+ * log: an operator's decisions about the evidence log. acknowledge ends the alarm of the running
+ * daemon, over its control socket. new writes a file with the operator's reason into state_dir; the
+ * daemon's next start then begins a new log without an alarm.
  */
 #include <fcntl.h>
 #include <sysexits.h>
@@ -12,6 +13,7 @@
 #include "host-receiver/control/client.h"
 #include "host-receiver/daemon/daemon.h"
 #include "host-receiver/evidence/durable.h"
+#include "host-receiver/verbs/shared.h"
 #include "host-receiver/verbs/verbs.h"
 
 #define REASON_MAX 200u
@@ -39,17 +41,6 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
-static int read_config(const struct log_options *o, struct config *config)
-{
-	struct config_errors errors;
-	const int r = config_read(o->config_path, config, &errors);
-
-	if (r < 0)
-		fputs(errors.text ? errors.text : "no memory\n", stderr);
-	config_errors_free(&errors);
-	return r < 0 ? EX_CONFIG : EX_OK;
-}
-
 static int acknowledge(const struct log_options *o, const struct config *config)
 {
 	json_t *request = json_pack("{s:s}", "verb", "acknowledge"), *answer = NULL;
@@ -67,7 +58,10 @@ static int plan_new(const struct log_options *o, const struct config *config)
 	int r = fd < 0 ? -errno : 0;
 
 	if (r == 0)
-		/* The receiver's user reads it, whoever writes it; the folder is closed. */
+		/*
+		 * Mode 0644, because the receiver's user must read the file that root may write.
+		 * The folder is closed to others.
+		 */
 		r = durable_write(fd, DAEMON_PLAN_FILE, o->reason, strlen(o->reason), 0644);
 	if (r < 0) {
 		fprintf(stderr, "log: %s/" DAEMON_PLAN_FILE ": %s\n", config->state_dir,
@@ -78,6 +72,7 @@ static int plan_new(const struct log_options *o, const struct config *config)
 	return EX_OK;
 }
 
+/* The action is missing or unknown. */
 static int refuse(const struct option_program *program, const char *what)
 {
 	struct option_guess guess = {.typed = what, .len = strlen(what)};
@@ -119,7 +114,7 @@ int cmd_log(int argc, char **argv)
 		return EX_USAGE;
 	}
 	if (is_new || !o.socket_path)
-		status = read_config(&o, &config);
+		status = shared_read_config(o.config_path, &config);
 	if (status == EX_OK)
 		status = is_new ? plan_new(&o, &config) : acknowledge(&o, &config);
 	config_free(&config);

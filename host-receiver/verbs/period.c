@@ -32,6 +32,7 @@ static int parse(const struct period *p, const char *value, int64_t *ret, char *
 	return -EINVAL;
 }
 
+/* The struct period inside the verb's struct. */
 static struct period *period_of(void *target, const struct option_row *row)
 {
 	return (struct period *)(void *)((char *)target + row->offset);

@@ -7,17 +7,19 @@
 
 #include "common/options.h"
 
-/* Milliseconds since 1970, both inclusive. now_ms: what "36h" counts back from. */
+/* Milliseconds since 1970, both inclusive. Durations like "36h" count back from now_ms. */
 struct period {
 	int64_t since_ms, until_ms, now_ms;
 };
 
-/* All of time, as of now. */
+/* No limits; now_ms is the time of the call. */
 void period_init(struct period *p);
+/* Whether a time lies in the period. */
 bool period_has(const struct period *p, int64_t time_ms);
 /* Whether an option has limited it. */
 bool period_is_limited(const struct period *p);
 
+/* For the macros below. why gets the expected form after -EINVAL. */
 int period_set_since(void *target, const struct option_row *row, const char *value,
 		     char why[OPTION_WHY_MAX]);
 int period_set_until(void *target, const struct option_row *row, const char *value,

@@ -26,6 +26,7 @@ void reading_changes_free(struct reading_changes *readings)
 	free(readings);
 }
 
+/* One reading while it is compared. Values are flattened: "memory.events.oom" -> number or word. */
 struct printing {
 	json_t *before; /* name -> value; NULL: the first reading */
 	json_t *now;
@@ -81,7 +82,7 @@ static void print_leaf(struct printing *p, const char *name, json_t *value)
 
 static void flatten(struct printing *p, const char *prefix, const json_t *value);
 
-/* A rule of nftables is known by its chain and handle. */
+/* A rule of nftables is identified by its chain and handle. */
 static void flatten_row(struct printing *p, const json_t *row)
 {
 	static const char *const counts[] = {"packets", "bytes"};
@@ -107,8 +108,8 @@ static void flatten(struct printing *p, const char *prefix, const json_t *value)
 		json_object_foreach((json_t *)(uintptr_t)value, key, member)
 		{
 			/*
-			 * The VMM's last document is part of its totals; the number of a part is
-			 * not a value.
+			 * Skip the VMM's last document, because the totals include it, and the
+			 * numbers of the parts, because they are no values.
 			 */
 			if (strcmp(key, "metrics") == 0 || strncmp(key, "part", 4) == 0)
 				continue;
@@ -151,7 +152,7 @@ bool reading_changes_print(struct reading_changes *readings, const json_t *data,
 
 	snprintf(key + len, sizeof(key) - len, "%.64s", word(json_object_get(data, "probeSource")));
 	p.before = json_object_get(readings->last, key);
-	/* A reading in parts adds to the values of its earlier parts. */
+	/* The parts of one reading are added to one set of values. */
 	p.now = p.before ? json_copy(p.before) : json_object();
 	flatten(&p, "", json_object_get(data, "output"));
 	json_object_set_new(readings->last, key, p.now);

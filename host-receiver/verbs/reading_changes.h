@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The differences between a probe's reading and the previous one of the same cell, for tail.
- * Remembers the last reading of each cell and probe. One thread.
+ * Compares a probe's reading with the previous one of the same cell, for tail: people want to see
+ * the changes and not the counters. It keeps the last reading of each cell and probe. One thread.
  */
 #pragma once
 
@@ -16,8 +16,8 @@ void reading_changes_free(struct reading_changes *readings);
 
 /*
  * Compare a reading (an event's data) with the previous one. print_change(name, text) is called for
- * each number ("+3") and each word ("up -> down") that changed; for the first reading, for each
- * number that is not 0. Returns false if nothing changed. Borrows for the call.
+ * each number ("+3") and each word ("up -> down") that changed; in a first reading, for each number
+ * that is not 0. Returns false if nothing changed. data is borrowed for the call.
  */
 bool reading_changes_print(struct reading_changes *readings, const json_t *data,
 			   void (*print_change)(const char *name, const char *text));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * receive: serves one cell without a configuration; its evidence goes to standard output. It ends
- * on SIGTERM or SIGINT, or with --once when the first connection has ended. The stream is always
- * sealed.
+ * receive: serves one cell without a configuration and writes its evidence to standard output. It
+ * ends on SIGTERM or SIGINT, or with --once when the first connection has ended. It always seals
+ * the stream.
  *
  * It is `serve` for one cell: the same registry, pipeline and life cycle (lifecycle.h), but without
  * a control socket, metrics and a folder of evidence.
@@ -35,7 +35,7 @@ struct receive {
 	struct log_stream *log_stream; /* NULL: a mode without a tree */
 	struct cell_registry registry;
 	struct cell *cell;
-	bool fatal; /* standard output has no reader any more */
+	bool fatal; /* the reader of standard output has closed it */
 	int status;
 };
 
@@ -100,14 +100,14 @@ static bool is_done(void *ctx)
 
 	if (!r->pipeline)
 		return true;
-	/* Without a reader nothing can be committed: only the probes still have to end. */
+	/* Without a reader nothing can be committed, so it only waits for the probes. */
 	if (r->registry.ending > 0 || r->fatal)
 		return r->registry.ending == 0;
 	if (!pipeline_idle(r->pipeline))
 		return false;
 	if (!r->log_stream || log_stream_closed(r->log_stream))
 		return true;
-	/* The very last record. */
+	/* The last record of all. */
 	log_stream_close(r->log_stream, 1);
 	pipeline_flush(r->pipeline);
 	return false;
@@ -122,7 +122,7 @@ static void finish(void *ctx)
 	cell_registry_close(&r->registry);
 }
 
-/* The reader of our output has stalled: the rest of the evidence cannot be written. */
+/* The reader of standard output does not read: the rest of the evidence cannot be written. */
 static void on_overdue(void *ctx)
 {
 	struct receive *r = ctx;
@@ -303,7 +303,7 @@ static void on_signer_lost(const char *why)
 	_exit(EX_OSERR);
 }
 
-/* The signer's memory lives as long as the log: in this process only. */
+/* The signer keeps no state on disk, because this log ends with the process. */
 static int start_client(struct receive *r, int keeper_fd, pid_t keeper_pid)
 {
 	const long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -330,7 +330,7 @@ int cmd_receive(int argc, char **argv)
 
 	if (status != EX_OK)
 		return status < 0 ? EX_OK : status;
-	/* First of all: code after this line runs in a process without a key. */
+	/* Do this first: all later code runs in a process without a key. */
 	if (keeper_start(&keeper, &keeper_fd, &keeper_pid) < 0) {
 		log_error("msg=\"cannot start the signer's parent\"");
 		return EX_OSERR;

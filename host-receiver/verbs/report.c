@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * report: one HTML page of evidence for people, with the verdict of verify. The page is written
- * beside its place and renamed into it, so nobody sees half of one.
+ * report: writes evidence as one HTML page for people, with the verdict of verify. The page is
+ * written to a file beside its place and then renamed, so nobody sees half a page.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -15,7 +15,7 @@
 #include "host-receiver/verbs/verbs.h"
 #include "host-receiver/verbs/verify_report.h"
 
-#define PAGE_MODE     0640 /* as the evidence */
+#define PAGE_MODE     0640 /* the page may be read by the same users as the evidence */
 #define STAGED_SUFFIX "#new"
 
 struct report {
@@ -77,7 +77,7 @@ static void put_time(FILE *f, const char *key, int64_t ms)
 		fprintf(f, "\"%s\":\"%s\",", key, timestamp_format(ms, text));
 }
 
-/* No record has a cell id with other characters. */
+/* The id becomes a part of JSON. Real ids have no other characters, so "?" matches no record. */
 static const char *plain_cell(const char *cell)
 {
 	for (const char *c = cell; c && *c; c++)
@@ -86,7 +86,10 @@ static const char *plain_cell(const char *cell)
 	return cell;
 }
 
-/* A line of JSON: page.js reads it. Returns 0 or a negative errno; *ret is owned by the caller. */
+/*
+ * Make the line of JSON at the top of the page, for page.js. Returns 0 or a negative errno. The
+ * caller owns *ret.
+ */
 static int make_head(const struct report *report, const struct verify_report *result, char **ret,
 		     size_t *ret_len)
 {
@@ -120,7 +123,7 @@ static int fail(const char *path, int r, const char *why)
 	return *path ? EX_CANTCREAT : EX_NOINPUT;
 }
 
-/* Takes f. Whether all of it was written. */
+/* Takes f. Returns 0 if all of it is on disk, or a negative errno. */
 static int close_page(FILE *f)
 {
 	const bool failed = fflush(f) == EOF || ferror(f) || fsync(fileno(f)) < 0;
@@ -129,13 +132,13 @@ static int close_page(FILE *f)
 	return fclose(f) == EOF && r == 0 ? -errno : r;
 }
 
-/* NULL: errno says why. */
+/* Returns NULL with errno set after an error. */
 static FILE *open_staged(const char *path)
 {
 	FILE *f;
 	int fd;
 
-	/* Of a run that was killed. */
+	/* A run that was killed may have left it. */
 	unlink(path);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, PAGE_MODE);
 	f = fd >= 0 ? fdopen(fd, "w") : NULL;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* serve: parse the command line, then run the daemon. */
+/*
+ * serve: parses the command line, then runs the daemon (host-receiver/daemon) until its end.
+ * Everything after the command line, also the logging, is the daemon's.
+ */
 #include <sysexits.h>
 
 #include "common/log.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tail: prints the evidence log as lines that people read, from the beginning or live, across
- * rotation. It checks no signature (verify does), and it escapes text of a guest that a terminal
- * would obey.
+ * tail: prints the evidence log as lines for people, from the beginning or live, across rotation.
+ * It checks no signature (verify does). It escapes texts of guests, so that they cannot control the
+ * terminal.
  *
  * The way of a line: a reader (a file, a folder of segments, a log that grows, or a JetStream)
  * calls take_line(); the line is parsed, compared with the filters of the command line and printed.
@@ -27,10 +27,11 @@
 #endif
 #include "host-receiver/verbs/period.h"
 #include "host-receiver/verbs/reading_changes.h"
+#include "host-receiver/verbs/shared.h"
 #include "host-receiver/verbs/verbs.h"
 
 #define POLL_US	  100000u
-#define LINES_MAX 100000u /* -n: these lines are held in memory */
+#define LINES_MAX 100000u /* the largest -n: so many lines are kept in memory */
 
 #define COLOUR_DIM    "\033[2m"
 #define COLOUR_CELL   "\033[36m"
@@ -43,7 +44,7 @@
 struct newest {
 	char **lines; /* a ring, owned */
 	unsigned size;
-	uint64_t n; /* that were put in */
+	uint64_t n; /* lines that were put in so far */
 };
 
 struct tail {
@@ -76,7 +77,7 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
-/* Types that an operator should look at: they are printed in another colour. */
+/* Types that an operator should look at. They are printed in another colour. */
 static bool is_alarm(const char *type)
 {
 	static const char *const names[] = {
@@ -115,7 +116,7 @@ static void print_plain(const char *s, int width)
 		putchar(' ');
 }
 
-/* ASCII only, and no control byte: the text may be a guest's. */
+/* Prints only ASCII without control bytes, because the text may be a guest's. */
 static void print_value(const char *key, const json_t *value)
 {
 	_cleanup_free_ char *s =
@@ -129,7 +130,7 @@ static void print_value(const char *key, const json_t *value)
 	printf("=%s", s ? s : "?");
 }
 
-/* Print the event's own fields, without the fields that every event has. */
+/* Print the fields of this type of event, without those that every event has. */
 static void print_fields(const json_t *data)
 {
 	static const char *const common[] = {
@@ -176,21 +177,14 @@ static void print_change(const char *name, const char *value)
 	print_plain(value, 0);
 }
 
-static const char *text(const json_t *object, const char *key)
-{
-	const char *s = json_string_value(json_object_get(object, key));
-
-	return s ? s : "";
-}
-
 static void print_event(const struct tail *t, const json_t *event, const char *type)
 {
 	const json_t *data = json_object_get(event, "data");
 
 	fputs(when(t, COLOUR_DIM), stdout);
-	print_plain(text(event, "time"), 24);
+	print_plain(shared_text(event, "time"), 24);
 	printf("%s %s", when(t, COLOUR_OFF), when(t, COLOUR_CELL));
-	print_plain(text(data, "cellId"), 12);
+	print_plain(shared_text(data, "cellId"), 12);
 	printf("%s %7lld %s", when(t, COLOUR_OFF),
 	       (long long)json_number_value(json_object_get(data, "sequence")), colour_of(t, type));
 	print_plain(type, 28);
@@ -210,13 +204,16 @@ static const char *without_prefix(const char *type)
 	return strncmp(type, EVENT_TYPE_PREFIX, prefix) == 0 ? type + prefix : type;
 }
 
-/* type is the short name; a pattern may also name the long one. */
+/*
+ * Whether the options select the event. type is its short name; a pattern may also match the long
+ * name.
+ */
 static bool wanted(const struct tail *t, const json_t *event, const char *type)
 {
-	const char *time = text(event, "time"), *full = text(event, "type");
+	const char *time = shared_text(event, "time"), *full = shared_text(event, "type");
 	int64_t ms = 0;
 
-	if (t->cell && strcmp(t->cell, text(json_object_get(event, "data"), "cellId")) != 0)
+	if (t->cell && strcmp(t->cell, shared_text(json_object_get(event, "data"), "cellId")) != 0)
 		return false;
 	if (period_is_limited(&t->period) &&
 	    (timestamp_parse(time, strlen(time), &ms) < 0 || !period_has(&t->period, ms)))
@@ -226,8 +223,8 @@ static bool wanted(const struct tail *t, const json_t *event, const char *type)
 }
 
 /*
- * Print the line as it is stored. U+007F..U+009F, which a terminal may obey, are printed as JSON
- * escapes of the same characters; the others are escaped in the log already.
+ * Print the line as it is stored. A terminal may obey U+007F..U+009F, so they are printed as JSON
+ * escapes; the other control characters are escaped in the log already.
  */
 static void print_json(const struct tail *t, const char *line, size_t len)
 {
@@ -249,7 +246,10 @@ static void print_json(const struct tail *t, const char *line, size_t len)
 	putchar('\n');
 }
 
-/* The event in a line, borrowed from *ret_outer, which the caller releases. NULL: not an event. */
+/*
+ * Parse a line, which may be an envelope. Returns the event, borrowed from *ret_outer, which the
+ * caller releases; NULL: the line is no event.
+ */
 static const json_t *read_event(const char *line, size_t len, json_t **ret_outer,
 				const char **ret_type)
 {
@@ -257,16 +257,16 @@ static const json_t *read_event(const char *line, size_t len, json_t **ret_outer
 	json_t *outer = json_loadb(line, len, flags, NULL);
 	const json_t *event;
 
-	/* jansson has no integers beyond 2^63-1, but guests do. */
+	/* jansson's integers end at 2^63-1, but guests may send larger ones. */
 	if (!outer)
 		outer = json_loadb(line, len, flags | JSON_DECODE_INT_AS_REAL, NULL);
 	event = outer;
-	if (strcmp(text(outer, "type"), SIGN_ENVELOPE_TYPE) == 0)
+	if (strcmp(shared_text(outer, "type"), SIGN_ENVELOPE_TYPE) == 0)
 		event = json_object_get(json_object_get(outer, "data"), "event");
 	*ret_outer = outer;
-	*ret_type = event_find_short_name(text(event, "type"));
+	*ret_type = event_find_short_name(shared_text(event, "type"));
 	if (!*ret_type)
-		*ret_type = without_prefix(text(event, "type"));
+		*ret_type = without_prefix(shared_text(event, "type"));
 	return json_is_object(event) ? event : NULL;
 }
 
@@ -278,7 +278,8 @@ static void print_line(const struct tail *t, const char *line, size_t len, const
 	else
 		print_event(t, event, type);
 	if (strcmp(type, "stream.sealed") == 0)
-		reading_changes_forget(t->readings, text(json_object_get(event, "data"), "cellId"));
+		reading_changes_forget(t->readings,
+				       shared_text(json_object_get(event, "data"), "cellId"));
 }
 
 /* Returns EX_OK or EX_OSERR. */
@@ -291,6 +292,10 @@ static int keep_line(struct newest *newest, const char *line, size_t len)
 	return *place ? EX_OK : EX_OSERR;
 }
 
+/*
+ * The entry point of every reader: one line without its newline. Returns EX_OK, or an exit status
+ * that ends the reading.
+ */
 static int take_line(struct tail *t, const char *line, size_t len)
 {
 	int status = EX_OK;
@@ -298,7 +303,7 @@ static int take_line(struct tail *t, const char *line, size_t len)
 	const char *type;
 	json_t *outer;
 
-	/* A line that is not an event has nothing to print. */
+	/* Lines of the log itself (segment, checkpoint) are not printed. */
 	if (line_kind_of_canonical(line, len) != LINE_ENTRY)
 		return EX_OK;
 	event = read_event(line, len, &outer, &type);
@@ -325,10 +330,7 @@ static void free_newest(struct newest *newest)
 	free(take_ptr(newest->lines));
 }
 
-/*
- * The end of the log as it is now: print the lines that were kept; lines that follow are printed at
- * once.
- */
+/* The end of the log is reached: print the kept lines. All later lines are printed at once. */
 static void print_newest(struct tail *t)
 {
 	struct newest *newest = &t->newest;
@@ -351,6 +353,7 @@ static void print_newest(struct tail *t)
 	free_newest(newest);
 }
 
+/* The end of the input. Returns the exit status. */
 static int finish(struct tail *t)
 {
 	print_newest(t);
@@ -417,7 +420,7 @@ static int read_log(struct tail *t, struct evidence_reader *reader)
 			if (!t->follow)
 				return finish(t);
 			print_newest(t);
-			/* Standard output may be a pipe with a reader. */
+			/* Standard output may be a pipe, and its reader waits for the lines. */
 			if (fflush(stdout) != 0)
 				return EX_IOERR;
 			usleep(POLL_US);
@@ -427,7 +430,7 @@ static int read_log(struct tail *t, struct evidence_reader *reader)
 
 static int read_folder(struct tail *t)
 {
-	/* Without a look back it begins at the end. */
+	/* -f begins at the end, unless -n or --since want older lines too. */
 	const bool at_end = t->follow && t->lines == 0 && t->period.since_ms == INT64_MIN;
 	struct evidence_reader *reader;
 	int r = evidence_reader_open(t->dir, NULL, &reader), status;
@@ -533,7 +536,6 @@ int cmd_tail(int argc, char **argv)
 	struct tail t = {
 		.config_path = CONFIG_FILE_DEFAULT,
 	};
-	struct config_errors errors = {0};
 	struct config config = {0};
 	int status = parse(&t, argc, argv);
 
@@ -541,10 +543,9 @@ int cmd_tail(int argc, char **argv)
 		return status < 0 ? EX_OK : status;
 	t.terminal = isatty(STDOUT_FILENO);
 	t.colour = t.terminal && !getenv("NO_COLOR");
-	if (reads_files(&t) && !t.dir && config_read(t.config_path, &config, &errors) < 0) {
-		fputs(errors.text ? errors.text : "no memory\n", stderr);
-		status = EX_CONFIG;
-	} else {
+	if (reads_files(&t) && !t.dir)
+		status = shared_read_config(t.config_path, &config);
+	if (status == EX_OK) {
 		if (!t.dir)
 			t.dir = config.evidence_dir;
 		t.readings = reading_changes_new();
@@ -552,7 +553,6 @@ int cmd_tail(int argc, char **argv)
 		reading_changes_free(t.readings);
 		free_newest(&t.newest);
 	}
-	config_errors_free(&errors);
 	config_free(&config);
 	return status;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The verbs of cellos-host-telemetry, one file each. argv[0] is the verb. Each returns the exit
- * status (sysexits.h where it says why); it has written the reason to stderr.
+ * The verbs of cellos-host-telemetry. Each parses its command line, calls the rooms, and prints.
+ * argv[0] is the verb. Each returns the exit status of the process (of sysexits.h, where one fits)
+ * after it has written the reason of a failure to stderr.
  */
 #pragma once
 

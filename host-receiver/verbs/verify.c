@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verify: reads evidence from files, folders of segments or standard input, and reports whether it
- * is complete and authentic; or checks one proof. Findings go to standard output, errors that stop
- * it to standard error.
+ * verify: reads evidence from files, folders of segments, standard input or a JetStream, and
+ * reports whether it is complete and authentic; or it checks one proof (--proof). The judgement is
+ * made in host-receiver/judge. Findings go to standard output, errors that stop verify go to
+ * standard error.
  */
 #include <limits.h>
 #include <sodium.h>
@@ -90,6 +91,7 @@ static int parse(struct verify *v, int argc, char **argv)
 
 /* ---- evidence ---- */
 
+/* For judging_run(). Returns the exit status: that of the verdict, or an error. */
 static int print_result(void *data, const struct verifier_result *result,
 			const struct sources *sources)
 {
@@ -151,6 +153,10 @@ static int say(enum verdict verdict, const char *path, const char *fmt, ...)
 	return fflush(stdout) == EOF ? EX_IOERR : (int)verdict;
 }
 
+/*
+ * Check the signature of a proof's checkpoint. Returns VERDICT_INTACT and prints nothing, or
+ * another exit status after a message.
+ */
 static int judge_note(const struct verify *v, struct tree_hasher *hasher, const struct note *note)
 {
 	enum keyring_verdict verdict;
@@ -172,6 +178,7 @@ static int judge_note(const struct verify *v, struct tree_hasher *hasher, const 
 			   : "the key of its checkpoint is not for its origin or size");
 }
 
+/* Check that the entry with this number in the tree has these bytes. */
 static int judge_entry(const struct verify *v, struct tree_hasher *hasher,
 		       const struct proof *proof, const char *entry, size_t len)
 {

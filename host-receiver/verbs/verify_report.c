@@ -37,7 +37,7 @@ static void intact_text(const struct verifier_result *r, char *text, size_t size
 		snprintf(text, size, "every record is verified and every stream is complete");
 }
 
-/* The first finding that decides, in a sentence. */
+/* The sentence for the first finding that decides the verdict. */
 static void verdict_text(const struct verify_report *report, char *text, size_t size)
 {
 	static const char *const sentences[_FINDING_MAX] = {
@@ -73,7 +73,7 @@ void verify_report_verdict(const struct verify_report *report, char ret[VERIFY_V
 	snprintf(ret, VERIFY_VERDICT_MAX, "%s: %s", verdict_word(report->result->verdict), text);
 }
 
-/* Notes on limits that no file can show. Returns how many there are. */
+/* Notes on what this judgement cannot show. Returns their number. */
 static unsigned find_notes(const struct verifier_result *r, const char *notes[NOTES_MAX])
 {
 	unsigned n = 0;
@@ -159,7 +159,7 @@ static void print_log(const struct log_summary *log)
 	print_times(log->first_ms, log->last_ms);
 }
 
-/* The ending of a noun after the number n. */
+/* The plural ending of a noun after the number n. */
 static const char *plural(uint64_t n)
 {
 	return n == 1 ? "" : "s";
@@ -257,7 +257,9 @@ void verify_report_text(const struct verify_report *report)
 
 /* ---- JSON ---- */
 
-/* Written piece by piece, because a report can be large: it has a piece for each stream. */
+/*
+ * The report is written in pieces, one for each stream, because it can be larger than the buffer.
+ */
 static void flush(struct json_writer *w, FILE *out)
 {
 	fwrite(w->buf, 1, w->len, out);

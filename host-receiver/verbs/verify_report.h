@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Prints the result of verify: the findings and the verdict, and with --report each log and each
- * stream; for people, or as one JSON object. It decides nothing. Texts of the evidence are escaped.
+ * Prints the result of verify, for people or as one JSON object: the findings, the verdict, and
+ * with --report each log and each stream. It decides nothing. Texts of the evidence are escaped.
  */
 #pragma once
 
@@ -17,8 +17,11 @@ struct verify_report {
 
 #define VERIFY_VERDICT_MAX 160u
 
-/* "OK: ..." or "NOT OK: ...": plain ASCII, nothing of the evidence. */
+/*
+ * The verdict in a line: "OK: ..." or "NOT OK: ...". Plain ASCII, without any text of the evidence.
+ */
 void verify_report_verdict(const struct verify_report *report, char ret[VERIFY_VERDICT_MAX]);
+/* Print the whole result to stdout, for people. */
 void verify_report_text(const struct verify_report *report);
-/* One object to out, without a newline. Returns 0 or -ENOMEM. */
+/* Print the result to out as one JSON object, without a newline. Returns 0 or -ENOMEM. */
 int verify_report_json(const struct verify_report *report, FILE *out);
