@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * How a file is read: set_defaults() fills in every key; libinih calls read_line() for each line
+ * and on_key() for each KEY = VALUE; check_whole() compares keys with each other. The table keys[]
+ * is the only place that knows a key: the parser, the defaults, the dump and the reload all walk
+ * it. libinih stops at some mistakes and ignores others, so read_line() checks each line before
+ * libinih sees it.
+ */
 #include "host-receiver/config/config.h"
 
 #include <stdarg.h>
@@ -19,7 +26,7 @@ enum key_type {
 	KEY_SYNC,
 	KEY_MODE,
 	KEY_BOOLEAN,
-	KEY_PATH, /* this type and all after it are texts */
+	KEY_PATH, /* this type and all after it are texts: the field is an owned string */
 	KEY_NAME,
 	KEY_KID,
 	KEY_ORIGIN,
@@ -30,23 +37,27 @@ enum key_type {
 	KEY_SUBJECT,
 };
 
+/*
+ * A key of the file. min and max are for numbers, in the unit of the field (milliseconds, bytes).
+ */
 struct key {
 	const char *section, *name;
 	enum key_type type;
 	size_t offset;
-	const char *otherwise; /* the default, as in a file */
+	const char *otherwise; /* the default, in the form of a value in the file */
 	uint64_t min, max;
-	bool zero;    /* 0 is allowed too and means off */
-	bool restart; /* cannot change while running */
+	bool zero;    /* 0 is allowed too, and means off */
+	bool restart; /* a reload refuses another value */
 };
 
-/* A log's uuid is added to it. */
+/* An origin gets "/" and the log's uuid appended, and must still fit into NOTE_ORIGIN_MAX. */
 #define CONFIG_ORIGIN_MAX 200u
 #define AT(member)	  offsetof(struct config, member)
 #define DAY_MS		  (UINT64_C(24) * 3600 * 1000)
 #define KIB		  UINT64_C(1024)
 #define MIB		  (KIB * KIB)
 
+/* In the order of the manual page and of a dump. Keys of one section stand together. */
 static const struct key keys[] = {
 	{"receiver", "control_socket", KEY_PATH, AT(control_socket),
 	 "/run/cellos/host-telemetry.sock", .restart = true},
@@ -104,7 +115,7 @@ struct unit {
 	uint64_t factor;
 };
 
-/* From the largest, so that a dump takes the first that divides. */
+/* From the largest unit, because a dump takes the first one that divides the value. */
 static const struct unit durations[] = {
 	{"d", DAY_MS}, {"h", 3600000}, {"min", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 1},
 };
@@ -112,17 +123,22 @@ static const struct unit sizes[] = {
 	{"T", MIB *MIB}, {"G", KIB *MIB}, {"M", MIB}, {"K", KIB}, {NULL, 1},
 };
 
+/* One reading of a file. line is the number of the line that libinih got last. */
 struct reading {
 	FILE *file;
 	const char *name;
 	unsigned line;
 	struct config *config;
 	struct config_errors *errors;
-	unsigned set_at[ARRAY_SIZE(keys)]; /* line; 0: not set */
+	unsigned set_at[ARRAY_SIZE(keys)]; /* the line of each key; 0: not set */
 	bool known_section;
 	int error;
 };
 
+/*
+ * Add "FILE:LINE: reason" to the errors, or "FILE: reason" with line 0. Errors above
+ * CONFIG_ERRORS_MAX are only counted.
+ */
 static _printf_(3, 4) void complain(struct reading *r, unsigned line, const char *fmt, ...)
 {
 	char reason[512], text[1024];
@@ -150,7 +166,7 @@ static _printf_(3, 4) void complain(struct reading *r, unsigned line, const char
 
 /* ---- values ---- */
 
-/* A number followed by one of the units, or by nothing. */
+/* Parse a number followed by a unit or by nothing. Returns 0, -EINVAL or -ERANGE. */
 static int parse_with_unit(const char *value, const struct unit *units, uint64_t *ret)
 {
 	const size_t digits = strspn(value, "0123456789");
@@ -171,6 +187,7 @@ static int parse_with_unit(const char *value, const struct unit *units, uint64_t
 	return __builtin_mul_overflow(v, units->factor, ret) ? -ERANGE : 0;
 }
 
+/* The reverse of parse_with_unit(): the text that reads back to v. */
 static void format_with_unit(uint64_t v, const struct unit *units, char *out, size_t size)
 {
 	while (units->name && (v == 0 || v % units->factor != 0))
@@ -211,6 +228,7 @@ static bool name_valid(const char *s)
 	       strlen(s);
 }
 
+/* A path fits into PATH_MAX with room for the names of files in it. */
 static bool path_valid(const char *s)
 {
 	return *s == '/' && strlen(s) < 1024;
@@ -253,7 +271,7 @@ static bool stream_valid(const char *s)
 	return len >= 1 && len <= 64 && name_valid(s) && !strchr(s, '.');
 }
 
-/* Returns NULL, or the text of what was expected. */
+/* The value of a text key. Returns NULL, or a static sentence on the expected form. */
 static const char *check_text(const struct key *k, const char *value)
 {
 	enum sign_algorithm algorithm;
@@ -303,6 +321,7 @@ static const char *set_number(const struct key *k, uint64_t *field, const char *
 	return NULL;
 }
 
+/* The field becomes the index of the value in names. Returns NULL, or the sentence expected. */
 static const char *set_choice(uint64_t *field, const char *value, const char *const names[],
 			      size_t n, const char *expected)
 {
@@ -322,7 +341,7 @@ static const char *set_boolean(uint64_t *field, const char *value)
 	return NULL;
 }
 
-/* Returns NULL, or the text of what was expected. */
+/* Parse a value into its field. Returns NULL, or a sentence on the expected form. */
 static const char *set_value(struct config *config, const struct key *k, const char *value,
 			     char why[128])
 {
@@ -361,6 +380,7 @@ static bool is_text(const struct key *k)
 
 /* ---- the file ---- */
 
+/* section is not terminated after len bytes. */
 static bool section_known(const char *section, size_t len)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -374,7 +394,11 @@ static const char *skip_blanks(const char *s)
 	return s + strspn(s, " \t\r\n\f\v");
 }
 
-/* Find mistakes that libinih would ignore or stop at. */
+/*
+ * Report mistakes that libinih ignores or stops at: an unknown section, a line without = and a
+ * section without ]. Also remembers whether the section is known, so that its keys are not reported
+ * too.
+ */
 static void check_line(struct reading *r, const char *line)
 {
 	const char *s = skip_blanks(line), *end;
@@ -402,7 +426,9 @@ static void check_line(struct reading *r, const char *line)
 			log_escape(shown, sizeof(shown), s, (size_t)(end - s) + 1));
 }
 
-/* fgets(3) for libinih, which does not report line numbers. */
+/*
+ * Replaces fgets(3) in libinih. It counts the lines, because libinih does not report their numbers.
+ */
 static char *read_line(char *out, int size, void *arg)
 {
 	struct reading *r = arg;
@@ -435,12 +461,15 @@ static char *read_line(char *out, int size, void *arg)
 		complain(r, r->line, "a control character; expected text");
 	else
 		check_line(r, line);
-	/* Give libinih an empty line instead of one that was refused already. */
+	/* A line that was refused already becomes an empty one for libinih. */
 	snprintf(out, (size_t)size, "%s", bad || too_long ? "\n" : line);
 	return out;
 }
 
-/* libinih's callback: it returns 1, and errors are counted here. */
+/*
+ * libinih calls it for each key. It always returns 1, so that libinih goes on after an error and
+ * all errors are found.
+ */
 static int on_key(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *r = arg;
@@ -476,6 +505,7 @@ static int on_key(void *arg, const char *section, const char *name, const char *
 	return 1;
 }
 
+/* The defaults are valid, so only a copy of a text can fail: -ENOMEM. */
 static int set_defaults(struct config *config)
 {
 	char why[128];
@@ -494,6 +524,7 @@ static int set_defaults(struct config *config)
 	return 0;
 }
 
+/* The line on which the key of this field was set; 0: it was not set. */
 static unsigned line_of(const struct reading *r, size_t offset)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -502,7 +533,7 @@ static unsigned line_of(const struct reading *r, size_t offset)
 	return 0;
 }
 
-/* Check keys that are right alone but not together. */
+/* Report keys whose values are valid alone but not together. */
 static void check_whole(struct reading *r)
 {
 	const struct config *c = r->config;
@@ -576,6 +607,7 @@ void config_errors_free(struct config_errors *errors)
 	*errors = (struct config_errors){0};
 }
 
+/* The value as it stands in a file. Points into config, into out, or to a static text. */
 static const char *format_value(const struct config *config, const struct key *k, char out[32])
 {
 	const void *field = (const char *)config + k->offset;

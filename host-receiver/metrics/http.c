@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Two threads meet here. The loop thread calls metrics_server_publish() once a second, which copies
+ * the numbers into struct metrics_server. The thread of libmicrohttpd calls on_request() and
+ * on_client(), and prints pages from that copy. The atomic counters of the pipeline and of the log
+ * are read directly. Each lock is held for a short time, except cells_lock: the printing thread
+ * holds it for a whole page, so the loop only tries to take it.
+ */
 #include "host-receiver/metrics/http.h"
 
 #include <microhttpd.h>
@@ -12,14 +19,14 @@
 #define PREFIX	 "cellos_host_telemetry_"
 #define US_PER_S 1000000.0
 
-/* A connection, from its accept to its close. */
+/* A connection, from its accept to its close. Guarded by clients_lock. */
 struct http_client {
 	struct http_client *next, **link;
-	int fd; /* libmicrohttpd's */
+	int fd; /* libmicrohttpd owns and closes it */
 	uint64_t since_ns;
 };
 
-/* A cell's numbers, copied by the loop. */
+/* A cell's numbers, copied by the loop thread. */
 struct cell_numbers {
 	char id[CELL_ID_MAX + 1];
 	bool connected, silent;
@@ -32,7 +39,7 @@ struct metrics_server {
 	struct evidence_log *log;	    /* borrowed */
 	char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
-	pthread_mutex_t lock; /* held for a copy only */
+	pthread_mutex_t lock; /* guards the three fields below; held only while they are copied */
 	struct cell_registry_stats loop;
 	struct metrics_health health;
 	uint64_t published_ns;
@@ -40,13 +47,17 @@ struct metrics_server {
 	pthread_mutex_t clients_lock;
 	struct http_client *clients; /* list */
 
-	pthread_mutex_t cells_lock; /* held while they are printed */
-	struct cell_numbers *cells; /* owned; NULL: not wanted, or none */
+	pthread_mutex_t cells_lock; /* guards the two fields below; held while they are printed */
+	struct cell_numbers *cells; /* owned; NULL: per_cell is off, or there are none */
 	size_t n_cells;
 };
 
 /* ---- the pages ---- */
 
+/*
+ * The format is Prometheus' text format 0.0.4. docs/reference/metrics.md has the same list, and a
+ * test compares the two.
+ */
 static void head(FILE *f, const char *name, const char *type, const char *help)
 {
 	fprintf(f, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s %s\n", name, help, name, type);
@@ -58,6 +69,7 @@ static void put(FILE *f, const char *name, const char *type, const char *help, u
 	fprintf(f, PREFIX "%s %" PRIu64 "\n", name, v);
 }
 
+/* Prometheus wants cumulative buckets, in seconds. */
 static void put_histogram(FILE *f, const char *name, const char *help,
 			  const struct pipeline_histogram *h)
 {
@@ -134,7 +146,7 @@ static void put_forward(FILE *f, const struct metrics_health *health)
 	    "Times that the forwarder had to begin at the oldest segment.", s->cursor_lost);
 	put(f, "forward_restarts_total", "counter", "Times that the forwarder's process ended.",
 	    health->forward_restarts);
-	head(f, "forward_errors_total", "counter", "What stopped the forwarding.");
+	head(f, "forward_errors_total", "counter", "Errors that stopped the forwarding.");
 	for (int i = FORWARD_OK + 1; i < _FORWARD_ERROR_MAX; i++)
 		fprintf(f, PREFIX "forward_errors_total{reason=\"%s\"} %" PRIu64 "\n",
 			forward_error_name((enum forward_error)i), s->errors[i]);
@@ -146,6 +158,7 @@ static void put_forward(FILE *f, const struct metrics_health *health)
 		    "How long the oldest message waits for its acknowledgement.", s->unacked_ms);
 }
 
+/* Everything except the numbers of single cells. */
 static void put_all(FILE *f, const struct metrics_server *m, const struct cell_registry_stats *s,
 		    const struct metrics_health *health)
 {
@@ -174,15 +187,16 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_r
 	    s->guest_dropped);
 	put(f, "guest_kernel_lost_total", "counter", "Losses before the agents, by their word.",
 	    s->guest_kernel_lost);
-	put(f, "sequence_gaps_total", "counter", "Jumps in what the guests numbered.", s->gaps);
+	put(f, "sequence_gaps_total", "counter", "Gaps in the numbers of the guests' frames.",
+	    s->gaps);
 	put(f, "reads_paused_total", "counter",
-	    "Times that reading stopped for too much in flight.", s->reads_paused);
+	    "Times that reading stopped because too much was in flight.", s->reads_paused);
 	put_by_probe(f, "probe_readings_total", "Readings of host probes.", s->probe_readings);
 	put_by_probe(f, "probe_failures_total", "Readings of host probes that failed.",
 		     s->probe_failures);
 	put(f, "probe_readings_stuck", "gauge", "Readings that hang, and hold a thread each.",
 	    s->probes_stuck);
-	put(f, "inflight_bytes", "gauge", "Memory of what is not committed yet.",
+	put(f, "inflight_bytes", "gauge", "Memory of the events that are not committed yet.",
 	    m->stats->inflight_bytes);
 	head(f, "inflight_oldest_seconds", "gauge", "Age of the oldest event not committed yet.");
 	fprintf(f, PREFIX "inflight_oldest_seconds %.3f\n",
@@ -208,6 +222,7 @@ static void put_all(FILE *f, const struct metrics_server *m, const struct cell_r
 	fputs(PREFIX "build_info{version=\"" CELLOS_VERSION "\"} 1\n", f);
 }
 
+/* The series with a label for the cell; only with per_cell. */
 static const struct {
 	const char *name, *type, *help;
 	size_t offset; /* in struct cell_numbers */
@@ -221,7 +236,8 @@ static const struct {
 	{"cell_frames_rejected_total", "counter", "Frames of the cell that became no declaration.",
 	 NUMBER(frames_rejected)},
 	{"cell_bytes_received_total", "counter", "Bytes read from the cell.", NUMBER(bytes)},
-	{"cell_sequence_gaps_total", "counter", "Jumps in what the guest numbered.", NUMBER(gaps)},
+	{"cell_sequence_gaps_total", "counter", "Gaps in the numbers of the guest's frames.",
+	 NUMBER(gaps)},
 	{"cell_guest_dropped_total", "counter", "Observations that the agent says it dropped.",
 	 NUMBER(guest_dropped)},
 	{"cell_guest_kernel_lost_total", "counter", "Losses before the agent, by its word.",
@@ -247,7 +263,10 @@ static void put_cells(FILE *f, struct metrics_server *m)
 	pthread_mutex_unlock(&m->cells_lock);
 }
 
-/* Copy the numbers that the loop published last; false: they are too old. */
+/*
+ * Copy the numbers that the loop published last. Returns false if they are older than
+ * METRICS_LOOP_STALL_MS: then the loop hangs.
+ */
 static bool loop_turns(struct metrics_server *m, struct cell_registry_stats *ret,
 		       struct metrics_health *ret_health)
 {
@@ -261,7 +280,7 @@ static bool loop_turns(struct metrics_server *m, struct cell_registry_stats *ret
 	return monotonic_ns() - published_ns < METRICS_LOOP_STALL_MS * NSEC_PER_MSEC;
 }
 
-/* Write why the daemon is not ready; false: it is ready. */
+/* Write the reasons why the daemon is not ready. Returns false if it is ready. */
 static bool put_reasons(FILE *f, struct metrics_server *m, const struct metrics_health *health)
 {
 	const int sink = m->stats->sink_error, background = evidence_log_background_error(m->log);
@@ -272,7 +291,10 @@ static bool put_reasons(FILE *f, struct metrics_server *m, const struct metrics_
 	return sink || background || *health->reasons;
 }
 
-/* Writes the body; returns the HTTP status. */
+/*
+ * Write the body of the answer to f. Returns the HTTP status. /metrics is answered even if the loop
+ * hangs, with the last numbers.
+ */
 static unsigned answer_to(struct metrics_server *m, const char *url, FILE *f)
 {
 	struct cell_registry_stats stats;
@@ -298,6 +320,7 @@ static unsigned answer_to(struct metrics_server *m, const char *url, FILE *f)
 	return MHD_HTTP_OK;
 }
 
+/* libmicrohttpd calls it for each request. MHD_NO closes the connection without an answer. */
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url,
 				  const char *method, const char *version, const char *upload,
 				  size_t *upload_size, void **state)
@@ -328,7 +351,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 		free(body);
 		return MHD_NO;
 	}
-	/* One request for each connection, so that its time can be limited. */
+	/* Each connection has one request, so that METRICS_REQUEST_MS limits the request. */
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
 				"text/plain; version=0.0.4; charset=utf-8");
@@ -367,7 +390,10 @@ static void forget_client(struct http_client *c)
 	free(c);
 }
 
-/* libmicrohttpd calls it before it closes the descriptor. */
+/*
+ * libmicrohttpd calls it after the accept, and again before it closes the descriptor. So a
+ * descriptor in the list is always open.
+ */
 static void on_client(void *ctx, struct MHD_Connection *connection, void **client,
 		      enum MHD_ConnectionNotificationCode what)
 {
@@ -381,7 +407,10 @@ static void on_client(void *ctx, struct MHD_Connection *connection, void **clien
 	pthread_mutex_unlock(&m->clients_lock);
 }
 
-/* The library only bounds the time between two bytes. */
+/*
+ * Shut slow connections down. libmicrohttpd only limits the time between two bytes, so a client
+ * could send one byte now and then for ever.
+ */
 static void cut_slow_clients(struct metrics_server *m)
 {
 	const uint64_t now_ns = monotonic_ns();
@@ -411,7 +440,10 @@ static int listen_unix(struct metrics_server *m, const char *path, int *ret)
 	if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
 		return fd < 0 ? -errno : -ENAMETOOLONG;
 	strcpy(address.sun_path, path);
-	/* An earlier run left a stale socket. */
+	/*
+	 * A socket at the path may be left from an earlier run. It is removed only if nobody
+	 * listens on it.
+	 */
 	if (lstat(path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
 			return -EEXIST;
@@ -428,6 +460,9 @@ static int listen_unix(struct metrics_server *m, const char *path, int *ret)
 	return 0;
 }
 
+/*
+ * Without SO_REUSEADDR a restart would have to wait for old connections in TIME_WAIT (socket(7)).
+ */
 static int listen_inet(const char *where, int *ret)
 {
 	struct sockaddr_storage address;
@@ -469,7 +504,7 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 		metrics_server_free(m);
 		return r;
 	}
-	/* select(2) cannot be used: with thousands of cells descriptors exceed FD_SETSIZE. */
+	/* epoll(7) and not select(2): with thousands of cells, descriptors are above FD_SETSIZE. */
 	m->http = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, m,
 				   MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
 				   METRICS_CLIENTS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
@@ -485,6 +520,7 @@ int metrics_server_new(const char *where, const struct pipeline_stats *stats,
 	return 0;
 }
 
+/* An owned array. NULL: no memory, and then no cell is shown. */
 static struct cell_numbers *copy_cells(const struct cell_registry *registry, size_t *ret_n)
 {
 	struct cell_numbers *cells = calloc(MAX(registry->stats.cells, 1u), sizeof(*cells));
@@ -523,7 +559,7 @@ void metrics_server_publish(struct metrics_server *m, const struct cell_registry
 	pthread_mutex_unlock(&m->lock);
 	cut_slow_clients(m);
 	/*
-	 * If a page is being printed just now, the loop does not wait: it publishes again in a
+	 * If a page is being printed now, the loop does not wait for it: it publishes again in a
 	 * second.
 	 */
 	if (pthread_mutex_trylock(&m->cells_lock) != 0)
