@@ -65,9 +65,10 @@ static void report_continued(const struct daemon *d)
 	const struct log_start *start = &d->log_start;
 
 	if (start->cut_bytes > 0)
-		log_warning("msg=\"what no checkpoint covers was moved aside\" bytes=%" PRIu64
-			    " lines=%" PRIu64 " suffix=" EVIDENCE_TORN_SUFFIX,
-			    start->cut_bytes, start->cut_lines);
+		log_warning(
+			"msg=\"bytes that no checkpoint covers were moved aside\" bytes=%" PRIu64
+			" lines=%" PRIu64 " suffix=" EVIDENCE_TORN_SUFFIX,
+			start->cut_bytes, start->cut_lines);
 	if (start->abandoned)
 		log_warning("msg=\"a signature was never written; the log goes on before it\" "
 			    "size=%" PRIu64,

@@ -36,9 +36,8 @@ bool daemon_can_open(const char *path)
 
 static int refuse_reachable(const char *path)
 {
-	log_error("msg=\"the process that decodes what guests send could open what is the "
-		  "signer's\" path=%s why=\"it must belong to root or to the signer's user, "
-		  "closed to others\"",
+	log_error("msg=\"the receiver can open a file of the signer\" path=%s "
+		  "why=\"it must belong to root or to the signer's user, closed to others\"",
 		  path);
 	return EX_CONFIG;
 }

@@ -262,7 +262,7 @@ def a_receiver_that_could_open_the_key_does_not_start():
         os.chmod(d.file("k1.seed"), 0o600)
         # Landlock hides files, not what stands in a folder: the user must do that.
         os.chmod(d.file("signer"), 0o755)
-        refused("could open what is the signer's")
+        refused("can open a file of the signer")
         os.chmod(d.file("signer"), 0o700)
         d.start()
         d.stop()
