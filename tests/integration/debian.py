@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A clean Debian for a test: a folder with the smallest Debian and what a guide's own apt-get
-commands install, made once by mmdebstrap and kept in CELLOS_CHROOTS under a name that is a hash of
-its content. A test never writes to it: it gets an overlay over it, in memory, in namespaces that end
+"""A clean Debian for a test: a folder with the smallest Debian, made once by mmdebstrap, and what a
+guide's own apt-get commands install. It is kept in CELLOS_CHROOTS under a name that is a hash of its
+content. A test never writes to it: it gets an overlay over it, in memory, in namespaces that end
 with the test, with a network of its own and no device of this machine."""
 
 import fcntl
@@ -111,6 +111,10 @@ def _make_base(new):
     os.chmod(policy, 0o755)
 
 
+def _hash(content):
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
 def _make(chroots, name, fill):
     """The folder of that name, made by fill(folder) unless it is there."""
     path = os.path.join(chroots, name)
@@ -125,8 +129,18 @@ def _make(chroots, name, fill):
     return path
 
 
-def made(commands=""):
-    """The path of a Debian in which these shell commands (apt-get install ...) have run."""
+def _installed(below, commands, archives):
+    """The fill() of a Debian like the one in the folder `below`, in which these commands have run."""
+    def fill(new):
+        _run(["cp", "-a", "--reflink=auto", below, new])
+        _run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-ec", INSTALL,
+              "install", new, archives, commands])
+    return fill
+
+
+def made(*steps):
+    """The path of a Debian in which these shell commands (apt-get install ...) have run, one step
+    after the other. Tests whose first steps are the same share what these have made."""
     for program in ("mmdebstrap", "unshare", "setpriv"):
         if not shutil.which(program):
             raise CannotBeMade(f"not installed: {program}")
@@ -135,18 +149,12 @@ def made(commands=""):
     os.makedirs(os.path.join(archives, "partial"), exist_ok=True)
     with open(os.path.join(chroots, "lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        first = hashlib.sha256(" ".join([RELEASE, *BASE]).encode()).hexdigest()
-        base = _make(chroots, "base-" + first[:16], _make_base)
-        if not commands:
-            return base
-
-        def fill(new):
-            _run(["cp", "-a", base, new])
-            _run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-ec", INSTALL,
-                  "install", new, archives, commands])
-
-        return _make(chroots, "debian-" + hashlib.sha256((first + commands).encode())
-                     .hexdigest()[:16], fill)
+        content = " ".join([RELEASE, *BASE])
+        path = _make(chroots, "base-" + _hash(content), _make_base)
+        for commands in filter(None, steps):
+            content += commands
+            path = _make(chroots, "debian-" + _hash(content), _installed(path, commands, archives))
+        return path
 
 
 def folder():

@@ -75,8 +75,13 @@ def script(paths, chosen):
 
 def matches(wanted, got):
     """Lines; "..." stands for anything, also for lines."""
-    pattern = ".*".join(re.escape(part) for part in wanted.rstrip("\n").split("..."))
-    return re.search(pattern, got, re.DOTALL)
+    start = 0
+    for part in wanted.rstrip("\n").split("..."):
+        found = got.find(part, start)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return True
 
 
 def judge(paths, output, status):
@@ -110,6 +115,40 @@ def installs(paths, chosen):
                    re.finditer(r"^apt-get install (?:.*\\\n)*.*\n", text, re.MULTILINE))
 
 
+def packages(commands):
+    """The names in these commands of apt-get install."""
+    return {word for word in commands.replace("\\\n", " ").split()
+            if not word.startswith("-")} - {"apt-get", "install"}
+
+
+# The guides that build from the source. What both install is made once for both.
+BUILDERS = ["docs/guide-image-builder.md", "docs/guide-operator.md"]
+
+
+def steps(paths, chosen):
+    """What makes the Debian of these guides: debian.made() shares the first step."""
+    commands = installs(paths, chosen)
+    shared = set.intersection(*(packages(installs([path], chosen)) for path in BUILDERS))
+    if not shared or not shared <= packages(commands):
+        return [commands]
+    return [f"apt-get install -y --no-install-recommends {' '.join(sorted(shared))}\n", commands]
+
+
+def files_of_the_source():
+    """What a checkout has and `meson dist` packs: a build needs nothing else."""
+    run = subprocess.run(["git", "-C", SOURCE, "ls-files", "-z", "--cached", "--others",
+                          "--exclude-standard"], stdout=subprocess.PIPE, check=False)
+    names = run.stdout.decode().split("\0")[:-1] if run.returncode == 0 else os.listdir(SOURCE)
+    return [name for name in names if os.path.lexists(os.path.join(SOURCE, name)) and
+            not name.startswith(("build", ".git/"))]
+
+
+def copy_source(folder):
+    os.makedirs(folder)
+    subprocess.run(f"tar -C {SOURCE} --null -T - -cf - | tar -C {folder} -xf -", shell=True,
+                   input="\0".join(files_of_the_source()), text=True, check=True)
+
+
 def run_inside(paths, chosen):
     """In namespaces of its own: every command, in order, in the Debian that the caller made."""
     lower = os.environ["CELLOS_DEBIAN"]
@@ -118,9 +157,7 @@ def run_inside(paths, chosen):
     if lower == "/":
         subprocess.run(f"cd {root} && rm -rf {' '.join(OURS)} && mount -t tmpfs tmpfs root",
                        shell=True, check=True)
-    os.makedirs(f"{root}/{TREE}")
-    subprocess.run(f"tar -C {SOURCE} -cf - --exclude=./build* --exclude=.git . | "
-                   f"tar -C {root}/{TREE} -xf -", shell=True, check=True)
+    copy_source(f"{root}/{TREE}")
     if long_run():
         shutil.copy("/etc/resolv.conf", f"{root}/etc/resolv.conf")
     else:
@@ -155,7 +192,7 @@ def test(paths, afterwards=lambda folder: None):
         print("skipped: not root: no namespaces", flush=True)
         sys.exit(77)
     try:
-        lower = debian.made(installs(paths, chosen_here))
+        lower = debian.made(*steps(paths, chosen_here))
     except debian.CannotBeMade as e:
         print(f"no clean Debian can be made here ({e}): in a copy of this machine", flush=True)
         lower = "/"
