@@ -42,6 +42,12 @@
 #define NSEC_PER_USEC UINT64_C(1000)
 #define MSEC_PER_SEC  UINT64_C(1000)
 
+/* The word for n things: an English noun, or a verb that goes with it. */
+static inline const char *plural(uint64_t n, const char *one, const char *many)
+{
+	return n == 1 ? one : many;
+}
+
 static inline void close_fd(int fd)
 {
 	int saved = errno;

@@ -143,8 +143,8 @@ static int meet_note(struct log_finder *finder, const struct visitor *visitor,
 	    !tree_hash_equal(&note.checkpoint.root, &root))
 		return fail(why, -EBADMSG,
 			    "the checkpoint of %" PRIu64
-			    " entries is not of the entries that stand before it; verify says more",
-			    note.checkpoint.size);
+			    " %s is not of the entries that stand before it; verify says more",
+			    note.checkpoint.size, plural(note.checkpoint.size, "entry", "entries"));
 	return visitor->checkpoint(visitor->data, &note);
 }
 
@@ -426,8 +426,8 @@ int log_finder_consistency(struct log_finder *finder, const struct note_checkpoi
 	if (r < 0)
 		return r;
 	if (strcmp(old->origin, finder->origin) != 0 || old->size > new->size)
-		return fail(why, -EBADMSG, "log %s of %" PRIu64 " entries does not extend it",
-			    finder->origin, new->size);
+		return fail(why, -EBADMSG, "log %s of %" PRIu64 " %s does not extend it",
+			    finder->origin, new->size, plural(new->size, "entry", "entries"));
 	p.size = new->size;
 	source = source_of(finder, old->size);
 	if (source == finder->sources->n)

@@ -156,19 +156,20 @@ static void finish_kept(struct logs *logs, const struct kept_checkpoint *kept)
 	else if (kept->state == KEPT_DIFFERENT)
 		findings_add(logs->findings, FINDING_ROLLED_BACK, 1, at,
 			     "log %s is another one: its first %" PRIu64
-			     " entries are not those of the kept checkpoint",
-			     log->origin, size);
+			     " %s not those of the kept checkpoint",
+			     log->origin, size, plural(size, "entry is", "entries are"));
 	else if (size < log->first_index)
 		findings_add_note(logs->findings, FINDING_UNPROVABLE, 1, at,
 				  "log %s begins with index %" PRIu64
 				  ", after the kept checkpoint of %" PRIu64
-				  " entries: keep a newer one within the retention",
-				  log->origin, log->first_index, size);
+				  " %s: keep a newer one within the retention",
+				  log->origin, log->first_index, size,
+				  plural(size, "entry", "entries"));
 	else if (size > log->size)
 		findings_add(logs->findings, FINDING_ROLLED_BACK, 1, at,
 			     "log %s ends after %" PRIu64
-			     " entries, but the kept checkpoint has %" PRIu64,
-			     log->origin, log->size, size);
+			     " %s, but the kept checkpoint has %" PRIu64,
+			     log->origin, log->size, plural(log->size, "entry", "entries"), size);
 	else
 		findings_add(logs->findings, FINDING_ROLLED_BACK, 1, at,
 			     "log %s has no verified entries around size %" PRIu64, log->origin,

@@ -299,14 +299,15 @@ static void settle(struct tree_run *run, bool last)
 			     run->log->origin);
 	else if (run->n_waiting > 0) {
 		findings_add(run->findings, FINDING_UNVERIFIABLE, unverified, run->unverified_at,
-			     "%" PRIu64 " entries: %s", unverified, run->unverified_why);
+			     "%" PRIu64 " %s: %s", unverified,
+			     plural(unverified, "entry", "entries"), run->unverified_why);
 		if (run->options.live && last && rest <= TREE_RUN_PENDING_MAX) {
 			run->counts.in_flight += rest;
 			run->log->in_flight += rest;
 		} else {
 			findings_add(run->findings, FINDING_UNSIGNED, rest, run->waiting_since,
-				     "%" PRIu64 " entries after the last checkpoint of log %s",
-				     rest, run->log->origin);
+				     "%" PRIu64 " %s after the last checkpoint of log %s", rest,
+				     plural(rest, "entry", "entries"), run->log->origin);
 		}
 	}
 	forget_waiting(run);
@@ -317,8 +318,8 @@ static void settle(struct tree_run *run, bool last)
 static void break_run(struct tree_run *run)
 {
 	findings_add(run->findings, FINDING_BAD, run->n_waiting - run->n_bad, run->waiting_since,
-		     "%" PRIu64 " entries of log %s that no matching checkpoint covers",
-		     run->n_waiting, run->log ? run->log->origin : "?");
+		     "%" PRIu64 " %s of log %s that no matching checkpoint covers", run->n_waiting,
+		     plural(run->n_waiting, "entry", "entries"), run->log ? run->log->origin : "?");
 	forget_waiting(run);
 	if (run->log)
 		run->log->broken = true;
@@ -592,10 +593,11 @@ static void refuse_root(struct tree_run *run, const struct note_facts *note, str
 			"the root does not match: the entries before this checkpoint are not "
 			"those it was made of");
 	else
-		findings_add_note(run->findings, FINDING_BAD, 1, at,
-				  "the checkpoint is of %" PRIu64 " entries, but %" PRIu64
-				  " stand before it",
-				  note->size, run->frontier.size);
+		findings_add_note(
+			run->findings, FINDING_BAD, 1, at,
+			"the checkpoint is of %" PRIu64 " %s, but %" PRIu64 " %s before it",
+			note->size, plural(note->size, "entry", "entries"), run->frontier.size,
+			plural(run->frontier.size, "stands", "stand"));
 	break_run(run);
 }
 

@@ -242,12 +242,12 @@ static void expect_log(struct verifier *v)
 		return;
 	if (v->options.require_log)
 		findings_add_note(&v->findings, FINDING_UNVERIFIABLE, v->outside, v->outside_at,
-				  "%" PRIu64 " records stand in no log", v->outside);
+				  "%" PRIu64 " %s in no log", v->outside,
+				  plural(v->outside, "record stands", "records stand"));
 	else if (v->options.origin)
 		findings_add_note(&v->findings, FINDING_UNVERIFIABLE, v->outside, v->outside_at,
-				  "%" PRIu64
-				  " records stand in no log, so in none that --origin allows",
-				  v->outside);
+				  "%" PRIu64 " %s in no log, so in none that --origin allows",
+				  v->outside, plural(v->outside, "record stands", "records stand"));
 }
 
 static enum verdict judge(const struct verifier *v, uint64_t records)

@@ -118,20 +118,22 @@ int from_nats_report(const struct from_nats *n, FILE *f)
 		for (unsigned i = 0; i < log->n_holes; i++)
 			print_hole(log, &log->holes[i], f);
 		if (log->repeats > 0)
-			fprintf(f, "repeated in the stream: %s %" PRIu64 " entries, counted once\n",
-				log->origin, log->repeats);
+			fprintf(f, "repeated in the stream: %s %" PRIu64 " %s, counted once\n",
+				log->origin, log->repeats,
+				plural(log->repeats, "entry", "entries"));
 		if (log->unanchored > 0)
-			fprintf(f,
-				"not verifiable: %s %" PRIu64 " entries beside what is missing\n",
-				log->origin, log->unanchored);
+			fprintf(f, "not verifiable: %s %" PRIu64 " %s beside what is missing\n",
+				log->origin, log->unanchored,
+				plural(log->unanchored, "entry", "entries"));
 		if (log->missing > 0)
 			status = VERDICT_MISSING;
 		else if (log->unanchored > 0 && status == EX_OK)
 			status = VERDICT_UNVERIFIABLE;
 	}
 	if (n->fetch.strange > 0)
-		fprintf(f, "passed over: %" PRIu64 " messages that are no evidence\n",
-			n->fetch.strange);
+		fprintf(f, "passed over: %" PRIu64 " %s\n", n->fetch.strange,
+			plural(n->fetch.strange, "message that is no evidence",
+			       "messages that are no evidence"));
 	return status;
 }
 

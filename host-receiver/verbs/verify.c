@@ -227,8 +227,8 @@ static int judge_consistency(const struct verify *v, struct tree_hasher *hasher,
 	if (r < 0)
 		return EX_NOINPUT;
 	return say(VERDICT_INTACT, v->proof,
-		   "log %s of %" PRIu64 " entries extends the kept checkpoint of %" PRIu64,
-		   new->origin, new->size, old->size);
+		   "log %s of %" PRIu64 " %s extends the kept checkpoint of %" PRIu64, new->origin,
+		   new->size, plural(new->size, "entry", "entries"), old->size);
 }
 
 static int judge_proof(const struct verify *v, const struct proof *proof, const char *given)

@@ -146,9 +146,9 @@ static void print_log(const struct log_summary *log)
 		printf("  not in the input\n");
 		return;
 	}
-	printf("  %" PRIu64 " entries, index %" PRIu64 " to size %" PRIu64 ", %" PRIu64
-	       " checkpoints",
-	       log->entries, log->first_index, log->size, log->checkpoints);
+	printf("  %" PRIu64 " %s, index %" PRIu64 " to size %" PRIu64 ", %" PRIu64 " %s",
+	       log->entries, plural(log->entries, "entry", "entries"), log->first_index, log->size,
+	       log->checkpoints, plural(log->checkpoints, "checkpoint", "checkpoints"));
 	for (unsigned i = 0; i < log->n_kids; i++)
 		printf("%s%s", i == 0 ? ", signed by " : ", ", log->kids[i]);
 	if (log->first_index > 0)
@@ -157,12 +157,6 @@ static void print_log(const struct log_summary *log)
 		printf("; %" PRIu64 " in flight", log->in_flight);
 	putchar('\n');
 	print_times(log->first_ms, log->last_ms);
-}
-
-/* The plural ending of a noun after the number n. */
-static const char *plural(uint64_t n)
-{
-	return n == 1 ? "" : "s";
 }
 
 static void print_stream(const struct stream *s)
@@ -176,7 +170,7 @@ static void print_stream(const struct stream *s)
 		       plain(s->run, room[2], sizeof(room[2])),
 		       plain(s->host, room[3], sizeof(room[3])));
 	print_times(s->first_ms, s->last_ms);
-	printf("  %" PRIu64 " record%s, %s%s%s\n", s->records, plural(s->records),
+	printf("  %" PRIu64 " record%s, %s%s%s\n", s->records, plural(s->records, "", "s"),
 	       stream_end_name(s->end), s->pruned ? ", its beginning was pruned" : "",
 	       s->class == STREAM_UNSIGNED ? ", not signed" : "");
 	print_losses(&s->losses);
@@ -234,7 +228,7 @@ void verify_report_text(const struct verify_report *report)
 		print_stream(s);
 	printf("%" PRIu64 " record%s: %" PRIu64 " verified, %" PRIu64 " bad, %" PRIu64
 	       " unverifiable, %" PRIu64 " unsigned",
-	       r->records, plural(r->records), r->verified, records_found(f, FINDING_BAD),
+	       r->records, plural(r->records, "", "s"), r->verified, records_found(f, FINDING_BAD),
 	       records_found(f, FINDING_UNVERIFIABLE), records_found(f, FINDING_UNSIGNED));
 	if (r->in_flight > 0)
 		printf(", %" PRIu64 " in flight", r->in_flight);
@@ -242,12 +236,13 @@ void verify_report_text(const struct verify_report *report)
 		printf(", %" PRIu64 " read twice", r->copies);
 	if (n_notes_found > 0)
 		printf("\n%" PRIu64 " finding%s about checkpoints and segments", n_notes_found,
-		       plural(n_notes_found));
+		       plural(n_notes_found, "", "s"));
 	printf("\n%" PRIu64 " stream%s: %" PRIu64 " complete, %" PRIu64 " interrupted, %" PRIu64
 	       " unsealed; %" PRIu64 " finding%s of missing records\n",
-	       n_streams, plural(n_streams), streams_count_end(r->streams, STREAM_COMPLETE),
+	       n_streams, plural(n_streams, "", "s"),
+	       streams_count_end(r->streams, STREAM_COMPLETE),
 	       streams_count_end(r->streams, STREAM_INTERRUPTED),
-	       streams_count_end(r->streams, STREAM_OPEN), n_missing, plural(n_missing));
+	       streams_count_end(r->streams, STREAM_OPEN), n_missing, plural(n_missing, "", "s"));
 	print_findings(f);
 	for (unsigned i = 0; i < n_notes; i++)
 		printf("note: %s\n", notes[i]);
