@@ -552,7 +552,6 @@ int cell_seal_stream(struct cell *cell, const char *reason,
 	cell->charged_events = cell->eventless;
 	cell->checkpoint_sequence = 0;
 	cell->frames = cell->frames_rejected = cell->bytes = cell->gaps = cell->repeated = 0;
-	memset(cell->guest.grown, 0, sizeof(cell->guest.grown));
 	return 0;
 }
 

@@ -190,7 +190,7 @@ int cell_add(struct cell_registry *registry, const struct cell_options *options,
 
 /*
  * Seal the stream for this reason (static) and give the cell another one, whose totals begin at
- * zero; its connection goes on. The caller then calls cell_open_stream() before anything else
+ * zero, except those of the guest; its connection goes on. The caller then calls cell_open_stream() before anything else
  * happens: it writes the new stream's first record, which names *ret_end as its predecessor.
  * Returns 0 or -ENOMEM.
  */

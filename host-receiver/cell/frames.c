@@ -170,12 +170,6 @@ static bool take_hello(struct cell *cell, const struct declaration *d)
 	return true;
 }
 
-static void add_saturated(uint64_t *to, uint64_t more)
-{
-	if (__builtin_add_overflow(*to, more, to))
-		*to = UINT64_MAX;
-}
-
 /*
  * A heartbeat or a bye. The totals in it are only the guest's word; checkpoints and metrics show
  * them.
@@ -183,13 +177,13 @@ static void add_saturated(uint64_t *to, uint64_t more)
 static void take_totals(struct cell *cell, const struct declaration *d)
 {
 	struct cell_registry_stats *stats = &cell->registry->stats;
-	const uint64_t dropped = cell->guest.grown[GUEST_DROPPED];
-	const uint64_t lost = cell->guest.grown[GUEST_KERNEL_LOST];
+	const uint64_t dropped = cell->guest.counted[GUEST_DROPPED];
+	const uint64_t lost = cell->guest.counted[GUEST_KERNEL_LOST];
 	const char *lie = guest_totals_note(&cell->guest, d);
 	struct gap gap;
 
-	add_saturated(&stats->guest_dropped, cell->guest.grown[GUEST_DROPPED] - dropped);
-	add_saturated(&stats->guest_kernel_lost, cell->guest.grown[GUEST_KERNEL_LOST] - lost);
+	add_saturated(&stats->guest_dropped, cell->guest.counted[GUEST_DROPPED] - dropped);
+	add_saturated(&stats->guest_kernel_lost, cell->guest.counted[GUEST_KERNEL_LOST] - lost);
 	if (lie && !cell->lie_noted) {
 		cell->lie_noted = true;
 		note_violation(cell, wire_error_name(WIRE_OUT_OF_RANGE), lie);

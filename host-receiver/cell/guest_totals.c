@@ -36,9 +36,10 @@ const char *guest_totals_note(struct guest_totals *t, const struct declaration *
 		/* An agent that was started again counts from 0. */
 		more = total->uint < t->said[i] ? total->uint : total->uint - t->said[i];
 		t->said[i] = total->uint;
-		if (__builtin_add_overflow(t->grown[i], more, &t->grown[i]))
-			t->grown[i] = UINT64_MAX;
+		add_saturated(&t->grown[i], more);
+		if (!t->baseline)
+			add_saturated(&t->counted[i], more);
 	}
-	t->fresh = false;
+	t->fresh = t->baseline = false;
 	return lie;
 }

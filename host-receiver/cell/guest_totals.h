@@ -2,6 +2,11 @@
 /*
  * The totals that an agent reports in its heartbeats and byes, and their sum over all agents of the
  * cell. A total only grows while the agent lives. A total that shrinks is false and is ignored.
+ *
+ * A stream says the whole sum, also what the agent lost before the stream began: so nothing is lost
+ * between two streams. Metrics count only the growth that this run of the receiver saw, or each
+ * restart would count old losses again.
+ *
  * Pure.
  */
 #pragma once
@@ -20,7 +25,10 @@ enum guest_total {
 struct guest_totals {
 	uint64_t said[_GUEST_TOTAL_MAX];  /* the last ones */
 	uint64_t grown[_GUEST_TOTAL_MAX]; /* the sum of all growth; saturates */
-	bool fresh;			  /* a new session began: the totals may start at 0 again */
+	/* The growth since the receiver began to serve the cell; saturates. */
+	uint64_t counted[_GUEST_TOTAL_MAX];
+	bool fresh;    /* a new session began: the totals may start at 0 again */
+	bool baseline; /* the next totals are older than this run of the receiver */
 };
 
 /*

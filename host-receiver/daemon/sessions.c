@@ -174,8 +174,11 @@ void daemon_give_sessions(const struct daemon *d, struct cell *cell)
 	for (size_t i = 0; known && i < SESSIONS_KEPT; i++) {
 		const struct session *s = sessions_by_age(known, i);
 
-		if (s)
-			sessions_load(&cell->sessions, wire_text(s->name), s->next);
+		if (!s)
+			continue;
+		sessions_load(&cell->sessions, wire_text(s->name), s->next);
+		/* Its agent may still run, and what it lost so far was counted. */
+		cell->guest.baseline = true;
 	}
 }
 

@@ -208,12 +208,6 @@ static void check_place(struct streams *streams, struct stream *s, uint64_t sequ
 		s->expected = sequence + 1;
 }
 
-static void add_saturated(uint64_t *to, uint64_t more)
-{
-	if (__builtin_add_overflow(*to, more, to))
-		*to = UINT64_MAX;
-}
-
 /* Add the frames that a gap names. For some reasons of a gap nothing was lost. */
 static void add_gap(struct stream *s, const struct event_facts *event)
 {

@@ -537,8 +537,8 @@ static struct cell_numbers *copy_cells(const struct cell_registry *registry, siz
 		to->frames_rejected = cell->frames_rejected;
 		to->bytes = cell->bytes;
 		to->gaps = cell->gaps;
-		to->guest_dropped = cell->guest.grown[GUEST_DROPPED];
-		to->guest_kernel_lost = cell->guest.grown[GUEST_KERNEL_LOST];
+		to->guest_dropped = cell->guest.counted[GUEST_DROPPED];
+		to->guest_kernel_lost = cell->guest.counted[GUEST_KERNEL_LOST];
 	}
 	*ret_n = n;
 	return cells;

@@ -737,5 +737,34 @@ def a_false_total_is_reported_once_and_changes_nothing():
         assert named(events, "stream.v1.sealed")[0]["data"]["guestDropped"] == 5001
 
 
+
+def totals_go_on_in_the_next_stream_and_are_counted_once():
+    """An agent counts since it started. The receiver is started again, and then changes its mode: each
+    stream says the whole total, and the counters grow by what the agent dropped in the meantime."""
+    config = "[metrics]\nper_cell = yes\n"
+    with Daemon(config) as d:
+        d.add("a")
+        with d.connect("a") as sock:
+            sock.sendall(hello(A, 1) + heartbeat(1, observed=9000, dropped=5000))
+            d.wait_metrics("cellos_host_telemetry_guest_dropped_total 5000\n")
+        d.stop()
+        d.start()
+        sock = d.connect("a")
+        sock.sendall(hello(A, 1) + heartbeat(1, observed=9001, dropped=5001))
+        sock.sendall(heartbeat(1, observed=9003, dropped=5003))
+        page = d.wait_metrics("cellos_host_telemetry_guest_dropped_total 2\n")
+        assert 'cell_guest_dropped_total{cell="a"} 2\n' in page, page
+        d.base_config = d.base_config.replace("algorithm = ed25519\n", "algorithm = ed25519-log\n")
+        d.configure(config)
+        d.process.send_signal(signal.SIGHUP)
+        d.wait_log("configuration applied")
+        sock.sendall(heartbeat(1, observed=9004, dropped=5004))
+        d.wait_metrics("cellos_host_telemetry_guest_dropped_total 3\n")
+        d.stop()
+        said = [e["data"]["guestDropped"] for e in named(d.events(), "stream.v1.sealed")]
+        assert said == [5000, 5003, 5004], said
+        d.verify()
+
+
 if __name__ == "__main__":
     main()

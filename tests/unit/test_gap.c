@@ -289,3 +289,17 @@ UNIT_TEST(a_total_that_shrinks_is_a_lie_and_changes_nothing)
 	ck_assert_ptr_null(totals(&t, 1, 1));
 	ck_assert_uint_eq(t.grown[GUEST_DROPPED], UINT64_MAX); /* no wrap */
 }
+
+UNIT_TEST(totals_of_another_run_are_not_counted_again)
+{
+	struct guest_totals t = {.baseline = true};
+
+	ck_assert_ptr_null(totals(&t, 9000, 5000));
+	ck_assert_uint_eq(t.grown[GUEST_DROPPED], 5000);
+	ck_assert_uint_eq(t.counted[GUEST_DROPPED], 0);
+	ck_assert_ptr_null(totals(&t, 9003, 5003));
+	ck_assert_uint_eq(t.grown[GUEST_DROPPED], 5003);
+	ck_assert_uint_eq(t.counted[GUEST_DROPPED], 3);
+	ck_assert_ptr_null(totals(&t, UINT64_MAX, UINT64_MAX));
+	ck_assert_uint_eq(t.counted[GUEST_DROPPED], UINT64_MAX - 5000);
+}
