@@ -25,6 +25,7 @@
 #include "guest-agent/event_queue.h"
 #include "guest-agent/families.h"
 #include "guest-agent/harden.h"
+#include "guest-agent/probes/proc_facts.h"
 #include "guest-agent/telemetry.h"
 #include "guest-agent/turn_watch.h"
 
@@ -367,6 +368,7 @@ static void say_bye(struct agent *a)
 static void agent_done(struct agent *a)
 {
 	families_close(&a->families);
+	facts_close();
 	channel_close(&a->channel);
 	event_queue_free(a->queue);
 	close_fd(a->signal_fd);
@@ -401,6 +403,9 @@ static int agent_init(struct agent *a, const struct options *options)
 	a->queue = event_queue_new(options->queue, (uint16_t)options->content_version);
 	if (!a->queue)
 		return -ENOMEM;
+	r = facts_open();
+	if (r < 0)
+		return r;
 	families_init(&a->families, options, a->queue, a->epoll_fd);
 	telemetry_init(&a->telemetry, options);
 	delivery_init(&a->delivery, a->queue, (uint16_t)options->content_version);

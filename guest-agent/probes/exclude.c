@@ -5,13 +5,13 @@
  */
 #include "common/util.h"
 #include "guest-agent/probes/probe.h"
-#include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/proc_facts.h"
 
 static uint64_t start_of(pid_t pid)
 {
 	struct proc_stat st;
 
-	return proc_read_stat(pid, &st) < 0 ? 0 : st.start_ticks * PROC_TICK_NS;
+	return facts_stat(pid, &st) < 0 ? 0 : st.start_ticks * PROC_TICK_NS;
 }
 
 void probe_exclude_now(struct probe_config *config)

@@ -30,6 +30,31 @@ static enum exec_why why_of(int error)
 	}
 }
 
+void exec_look(pid_t pid, uint64_t start_ns, struct exec_facts *f)
+{
+	const int r = facts_both(pid, &f->status, &f->stat);
+
+	f->pending = facts_are_late(r);
+	f->there = r == 0;
+	/* stat is read last, so that all of it was read of the process that this start belongs to.
+	 */
+	if (f->there && start_ns &&
+	    !proc_same_start(f->stat.start_ticks * PROC_TICK_NS, start_ns)) {
+		f->there = false;
+		f->cwd_len = 0;
+	}
+	if (f->pending)
+		f->why = EXEC_UNREADABLE;
+	else if (!f->there)
+		f->why = f->exe_error == -ENAMETOOLONG ? EXEC_TOO_LONG : EXEC_GONE;
+	else if (f->exe_error)
+		f->why = why_of(f->exe_error);
+	else if (f->status.tracer)
+		f->why = EXEC_TRACED;
+	else
+		f->why = EXEC_RESOLVED;
+}
+
 void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
 {
 	/* The path first: each moment makes it more likely to be another's. */
@@ -38,24 +63,14 @@ void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
 
 	ret->exe_len = exe > 0 ? (size_t)exe : 0;
 	ret->cwd_len = cwd > 0 && (size_t)cwd < sizeof(ret->cwd) ? (size_t)cwd : 0;
-	ret->has_status = proc_read_status(pid, &ret->status) == 0;
-	/* Last, so that all of the above was read of the process that this start belongs to. */
-	ret->has_stat = proc_read_stat(pid, &ret->stat) == 0;
-	if (ret->has_stat && start_ns &&
-	    !proc_same_start(ret->stat.start_ticks * PROC_TICK_NS, start_ns)) {
-		ret->has_stat = ret->has_status = false;
-		ret->cwd_len = 0;
+	ret->exe_error = exe == (int)sizeof(ret->exe) ? -ENAMETOOLONG : MIN(exe, 0);
+	if (exe == -ENOENT || exe == -ESRCH) {
+		/* It has ended: nothing of it can be trusted any more. */
+		ret->why = EXEC_GONE;
+		ret->there = ret->pending = false;
+		return;
 	}
-	if (exe == (int)sizeof(ret->exe))
-		exe = -ENAMETOOLONG;
-	if (!ret->has_stat || !ret->has_status)
-		ret->why = exe == -ENAMETOOLONG ? EXEC_TOO_LONG : EXEC_GONE;
-	else if (exe < 0)
-		ret->why = why_of(exe);
-	else if (ret->status.tracer)
-		ret->why = EXEC_TRACED;
-	else
-		ret->why = EXEC_RESOLVED;
+	exec_look(pid, start_ns, ret);
 }
 
 struct exec_held *exec_hold_find(struct exec_holds *x, pid_t pid)
@@ -101,7 +116,8 @@ struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_n
 		h->rest_until_ns = now_ns + EXEC_REST_NS;
 		h->order = x->order++;
 		h->args_state = EXEC_ARGS_NONE;
-		h->args_len = h->comm_len = 0;
+		h->args_len = h->comm_len = h->looks = 0;
+		h->start_ns = 0;
 		x->n++;
 		return h;
 	}
@@ -115,6 +131,9 @@ bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_n
 	/* The reader has a deadline of its own. */
 	if (h->args_state == EXEC_ARGS_ASKED)
 		return false;
+	/* The number of tries counts, too: the whole machine may have stood still. */
+	if (h->facts.pending)
+		return h->looks >= EXEC_LOOKS && now_ns >= h->rest_until_ns;
 	if (h->ended || h->facts.why != EXEC_RESOLVED || empty_ns >= h->hold_until_ns)
 		return true;
 	*ret = EXEC_UNSURE;
@@ -135,6 +154,7 @@ static bool has_left_execve(const struct exec_held *h, const struct proc_stat *s
 bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns)
 {
 	struct proc_stat st;
+	int r;
 
 	if (h->rested_ns)
 		return empty_ns >= h->rested_ns;
@@ -142,8 +162,11 @@ bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns)
 	if (empty_ns < h->look_ns)
 		return false;
 	h->look_ns = empty_ns + EXEC_LOOK_NS;
+	r = facts_stat(h->pid, &st);
+	if (facts_are_late(r))
+		return false;
 	/* Who has ended has left it, too, and has no stack any more. */
-	if (proc_read_stat(h->pid, &st) < 0 || memchr("ZX", st.state, 2) || has_left_execve(h, &st))
+	if (r < 0 || memchr("ZX", st.state, 2) || has_left_execve(h, &st))
 		h->rested_ns = monotonic_ns();
 	return false;
 }
@@ -166,7 +189,7 @@ void exec_describe(const struct exec_facts *facts, enum exec_why why, pid_t ppid
 		declaration_add_text(&o->d, WIRE_KEY_WHY, wire_text(exec_why_name(why)));
 	if (is_doubtful(why))
 		return;
-	if (facts->has_status) {
+	if (facts->there) {
 		declaration_add_uint(&o->d, WIRE_KEY_UID, facts->status.uid);
 		declaration_add_uint(&o->d, WIRE_KEY_EUID, facts->status.euid);
 	}

@@ -15,6 +15,8 @@
  *   GIVE_UP_NS passed, events still queued    `unsure`
  *   REST_NS passed, not seen outside          `unsure`
  *   /proc did not give the path               `gone`, `traced`, `too_long`, `unreadable`: at once
+ *   REST_NS passed, the reader of stat and
+ *   status was asked LOOKS times in vain      `unreadable`
  *
  * A process is outside of execve(2) when it sleeps, or when it has used more processor time since
  * the path was read than the rest of execve(2) takes. Time alone proves nothing: a workload can
@@ -23,7 +25,8 @@
  * Later events of that process wait until the execution is reported. A process that ran before the
  * agent did has an image to learn too; that hold reports nothing.
  *
- * Bounded; allocated once; single-threaded. It reads /proc/PID/{exe,cwd,stat,status} only.
+ * Bounded; allocated once; single-threaded. It reads /proc/PID/{exe,cwd} only, and asks for stat
+ * and status (proc_facts.h).
  */
 #pragma once
 
@@ -33,7 +36,7 @@
 #include "guest-agent/observation.h"
 #include "guest-agent/probes/connector_message.h"
 #include "guest-agent/probes/image_table.h"
-#include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/proc_facts.h"
 
 #define EXEC_HOLDS_MAX	 64u
 #define EXEC_WAITING_MAX 128u
@@ -42,6 +45,7 @@
 #define EXEC_REST_NS	 (1 * NSEC_PER_SEC)
 #define EXEC_LOOK_NS	 (20 * NSEC_PER_MSEC)
 #define EXEC_CPU_TICKS	 4u /* at least 20 ms, as two numbers that are rounded down differ */
+#define EXEC_LOOKS	 8u
 #define EXEC_TEXT_MAX	 WIRE_DETAIL_TEXT_MAX
 
 enum exec_why {
@@ -68,9 +72,11 @@ enum exec_args {
 /* What /proc says of a process that has just executed something. */
 struct exec_facts {
 	enum exec_why why;
-	struct proc_stat stat;	   /* with has_stat */
-	struct proc_status status; /* with has_status */
-	bool has_stat, has_status;
+	struct proc_stat stat;
+	struct proc_status status;
+	bool there;   /* stat and status are valid */
+	bool pending; /* they have not been had yet; why is what it is without them */
+	int exe_error;
 	size_t exe_len, cwd_len;
 	char exe[EXEC_TEXT_MAX + 1], cwd[EXEC_TEXT_MAX + 1];
 };
@@ -81,6 +87,7 @@ struct exec_held {
 	bool silent; /* only the image is wanted */
 	bool ended;  /* exit_* is valid */
 	image_id image;
+	uint64_t start_ns; /* CLOCK_BOOTTIME; 0: not known */
 	uint64_t at_ns;
 	uint64_t hold_until_ns, give_up_ns, rest_until_ns;
 	uint64_t look_ns;   /* when to look for that again */
@@ -91,6 +98,7 @@ struct exec_held {
 	enum exec_args args_state;
 	bool args_cut;
 	uint8_t comm_len;
+	uint8_t looks; /* for stat and status, in vain */
 	uint16_t args_len;
 	char comm[PROC_COMM_MAX];
 	char args[EXEC_TEXT_MAX];
@@ -115,6 +123,9 @@ struct exec_holds {
  * apart is EXEC_RESOLVED here and for the hold to decide.
  */
 void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret);
+
+/* The second part of it: stat and status. To be repeated while they are pending. */
+void exec_look(pid_t pid, uint64_t start_ns, struct exec_facts *f);
 
 /* Add to *o what process.executed says of a program. ppid 0: not known. */
 void exec_describe(const struct exec_facts *facts, enum exec_why why, pid_t ppid,

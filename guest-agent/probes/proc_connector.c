@@ -30,7 +30,7 @@
 
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
-#include "guest-agent/probes/args_reader.h"
+#include "guest-agent/probes/proc_reader.h"
 #include "guest-agent/probes/connector_message.h"
 #include "guest-agent/probes/netlink.h"
 #include "guest-agent/probes/probe.h"
@@ -49,13 +49,14 @@
 #define CHECK_TURNS	8u
 #define CHECK_BUDGET	256u
 #define CATCH_UP_BUDGET 256u
+#define DRAIN_NS	(2 * NSEC_PER_MSEC)
 #define LISTENS_MAX	256u /* of one failed self-test */
 
 struct connector {
 	struct probe probe; /* its fd: an epoll of the following */
 	const struct probe_config *config;
 	struct process_tracker tracker;
-	struct args_reader args;
+	struct proc_reader args;
 	int events_fd; /* every event; wakes unless busy */
 	int bell_fd;   /* execs only, thrown away; -1: none, and events_fd always wakes */
 	int tick_fd;   /* a timer, armed while busy */
@@ -243,22 +244,22 @@ static void notify(unsigned done)
 /* Hand the reader's answer on, and ask it for the next. Events have been read before. */
 static void tend_args(struct connector *c)
 {
-	char data[ARGS_ANSWER_MAX];
+	struct reader_answer answer;
 	struct exec_held *h;
-	ssize_t n;
 	pid_t pid;
 	bool skip;
+	int r;
 
 	if (!c->tracker.args)
 		return;
-	n = args_reader_answer(&c->args, &pid, data, monotonic_ns());
-	if (n >= 0) {
+	r = proc_reader_answer(&c->args, &pid, &answer, monotonic_ns());
+	if (r != -EAGAIN) {
 		h = exec_hold_find(c->tracker.holds, pid);
 		if (h && h->args_state == EXEC_ARGS_ASKED)
-			exec_hold_args(h, data, n, monotonic_ns());
+			exec_hold_args(h, answer.data, r < 0 ? r : answer.len[0], monotonic_ns());
 	}
 	while ((h = exec_hold_args_wanted(c->tracker.holds))) {
-		if (args_reader_ask(&c->args, h->pid, monotonic_ns(), &skip))
+		if (proc_reader_ask(&c->args, READER_CMDLINE, h->pid, monotonic_ns(), &skip))
 			h->args_state = EXEC_ARGS_ASKED;
 		else if (skip)
 			h->args_state = EXEC_ARGS_NONE;
@@ -290,6 +291,7 @@ static void found_empty(struct connector *c, uint64_t at_ns)
 static int drain_events(struct connector *c, struct event_queue *q, unsigned budget,
 			unsigned *ret_done)
 {
+	const uint64_t until_ns = monotonic_ns() + DRAIN_NS;
 	unsigned done = 0;
 
 	*ret_done = 0;
@@ -332,6 +334,8 @@ static int drain_events(struct connector *c, struct event_queue *q, unsigned bud
 			found_empty(c, asked_ns);
 			return 0;
 		}
+		if (monotonic_ns() >= until_ns)
+			budget = done;
 	}
 	if (done >= budget) {
 		if (!c->tracker.behind_ns)
@@ -441,7 +445,7 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 	account_loss(c, q);
 	process_tracker_check(&c->tracker, q);
 	if (c->tracker.args)
-		args_reader_tend(&c->args);
+		proc_reader_tend(&c->args);
 	empty = poll(&pfd, 1, 0) == 0;
 
 	/* No verdict before it has ended, nor while what may tell of it waits to be read. */
@@ -586,7 +590,7 @@ static void connector_close(struct probe *probe)
 	close_fd(c->probe.fd);
 	if (c->canary)
 		canary_reap(c->canary, WNOHANG);
-	args_reader_close(&c->args);
+	proc_reader_close(&c->args);
 	process_tracker_done(&c->tracker);
 	free(c);
 }
@@ -677,7 +681,7 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	if (r < 0)
 		goto fail;
 	/* Without a reader there are no arguments; that is no reason to do without the rest. */
-	if (!config->no_args && args_reader_open(&c->args) == 0)
+	if (!config->no_args && proc_reader_open(&c->args, READER_SKIP_NS) == 0)
 		c->tracker.args = true;
 	if (c->args.fd >= 0 && epoll_ctl(c->probe.fd, EPOLL_CTL_ADD, c->args.fd, &ev) < 0)
 		c->tracker.args = false;

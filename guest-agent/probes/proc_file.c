@@ -7,9 +7,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "common/util.h"
+
+#define CLOCK_READINGS_MAX 8u
+#define CLOCK_PAUSE_NS	   NSEC_PER_MSEC
 
 /* A path below /proc/PID: "/proc/4194304/status" and the like. */
 #define PROC_PATH_MAX 64u
@@ -121,6 +125,23 @@ int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret)
 	return 0;
 }
 
+/* The agent may be preempted between the readings. Then they are read again. */
+uint64_t proc_clock_offset(void)
+{
+	uint64_t offset = 0, shortest = UINT64_MAX;
+
+	for (unsigned i = 0; i < CLOCK_READINGS_MAX && shortest > CLOCK_PAUSE_NS; i++) {
+		const uint64_t before = monotonic_ns(), boottime = clock_ns(CLOCK_BOOTTIME),
+			       pause = monotonic_ns() - before;
+
+		if (pause >= shortest)
+			continue;
+		shortest = pause;
+		offset = boottime - before;
+	}
+	return offset;
+}
+
 int proc_read_file(const char *path, char *ret_data, size_t size)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -169,17 +190,16 @@ int proc_read_stat(pid_t pid, struct proc_stat *ret)
 	return proc_stat_parse(data, (size_t)n, ret);
 }
 
-bool proc_group_gone(pid_t pid, uint64_t start_ns)
+bool proc_group_gone(pid_t pid)
 {
-	struct proc_stat st;
-	int r = proc_read_stat(pid, &st);
+	char path[PROC_PATH_MAX];
+	struct stat st;
 
-	if (r == -ENOENT || r == -ESRCH)
-		return true;
-	if (r < 0)
-		return false;
-	return st.threads <= 1 ||
-	       (start_ns && !proc_same_start(st.start_ticks * PROC_TICK_NS, start_ns));
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	/* Its links are "..", "." and the threads: fs/proc/base.c, proc_task_getattr(). */
+	if (stat(path, &st) < 0)
+		return errno == ENOENT || errno == ESRCH;
+	return st.st_nlink <= 2 + 1;
 }
 
 int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
@@ -302,14 +322,17 @@ static int parse_ids(const char *data, size_t len, const char *name, uint32_t *r
 int proc_status_parse(const char *data, size_t len, struct proc_status *ret)
 {
 	struct proc_status st = {0};
-	uint64_t tracer;
+	uint64_t tracer, seccomp = 0;
 
 	/* The name comes first and its newlines are escaped, so no name can look like a line. */
 	if (parse_ids(data, len, "Uid", &st.uid, &st.euid) < 0 ||
 	    parse_ids(data, len, "Gid", &st.gid, &st.egid) < 0 ||
 	    proc_status_value(data, len, "TracerPid", 10, &tracer) < 0 || tracer > INT_MAX)
 		return -EBADMSG;
+	/* A kernel without seccomp has no such line. */
+	(void)!proc_status_value(data, len, "Seccomp", 10, &seccomp);
 	st.tracer = (pid_t)tracer;
+	st.seccomp = seccomp != 0;
 	*ret = st;
 	return 0;
 }
@@ -324,7 +347,7 @@ int proc_read_status(pid_t pid, struct proc_status *ret)
 	return proc_status_parse(data, (size_t)n, ret);
 }
 
-int proc_read_capabilities(pid_t tid, uint64_t *ret)
+static int read_capabilities(pid_t tid, uint64_t *ret_effective, uint64_t *ret_permitted)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3,
 						  .pid = tid};
@@ -335,8 +358,23 @@ int proc_read_capabilities(pid_t tid, uint64_t *ret)
 		return -ESRCH;
 	if (syscall(SYS_capget, &header, data) < 0)
 		return -errno;
-	*ret = data[0].effective | (uint64_t)data[1].effective << 32;
+	*ret_effective = data[0].effective | (uint64_t)data[1].effective << 32;
+	*ret_permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
 	return 0;
+}
+
+int proc_read_capabilities(pid_t tid, uint64_t *ret)
+{
+	uint64_t permitted;
+
+	return read_capabilities(tid, ret, &permitted);
+}
+
+int proc_read_permitted(pid_t tid, uint64_t *ret)
+{
+	uint64_t effective;
+
+	return read_capabilities(tid, &effective, ret);
 }
 
 int proc_read_tgid(pid_t tid, pid_t *ret)

@@ -6,8 +6,7 @@
  *
  * stat and status make the kernel hold the process's address space while it writes them. If the
  * process ends just then, the reader frees all of its memory: tens of milliseconds for each GiB. So
- * they are read of a process that has just started or executed something, and when the sources have
- * lost events; what a workload can ask for at any time is answered by other means.
+ * the loop asks a reader process for them (proc_facts.h).
  *
  * proc(5). The parsers are pure and accept any bytes. Safe on any thread.
  */
@@ -43,7 +42,7 @@ struct proc_stat {
 /* A stat line -> *ret. comm may hold any byte, also ')' and newline. 0 or -EBADMSG. */
 int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret);
 
-/* 0 or a negative errno. */
+/* 0 or a negative errno. Not from the loop. */
 int proc_read_stat(pid_t pid, struct proc_stat *ret);
 
 /* Whether two start times (CLOCK_BOOTTIME ns) can belong to the same process. */
@@ -53,10 +52,16 @@ static inline bool proc_same_start(uint64_t a, uint64_t b)
 }
 
 /*
- * Whether /proc shows that the whole thread group has ended. A thread that is ending right now may
- * still be in the kernel's count. start_ns: CLOCK_BOOTTIME; 0 when it is not known.
+ * What to add to CLOCK_MONOTONIC for the clock of the start times in /proc, CLOCK_BOOTTIME. A wrong
+ * one would make a process seem to have begun at another time, and to be another one.
  */
-bool proc_group_gone(pid_t pid, uint64_t start_ns);
+uint64_t proc_clock_offset(void);
+
+/*
+ * Whether /proc shows that the whole thread group has ended. A thread that is ending right now may
+ * still be in the kernel's count.
+ */
+bool proc_group_gone(pid_t pid);
 
 /* Raw bytes without the newline; returns their number (0..15) or a negative errno. */
 int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX]);
@@ -71,17 +76,21 @@ int proc_read_cwd(pid_t pid, char *ret_cwd, size_t size);
 struct proc_status {
 	uint32_t uid, euid, gid, egid;
 	pid_t tracer; /* 0: none */
+	bool seccomp; /* it has a filter */
 };
 
 /* The text of a status file -> *ret. 0 or -EBADMSG. */
 int proc_status_parse(const char *data, size_t len, struct proc_status *ret);
 
-/* 0 or a negative errno. */
+/* 0 or a negative errno. Not from the loop. */
 int proc_read_status(pid_t pid, struct proc_status *ret);
 
-/* The effective capabilities of a thread: a mask of 1 << CAP_*. capget(2). 0 or a negative errno.
+/*
+ * The effective, or the permitted, capabilities of a thread: a mask of 1 << CAP_*. capget(2). 0 or
+ * a negative errno.
  */
 int proc_read_capabilities(pid_t tid, uint64_t *ret);
+int proc_read_permitted(pid_t tid, uint64_t *ret);
 
 /* The process that a thread belongs to. 0 or a negative errno. */
 int proc_read_tgid(pid_t tid, pid_t *ret);

@@ -15,7 +15,8 @@
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/sources.h"
 
-#define WALK_STEP 64u /* pids a drain */
+#define WALK_STEP   64u			  /* pids a drain */
+#define PATIENCE_NS (500 * NSEC_PER_MSEC) /* for the facts of one process */
 
 /* pid_entry.flags: its end is reported; it waits for its parent. */
 enum { ENDED = 1 };
@@ -29,6 +30,8 @@ struct proc_walk {
 	/* Processes without a place in the table: of this walk so far, of the last whole one. */
 	uint64_t unfit, last_unfit;
 	bool walking, silent;
+	pid_t pid; /* that the walk has come to and that is not done; 0: none */
+	uint64_t patience_ns;
 };
 
 static struct proc_walk *from_probe(struct probe *probe)
@@ -45,45 +48,46 @@ static bool comm_differs(const struct pid_entry *e, const struct proc_stat *st)
  * The path belongs to the name if the process still has the name after the path was read and is not
  * within execve(2), which sets the path first, then the name, then the stack.
  */
-static void describe_program(const struct pid_entry *e, struct observation *o)
+static void describe_program(const struct pid_entry *e, const struct exec_facts *facts,
+			     struct observation *o)
 {
-	struct exec_facts facts;
-	enum exec_why why;
+	enum exec_why why = facts->why;
 
-	exec_read(e->pid, e->start_ns, &facts);
-	why = facts.why;
-	if (why == EXEC_RESOLVED && comm_differs(e, &facts.stat))
+	if (why == EXEC_RESOLVED && comm_differs(e, &facts->stat))
 		why = EXEC_REPLACED;
-	else if (why == EXEC_RESOLVED && !facts.stat.has_stack)
+	else if (why == EXEC_RESOLVED && !facts->stat.has_stack)
 		why = EXEC_UNSURE;
-	exec_describe(&facts, why, e->ppid, o);
+	exec_describe(facts, why, e->ppid, o);
 }
 
+/* facts: of an execution. */
 static void observe(const struct proc_walk *w, struct event_queue *q, enum wire_source source,
-		    const struct pid_entry *e)
+		    const struct pid_entry *e, const struct exec_facts *facts)
 {
 	struct observation o;
 
 	if (w->silent || probe_excludes_start(w->config, e->pid, e->start_ns))
 		return;
 	observation_init(&o, source, e->pid, e->comm, e->comm_len, monotonic_ns());
-	if (source == WIRE_PROCESS_EXECUTED)
-		describe_program(e, &o);
+	if (facts)
+		describe_program(e, facts, &o);
 	else
 		declaration_add_uint(&o.d, WIRE_KEY_PPID, (uint32_t)e->ppid);
 	event_queue_observe(q, &o.d);
 }
 
-static void see(struct proc_walk *w, struct event_queue *q, const struct proc_stat *st)
+/* 0; -EAGAIN: its facts are to be had later. */
+static int see(struct proc_walk *w, struct event_queue *q, const struct proc_stat *st)
 {
 	const uint64_t start_ns = st->start_ticks * PROC_TICK_NS;
 	const bool dead = st->state == 'Z' || st->state == 'X';
 	struct pid_entry *e = pid_table_find(w->table, st->pid);
+	struct exec_facts facts;
 
 	if (e && e->start_ns != start_ns) {
 		/* The pid is another process's by now. */
 		if (!(e->flags & ENDED))
-			observe(w, q, WIRE_PROCESS_EXITED, e);
+			observe(w, q, WIRE_PROCESS_EXITED, e, NULL);
 		pid_table_remove(w->table, e);
 		e = NULL;
 	}
@@ -91,22 +95,26 @@ static void see(struct proc_walk *w, struct event_queue *q, const struct proc_st
 		e = pid_table_add(w->table, st->pid);
 		if (!e) {
 			w->unfit++;
-			return;
+			return 0;
 		}
 		e->start_ns = start_ns;
 		e->ppid = st->ppid;
 		pid_entry_set_comm(e, st->comm, st->comm_len);
-		observe(w, q, WIRE_PROCESS_SPAWNED, e);
+		observe(w, q, WIRE_PROCESS_SPAWNED, e, NULL);
 	} else if (comm_differs(e, st) && !st->kernel_thread) {
+		exec_read(e->pid, e->start_ns, &facts);
+		if (facts.pending && monotonic_ns() < w->patience_ns)
+			return -EAGAIN;
 		pid_entry_set_comm(e, st->comm, st->comm_len);
 		e->ppid = st->ppid;
-		observe(w, q, WIRE_PROCESS_EXECUTED, e);
+		observe(w, q, WIRE_PROCESS_EXECUTED, e, &facts);
 	}
 	e->scan = w->scan;
 	if (dead && !(e->flags & ENDED)) {
 		e->flags |= ENDED;
-		observe(w, q, WIRE_PROCESS_EXITED, e);
+		observe(w, q, WIRE_PROCESS_EXITED, e, NULL);
 	}
+	return 0;
 }
 
 static void tell_ended(struct proc_walk *w, struct event_queue *q)
@@ -118,7 +126,7 @@ static void tell_ended(struct proc_walk *w, struct event_queue *q)
 		if (e->scan == w->scan)
 			continue;
 		if (!(e->flags & ENDED))
-			observe(w, q, WIRE_PROCESS_EXITED, e);
+			observe(w, q, WIRE_PROCESS_EXITED, e, NULL);
 		pid_table_remove(w->table, e);
 	}
 }
@@ -135,9 +143,9 @@ static void tell_unfit(struct proc_walk *w, struct event_queue *q)
 static int walk_on(struct proc_walk *w, struct event_queue *q)
 {
 	for (unsigned i = 0; i < WALK_STEP; i++) {
+		struct pid_entry *e;
 		struct proc_stat st;
-		pid_t pid;
-		int r = proc_dir_next(&w->dir, &pid);
+		int r = w->pid ? 1 : proc_dir_next(&w->dir, &w->pid);
 
 		if (r <= 0) {
 			w->walking = false;
@@ -149,8 +157,19 @@ static int walk_on(struct proc_walk *w, struct event_queue *q)
 			w->silent = false;
 			return 0;
 		}
-		if (proc_read_stat(pid, &st) == 0)
-			see(w, q, &st);
+		if (!w->patience_ns)
+			w->patience_ns = monotonic_ns() + PATIENCE_NS;
+		r = facts_stat(w->pid, &st);
+		if (r == 0)
+			r = see(w, q, &st);
+		if (facts_are_late(r) && monotonic_ns() < w->patience_ns)
+			return 1;
+		/* Not known is not gone. */
+		e = facts_are_late(r) ? pid_table_find(w->table, w->pid) : NULL;
+		if (e)
+			e->scan = w->scan;
+		w->pid = 0;
+		w->patience_ns = 0;
 	}
 	return 1;
 }

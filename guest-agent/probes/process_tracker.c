@@ -22,30 +22,6 @@ enum {
 	START_UNKNOWN = 128 /* start_ns is that of its first event */
 };
 
-#define CLOCK_READINGS_MAX 8u
-#define CLOCK_PAUSE_NS	   NSEC_PER_MSEC
-
-/*
- * From the clock of the events to the clock of the start times in /proc. The clocks are read one
- * after the other, and the agent may be preempted between the readings. Then they are read again;
- * otherwise a process would seem to have begun at another time, and to be another one.
- */
-static uint64_t boottime_offset(void)
-{
-	uint64_t offset = 0, shortest = UINT64_MAX;
-
-	for (unsigned i = 0; i < CLOCK_READINGS_MAX && shortest > CLOCK_PAUSE_NS; i++) {
-		const uint64_t before = monotonic_ns(), boottime = clock_ns(CLOCK_BOOTTIME),
-			       pause = monotonic_ns() - before;
-
-		if (pause >= shortest)
-			continue;
-		shortest = pause;
-		offset = boottime - before;
-	}
-	return offset;
-}
-
 /* Before anything else is said of an entry that a walk found: that it exists. */
 static void report_late_start(struct process_tracker *t, struct event_queue *q, struct pid_entry *e,
 			      uint64_t at_ns)
@@ -103,7 +79,25 @@ static void finish(struct process_tracker *t, struct event_queue *q, struct exec
 static void finish_early(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
 			 enum exec_why why)
 {
-	finish(t, q, h, h->ended || h->facts.why != EXEC_RESOLVED ? h->facts.why : why);
+	const bool known = !h->facts.pending && (h->ended || h->facts.why != EXEC_RESOLVED);
+
+	finish(t, q, h, known ? h->facts.why : why);
+}
+
+/* Its arguments are read if its path may be the truth. */
+static void want_args(const struct process_tracker *t, struct exec_held *h)
+{
+	if (t->args && !h->silent && !h->ended && h->facts.why == EXEC_RESOLVED)
+		h->args_state = EXEC_ARGS_WANTED;
+}
+
+static void look_again(struct process_tracker *t, struct exec_held *h)
+{
+	exec_look(h->pid, h->start_ns, &h->facts);
+	if (h->facts.pending)
+		h->looks = (uint8_t)MIN(h->looks + 1u, EXEC_LOOKS);
+	else
+		want_args(t, h);
 }
 
 static void settle(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
@@ -111,6 +105,8 @@ static void settle(struct process_tracker *t, struct event_queue *q, struct exec
 {
 	enum exec_why why;
 
+	if (h->facts.pending)
+		look_again(t, h);
 	if (!exec_hold_over(h, now_ns, t->empty_ns, &why))
 		return;
 	/* An agent that got no processor for a while is not flooded: it reads on first. */
@@ -145,8 +141,11 @@ static void begin_execution(struct process_tracker *t, struct event_queue *q, st
 	if (h)
 		finish_early(t, q, h, EXEC_REPLACED);
 	h = hold(t, q, e->pid, at_ns);
-	exec_read(e->pid, e->flags & START_UNKNOWN ? 0 : e->start_ns, &h->facts);
-	if (h->facts.has_stat) {
+	h->start_ns = e->flags & START_UNKNOWN ? 0 : e->start_ns;
+	exec_read(e->pid, h->start_ns, &h->facts);
+	if (!h->facts.there)
+		process_report_name(e);
+	if (h->facts.there) {
 		pid_entry_set_comm(e, h->facts.stat.comm, h->facts.stat.comm_len);
 		if (e->flags & START_UNKNOWN)
 			e->start_ns = h->facts.stat.start_ticks * PROC_TICK_NS;
@@ -154,8 +153,10 @@ static void begin_execution(struct process_tracker *t, struct event_queue *q, st
 			e->ppid = h->facts.stat.ppid;
 	}
 	/* Without its start nothing says that the path is this process's. */
-	if (!tracked && h->facts.why == EXEC_RESOLVED)
+	if (!tracked && (h->facts.pending || h->facts.why == EXEC_RESOLVED)) {
 		h->facts.why = EXEC_UNSURE;
+		h->facts.pending = false;
+	}
 	e->flags &= (uint8_t)~START_UNKNOWN;
 	h->silent = probe_excludes_start(t->config, e->pid, e->start_ns);
 	h->ppid = e->ppid;
@@ -164,8 +165,7 @@ static void begin_execution(struct process_tracker *t, struct event_queue *q, st
 	h->image = image_new(t->images);
 	if (tracked)
 		set_image(t, e, image_ref(t->images, h->image), at_ns);
-	if (t->args && !h->silent && h->facts.why == EXEC_RESOLVED)
-		h->args_state = EXEC_ARGS_WANTED;
+	want_args(t, h);
 	settle(t, q, h, at_ns);
 }
 
@@ -239,7 +239,7 @@ static void on_fork(struct process_tracker *t, struct event_queue *q,
 {
 	struct pid_entry *e = pid_table_find(t->table, ev->tgid);
 	struct pid_entry *parent, untracked;
-	uint64_t start_ns = ev->at_ns + boottime_offset();
+	uint64_t start_ns = ev->at_ns + proc_clock_offset();
 
 	if (ev->tid != ev->tgid) {
 		if (e)
@@ -291,7 +291,7 @@ static void on_exec(struct process_tracker *t, struct event_queue *q,
 		e = entry_for(t, ev->tgid, &untracked);
 		account_refused(t, q);
 		/* Its start was lost, and with it the exact time of it. */
-		e->start_ns = ev->at_ns + boottime_offset();
+		e->start_ns = ev->at_ns + proc_clock_offset();
 		e->flags = START_UNKNOWN;
 		e->scan = t->scan;
 	}
@@ -322,7 +322,7 @@ static void on_orphan_exit(struct process_tracker *t, struct event_queue *q,
 	o->ppid = ev->parent_tgid;
 	o->exit_status = ev->exit_status;
 	o->at_ns = ev->at_ns;
-	if (o->reported || !proc_group_gone(ev->tgid, 0))
+	if (o->reported || !proc_group_gone(ev->tgid))
 		return;
 	o->reported = true;
 	if (hold_end(t, q, ev->tgid, ev->exit_status, ev->at_ns))
@@ -349,7 +349,7 @@ static void on_exit_event(struct process_tracker *t, struct event_queue *q,
 		return;
 	/* Others live on, or one of them executes and takes its pid over. The last thread's end
 	 * tells, or, where the count is wrong, the next check(). */
-	if (e->threads || ((e->flags & GUESSED) && !proc_group_gone(e->pid, e->start_ns)))
+	if (e->threads || ((e->flags & GUESSED) && !proc_group_gone(e->pid)))
 		return;
 	report_late_start(t, q, e, ev->at_ns);
 	if (ev->parent_tgid)
@@ -427,10 +427,14 @@ static int scan_step(struct process_tracker *t, unsigned limit, bool first)
 		pid_t pid;
 		int r;
 
-		r = proc_dir_next(&t->dir, &pid);
+		r = t->scan_pid ? 1 : proc_dir_next(&t->dir, &t->scan_pid);
 		if (r <= 0)
 			return r;
-		r = proc_read_stat(pid, &st);
+		pid = t->scan_pid;
+		r = facts_stat(pid, &st);
+		if (r == -EAGAIN)
+			return 1;
+		t->scan_pid = 0;
 		if (r == 0) {
 			scan_entry(t, &st, first);
 		} else if (r != -ENOENT && r != -ESRCH) {
@@ -490,6 +494,7 @@ bool process_tracker_turn(struct process_tracker *t, struct event_queue *q, unsi
 	case TRACKER_STEADY: return false;
 	case TRACKER_SCAN_WANTED:
 		t->scan_again = false;
+		t->scan_pid = 0;
 		t->scan++;
 		t->state = proc_dir_rewind(&t->dir) < 0 ? TRACKER_STEADY : TRACKER_WALKING;
 		break;
@@ -525,7 +530,7 @@ static void check_orphans(struct process_tracker *t, struct event_queue *q)
 		struct orphan *o = &t->past->orphans[i];
 		struct pid_entry untracked = {.pid = o->pid, .ppid = o->ppid};
 
-		if (!o->pid || o->reported || !proc_group_gone(o->pid, 0))
+		if (!o->pid || o->reported || !proc_group_gone(o->pid))
 			continue;
 		o->reported = true;
 		if (!hold_end(t, q, o->pid, o->exit_status, o->at_ns))
@@ -539,8 +544,7 @@ void process_tracker_check(struct process_tracker *t, struct event_queue *q)
 	size_t place = 0;
 
 	while ((e = pid_table_next(t->table, &place))) {
-		if (!(e->flags & LEADER_GONE) || e->flags & EXITING ||
-		    !proc_group_gone(e->pid, e->start_ns))
+		if (!(e->flags & LEADER_GONE) || e->flags & EXITING || !proc_group_gone(e->pid))
 			continue;
 		report_late_start(t, q, e, monotonic_ns());
 		e->flags |= EXITING;
@@ -576,6 +580,7 @@ static void learn_image(struct process_tracker *t, struct event_queue *q, struct
 		return;
 	h = hold(t, q, e->pid, monotonic_ns());
 	h->silent = true;
+	h->start_ns = e->start_ns;
 	exec_read(e->pid, e->start_ns, &h->facts);
 	h->image = image_new(t->images);
 	set_image(t, e, image_ref(t->images, h->image), e->image_ns);

@@ -20,7 +20,7 @@
 #include "guest-agent/probes/exec_hold.h"
 #include "guest-agent/probes/pid_table.h"
 #include "guest-agent/probes/probe.h"
-#include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/proc_facts.h"
 #include "guest-agent/probes/process_past.h"
 #include "guest-agent/probes/process_view.h"
 
@@ -42,6 +42,7 @@ struct process_tracker {
 	bool scan_again;
 	bool args;	    /* arguments are wanted */
 	uint32_t scan;	    /* number of the running or last walk */
+	pid_t scan_pid;	    /* that the walk has come to and not read yet; 0: none */
 	size_t place;	    /* of the report, in the table */
 	uint64_t told_ns;   /* when the last report began */
 	uint64_t empty_ns;  /* when the socket was last found empty */

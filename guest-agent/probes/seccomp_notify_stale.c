@@ -7,7 +7,6 @@
 #include "common/handover.h"
 #include "common/util.h"
 
-#define STATUS_MAX    4096u
 #define CHUNK	      4096u
 #define MOUNTINFO_MAX (1024u * 1024u) /* what is read of one process */
 
@@ -31,15 +30,16 @@ int pid_ns_read(pid_t pid, char ret[PID_NS_LINK_MAX])
 
 bool is_profile_workload(pid_t pid)
 {
-	char path[64], status[STATUS_MAX];
-	uint64_t mode, permitted;
-	int n;
+	struct proc_status status;
+	struct proc_stat st;
+	uint64_t permitted;
+	int r;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	n = proc_read_file(path, status, sizeof(status));
-	return n > 0 && proc_status_value(status, (size_t)n, "Seccomp", 10, &mode) == 0 &&
-	       proc_status_value(status, (size_t)n, "CapPrm", 16, &permitted) == 0 && mode != 0 &&
-	       !(permitted >> CAP_SYS_PTRACE & 1);
+	/* Most processes are ruled out by their capabilities, and these are read at once. */
+	if (proc_read_permitted(pid, &permitted) < 0 || permitted >> CAP_SYS_PTRACE & 1)
+		return false;
+	r = facts_both(pid, &status, &st);
+	return facts_are_late(r) || (r == 0 && status.seccomp);
 }
 
 /* Whether the profile has made a mount in the process's mount namespace. */

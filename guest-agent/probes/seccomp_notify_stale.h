@@ -5,14 +5,14 @@
  * filter of the latter protects the pid of the earlier agent, so they are not confined against this
  * one (seccomp-notify-stale).
  *
- * Single-threaded. Reads status files, links and mountinfo; takes no lock of a process's memory.
+ * Single-threaded. Asks for status files (proc_facts.h), reads links and mountinfo.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/proc_facts.h"
 
 #define PID_NS_LINK_MAX	     64u
 #define STALE_PIDS_PER_CHECK 128u /* processes that one check looks at */
@@ -20,7 +20,10 @@
 /* The pid namespace of pid (0: our own) as its link says: "pid:[4026531836]". 0 or -errno. */
 int pid_ns_read(pid_t pid, char ret[PID_NS_LINK_MAX]);
 
-/* A filter, and not the capability that the agent and every launcher have. */
+/*
+ * A filter, and not the capability that the agent and every launcher have. True also while that
+ * cannot be known.
+ */
 bool is_profile_workload(pid_t pid);
 
 struct stale_workloads {

@@ -3,8 +3,12 @@
  * The process source against this machine's own connector: the test forks, the source must tell.
  * Other processes of the machine come and go meanwhile; only the test's own are looked at.
  */
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -394,6 +398,51 @@ UNIT_TEST(test_health)
 	}
 	for (size_t i = 0; i < observed.n; i++)
 		ck_assert_uint_ne(observed.events[i].uints[WIRE_KEY_PPID], (uint32_t)getpid());
+}
+
+/* No further process can be made: the machine has as many as it may have. */
+static void forbid_clone(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+
+	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0), 0);
+}
+
+/* What check() says after the self-test's period, as its exit status. */
+static int check_after_a_period(bool can_fork)
+{
+	int status;
+	const pid_t pid = unit_fork();
+
+	if (pid == 0) {
+		if (!can_fork)
+			forbid_clone();
+		_exit(proc_connector_ops.check(probe, queue));
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* A self-test that cannot begin is not passed. A time namespace lets its period pass at once. */
+UNIT_TEST(test_health_without_a_fork)
+{
+	const int fd = unshare(CLONE_NEWTIME) == 0
+			       ? open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC)
+			       : -1;
+
+	if (fd < 0)
+		return; /* a kernel without them */
+	ck_assert_int_gt(write(fd, "monotonic 60 0", 14), 0);
+	close(fd);
+	ck_assert_int_eq(check_after_a_period(true), 1);
+	ck_assert_int_eq(check_after_a_period(false), 0);
 }
 
 /* What the events of one process are on a socket, as bits of their kinds. */

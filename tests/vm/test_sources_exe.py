@@ -25,13 +25,17 @@ vm say agent $agent
 vm idle $agent
 execs all {COUNT} > /tmp/all || vm say failed $?
 vm put /tmp/all all
-# The reader of arguments hangs: it is killed, another takes its place.
-reader() {{
+# Its two readers, the elder first: of stat and status, and of arguments.
+readers() {{
     for stat in /proc/[0-9]*/stat; do
         read pid comm state ppid rest < $stat 2> /tmp/null && [ "$ppid" = $agent ] &&
             [ $state != Z ] && echo $pid
-    done
+    done | sort -n
 }}
+reader() {{
+    readers | tail -n 1
+}}
+# The reader of arguments hangs: it is killed, another takes its place.
 hung=$(reader)
 kill -STOP $hung
 /bin/sleep 1000 first & first=$!
@@ -50,6 +54,17 @@ vm idle $agent
 kill $second
 wait $second
 vm say hung $first $second
+# And so does the other.
+other=$(readers | head -n 1)
+kill -STOP $other
+/bin/sleep 1000 2 & third=$!
+while [ -d /proc/$other ]; do sleep 0.05; done
+vm idle $third
+vm idle $agent
+kill $third
+wait $third
+vm say late $third
+vm say both $(readers)
 for file in fd oom_score_adj status; do
     vm say $file $(ls /proc/$(reader)/$file; cat /proc/$(reader)/$file 2> /tmp/null)
 done
@@ -182,6 +197,16 @@ def reader_that_hangs():
     assert ran().result.mark("oom_score_adj").endswith(" 0")
     assert re.search(r"CapPrm: 0000000000080000 ", ran().result.mark("status"))
     assert re.search(r"Seccomp: 2 ", ran().result.mark("status"))
+
+
+def facts_reader_that_hangs():
+    """Its answer comes from the reader that takes its place, so nothing is missing."""
+    detail = executed(int(ran().result.mark("late")))[-1]["detail"]
+    assert detail["resolved"] or detail["why"] in ("gone", "unsure"), detail
+    if detail["resolved"]:
+        assert detail["exe"].endswith("busybox") or detail["exe"] == "/bin/sleep", detail
+        assert detail["uid"] == detail["euid"] == 0
+    assert len(ran().result.mark("both").split()) == 2
 
 
 def excluded_pid_is_free_again():

@@ -13,9 +13,9 @@ from vm import Receiver, Vm, find, split_runs, test_program
 HEARTBEAT_MS = 500
 TURN_US = 50000
 MANY = 2200
-# The polling walk reads the stat of every process. If one ends just then, the kernel frees its
-# address space in the agent's time (guest-agent/probes/proc_file.h).
-STARVE_MIB = {"polling": 64}
+# Whose end the kernel takes longer to free than a turn may last: the polling walk asks for the stat
+# of every process, and would free it in its own time (guest-agent/probes/proc_facts.h).
+STARVE_MIB = 256
 
 # Each source is in one of these.
 SOURCES = {
@@ -37,7 +37,7 @@ cellos-telemetry --heartbeat {HEARTBEAT_MS} {options} 2> /tmp/log || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say freeze_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} --allow userfaultfd -- \
     hostile freeze 1 2> /tmp/errors)
-vm say starve_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile starve 1 {STARVE_MIB.get(name, 256)})
+vm say starve_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile starve 1 {STARVE_MIB})
 vm say flood_{name} $(cellos-workload-exec {LAUNCH.get(name, "--init")} -- hostile flood 1)
 # A folder with more files than there are marks takes the place of a watched path, and goes.
 mv /tmp/much /tmp/many

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reader of arguments: see args_reader.h.
+ * A process that reads files of /proc: see proc_reader.h.
  */
 #include "common/util.h"
 
-#include "guest-agent/probes/args_reader.h"
+#include "guest-agent/probes/proc_reader.h"
 
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -31,12 +31,17 @@
 struct request {
 	uint32_t number;
 	pid_t pid;
+	enum reader_files files;
 };
 
-struct answer {
-	uint32_t number;
-	int32_t len;
-	char data[ARGS_ANSWER_MAX];
+static const struct {
+	const char *name;
+	uint32_t max; /* bytes that are read */
+} files[_READER_FILES_MAX][READER_TEXTS] = {
+	[READER_CMDLINE] = {{"cmdline", READER_CMDLINE_MAX}},
+	[READER_STAT] = {{"stat", PROC_STAT_MAX}},
+	/* stat last: its start time says whose status it was. */
+	[READER_STATUS_STAT] = {{"status", PROC_STATUS_MAX}, {"stat", PROC_STAT_MAX}},
 };
 
 /* ---- the child ---- */
@@ -91,35 +96,53 @@ static void be_expendable(void)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static int32_t read_args(pid_t pid, char *data)
+/* The number of bytes, or a negative errno. */
+static int32_t read_file(pid_t pid, const char *name, char *data, size_t size)
 {
 	char path[32];
-	int fd;
 	ssize_t n;
+	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
 	fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	n = read(fd, data, ARGS_ANSWER_MAX);
+	/* One read: the kernel makes these files at once. */
+	n = read(fd, data, size);
+	n = n < 0 ? -errno : n;
 	close(fd);
 	return (int32_t)n;
+}
+
+static size_t read_files(const struct request *request, struct reader_answer *answer)
+{
+	size_t used = 0;
+
+	answer->number = request->number;
+	for (size_t i = 0; i < READER_TEXTS; i++) {
+		answer->len[i] = 0;
+		if (!files[request->files][i].name)
+			continue;
+		answer->len[i] = read_file(request->pid, files[request->files][i].name,
+					   answer->data + used, files[request->files][i].max);
+		used += (size_t)MAX(answer->len[i], 0);
+	}
+	return used;
 }
 
 _Noreturn static void serve(int fd)
 {
 	for (;;) {
 		struct request request;
-		struct answer answer;
-		const ssize_t n = recv(fd, &request, sizeof(request), 0);
+		struct reader_answer answer;
+		size_t used;
 
 		/* The agent has gone. */
-		if (n != sizeof(request))
+		if (recv(fd, &request, sizeof(request), 0) != sizeof(request))
 			_exit(0);
-		answer.number = request.number;
-		answer.len = read_args(request.pid, answer.data);
-		if (send(fd, &answer, offsetof(struct answer, data) + (size_t)MAX(answer.len, 0),
-			 MSG_NOSIGNAL) < 0)
+		used = read_files(&request, &answer);
+		if (send(fd, &answer, offsetof(struct reader_answer, data) + used, MSG_NOSIGNAL) <
+		    0)
 			_exit(0);
 	}
 }
@@ -142,27 +165,27 @@ _Noreturn static void child(int fd)
 
 /* ---- the agent ---- */
 
-static void reap_dying(struct args_reader *r)
+static void reap_dying(struct proc_reader *r)
 {
-	for (size_t i = 0; i < ARGS_DYING_MAX; i++)
+	for (size_t i = 0; i < READER_DYING_MAX; i++)
 		if (r->dying[i] && waitpid(r->dying[i], NULL, __WALL | WNOHANG) != 0)
 			r->dying[i] = 0;
 }
 
-void args_reader_tend(struct args_reader *r)
+void proc_reader_tend(struct proc_reader *r)
 {
 	long pid;
 	size_t i = 0;
 
 	reap_dying(r);
-	if (r->state == ARGS_IDLE && waitpid(r->child, NULL, __WALL | WNOHANG) == r->child)
-		r->state = ARGS_ABSENT;
-	if (r->state != ARGS_ABSENT)
+	if (r->state == READER_IDLE && waitpid(r->child, NULL, __WALL | WNOHANG) == r->child)
+		r->state = READER_ABSENT;
+	if (r->state != READER_ABSENT)
 		return;
 	/* A child that cannot be killed must not lead to more and more children. */
-	while (i < ARGS_DYING_MAX && r->dying[i])
+	while (i < READER_DYING_MAX && r->dying[i])
 		i++;
-	if (i == ARGS_DYING_MAX)
+	if (i == READER_DYING_MAX)
 		return;
 	pid = syscall(SYS_clone, 0, NULL, NULL, NULL, NULL);
 	if (pid == 0)
@@ -170,35 +193,42 @@ void args_reader_tend(struct args_reader *r)
 	if (pid < 0)
 		return;
 	r->child = (pid_t)pid;
-	r->state = ARGS_IDLE;
+	r->state = READER_IDLE;
 }
 
-static void give_up(struct args_reader *r, uint64_t now_ns)
+static void give_up(struct proc_reader *r, uint64_t now_ns)
 {
 	size_t i = 0;
 
-	while (i < ARGS_DYING_MAX - 1 && r->dying[i])
+	while (i < READER_DYING_MAX - 1 && r->dying[i])
 		i++;
 	kill(r->child, SIGKILL);
 	r->dying[i] = r->child;
 	r->hung++;
 	r->skipped[r->next_skipped].pid = r->asked;
-	r->skipped[r->next_skipped].until_ns = now_ns + ARGS_SKIP_NS;
-	r->next_skipped = (r->next_skipped + 1) % ARGS_SKIPPED_MAX;
-	r->state = ARGS_ABSENT;
+	r->skipped[r->next_skipped].until_ns = now_ns + r->skip_ns;
+	r->next_skipped = (r->next_skipped + 1) % READER_SKIPPED_MAX;
+	r->state = READER_ABSENT;
 	/* If none of them answers, the next one has time until the next heartbeat. */
-	if (++r->in_vain < ARGS_IN_VAIN_MAX)
-		args_reader_tend(r);
+	if (++r->in_vain < READER_IN_VAIN_MAX)
+		proc_reader_tend(r);
 }
 
-bool args_reader_ask(struct args_reader *r, pid_t pid, uint64_t now_ns, bool *ret_skip)
+/* Longer on a machine where even a new child needs longer, if nothing waits for the answer. */
+static uint64_t deadline(const struct proc_reader *r)
 {
-	struct request request = {.pid = pid};
+	return READER_DEADLINE_NS << (r->skip_ns ? 0 : MIN(r->in_vain, READER_SLOWER_MAX));
+}
 
-	*ret_skip = r->state == ARGS_ABSENT;
-	for (size_t i = 0; i < ARGS_SKIPPED_MAX; i++)
+bool proc_reader_ask(struct proc_reader *r, enum reader_files what, pid_t pid, uint64_t now_ns,
+		     bool *ret_skip)
+{
+	struct request request = {.pid = pid, .files = what};
+
+	*ret_skip = r->state == READER_ABSENT;
+	for (size_t i = 0; i < READER_SKIPPED_MAX; i++)
 		*ret_skip |= r->skipped[i].pid == pid && now_ns < r->skipped[i].until_ns;
-	if (*ret_skip || r->state != ARGS_IDLE)
+	if (*ret_skip || r->state != READER_IDLE)
 		return false;
 	request.number = ++r->request;
 	if (send(r->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
@@ -206,58 +236,59 @@ bool args_reader_ask(struct args_reader *r, pid_t pid, uint64_t now_ns, bool *re
 		return false;
 	}
 	r->asked = pid;
-	r->deadline_ns = now_ns + ARGS_DEADLINE_NS;
-	r->state = ARGS_ASKED;
+	r->deadline_ns = now_ns + deadline(r);
+	r->state = READER_ASKED;
 	return true;
 }
 
-ssize_t args_reader_answer(struct args_reader *r, pid_t *ret_pid, char ret[static ARGS_ANSWER_MAX],
-			   uint64_t now_ns)
+int proc_reader_answer(struct proc_reader *r, pid_t *ret_pid, struct reader_answer *ret,
+		       uint64_t now_ns)
 {
-	struct answer answer;
 	ssize_t n;
 
-	while ((n = recv(r->fd, &answer, sizeof(answer), MSG_DONTWAIT)) >= 0) {
-		const size_t len = (size_t)n - offsetof(struct answer, data);
+	while ((n = recv(r->fd, ret, sizeof(*ret), MSG_DONTWAIT)) >= 0) {
+		ssize_t left = n - (ssize_t)offsetof(struct reader_answer, data);
 
 		/* A late answer, of a child that was killed. */
-		if (r->state != ARGS_ASKED || n < (ssize_t)offsetof(struct answer, data) ||
-		    answer.number != r->request)
+		if (r->state != READER_ASKED || left < 0 || ret->number != r->request)
 			continue;
-		r->state = ARGS_IDLE;
+		for (size_t i = 0; i < READER_TEXTS; i++)
+			left -= MAX(ret->len[i], 0);
+		if (left < 0)
+			continue;
+		r->state = READER_IDLE;
 		r->in_vain = 0;
 		*ret_pid = r->asked;
-		memcpy(ret, answer.data, len);
-		return (ssize_t)len;
+		return 0;
 	}
-	if (r->state != ARGS_ASKED || now_ns < r->deadline_ns)
+	if (r->state != READER_ASKED || now_ns < r->deadline_ns)
 		return -EAGAIN;
 	*ret_pid = r->asked;
 	give_up(r, now_ns);
-	return 0;
+	return -ETIMEDOUT;
 }
 
-int args_reader_open(struct args_reader *r)
+int proc_reader_open(struct proc_reader *r, uint64_t skip_ns)
 {
 	int fds[2];
 
-	*r = (struct args_reader){.fd = -1, .child_fd = -1};
+	*r = (struct proc_reader){.fd = -1, .child_fd = -1, .skip_ns = skip_ns};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
 	r->fd = fds[0];
 	r->child_fd = fds[1];
-	args_reader_tend(r);
-	return r->state == ARGS_ABSENT ? -EAGAIN : 0;
+	proc_reader_tend(r);
+	return r->state == READER_ABSENT ? -EAGAIN : 0;
 }
 
-void args_reader_close(struct args_reader *r)
+void proc_reader_close(struct proc_reader *r)
 {
 	close_fd(take_fd(&r->fd));
 	close_fd(take_fd(&r->child_fd));
-	if (r->state != ARGS_ABSENT) {
+	if (r->state != READER_ABSENT) {
 		kill(r->child, SIGKILL);
 		waitpid(r->child, NULL, __WALL);
 	}
 	reap_dying(r);
-	r->state = ARGS_ABSENT;
+	r->state = READER_ABSENT;
 }

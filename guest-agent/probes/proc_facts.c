@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The stat and status of other processes: see proc_facts.h.
+ */
+#include "common/util.h"
+
+#include "guest-agent/probes/proc_facts.h"
+
+#include <poll.h>
+
+#include "guest-agent/probes/proc_reader.h"
+
+static struct {
+	bool open;
+	enum reader_files asked; /* of the request that runs */
+	uint64_t window_ns;	 /* when the window began */
+	uint64_t waited_ns;	 /* in this window */
+	struct proc_reader reader;
+	struct reader_answer answer;
+} facts;
+
+int facts_open(void)
+{
+	/* A process that hung the reader has ended: nothing is gained by skipping its number. */
+	const int r = proc_reader_open(&facts.reader, 0);
+
+	facts.open = r == 0;
+	if (r < 0)
+		proc_reader_close(&facts.reader);
+	return r;
+}
+
+void facts_close(void)
+{
+	if (facts.open)
+		proc_reader_close(&facts.reader);
+	facts.open = false;
+}
+
+/* False when no answer has come and the loop cannot wait for longer. */
+static bool wait_for_answer(void)
+{
+	struct pollfd pfd = {.fd = facts.reader.fd, .events = POLLIN};
+	const uint64_t begin_ns = monotonic_ns();
+	uint64_t took_ns;
+	int n;
+
+	if (begin_ns - facts.window_ns >= FACTS_WINDOW_NS) {
+		facts.window_ns = begin_ns;
+		facts.waited_ns = 0;
+	}
+	if (facts.waited_ns >= FACTS_WAIT_NS)
+		return false;
+	n = poll(&pfd, 1, (int)((FACTS_WAIT_NS - facts.waited_ns) / NSEC_PER_MSEC) + 1);
+	took_ns = monotonic_ns() - begin_ns;
+	if (took_ns > FACTS_FREE_NS)
+		facts.waited_ns += took_ns;
+	return n > 0;
+}
+
+/* The files' texts in facts.answer. */
+static int ask(enum reader_files what, pid_t pid)
+{
+	struct proc_reader *r = &facts.reader;
+	pid_t answered;
+	bool skip;
+
+	do {
+		if (r->state == READER_ASKED &&
+		    proc_reader_answer(r, &answered, &facts.answer, monotonic_ns()) == 0 &&
+		    answered == pid && facts.asked == what)
+			return 0;
+		if (r->state == READER_ABSENT)
+			proc_reader_tend(r);
+		if (proc_reader_ask(r, what, pid, monotonic_ns(), &skip))
+			facts.asked = what;
+		else if (skip)
+			return -EBUSY;
+	} while (wait_for_answer());
+	return -EAGAIN;
+}
+
+int facts_stat(pid_t pid, struct proc_stat *ret)
+{
+	int r;
+
+	if (!facts.open)
+		return proc_read_stat(pid, ret);
+	r = ask(READER_STAT, pid);
+	if (r == 0)
+		r = facts.answer.len[0];
+	return r < 0 ? r : proc_stat_parse(facts.answer.data, (size_t)r, ret);
+}
+
+int facts_both(pid_t pid, struct proc_status *ret_status, struct proc_stat *ret_stat)
+{
+	int status, stat, r;
+
+	if (!facts.open) {
+		r = proc_read_status(pid, ret_status);
+		return r < 0 ? r : proc_read_stat(pid, ret_stat);
+	}
+	r = ask(READER_STATUS_STAT, pid);
+	if (r < 0)
+		return r;
+	status = facts.answer.len[0];
+	stat = facts.answer.len[1];
+	if (status < 0 || stat < 0)
+		return MIN(status, stat);
+	r = proc_status_parse(facts.answer.data, (size_t)status, ret_status);
+	return r < 0 ? r : proc_stat_parse(facts.answer.data + status, (size_t)stat, ret_stat);
+}
