@@ -239,9 +239,14 @@ static void put_endpoint(const struct view *v, const char *key, bool ours)
 
 static void put_network(const struct view *v)
 {
-	const bool ours = v->mapping->activity == 7 || v->mapping->activity == OCSF_ACTIVITY_OTHER;
+	/*
+	 * What a process binds is its own end. The class needs one of the two, and an end needs
+	 * more than a port: a declaration without an address names the cell.
+	 */
+	const bool ours = v->mapping->activity == 7 ||
+			  v->mapping->activity == OCSF_ACTIVITY_OTHER ||
+			  !json_member(v->doc, v->detail, "address");
 
-	/* What a process binds is its own end; the class wants one of the two. */
 	put_endpoint(v, ours ? "src_endpoint" : "dst_endpoint", ours);
 	begin(v, "connection_info");
 	json_put_kv_uint(v->w, "direction_id", ours ? 0 : 2); /* outbound */
@@ -253,7 +258,10 @@ static void put_network(const struct view *v)
 static void put_kernel(const struct view *v)
 {
 	begin(v, "kernel");
-	put_member(v, "name", v->detail, "syscall");
+	if (json_member(v->doc, v->detail, "syscall"))
+		put_member(v, "name", v->detail, "syscall");
+	else
+		json_put_kv_string(v->w, "name", "unknown");
 	put_member(v, "system_call", v->detail, "syscall");
 	json_put_kv_string(v->w, "type", "System Call");
 	json_put_kv_uint(v->w, "type_id", KERNEL_SYSTEM_CALL);
