@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The agent's own allow-list (agent.policy), compiled in.
- */
+/* The agent's own list of system calls (agent.policy), compiled into the program. */
 #pragma once
 
 /*

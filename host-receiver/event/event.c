@@ -236,7 +236,7 @@ void event_add_details(struct event *e, const struct wire_detail *details, size_
 	add(e, EVENT_KEY_DETAIL, EVENT_VALUE_DETAIL);
 }
 
-/* The enum of the keys is in canonical order, so the lowest number left comes next. */
+/* The enum of the keys is in canonical order, so the lowest key that is left comes next. */
 static void write_details(struct json_writer *w, const struct event *e)
 {
 	const struct wire_detail *by_key[_WIRE_KEY_MAX];
@@ -296,7 +296,10 @@ static struct wire_text optional_text(const char *s)
 	return s ? wire_text(s) : (struct wire_text){.data = "", .len = 0};
 }
 
-/* Fields by their key: the lowest number left comes next. by_key[] is set where left has a bit. */
+/*
+ * The fields of an event by their key. left has a bit for each key that is not written yet, and
+ * by_key[] is set for these keys only. The lowest one comes next.
+ */
 struct field_set {
 	uint64_t left[2];
 	const struct event_field *by_key[_EVENT_KEY_MAX];

@@ -214,7 +214,7 @@ struct event_clock {
 	char date[32]; /* "2026-11-20T10:00:01" */
 };
 
-/* The fields of a written event that its envelope repeats; texts point into the struct. */
+/* The fields of a written event that its envelope repeats. Texts point into the struct. */
 struct event_head {
 	char id[64];
 	char time[32];
@@ -222,8 +222,8 @@ struct event_head {
 };
 
 /*
- * Write the canonical bytes of the event. Returns 0, or -ENOBUFS if they do not fit. Every field is
- * bounded, so then the caller broke a limit.
+ * Write the canonical bytes of the event. Returns 0, or -ENOBUFS if they do not fit: every field
+ * has a limit, so the caller broke one.
  */
 int event_write(const struct event *e, struct event_clock *clock, char *buf, size_t size,
 		size_t *ret_len, struct event_head *ret_head);

@@ -160,8 +160,7 @@ static int read_escape(struct json_document *doc, char *out, size_t *ret_len)
 }
 
 /*
- * The number of bytes from here on that stand for themselves: printable ASCII without quotes and
- * backslashes.
+ * The number of bytes at p that need no unescaping: printable ASCII without quotes and backslashes.
  */
 static size_t plain_run(const struct json_document *doc)
 {
@@ -219,7 +218,7 @@ static bool is_digit(const struct json_document *doc)
 	return doc->at < doc->end && *doc->at >= '0' && *doc->at <= '9';
 }
 
-/* Plain integers only: such a number has one spelling, however large it is. */
+/* Only plain integers are allowed, because they have exactly one spelling. */
 static int read_integer(struct json_document *doc, struct json_node *node)
 {
 	const char *begin = doc->at;

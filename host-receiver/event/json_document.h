@@ -2,8 +2,8 @@
 /*
  * A strict, bounded reader of one JSON value (RFC 8259) that can write any part of it again in
  * canonical form (RFC 8785). Evidence must be read exactly as it was signed: integers keep every
- * digit. A key that is there twice is an error, and so are bad UTF-8, lone surrogates and numbers
- * that are not plain integers: a forger could hide something in them.
+ * digit. A duplicate key is an error, and so are bad UTF-8, lone surrogates and numbers that are
+ * not plain integers: a forger could hide something in them.
  *
  * One document is read at a time into memory that is reused; not shared between threads.
  */
@@ -56,7 +56,7 @@ int json_document_try(struct json_document *doc, const char *data, size_t len);
 
 const struct json_node *json_document_root(const struct json_document *doc);
 
-/* The first member or element, and the one after node; NULL: there is none. */
+/* The first member or element, and the next one after node. NULL: there is none. */
 const struct json_node *json_child(const struct json_document *doc, const struct json_node *node);
 const struct json_node *json_sibling(const struct json_document *doc, const struct json_node *node);
 
@@ -64,7 +64,7 @@ const struct json_node *json_sibling(const struct json_document *doc, const stru
 const struct json_node *json_member(const struct json_document *doc, const struct json_node *node,
 				    const char *key);
 
-/* The member's string; false when it is not there or no string. */
+/* The member's string. False: it is missing or no string. */
 bool json_member_string(const struct json_document *doc, const struct json_node *node,
 			const char *key, struct wire_text *ret);
 

@@ -8,7 +8,7 @@ void json_writer_init(struct json_writer *w, char *buf, size_t size)
 	*w = (struct json_writer){.buf = buf, .size = size};
 }
 
-/* Where the next n bytes go. NULL: they do not fit, and the overflow stays. */
+/* The place for the next n bytes. NULL: they do not fit, and from now on nothing is written. */
 static inline char *take(struct json_writer *w, size_t n)
 {
 	char *at = w->buf + w->len;

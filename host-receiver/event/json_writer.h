@@ -5,8 +5,8 @@
  * every kind of event with a canonicaliser). The bytes it produces are the bytes that are signed
  * and stored.
  *
- * Fixed buffer, no allocation; overflow is sticky and found at the end by json_writer_done(), so
- * that the calls between need no checks. Not shared between threads.
+ * Fixed buffer, no allocation. An overflow is remembered, and json_writer_done() reports it at the
+ * end, so the calls before need no checks. Not shared between threads.
  */
 #pragma once
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Which class and activity of OCSF 1.8 each event of the evidence is. A static table; any thread.
- */
+/* The class and activity of OCSF 1.8 for each event of the evidence. A static table; any thread. */
 #pragma once
 
 #include "common/wire.h"

@@ -173,7 +173,7 @@ static void put_actor(const struct view *v)
 	end(v);
 }
 
-/* The cell is a virtual device; what the log says of itself is its host's. */
+/* The cell is a virtual device. For events of the log itself the device is the host. */
 static void put_device(const struct view *v, const struct ocsf_place *place)
 {
 	const bool cell = json_member(v->doc, v->data, "cellId");
@@ -240,8 +240,8 @@ static void put_endpoint(const struct view *v, const char *key, bool ours)
 static void put_network(const struct view *v)
 {
 	/*
-	 * What a process binds is its own end. The class needs one of the two, and an end needs
-	 * more than a port: a declaration without an address names the cell.
+	 * The address of a bind is the process's own end. The class requires one of the two ends,
+	 * and an end needs more than a port: without an address the event names the cell.
 	 */
 	const bool ours = v->mapping->activity == 7 ||
 			  v->mapping->activity == OCSF_ACTIVITY_OTHER ||
@@ -387,7 +387,7 @@ static void put_classification(const struct view *v)
 	json_put_kv_uint(v->w, "type_uid", m->class * 100u + activity);
 }
 
-/* The data as it was signed, for what OCSF has no place for. */
+/* The data as it was signed, because OCSF has no place for some of its members. */
 static void put_unmapped(const struct view *v, const struct ocsf_place *place)
 {
 	begin(v, "unmapped");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An entry of the evidence as an event of OCSF 1.8, for SIEMs. It is a view: unsigned, and nobody
- * can verify it. It names the record it was made of (its id, log and sequence), holds its bytes
- * and their hash. It judges nothing.
+ * Writes an entry of the evidence as an event of OCSF 1.8, for SIEMs. The event is only a view: it
+ * is unsigned, and nobody can verify it. It names its record (id, log and sequence), and has the
+ * record's bytes and their hash. This room judges nothing.
  *
  * One thread a writer.
  */
@@ -16,7 +16,7 @@
 /* Bytes of an event: the entry once as a text, and its data once more. */
 #define OCSF_EVENT_MAX (256u * 1024u)
 
-/* Where an entry stands. */
+/* The place of an entry. */
 struct ocsf_place {
 	const char *origin; /* of its log; "": outside of any log */
 	uint64_t index;	    /* in its log */
@@ -29,6 +29,6 @@ struct ocsf_place {
 int ocsf_write(const struct json_document *doc, const char *line, size_t len,
 	       const struct ocsf_place *place, char out[static OCSF_EVENT_MAX], size_t *ret_len);
 
-/* Whether the entry is of this cell, or of none, and of this time. cell NULL: of any. */
+/* Whether the entry belongs to this cell or to no cell, and to this time. cell NULL: any cell. */
 bool ocsf_is_wanted(const struct json_document *doc, const char *cell, int64_t since_ms,
 		    int64_t until_ms);

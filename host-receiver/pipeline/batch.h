@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A batch: some hundred events as canonical JSON. The loop thread writes them into it, one worker
- * hashes or signs them, it is committed in its turn, and then used again. It is handed from thread
- * to thread as a whole: the thread that has it owns all of it.
+ * A batch: up to BATCH_EVENTS_MAX events as canonical JSON. The loop thread writes the events, one
+ * worker hashes or signs them, the committer writes the batch to the sink, and then it is used
+ * again. It is passed from thread to thread as a whole: the thread that has it owns all of it.
  */
 #pragma once
 
@@ -11,8 +11,8 @@
 
 #define BATCH_EVENTS_MAX 256u
 /*
- * A batch is closed when its lines are this long, so that the long lines of one cell delay no
- * other.
+ * A batch is closed when its lines have this size, so that the long lines of one cell do not delay
+ * other cells.
  */
 #define BATCH_LINES_MAX	 (512u * 1024u)
 #define BATCH_BLOCK_SIZE (4u * 1024u) /* of the arena */
@@ -30,38 +30,38 @@ struct batch_deferred {
 	void *arg;
 };
 
-/* The part of an account in a batch. */
+/* The part of one account in a batch. */
 struct batch_share {
 	struct pipeline_account *account; /* borrowed */
 	size_t bytes;			  /* of its lines */
 	struct pipeline_mark mark;	  /* true once the batch is durable */
 };
 
-/* Bytes that grow. Zero it before its first use. */
+/* A buffer that grows. Zero it before its first use. */
 struct batch_text {
 	char *data; /* owned */
 	size_t len, size;
 };
 
 struct batch {
-	struct batch *next;	   /* in whatever queue it is */
-	struct batch *younger;	   /* among those that are not back yet; the loop thread's */
+	struct batch *next;	   /* in the queue that holds the batch */
+	struct batch *younger;	   /* the next outstanding batch; only the loop thread uses it */
 	uint64_t number;	   /* batches are committed in this order, from 0 without holes */
-	struct signer_ref *signer; /* a reference: signs the whole batch */
+	struct signer_ref *signer; /* a counted reference; it signs the whole batch */
 	size_t n_events;
 	size_t n_shares;
 	size_t lines_size;	    /* an upper bound of its lines' size, updated at each submit */
 	bool durable;		    /* set when it was committed */
-	size_t cost;		    /* the memory that it is accounted for */
+	size_t cost;		    /* the memory that is charged for it */
 	uint64_t oldest_ns;	    /* CLOCK_MONOTONIC of the first event */
 	struct batch_block *blocks; /* the first is kept for the next use */
 	size_t blocks_size;	    /* of all of them */
 	struct batch_deferred *deferred; /* in the arena */
 	struct batch_text events;	 /* each with a '\n' */
 	struct batch_text envelopes;	 /* the lines, in modes with an envelope */
-	/* What is committed: events or envelopes. Set when all of it is written. */
+	/* The bytes to commit: events or envelopes. Set when all of them are written. */
 	const struct batch_text *lines;
-	size_t checkpoint_share; /* of its group's checkpoint line, in bytes */
+	size_t checkpoint_share; /* its part of the group's checkpoint line, in bytes */
 	int error;		 /* of hashing or signing; fatal */
 	struct batch_share shares[BATCH_EVENTS_MAX];
 	uint32_t lengths[BATCH_EVENTS_MAX]; /* of the events, without '\n' */
@@ -83,7 +83,7 @@ void batch_free(struct batch *b);
 /* Empty it for the next use; a larger buffer than usual is freed. */
 void batch_reset(struct batch *b);
 
-/* The memory that it takes, or will take when it is signed. */
+/* The memory that it has now, with the envelopes that signing will add. */
 size_t batch_footprint(const struct batch *b);
 
 /* Write an event into the batch. Returns its length; -ENOMEM; or -ENOBUFS: its line would exceed

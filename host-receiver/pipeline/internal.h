@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The struct that the two halves of the pipeline share: pipeline.c runs on the loop thread,
- * threads.c signs and commits. Only these two files include it. The owner of each field, or the
- * lock that guards it, stands at the field.
+ * threads.c signs and commits. Only these two files include it. Each field names its owner or the
+ * lock that guards it.
  */
 #pragma once
 
@@ -30,13 +30,15 @@ struct pipeline {
 	uv_timer_t batch_timer;
 	uv_async_t progress;
 	struct batch *open;
-	bool overdue;	    /* the open batch, which waits for those before it */
-	struct event event; /* that is being filled */
+	bool overdue;	    /* the open batch is due, but waits for earlier ones */
+	struct event event; /* the event that is being filled */
 	struct event_clock clock;
-	size_t line_overhead;  /* what signing adds to an event */
+	size_t line_overhead;  /* bytes that signing adds to an event */
 	size_t lines_inflight; /* bytes of all lines that are not committed */
-	uint64_t progress_ns;  /* of the last commit, or when the first batch after it was closed */
-	uint64_t lately_bytes, lately_ns; /* of lines that were committed, and in which time */
+	/* The time of the last commit, or of the first batch that was closed after it. */
+	uint64_t progress_ns;
+	uint64_t lately_bytes,
+		lately_ns; /* bytes of lines that were committed lately, and the time they took */
 	size_t window;
 	struct pipeline_account *durable; /* list: accounts to report */
 	struct batch_queue free_batches;
@@ -45,7 +47,7 @@ struct pipeline {
 	struct batch *oldest, **youngest; /* the outstanding ones, in order */
 	struct signer_ref *signer;
 	struct uuid_source uuids;
-	bool dead; /* fatal, as the loop thread knows it */
+	bool dead; /* the loop thread's copy of fatal */
 	size_t max_inflight;
 	void (*on_progress)(void *ctx, int error, bool fatal);
 	void (*on_full)(void *ctx);
@@ -59,14 +61,14 @@ struct pipeline {
 	struct batch_queue to_sign;
 	struct batch *signed_batches; /* in the order of their numbers */
 	uint64_t commit_next;
-	struct batch_queue committed; /* on their way back */
+	struct batch_queue committed; /* on their way back to the loop thread */
 	bool stop, fatal;
 
 	struct pipeline_stats stats;
 	_Atomic uint64_t commit_began_ns; /* 0: the committer is not in the sink */
-	_Atomic uint64_t commit_ns;	  /* what a commit usually takes */
+	_Atomic uint64_t commit_ns;	  /* the usual time of a commit */
 	struct evidence_sink *sink;	  /* the committer's */
-	struct tree_hash *leaves;	  /* the committer's: of a group; owned */
+	struct tree_hash *leaves;	  /* the committer's: the leaves of a group; owned */
 	bool has_committer;
 	_Atomic unsigned next_channel;
 	unsigned n_workers;
@@ -98,7 +100,7 @@ static inline struct batch *queue_take(struct batch_queue *q)
 	return b;
 }
 
-/* A hole in the evidence is worse than no receiver: the streams would look complete. */
+/* End the process: the alternative is a hole in the evidence, in a stream that looks complete. */
 static inline void pipeline_die(const char *what, int error)
 {
 	log_line(LOG_CRIT, "msg=\"%s: cannot go on without a hole in the evidence\" errno=%d", what,
@@ -106,7 +108,7 @@ static inline void pipeline_die(const char *what, int error)
 	abort();
 }
 
-/* After the batch changed its size; called by the thread that has the batch. */
+/* Charge the new size of a batch. Called by the thread that has the batch. */
 static inline void measure_footprint(struct pipeline *p, struct batch *b)
 {
 	const size_t footprint = batch_footprint(b);

@@ -179,7 +179,9 @@ static bool note_is_ours(const struct decision *d)
 	return ok;
 }
 
-/* The log has more than the signer remembers: its state was not synced in time. */
+/*
+ * The log has a newer signature than the signer's state, because the state was not synced in time.
+ */
 static int extend(struct decision *d)
 {
 	const struct recovered *found = d->found;
@@ -194,7 +196,7 @@ static int extend(struct decision *d)
 	return r < 0 ? r : resume(d);
 }
 
-/* The last signature was never written, so nothing that it covered was acknowledged. */
+/* The last signature was never written to the log, so no event that it covered was acknowledged. */
 static int abandon(struct decision *d)
 {
 	int r = sign_client_retreat(signer_client(d->signer), d->found->origin,
@@ -253,7 +255,7 @@ static void note_key_change(struct decision *d)
 	memcpy(ret->retired_key, d->memory.public_key, sizeof(ret->retired_key));
 }
 
-/* A kid is one key for ever. */
+/* A kid names one key for ever. */
 static int check_key(struct decision *d)
 {
 	int r;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The beginning of a log: it continues the log of the last process, or a new log begins for a
- * stated reason (evidence-log.md sections 4 to 6). Compares the log on disk with the signer's
- * memory. No state; used before the pipeline exists.
+ * Decides how a process begins its log: it continues the log of the last process, or begins a new
+ * log and states the reason (evidence-log.md sections 4 to 6). It compares the log on disk with the
+ * signer's state. No state of its own; used before the pipeline exists.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 
 /* Why a log begins, in the words of its `opened` entry. */
 enum log_reason {
-	LOG_RESUMED, /* it does not */
+	LOG_RESUMED, /* no new log: the old one goes on */
 	LOG_NEW,
 	LOG_SHORTER_THAN_SIGNED,
 	LOG_DAMAGED,
@@ -28,7 +28,7 @@ enum log_reason {
 
 struct log_start {
 	enum log_reason reason;
-	bool alarm;		     /* an operator has to look */
+	bool alarm;		     /* an operator must check it */
 	const char *why;	     /* static, with LOG_DAMAGED; else NULL */
 	char plan[LOG_PLAN_MAX + 1]; /* with LOG_PLANNED: the operator's words, UTF-8 */
 	uint8_t uuid[UUID_SIZE];
@@ -37,7 +37,7 @@ struct log_start {
 	/* Of a new log: */
 	char previous_origin[NOTE_ORIGIN_MAX + 1]; /* "": none */
 	uint64_t previous_size;
-	/* Of one that goes on: */
+	/* Of a log that goes on: */
 	bool unclean, abandoned, key_changed;
 	uint64_t cut_bytes, cut_lines, size, abandoned_size;
 	struct tree_hash abandoned_root;
@@ -55,10 +55,13 @@ void log_origin_prefix(const char *prefix, const char *hostname,
 /* 1..LOG_PREFIX_MAX bytes of [A-Za-z0-9._/-]. */
 bool log_origin_prefix_valid(const char *prefix);
 
-/* A log for a process that stores nothing, like `receive`. */
+/* Begin a log in a process that stores nothing, like `receive`. */
 int log_start_alone(struct signer *signer, const char *prefix, struct log_start *ret);
 
-/* A log that replaces another one in the same process, because the mode has changed. */
+/*
+ * Begin a log that replaces another one in the same process, because the mode of signing has
+ * changed.
+ */
 int log_start_follow(struct signer *signer, const char *prefix, const char *previous_origin,
 		     uint64_t previous_size, struct log_start *ret);
 

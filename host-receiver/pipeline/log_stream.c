@@ -20,7 +20,7 @@ struct log_stream {
 
 	/* Between log_stream_change_signer() and log_stream_changed(). */
 	bool changing, new_log;
-	char kid[SIGN_KID_MAX + 1]; /* that is retired; "": none */
+	char kid[SIGN_KID_MAX + 1]; /* the kid of the key that is retired; "": none */
 	uint8_t public_key[32];	    /* of it */
 	struct log_start next;
 };
@@ -93,7 +93,10 @@ static void write_key(struct log_stream *s, enum event_type type, const char *ki
 	log_stream_submit(s, e);
 }
 
-/* Another key than the last run's: the old one is not here to sign with, and adds no trust. */
+/*
+ * This run has another key than the last one. The old key is not here to sign the change, and it
+ * would add no trust.
+ */
 static void write_key_change(struct log_stream *s, const struct log_start *start)
 {
 	write_key(s, EVENT_LOG_KEY_ADDED, start->kid, start->public_key);
@@ -276,7 +279,7 @@ void log_stream_changed(struct log_stream *s)
 	if (!s->changing)
 		return;
 	s->changing = false;
-	/* From the new key's first checkpoint on the old one signs nothing. */
+	/* After the new key's first checkpoint the old key signs nothing. */
 	if (*s->kid)
 		write_key(s, EVENT_LOG_KEY_RETIRED, s->kid, s->public_key);
 	if (s->new_log) {

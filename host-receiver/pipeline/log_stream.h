@@ -36,7 +36,7 @@ const char *log_stream_origin(const struct log_stream *stream);
 struct event *log_stream_event(struct log_stream *stream, enum event_type type);
 void log_stream_submit(struct log_stream *stream, struct event *e);
 
-/* A cell cannot be served, and it is served again. Texts are copied. */
+/* Record that a cell cannot be served, or that it is served again. Texts are copied. */
 void log_stream_cell_unserved(struct log_stream *stream, const char *cell, const char *why);
 void log_stream_cell_served(struct log_stream *stream, const char *cell);
 /* what: the text of the alarm; uid: of the user who acknowledged it. */
@@ -53,9 +53,12 @@ int log_stream_change_signer(struct log_stream *stream, struct signer *next,
 /* Call it after pipeline_set_signer(). */
 void log_stream_changed(struct log_stream *stream);
 
-/* Call it in the pipeline's on_progress(): it writes what the committer has reported. */
+/*
+ * Call it in the pipeline's on_progress(): it writes records about the notices of the committer
+ * (lost and pruned segments).
+ */
 void log_stream_progress(struct log_stream *stream);
 
-/* The orderly end: the last record. */
+/* Write `closed`, the last record, at an orderly end. */
 void log_stream_close(struct log_stream *stream, unsigned cells);
 bool log_stream_closed(const struct log_stream *stream);

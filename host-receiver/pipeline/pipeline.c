@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The loop thread's half: it fills batches, closes them, takes committed batches back and reports
+ * them. threads.c has the other half. The order of a turn is in on_progress(): batches come back,
+ * their shares are settled and reported, then the batches are used again, then the owner is called.
+ */
 #include "host-receiver/pipeline/pipeline.h"
 
 #include <assert.h>
@@ -60,8 +65,8 @@ static void settle_shares(struct pipeline *p, const struct batch *b)
 }
 
 /*
- * From the batches that came back: how many bytes come back in the time that an event may wait? If
- * batches come back sooner than that, the window grows; else it shrinks.
+ * Measure how many bytes are committed in the time that an event may wait. That is the new window:
+ * it grows if batches come back sooner, and shrinks if they come back later.
  */
 static void measure_window(struct pipeline *p, const struct batch *first)
 {
@@ -162,7 +167,10 @@ void pipeline_flush(struct pipeline *p)
 	uv_mutex_unlock(&p->lock);
 }
 
-/* Those that it waits for make progress, or their sink's state changes: then it is asked again. */
+/*
+ * Close the open batch, unless it must wait: while the sink fails, or while a whole group waits
+ * already. It is called again at each progress.
+ */
 static void close_overdue(struct pipeline *p)
 {
 	const bool failing = atomic_load(&p->stats.sink_error) != 0;
@@ -236,8 +244,8 @@ static struct batch_share *open_share(struct pipeline *p, struct pipeline_accoun
 }
 
 /*
- * The size at which a batch is closed although it has room for more events. While workers and
- * committer have enough batches, they are filled completely, because each takes memory.
+ * The size at which a batch is closed although it has room for more events. If the workers and the
+ * committer have enough batches, each one is filled completely, because every batch needs memory.
  */
 static size_t lines_max(const struct pipeline *p)
 {

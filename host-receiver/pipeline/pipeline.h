@@ -8,16 +8,16 @@
  *   loop thread: on_progress(), and the batch is used again
  *
  * A batch closes at BATCH_EVENTS_MAX events, at a part of the window, or after PIPELINE_BATCH_MS.
- * But while the sink fails, or a whole group waits for it already, it would not be committed any
- * sooner for that, and so is filled until they are.
+ * While the sink fails, or a whole group waits for the sink, the time does not close it: it would
+ * not be committed any sooner.
  *
- * What is in flight is counted as the memory it takes, at each submit with the real length of the
- * line; at max_inflight pipeline_full() turns true and the loop must stop reading until
- * on_progress() finds it false again. What comes on top of max_inflight: up to PIPELINE_FREE_MAX
- * emptied batches for reuse. Nothing that was submitted is ever dropped: when the sink fails its
- * group is given to it again each second.
+ * The memory of all events in flight is counted, at each submit with the real length of the line.
+ * At max_inflight pipeline_full() turns true, and the loop must stop reading until on_progress()
+ * finds it false again. Beside max_inflight there are only PIPELINE_FREE_MAX emptied batches for
+ * reuse. No submitted event is ever dropped: when the sink fails, it gets the same group again each
+ * second.
  *
- * An account says of one stream how much of it is in flight, and what of it is durable.
+ * An account counts the bytes of one stream that are in flight, and has its newest durable mark.
  *
  * All functions are for the loop thread.
  */
@@ -38,10 +38,10 @@
 #define PIPELINE_FREE_MAX	  16u /* batches kept for reuse */
 /*
  * The window: how many bytes cells with a backlog may have in flight together. New bytes wait for
- * all of them, so the window is only as large as needed to keep workers and disk busy: the amount
- * that was recently committed in PIPELINE_WINDOW_MS plus the time of a commit, between these
- * bounds. A larger window makes commits longer, and longer commits make the window larger; the
- * upper bound ends that.
+ * all of them, so the window is only as large as needed to keep workers and disk busy: the bytes
+ * that were lately committed in PIPELINE_WINDOW_MS plus the time of a commit, between these bounds.
+ * A larger window makes commits longer, and longer commits make the window larger; the upper bound
+ * stops this growth.
  */
 #define PIPELINE_WINDOW_MS  2u
 #define PIPELINE_WINDOW_MIN (256u * 1024u)
@@ -49,8 +49,8 @@
 /* A window has at least so many batches, for the workers and the committer to share. */
 #define PIPELINE_WINDOW_BATCHES 4u
 /*
- * A commit that takes longer than this hangs. Then the guests' own buffers overflow next, so as
- * much is read as max_inflight and the share of each cell allow.
+ * A commit that takes longer than this hangs. The guests' buffers would overflow next, so the
+ * window is opened: max_inflight and the share of each cell are then the only limits.
  */
 #define PIPELINE_STALL_MS 1000u
 #define PIPELINE_BUCKETS  16u /* of the histograms */
@@ -74,7 +74,7 @@ struct pipeline_stats {
 	struct pipeline_histogram sign;	  /* a batch's hashes or signatures */
 };
 
-/* A number of a session that becomes durable with a commit. */
+/* A number of a session. It becomes durable with a commit. */
 struct pipeline_mark {
 	uint64_t session, seq;
 };
@@ -84,11 +84,14 @@ struct pipeline_mark {
  * submitted for it is committed (pipeline_defer()).
  */
 struct pipeline_account {
-	void *owner;	 /* for on_durable(); NULL: no reports are wanted any more */
+	void *owner;	 /* for on_durable(); NULL: no more reports */
 	size_t inflight; /* bytes of lines that are not committed */
 	uint64_t bytes; /* of lines, submitted since it began, and its shares of checkpoint lines */
 	struct pipeline_mark durable; /* the newest mark that is durable */
-	/* The pipeline's own: its share of the open batch, and its place in a list. */
+	/*
+	 * Used by the pipeline only: the account's share of the open batch, and its place in a
+	 * list.
+	 */
 	unsigned share;
 	bool listed;
 	struct pipeline_account *next;
@@ -110,7 +113,7 @@ struct pipeline_options {
 	 */
 	void (*on_durable)(void *ctx, struct pipeline_account *account);
 	/*
-	 * In pipeline_submit(), as often as pipeline_full() is true after it. It may not submit.
+	 * Called in each pipeline_submit() after which pipeline_full() is true. It may not submit.
 	 * Optional.
 	 */
 	void (*on_full)(void *ctx);
@@ -131,9 +134,9 @@ struct event *pipeline_event(struct pipeline *p, enum event_type type,
 struct wire_text pipeline_copy(struct pipeline *p, struct wire_text text);
 /* Afterwards the event's texts and details are not used any more. */
 void pipeline_submit(struct pipeline *p, struct event *e);
-/* The same, on an account. Returns the bytes of its line. */
+/* The same for an account. Returns the bytes of the line. */
 size_t pipeline_submit_for(struct pipeline *p, struct event *e, struct pipeline_account *account);
-/* The mark becomes durable when everything submitted so far is committed. */
+/* Set a mark, which becomes durable when everything submitted so far is committed. */
 void pipeline_mark(struct pipeline *p, struct pipeline_account *account, struct pipeline_mark mark);
 
 /*
@@ -145,7 +148,7 @@ void pipeline_defer(struct pipeline *p, void (*fn)(void *arg), void *arg);
 /* True while the loop must not read any more. */
 bool pipeline_full(const struct pipeline *p);
 
-/* A stream with a backlog may submit more: see PIPELINE_WINDOW_MS. */
+/* Whether streams with a backlog may submit more: see PIPELINE_WINDOW_MS. */
 bool pipeline_window_open(const struct pipeline *p);
 /* The bytes that one account may have in flight: one eighth of the free part of max_inflight. */
 size_t pipeline_share_max(const struct pipeline *p);
@@ -156,10 +159,13 @@ int pipeline_set_signer(struct pipeline *p, struct signer *signer);
 /* When the oldest event that is not committed was stamped (CLOCK_MONOTONIC); 0: none is left. */
 uint64_t pipeline_oldest_ns(const struct pipeline *p);
 
-/* The sink will never take another line; lines in flight stay in flight. */
+/*
+ * True after a fatal error of the sink: it will never take another line, and lines in flight stay
+ * in flight.
+ */
 bool pipeline_dead(const struct pipeline *p);
 
-/* Everything that was submitted before is committed. */
+/* True if everything that was submitted is committed. */
 bool pipeline_idle(const struct pipeline *p);
 /* Close the open batch now. */
 void pipeline_flush(struct pipeline *p);

@@ -15,7 +15,7 @@ struct stdout_sink {
 	char first[LINE_OWN_MAX];
 	size_t first_len;
 	/*
-	 * How much was written of a group that failed half-way. The group comes again, and these
+	 * Bytes that were written of a group before it failed. The group comes again, and these
 	 * bytes must not be written twice.
 	 */
 	size_t done;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Evidence to a descriptor of the verb: standard output. A line counts as written when write(2)
- * took it; the reader makes it durable. Used on the committer's thread.
+ * A sink that writes evidence to a descriptor: standard output of `receive`. A line counts as
+ * written when write(2) has taken it; the reader must make it durable. Used on the committer's
+ * thread.
  */
 #pragma once
 

@@ -64,8 +64,8 @@ static void worker_main(void *arg)
 /* ---- committer ---- */
 
 /*
- * Take the batches that come next and are ready: of one signer, and no more than may stand between
- * two checkpoints. Called with the lock held.
+ * Take the next batches that are ready: all of one signer, and with no more entries than may stand
+ * between two checkpoints. Called with the lock held.
  */
 static size_t take_group(struct pipeline *p, struct batch *group[static PIPELINE_GROUP_MAX])
 {
@@ -130,7 +130,10 @@ static void gather(struct pipeline *p, struct batch *const *group, size_t n,
 	g->leaves = g->signer ? p->leaves : NULL;
 }
 
-/* The usual time of a commit: one that was held up says little about the disk. */
+/*
+ * The usual time of a commit. A single slow commit has little weight, because it says little about
+ * the disk.
+ */
 static void note_commit(struct pipeline *p, uint64_t ns)
 {
 	const uint64_t was = p->commit_ns;

@@ -4,8 +4,7 @@
  * committer hands the signed batches to the sink in the order of their numbers, a group at a time,
  * and puts them into p->committed for the loop thread. It tries again as long as the sink fails.
  *
- * pipeline.c starts and stops them; nothing here calls back to the loop thread but by the
- * p->progress wake-up.
+ * pipeline.c starts and stops them. They reach the loop thread only by the wake-up p->progress.
  */
 #pragma once
 
@@ -18,5 +17,7 @@ struct pipeline;
  * caller still calls pipeline_threads_stop().
  */
 bool pipeline_threads_start(struct pipeline *p, unsigned n);
-/* Ends the retries, signs and commits what can be, and joins the threads. */
+/*
+ * End the retries, sign and commit the remaining batches as far as possible, and join the threads.
+ */
 void pipeline_threads_stop(struct pipeline *p);

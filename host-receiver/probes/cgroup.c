@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * host.cgroup: the kernel's counters of the VMM's control group: memory.events, cpu.stat and
- * pids.events of a cgroup v2 leaf. A missing file belongs to a controller that is off, and is null.
- * The leaf may come and go: it is looked up at each reading, and must be on a cgroup v2 file
- * system, reached without a symbolic link.
+ * pids.events of a cgroup v2 leaf. If a controller is off, its file is missing, and the evidence
+ * has null. The leaf may come and go, so it is opened at each reading. It must be on a cgroup v2
+ * file system, and no symbolic link may lead to it.
  */
 #include "host-receiver/probes/cgroup.h"
 

@@ -19,7 +19,10 @@ static const char request[] = "PUT /actions HTTP/1.1\r\n"
 			      "Content-Length: 31\r\n"
 			      "\r\n" BODY;
 
-/* By way of a descriptor: short, and not through a symbolic link. */
+/*
+ * The address goes through a descriptor of the folder: so it is short, and follows no symbolic
+ * link.
+ */
 static int connect_to(const char *path, int *ret, char why[PROBE_WHY_MAX])
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -65,7 +68,7 @@ static int send_all(int fd, uint64_t deadline_ns)
 	return 0;
 }
 
-/* The outcome of an answer that has a status and a body, or that has ended. */
+/* The result of an answer that is complete, or that has ended. */
 static int receive(int fd, char answer[FC_API_ANSWER_MAX + 1], uint64_t deadline_ns)
 {
 	size_t len = 0;

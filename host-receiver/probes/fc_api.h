@@ -11,5 +11,5 @@
 #define FC_API_TIMEOUT_MS 1000u
 #define FC_API_ANSWER_MAX 4096u /* bytes of an answer that are read */
 
-/* Returns 0 when the VMM answered that it wrote them, or a negative errno. */
+/* Returns 0 if the VMM answered that it has written them, or a negative errno. */
 int fc_api_flush(const char *path, char why[PROBE_WHY_MAX]);

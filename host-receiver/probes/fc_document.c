@@ -19,7 +19,10 @@ static bool starts_with(struct wire_text text, const char *s)
 	return text.len >= strlen(s) && memcmp(text.data, s, strlen(s)) == 0;
 }
 
-/* Last values, not counts (logger/metrics.rs: SharedStoreMetric): a sum of them has no meaning. */
+/*
+ * These are last values and not counts (logger/metrics.rs: SharedStoreMetric), so a sum of them has
+ * no meaning.
+ */
 static bool is_stored(struct wire_text device, struct wire_text name)
 {
 	if (text_is(device, "latencies_us"))
@@ -81,7 +84,7 @@ static bool add_member(struct adding *a, const struct json_node *sum, const stru
 		json_put_key_text(a->w, any->key);
 		return add_objects(a, sum, node, device.len ? device : any->key);
 	}
-	/* Members that are no device: the time stamp and names. They are no counts. */
+	/* Members outside of any device: the time stamp and names. They are no counts. */
 	if (any->type == JSON_INTEGER_NODE && device.len > 0 && !is_stored(device, any->key))
 		return add_counts(a, sum, node);
 	if (!sum)

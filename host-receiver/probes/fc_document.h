@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A metrics document of the VMM (Firecracker docs/metrics.md, src/firecracker/src/metrics.rs): an
- * object of objects of numbers, of which most are counted since the document before and some are
- * the last value of something ("store" metrics). Sums over documents are kept as canonical JSON of
- * the same shape. No I/O; any thread.
+ * object of objects of numbers. Most numbers count since the previous document, some are last
+ * values ("store" metrics). The sums over all documents are kept as canonical JSON of the same
+ * shape. No I/O; any thread.
  */
 #pragma once
 
@@ -19,9 +19,9 @@ struct fc_totals {
 void fc_totals_done(struct fc_totals *totals);
 
 /*
- * Add what the document counted. scratch is another document to work with. Returns 0; -EBADMSG with
+ * Add the document to the sums. scratch is a second document to work with. Returns 0; -EBADMSG with
  * a phrase in *ret_what (static) when a counter is no unsigned 64-bit number; -EFBIG when the sums
- * would pass FC_DOCUMENT_MAX; or -ENOMEM; then nothing has changed. Sums stop at 2^64-1.
+ * would pass FC_DOCUMENT_MAX; or -ENOMEM. After an error nothing has changed. Sums stop at 2^64-1.
  */
 int fc_totals_add(struct fc_totals *totals, const struct json_document *doc,
 		  struct json_document *scratch, const char **ret_what);

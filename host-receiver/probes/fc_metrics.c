@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * host.fc_metrics: the metrics that the VMM writes to a file or a FIFO, a JSON document a line.
- * Its counters are deltas, so every line is needed. Lines that were cut or that ran into the next
- * one are counted.
+ * host.fc_metrics: the metrics that the VMM writes to a file or a FIFO, one JSON document in each
+ * line. Its counters are deltas, so every line is needed. Lines that are cut, or that run into the
+ * next one, are counted.
  *
  * The VMM opens a file without O_APPEND and without O_TRUNC: after its restart it writes over the
  * old content, and after a rotation that truncates it leaves a hole. follow() notices both. The
@@ -21,34 +21,34 @@
 #define READ_SIZE (64u * 1024u)
 
 struct fc_metrics {
-	char *path, *api;	     /* api: NULL: not asked */
-	unsigned api_skip, api_wait; /* readings: without asking; after the next time-out */
-	int fd;			     /* -1: not there yet */
+	char *path, *api;	     /* api: NULL: the VMM is not asked to flush */
+	unsigned api_skip, api_wait; /* readings to skip the API: now; after the next time-out */
+	int fd;			     /* -1: the file does not exist yet */
 	bool is_fifo;
 	dev_t dev;
 	ino_t ino;
 
 	/* The position in a file, and the file's state when it was last read. */
 	off_t offset, accepted_end; /* accepted_end: the end of the newest document */
-	off_t old_end;		    /* while overwriting: what begins here or later is new */
+	off_t old_end;		    /* while overwriting: lines that begin here or later are new */
 	struct timespec seen_mtime;
-	bool at_end;	   /* reading came to the end of it */
-	bool rescanning;   /* from the beginning again */
-	bool overwriting;  /* older documents may follow */
-	bool stale_behind; /* an older document comes after the newest one */
+	bool at_end;	    /* the last reading came to the end of the file */
+	bool rescanning;    /* the file is read from its beginning again */
+	bool overwriting;   /* older documents may follow */
+	bool older_follows; /* an older document comes after the newest one */
 	uint64_t older_than_ms, newest_ms;
 
 	char *line; /* the beginning of a line; FC_DOCUMENT_MAX bytes, allocated only while there is
 		       one */
 	size_t line_len;
 	bool discarding; /* the line is too long */
-	char *held;	 /* of a FIFO: bytes that were read too late for this reading */
+	char *held;	 /* from a FIFO: bytes that came too late for this reading */
 	size_t held_len;
 	uint64_t until_ns; /* the reading takes lines until this time */
-	bool behind;	   /* more bytes are there than it took */
+	bool has_more;	   /* the source has more bytes than this reading took */
 
 	struct fc_totals totals;
-	uint64_t documents, bad_lines, told_documents, told_bad_lines;
+	uint64_t documents, bad_lines, reported_documents, reported_bad_lines;
 	uint64_t vmm_connections, vmm_bytes;
 	/* The newest document of this reading. */
 	char *newest;
@@ -160,7 +160,7 @@ static int take_document(struct fc_metrics *fc, const char *line, size_t len)
 	 */
 	if (fc->overwriting && fc->offset - 1 - (off_t)len < fc->old_end &&
 	    at_ms < MAX(fc->older_than_ms, fc->newest_ms)) {
-		fc->stale_behind = true;
+		fc->older_follows = true;
 		return 1;
 	}
 	r = fc_totals_add(&fc->totals, fc->doc, fc->scratch, &what);
@@ -168,7 +168,7 @@ static int take_document(struct fc_metrics *fc, const char *line, size_t len)
 		return r == -ENOMEM ? r : 0;
 	fc->documents++;
 	fc->newest_ms = MAX(fc->newest_ms, at_ms);
-	fc->stale_behind = false;
+	fc->older_follows = false;
 	vsock = json_member(fc->doc, root, "vsock");
 	fc->vmm_connections += total_of(fc->doc, vsock, "conns_added");
 	fc->vmm_bytes += total_of(fc->doc, vsock, "tx_bytes_count");
@@ -204,7 +204,7 @@ static int take_line(struct fc_metrics *fc, const char *line, size_t len)
 		r = next ? take_document(fc, next, (size_t)(end - next)) : 0;
 	}
 	if (r > 0)
-		fc->accepted_end = fc->stale_behind ? fc->accepted_end : fc->offset;
+		fc->accepted_end = fc->older_follows ? fc->accepted_end : fc->offset;
 	return MIN(r, 0);
 }
 
@@ -285,7 +285,7 @@ static int take_held(struct fc_metrics *fc)
 
 	if (taken < 0 || (size_t)taken == len)
 		return taken < 0 ? (int)taken : 0;
-	fc->behind = true;
+	fc->has_more = true;
 	return hold(fc, held + taken, len - (size_t)taken);
 }
 
@@ -302,7 +302,7 @@ static int drain(struct fc_metrics *fc)
 		return -ENOMEM;
 	if (fc->held)
 		r = take_held(fc);
-	while (r == 0 && !fc->behind) {
+	while (r == 0 && !fc->has_more) {
 		const ssize_t n = fc->is_fifo
 					  ? read(fc->fd, buf, MIN(left, READ_SIZE))
 					  : pread(fc->fd, buf, MIN(left, READ_SIZE), fc->offset);
@@ -320,14 +320,14 @@ static int drain(struct fc_metrics *fc)
 		if (taken < 0)
 			return (int)taken;
 		left -= (size_t)n;
-		fc->behind = taken < n || left == 0;
+		fc->has_more = taken < n || left == 0;
 		if (taken < n && fc->is_fifo)
 			r = hold(fc, buf + taken, (size_t)(n - taken));
 	}
 	return r;
 }
 
-/* Begin at 0 again. Documents that were counted already are skipped. */
+/* Read from the beginning again, and skip documents that were counted already. */
 static void rescan(struct fc_metrics *fc)
 {
 	drop_partial(fc);
@@ -335,7 +335,7 @@ static void rescan(struct fc_metrics *fc)
 		fc->old_end = fc->offset;
 	fc->offset = fc->accepted_end = 0;
 	fc->rescanning = fc->overwriting = true;
-	fc->stale_behind = false;
+	fc->older_follows = false;
 	if (fc->documents)
 		fc->older_than_ms = MAX(fc->older_than_ms, fc->newest_ms + 1);
 }
@@ -361,7 +361,7 @@ static void settle(struct fc_metrics *fc)
 	if (!fc->at_end)
 		return;
 	fc->rescanning = false;
-	if (fc->overwriting && fc->stale_behind) {
+	if (fc->overwriting && fc->older_follows) {
 		fc->line_len = 0;
 		fc->discarding = false;
 		fc->offset = fc->accepted_end;
@@ -443,7 +443,7 @@ static int open_file(struct fc_metrics *fc, int path_fd, const struct stat *st)
 	 */
 	fc->overwriting = fc->rescanning = !fc->is_fifo;
 	fc->old_end = st->st_size;
-	fc->at_end = fc->stale_behind = false;
+	fc->at_end = fc->older_follows = false;
 	return 0;
 }
 
@@ -456,7 +456,7 @@ static int look(struct fc_metrics *fc, char why[PROBE_WHY_MAX])
 
 	if (r < 0)
 		return probe_explain(why, -r, fc->path, "reading");
-	if (fc->behind)
+	if (fc->has_more)
 		return 0;
 	/* Renamed and not made again: the VMM still writes to it. */
 	if (path_fd == -ENOENT && fc->fd >= 0)
@@ -625,25 +625,25 @@ static int read_now(struct fc_metrics *fc, struct probe_reading *ret, char why[P
 	char other[PROBE_WHY_MAX];
 	int r;
 
-	fc->behind = false;
+	fc->has_more = false;
 	fc->until_ns = monotonic_ns() + FC_TAKE_MS * NSEC_PER_MSEC;
 	/*
 	 * The lines that were read are evidence even if something failed. The first error is
 	 * reported.
 	 */
 	r = look(fc, flushed < 0 ? other : why);
-	if (r == 0 && fc->behind && flushed == 0)
+	if (r == 0 && fc->has_more && flushed == 0)
 		snprintf(
 			why, PROBE_WHY_MAX,
 			"%.200s: more than one reading takes in (%u MiB, %u ms); the rest comes with the "
 			"next",
 			fc->path, FC_READ_MAX >> 20, FC_TAKE_MS);
-	if (fc->documents == fc->told_documents && fc->bad_lines == fc->told_bad_lines)
+	if (fc->documents == fc->reported_documents && fc->bad_lines == fc->reported_bad_lines)
 		return flushed < 0 ? flushed : r;
 	r = write_reading(fc, ret, why);
 	if (r > 0) {
-		fc->told_documents = fc->documents;
-		fc->told_bad_lines = fc->bad_lines;
+		fc->reported_documents = fc->documents;
+		fc->reported_bad_lines = fc->bad_lines;
 	}
 	return r;
 }

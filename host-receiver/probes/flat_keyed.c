@@ -50,7 +50,7 @@ static int compare(struct wire_text a, struct wire_text b)
 	return r ? r : a.len < b.len ? -1 : a.len > b.len;
 }
 
-/* Insert in order: the files have a few dozen lines, and no fixed order. */
+/* Insert in order. The files have no fixed order, but only a few dozen lines. */
 static int insert(struct flat_keyed *pairs, struct wire_text key, uint64_t value)
 {
 	size_t i = pairs->n;
@@ -70,7 +70,7 @@ static int insert(struct flat_keyed *pairs, struct wire_text key, uint64_t value
 	return 0;
 }
 
-/* The mistake in the line, or NULL. */
+/* Returns NULL, or the mistake in the line. */
 static const char *parse_line(const char *line, const char *end, struct flat_keyed *pairs,
 			      int *ret_error)
 {

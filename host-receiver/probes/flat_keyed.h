@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel's flat keyed files (Documentation/admin-guide/cgroup-v2.rst, "Interface Files"): a
- * line "KEY VALUE" each, here with unsigned 64-bit values. Blank lines and extra white space
- * are accepted. No allocation; any thread.
+ * The kernel's flat keyed files (Documentation/admin-guide/cgroup-v2.rst, "Interface Files"): each
+ * line is "KEY VALUE", here with unsigned 64-bit values. Blank lines and extra white space are
+ * accepted. No allocation; any thread.
  */
 #pragma once
 

@@ -68,7 +68,10 @@ int probe_reading_put(struct probe_reading *reading,
 	state = put(ctx, 1, 1, &w);
 	if (state == PROBE_PART_LAST)
 		return append(reading, &w);
-	/* Count the parts with the longest possible numbers, so that all fit again later. */
+	/*
+	 * Count the parts while each has the largest possible part numbers, so that they still fit
+	 * with the real ones.
+	 */
 	rewind(ctx);
 	for (parts = 0; state == PROBE_PART_MORE; parts++) {
 		if (parts == PROBE_PARTS_MAX)

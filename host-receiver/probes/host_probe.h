@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the host can see of a cell without asking the guest (host-receiver.md section 6): the
- * interface of its probes, one file each: cgroup.c, tap_link.c, nftables.c, fc_metrics.c.
+ * The interface of the host's probes, which read a cell's state without asking the guest
+ * (host-receiver.md section 6). Each probe is a file: cgroup.c, tap_link.c, nftables.c,
+ * fc_metrics.c.
  *
- * A probe holds the name of its source and its position in it. The loop thread opens and closes it
- * without I/O. A thread of the pool reads it, one reading at a time. Nothing here knows of cells or
- * streams.
+ * A probe has the name of its source and the position in it. The loop thread opens and closes a
+ * probe without I/O. A thread of the pool reads it, one reading at a time. This room knows neither
+ * cells nor streams.
  */
 #pragma once
 
@@ -58,9 +59,9 @@ struct probe_reading {
 void probe_reading_done(struct probe_reading *reading);
 
 /*
- * Parts: put() writes one as an object that begins with its number and ends before it is full. The
- * next call goes on after it. rewind() starts again at the first part: each part says how many
- * there are, so they are counted once before they are written.
+ * How an output is cut into parts: put() writes one part, an object that begins with its number and
+ * ends before it is full. The next call goes on after it. rewind() starts again at the first part:
+ * each part has the number of all parts, so the parts are counted once before they are written.
  */
 enum probe_part {
 	PROBE_PART_MORE,
@@ -68,13 +69,16 @@ enum probe_part {
 	PROBE_PART_STUCK, /* the next item does not fit into a part */
 };
 
-/* "part" and "parts", when there is more than one. */
+/* Write "part" and "parts", if there is more than one part. */
 void probe_part_number(struct json_writer *w, size_t part, size_t parts);
 
-/* The item that was just put does not fit any more: take it back. */
+/* True if the item that was just put does not fit: the caller must take it back. */
 bool probe_part_full(const struct json_writer *w);
 
-/* Fill outputs and part_end. Returns 0, -ENOMEM, or -EFBIG: PROBE_PARTS_MAX do not hold it. */
+/*
+ * Fill outputs and part_end. Returns 0, -ENOMEM, or -EFBIG: it needs more than PROBE_PARTS_MAX
+ * parts.
+ */
 int probe_reading_put(struct probe_reading *reading,
 		      enum probe_part (*put)(void *ctx, size_t part, size_t parts,
 					     struct json_writer *w),
@@ -85,7 +89,7 @@ struct host_probe; /* each has its own */
 struct host_probe_ops {
 	const char *name;   /* as in metrics and status */
 	const char *source; /* probeSource */
-	const char *needs;  /* for people: what must be there and permitted */
+	const char *needs;  /* for people: the source that must exist, and the rights */
 	enum event_type event;
 	/* A reading reports what happened since the previous one, so a late one still counts. */
 	bool is_history;
@@ -95,14 +99,14 @@ struct host_probe_ops {
 	struct host_probe *(*open)(const struct probe_options *options);
 	/*
 	 * Returns 1 and a reading to be freed with probe_reading_done(); 0: nothing has happened
-	 * since the last one; or a negative errno. why names the file (and line) of an error; with
-	 * a reading it is empty, or names a part that failed.
+	 * since the last one; or a negative errno. why names the file (and line) of an error. With
+	 * a reading, why is empty, or names a part that failed.
 	 */
 	int (*read)(struct host_probe *probe, struct probe_reading *ret, char why[PROBE_WHY_MAX]);
 	void (*close)(struct host_probe *probe);
 };
 
-/* A row a kind; read is NULL where readings are taken for all cells at once (nftables.h). */
+/* A row for each kind. read is NULL if one reading serves all cells (nftables.h). */
 extern const struct host_probe_ops *const host_probe_table[_PROBE_KIND_MAX];
 
 extern const struct host_probe_ops probe_cgroup, probe_tap_link, probe_nftables, probe_fc_metrics;

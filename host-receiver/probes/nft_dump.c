@@ -153,7 +153,7 @@ static int take_rule(struct dumping *d, struct nftnl_rule *rule)
 	nftnl_expr_foreach(rule, on_expression, &c);
 	found = nft_dump_find(dump, family_name(nftnl_rule_get_u32(rule, NFTNL_RULE_FAMILY)),
 			      table);
-	/* A table that was made after the tables were read is for the next reading. */
+	/* A table that was made after the dump of the tables is left for the next reading. */
 	if (!c.counts || !found)
 		return 0;
 	if (dump->n_rules == NFT_RULES_MAX)
@@ -294,7 +294,7 @@ static int dump_all(struct mnl_socket *socket, char *buf, size_t size, struct du
 	struct nft_dump *dump = d->dump;
 	int r = dump_kind(socket, buf, size, NFT_MSG_GETTABLE, 0, on_table, d);
 
-	/* qsort(3) wants an array, even of nothing. */
+	/* qsort(3) does not allow NULL, even for no elements. */
 	if (r < 0 || dump->n_tables == 0)
 		return r;
 	qsort(dump->tables, dump->n_tables, sizeof(*dump->tables), compare_tables);

@@ -6,7 +6,7 @@
 
 #define JSON_SCRATCH 1024u
 
-/* Text that is cut when it is full. */
+/* A text that is cut when its buffer is full. */
 struct text {
 	const struct json_document *doc;
 	char *buf;
@@ -33,7 +33,7 @@ static void put_node_text(struct text *t, const struct json_node *node)
 	put(t, node->text.data, node->text.len);
 }
 
-/* Whatever it is, as JSON. */
+/* Write any value as JSON. */
 static void put_json(struct text *t, const struct json_node *node)
 {
 	char scratch[JSON_SCRATCH];
@@ -87,7 +87,7 @@ static bool put_members(struct text *t, const struct json_node *node, const char
 	return true;
 }
 
-/* {"meta": {"key": ..}}: some keys are understood without the word. */
+/* {"meta": {"key": ..}}: some keys are written without the word "meta". */
 static bool put_meta(struct text *t, const struct json_node *meta)
 {
 	static const char *const bare[] = {"iif", "oif", "iifname", "oifname"};
@@ -200,7 +200,7 @@ static bool put_match(struct text *t, const struct json_node *match)
 		return false;
 	put_expression(t, left);
 	put_str(t, " ");
-	/* These two need not be said. */
+	/* These two are the default and are not written. */
 	if (!(op.len == 2 && (memcmp(op.data, "==", 2) == 0 || memcmp(op.data, "in", 2) == 0))) {
 		put(t, op.data, op.len);
 		put_str(t, " ");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A rule of nft's JSON (libnftables-json(5)) as people write it: "ip saddr 10.0.0.2 tcp dport 80
- * accept". Counters stand without their values, so that the text is the same at each reading. A
- * statement without a short form here is written as JSON. No state; any thread.
+ * Turns a rule of nft's JSON (libnftables-json(5)) into the form that people write: "ip saddr
+ * 10.0.0.2 tcp dport 80 accept". Counters have no values in it, so that the text is the same at
+ * each reading. A statement that this file does not know is written as JSON. No state; any thread.
  */
 #pragma once
 

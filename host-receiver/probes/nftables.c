@@ -151,7 +151,7 @@ static int explain_listing(struct nft_ctx *nft, const char *command, char why[PR
 	return -EIO;
 }
 
-/* Both names were checked: they are words to nft. */
+/* Both names were checked: nft reads them as plain words. */
 static int ask(const char *family, const char *table, struct nft_listing *ret,
 	       char why[PROBE_WHY_MAX])
 {
@@ -192,7 +192,8 @@ static bool is_known(const struct nft_probe *probe, const struct nft_dump *dump,
 }
 
 /*
- * A rule's text never changes: a new rule has a new handle, and each table has handles of its own.
+ * The text of a rule never changes, because a new rule gets a new handle. Each table has handles of
+ * its own.
  */
 static int learn(struct nft_probe *probe, const struct nft_dump *dump,
 		 const struct nft_dump_table *table, char why[PROBE_WHY_MAX])
@@ -317,7 +318,7 @@ int nft_reading(const struct nft_dump *dump, struct host_probe *probe, struct pr
 			 own->table);
 		return -ENOENT;
 	}
-	/* Counters without their rules' texts are better than none. */
+	/* If the texts cannot be read, the counters are reported without them. */
 	learn(own, dump, cursor.table, why);
 	return write_reading(&cursor, ret, why);
 }

@@ -2,7 +2,7 @@
 /*
  * host.nftables: the counters of the cell's own table. The ruleset is dumped once for all cells
  * (nft_dump.h), and every cell's reading is taken from that dump. libnftables gives the text of a
- * rule; it is asked once in the rule's life, for a whole table at a time.
+ * rule; it is called once in the life of a rule, for a whole table at a time.
  *
  * A reading has a row for each rule that counts: with a counter of its own or with a named one.
  */
@@ -10,8 +10,8 @@
 
 #include "host-receiver/probes/nft_dump.h"
 
-#define NFT_TABLE_MAX	255u		      /* bytes of a table's name */
-#define NFT_ASK_MS	1000u		      /* one tick asks for the texts of rules for so long */
+#define NFT_TABLE_MAX	255u  /* bytes of a table's name */
+#define NFT_ASK_MS	1000u /* the longest time of one tick for the texts of rules */
 #define NFT_LISTING_MAX (16u * 1024u * 1024u) /* bytes of JSON of one table */
 
 /*
@@ -37,5 +37,5 @@ struct nft_listing {
 int nft_listing_parse(const char *json, size_t len, struct nft_listing *ret,
 		      char why[PROBE_WHY_MAX]);
 void nft_listing_done(struct nft_listing *listing);
-/* NULL: it is not known. */
+/* NULL: the text is not known. */
 const char *nft_listing_find(const struct nft_listing *listing, uint64_t handle);

@@ -23,7 +23,7 @@ struct pool {
 	uv_async_t async;
 	uv_timer_t check; /* runs while a job does */
 	unsigned open_handles;
-	bool abandoned; /* a thread that hangs still uses this memory */
+	bool abandoned; /* threads that have not ended; one that hangs still uses this memory */
 
 	pthread_mutex_t lock; /* of all below */
 	pthread_cond_t work;
@@ -74,7 +74,8 @@ static struct pool_job *next_job(struct pool *pool)
 {
 	while (!pool->closing && !pool->waiting.first) {
 		/*
-		 * There are too many threads: one that hung has come back, or many jobs had waited.
+		 * There are more threads than needed: a hanging one has come back, or many jobs had
+		 * waited.
 		 */
 		if (pool->n_threads - pool->n_stuck > POOL_THREADS)
 			return NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A few threads for readings that are slow or never end: a file system that hangs, a VMM that does
- * not answer. A job that has run for POOL_GIVE_UP_MS is given up: done() says so to its owner, and
- * another thread replaces the one that hangs. If the job ends later, its owner gets it back.
+ * not answer. A job that has run for POOL_GIVE_UP_MS is given up: done() reports that to its owner,
+ * and another thread replaces the one that hangs. If the job ends later, its owner gets it back.
  *
  * All functions are for the loop thread, and so are the calls of done().
  */
@@ -13,14 +13,14 @@
 
 #include <uv.h>
 
-#define POOL_THREADS	 2u  /* while no job waits for a thread */
-#define POOL_THREADS_MAX 32u /* with those that hang */
+#define POOL_THREADS	 2u  /* threads while no job has to wait */
+#define POOL_THREADS_MAX 32u /* threads, with those that hang */
 #define POOL_GIVE_UP_MS	 2000u
 
 struct pool;
 
 enum pool_outcome {
-	POOL_FINISHED, /* in time */
+	POOL_FINISHED, /* it ended in time */
 	POOL_GAVE_UP,  /* it still runs: the pool keeps the job */
 	POOL_LATE,     /* it has ended, after POOL_GAVE_UP */
 	POOL_REFUSED,  /* it never ran: all threads hang, or the pool ended */

@@ -12,7 +12,7 @@
 
 #define PROBE_FILE_MAX (64u * 1024u)
 
-/* error: a positive errno. Says "path: what: the error" and returns -error. */
+/* error: a positive errno. Writes "path: what: the error" to why and returns -error. */
 int probe_explain(char why[PROBE_WHY_MAX], int error, const char *path, const char *what);
 
 /*

@@ -15,7 +15,8 @@
  *   AGAIN     yes             yes         DUE (it ended), HANGING (given up)
  *   HANGING   yes, too long   no          IDLE (it ended after all)
  *
- * DUE and AGAIN belong to probe_set_finish(): one more reading of each probe, begun after it.
+ * probe_set_finish() makes the states DUE and AGAIN: it wants one more reading of each probe, which
+ * begins after the call.
  */
 enum slot_state {
 	SLOT_IDLE,
@@ -28,7 +29,7 @@ enum slot_state {
 
 static const struct {
 	bool runs;	 /* a job of this slot exists */
-	bool waited_for; /* by probe_set_finish() */
+	bool waited_for; /* probe_set_finish() waits for it */
 	enum slot_state on_finish, on_end, on_give_up;
 } slot_states[] = {
 	[SLOT_IDLE] = {false, false, SLOT_DUE, SLOT_IDLE, SLOT_IDLE},
@@ -47,7 +48,7 @@ struct slot {
 	enum slot_state state;
 	bool failing; /* the last reading failed, and the owner knows */
 	uint64_t readings, failures, last_ns;
-	char *why; /* owned; of the last failure. NULL: none, or no memory */
+	char *why; /* owned; the reason of the last failure. NULL: none, or no memory */
 };
 
 /* The probes of one cell. */
@@ -59,9 +60,10 @@ struct probe_set {
 	struct slot slots[_PROBE_KIND_MAX];
 	uv_timer_t timer;
 	bool timer_closed, freed, finishing;
-	unsigned jobs; /* that refer to the set */
+	unsigned jobs; /* jobs that refer to the set */
 
-	struct probe_set *nft_next, **nft_link; /* with an nftables probe: the scheduler's list */
+	struct probe_set *nft_next,
+		**nft_link; /* the scheduler's list of sets with an nftables probe */
 	uint64_t nft_due_ns;
 };
 
@@ -86,7 +88,7 @@ struct nft_job {
 struct probe_scheduler {
 	/* One pool for each kind: a slow VMM API does not delay readings of sysfs. */
 	struct pool *pools[_PROBE_KIND_MAX];
-	uint64_t n_sets; /* ever */
+	uint64_t n_sets; /* all that were ever made */
 	struct probe_set *nft_sets;
 	uv_timer_t nft_timer;
 	bool nft_in_flight, nft_hangs;
@@ -170,7 +172,7 @@ static void give_up(struct probe_set *set, enum probe_kind kind)
 
 static void read_slot(struct probe_set *set, enum probe_kind kind);
 
-/* A reading of the set has ended, with whatever result, or takes too long. */
+/* A reading of the set has ended, with any result, or takes too long. */
 static void settle(struct read_job *read, enum pool_outcome outcome)
 {
 	struct probe_set *set = read->set;
@@ -183,7 +185,9 @@ static void settle(struct read_job *read, enum pool_outcome outcome)
 	}
 	set->jobs--;
 	slot->state = slot_states[slot->state].on_end;
-	/* A late reading shows an old state: it is reported only if it is a history. */
+	/*
+	 * A late reading shows an old state, so it is reported only if the probe reports a history.
+	 */
 	if (outcome == POOL_FINISHED ||
 	    (outcome == POOL_LATE && host_probe_table[read->kind]->is_history))
 		report_result(read);

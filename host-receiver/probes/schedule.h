@@ -2,8 +2,7 @@
 /*
  * When probes are read. Each cell has a set of probes. Every set has its own place in the interval,
  * so that readings are spread over time. The nftables ruleset is read once for all sets that are
- * due. Each reading is a job on a pool of threads: no reading waits for another, and none delays
- * the loop.
+ * due. Each reading is a job on a pool of threads, so no reading delays another one or the loop.
  *
  * All functions are for the loop thread, and the callbacks are called on it.
  */
@@ -33,15 +32,15 @@ struct probe_set_callbacks {
 	void (*failed)(void *ctx, enum probe_kind kind, const char *why, bool blind, bool changed);
 	/* A reading succeeded after failures. */
 	void (*recovered)(void *ctx, enum probe_kind kind);
-	/* False: start no reading now. It is asked before each one but the last. */
+	/* Returns false if no reading may start now. Called before each reading except the last. */
 	bool (*has_room)(void *ctx);
-	/* What probe_set_finish() started has ended. */
+	/* The readings that probe_set_finish() started have ended. */
 	void (*finished)(void *ctx);
 };
 
 /* 0 or a negative errno. */
 int probe_scheduler_new(uv_loop_t *loop, struct probe_scheduler **ret);
-/* Only without sets. The loop must run once more for the handles to close. */
+/* Call it when no set is left. The loop must run once more for the handles to close. */
 void probe_scheduler_free(struct probe_scheduler *scheduler);
 /* The number of threads that hang in a reading. */
 unsigned probe_scheduler_hanging(const struct probe_scheduler *scheduler);
@@ -54,12 +53,12 @@ int probe_set_new(struct probe_scheduler *scheduler, const struct probe_options 
 		  const struct probe_set_callbacks *callbacks, void *ctx, struct probe_set **ret);
 
 /*
- * Read each probe once more, because what happened last often says why a cell ended. finished() is
- * called when that is done, POOL_GIVE_UP_MS later at the latest. Then the caller frees the set.
+ * Read each probe once more, because the last events often show why a cell ended. finished() is
+ * called when that is done, at most POOL_GIVE_UP_MS later. Then the caller frees the set.
  */
 void probe_set_finish(struct probe_set *set);
 
-/* No callback is called any more. NULL: nothing happens. */
+/* Free the set; no callback is called any more. NULL: does nothing. */
 void probe_set_free(struct probe_set *set);
 
 /* set may be NULL: no probes. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * host.tap_link: the cell's network interface as the host's kernel counts it, from
- * /sys/class/net/IFACE (Documentation/ABI/testing/sysfs-class-net and -statistics). What the guest
- * sends is what the interface receives.
+ * host.tap_link: the state and the counters of the cell's network interface on the host, from
+ * /sys/class/net/IFACE (Documentation/ABI/testing/sysfs-class-net and -statistics). A packet that
+ * the guest sends counts as received by the interface.
  */
 #include "host-receiver/probes/tap_link.h"
 
@@ -52,7 +52,7 @@ static void close_probe(struct host_probe *probe)
 	free(probe);
 }
 
-/* The interface's folder, as its link in the class says: "../../devices/..". */
+/* The interface's folder, read from its link in the class: "../../devices/..". */
 static int open_device(int class_fd, int sys_fd, const char *iface)
 {
 	static const char up[] = "../../";

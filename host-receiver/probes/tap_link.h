@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The halves of the tap_link probe's reading, for its tests; any thread. */
+/* The two steps of a reading of the tap_link probe, for its tests. Any thread. */
 #pragma once
 
 #include "host-receiver/probes/host_probe.h"

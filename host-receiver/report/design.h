@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The files of page/ as one document, in pieces. embed.py makes design.c of them: the document's
- * policy allows its own script and style by their hashes, and nothing else.
+ * The files of page/ as one document, in pieces. embed.py makes design.c from them. The document's
+ * Content-Security-Policy allows its own script and style by their hashes, and nothing else.
  */
 #pragma once
 

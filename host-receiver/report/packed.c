@@ -49,7 +49,7 @@ static void fail(struct packed *packed, int error)
 		packed->error = error;
 }
 
-/* What waits, in lines. Only the last call may have a number of bytes that ends within a line. */
+/* Write the waiting bytes as lines of base64. Only the last call may end within a line. */
 static void write_lines(struct packed *packed)
 {
 	char line[sodium_base64_ENCODED_LEN(BASE64_BYTES, sodium_base64_VARIANT_ORIGINAL)];
@@ -65,7 +65,7 @@ static void write_lines(struct packed *packed)
 	packed->n = 0;
 }
 
-/* Until the input is used up; with Z_FINISH until the end is written. */
+/* Compress until the input is used up; with Z_FINISH until the end is written. */
 static void deflate_all(struct packed *packed, int flush)
 {
 	int r;

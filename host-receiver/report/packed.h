@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A stream of bytes as text that any document can hold: gzip, then base64. No byte of what is
- * written can be taken for a part of the document, whoever wrote it. One thread.
+ * Packs a stream of bytes as text that any document can hold: gzip, then base64. The packed bytes
+ * can never look like a part of the document, even if an attacker chose them. One thread.
  */
 #pragma once
 
@@ -14,7 +14,7 @@ struct packed;
 struct packed *packed_new(FILE *out);
 
 /*
- * The rest of the text, and the end. Returns 0, or the first error there was, also of writes: a
+ * Write the rest of the text, and its end. Returns 0, or the first error of all calls, as a
  * negative errno.
  */
 int packed_finish(struct packed *packed);
@@ -23,5 +23,5 @@ int packed_finish(struct packed *packed);
 void packed_free(struct packed *packed);
 
 void packed_write(struct packed *packed, const void *data, size_t len);
-/* The text of a string of JSON, with its quotes; what is not UTF-8 is replaced. */
+/* Write text as a JSON string, with quotes. Bytes that are not UTF-8 are replaced. */
 void packed_write_json(struct packed *packed, const char *text);

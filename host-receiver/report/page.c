@@ -8,7 +8,7 @@
 
 _Static_assert(PAGE_WHY_MAX >= WALKER_WHY_MAX, "any reason of a walker fits");
 
-/* What is being read. */
+/* The state of the reading. */
 struct reading {
 	const struct page_options *options;
 	struct packed *packed;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page of a report: one HTML file that needs nothing else. Its design (page/) is a part of the
- * program. What the judge said and the records themselves are packed text in it, which the page's
- * own script unpacks in the reader's browser and shows as text, never as HTML.
+ * The page of a report: one HTML file that needs nothing else. Its design (page/) is compiled into
+ * the program. The judge's result and the records are packed text in the page. The page's script
+ * unpacks them in the reader's browser and shows them as text, never as HTML.
  *
- * The packed text is lines:
+ * The packed text has these lines:
  *
- *	the head                      JSON: what was asked, and verify's result with all details
- *	F <tab> "path"                the records that follow are of this file
- *	S <tab> "origin"              ... of a segment of this log; "" : outside of any log
- *	<index> <tab> <line> <tab> R  one record, R as it is stored; <index> is - outside of a log
+ * 	the head                      JSON: what was asked, and verify's result with all details
+ * 	F <tab> "path"                the records that follow are of this file
+ * 	S <tab> "origin"              ... of a segment of this log; "" : outside of any log
+ * 	<index> <tab> <line> <tab> R  one record, R as it is stored; <index> is - outside of a log
  *
  * R of a line that is too long to be evidence is empty. One thread.
  */
@@ -20,7 +20,7 @@
 
 #include "host-receiver/judge/sources.h"
 
-#define PAGE_RECORDS_MAX 500000u /* what browsers show fluently */
+#define PAGE_RECORDS_MAX 500000u /* as many as browsers show without delay */
 #define PAGE_WHY_MAX	 600u
 
 struct page_options {

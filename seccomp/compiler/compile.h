@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Compiles a policy into a BPF program for one architecture and one mode, and writes it in several
- * forms. For the policy compiler and the tests. The output depends on the policy alone.
+ * forms. Used by the policy compiler and the tests. The output depends only on the policy.
  */
 #pragma once
 

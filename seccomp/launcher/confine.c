@@ -368,7 +368,9 @@ static int treat_mounts(const struct launch_options *o, const struct mount_list 
 			r = make_read_only(e->target, step);
 		else if (!strcmp(e->type, "proc") &&
 			 !(o->share_pidns && !strcmp(e->target, "/proc")))
-			/* This mount shows the processes of another pid namespace. */
+			/*
+			 * Mask this mount of proc: it shows the processes of another pid namespace.
+			 */
 			r = mask(e->target, step);
 		if (r < 0)
 			return r;
@@ -393,12 +395,15 @@ static int protect_processes(pid_t agent, struct step *step)
 	return mask(path, step);
 }
 
-/* A workload must not answer as the agent, or use the places of later workloads. */
+/* A workload must not answer in the agent's place, or use up the places of later workloads. */
 static int hide_listener(const char *listener, struct step *step)
 {
 	int r = mask(listener, step);
 
-	/* The folder is masked even if no agent has run yet, so that no workload fills it. */
+	/*
+	 * The folder is masked even if no agent has run yet, so that no workload can put a socket
+	 * into it.
+	 */
 	(void)mkdir(LISTENER_FOLDER, 0755);
 	return r < 0 ? r : mask(LISTENER_FOLDER, step);
 }

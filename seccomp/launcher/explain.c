@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * --dry-run prints the effects of the profile. --check finds out whether this kernel supports them:
- * it tries them in children with namespaces of their own.
+ * it tries each one in a child with namespaces of its own.
  */
 #include <linux/audit.h>
 #include <linux/seccomp.h>

@@ -10,7 +10,10 @@
 
 #include "seccomp/launcher/launch.h"
 
-/* linux/seccomp.h has it since 5.19: a signal does not repeat a notification that was received. */
+/*
+ * linux/seccomp.h has this flag since 5.19: a signal does not interrupt a call whose notification
+ * was received.
+ */
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif

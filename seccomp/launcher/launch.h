@@ -47,7 +47,7 @@ struct launch_options {
 /* The table for this machine and mode (workload_filter.c). */
 const struct filter_table *launch_table(bool share_pidns);
 
-/* Layer 1 (confine.c). Call in this order. */
+/* Layer 1 (confine.c). Call the three functions in this order. */
 
 /* A new mount namespace, in which the paths of confine.c are read-only or masked. */
 int confine_mounts(const struct launch_options *o, struct step *step);

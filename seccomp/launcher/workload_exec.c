@@ -10,7 +10,7 @@
  *   6. exec
  *
  * If a step before the exec fails, the launcher ends with 125: COMMAND never runs with half a
- * profile, and never unreported unless --no-listener says so.
+ * profile. It runs without an agent only with --no-listener.
  */
 #include <fcntl.h>
 #include <stdarg.h>
@@ -23,7 +23,8 @@
 
 #define PROGRAM "cellos-workload-exec"
 
-#define CLONE_NEWPID_FLAG 0x20000000 /* sched.h hides it behind a feature macro in some libcs */
+/* Some libcs define CLONE_NEWPID in sched.h only with a feature macro. */
+#define CLONE_NEWPID_FLAG 0x20000000
 
 static void _printf_(1, 2) say(const char *fmt, ...)
 {
@@ -150,7 +151,7 @@ static void parse_options(int argc, char **argv, struct launch_options *o)
 }
 
 /*
- * The agent, or the end of the launcher: a workload must not be able to make another one run
+ * Connect to the agent, or end the launcher: a workload must not be able to make another one run
  * unreported. With --share-pidns the agent's pid is needed even if it takes no notifications.
  */
 static struct agent meet_agent(struct launch_options *o)
@@ -254,7 +255,7 @@ static _Noreturn void confine_and_run(const struct launch_options *o, int connec
 	if (r == 0)
 		r = confine_privileges(o, &step);
 	if (r == 0 && parent) {
-		/* A change of credentials would clear it, so it comes after that. */
+		/* A change of credentials clears this setting, so it is made afterwards. */
 		step_set(&step, "end with the launcher");
 		r = prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? -errno : 0;
 		if (r == 0 && o->share_pidns && getppid() != parent)
