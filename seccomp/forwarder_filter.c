@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "seccomp/forwarder_filter.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/syscall.h>
-
-#include "common/util.h"
+#include "seccomp/own_filter.h"
 #if defined(__x86_64__)
 #include "forwarder_x86_64.h"
 #elif defined(__aarch64__)
@@ -16,16 +12,5 @@
 
 int forwarder_filter_install(void)
 {
-	const struct sock_fprog program = {
-		.len = forwarder_filter.n_program,
-		.filter = (struct sock_filter *)forwarder_filter.program,
-	};
-
-#ifdef CELLOS_FOREIGN_RUNTIME
-	return 0;
-#endif
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) ==
-			       0
-		       ? 0
-		       : -EPERM;
+	return own_filter_install(&forwarder_filter);
 }

@@ -9,8 +9,8 @@
 #include "seccomp/filter.h"
 
 /*
- * Valid for all threads, also for later ones. Returns 0 or a negative errno. Returns 0 and does
- * nothing in builds whose run-time library (sanitizer, coverage) makes calls of its own.
+ * The list holds for all threads, also for later ones. Returns 0 or a negative errno. In builds
+ * whose run-time library (sanitizer, coverage) makes calls of its own it does nothing.
  */
 static inline int own_filter_install(const struct filter_table *table)
 {
@@ -18,12 +18,14 @@ static inline int own_filter_install(const struct filter_table *table)
 		.len = table->n_program,
 		.filter = (struct sock_filter *)table->program,
 	};
+	long r;
 
 #ifdef CELLOS_FOREIGN_RUNTIME
 	return 0;
 #endif
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) ==
-			       0
-		       ? 0
-		       : -EPERM;
+	r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+	if (r < 0)
+		return -errno;
+	/* The id of a thread that has a filter of its own (seccomp(2)). */
+	return r == 0 ? 0 : -EPERM;
 }

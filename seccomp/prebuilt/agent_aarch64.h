@@ -539,7 +539,7 @@ static const struct filter_rule agent_filter_rules[] = {
 	{"unlinkat", "its listener socket and pid file, at the end", 35, 76, 0, 3, 0, 255, 0, {{0}}},
 	{"fstatfs", "watched paths that come, go and change their place", 44, 80, 0, 3, 0, 255, 0, {{0}}},
 	{"ftruncate", "log, pid file, readiness", 46, 86, 0, 3, 0, 255, 0, {{0}}},
-	{"faccessat", "what /proc says of a process", 48, 92, 0, 3, 0, 255, 0, {{0}}},
+	{"faccessat", "facts about a process in /proc", 48, 92, 0, 3, 0, 255, 0, {{0}}},
 	{"openat", "/proc, and log and pipe", 56, 96, 0, 3, 0, 255, 0, {{0}}},
 	{"close", "/proc, and log and pipe", 57, 104, 0, 3, 0, 255, 0, {{0}}},
 	{"getdents64", "/proc, and log and pipe", 61, 110, 0, 3, 0, 255, 0, {{0}}},
@@ -552,9 +552,9 @@ static const struct filter_rule agent_filter_rules[] = {
 	{"pwrite64", "log, pid file, readiness", 68, 152, 0, 3, 0, 255, 0, {{0}}},
 	{"ppoll", "wait for events", 73, 158, 0, 3, 0, 255, 0, {{0}}},
 	{"signalfd4", "timers and signals of the loop", 74, 162, 0, 3, 0, 255, 0, {{0}}},
-	{"readlinkat", "what /proc says of a process", 78, 170, 0, 3, 0, 255, 0, {{0}}},
-	{"newfstatat", "what /proc says of a process", 79, 176, 0, 3, 0, 255, 0, {{0}}},
-	{"fstat", "what /proc says of a process", 80, 180, 0, 3, 0, 255, 0, {{0}}},
+	{"readlinkat", "facts about a process in /proc", 78, 170, 0, 3, 0, 255, 0, {{0}}},
+	{"newfstatat", "facts about a process in /proc", 79, 176, 0, 3, 0, 255, 0, {{0}}},
+	{"fstat", "facts about a process in /proc", 80, 180, 0, 3, 0, 255, 0, {{0}}},
 	{"timerfd_create", "timers and signals of the loop", 85, 186, 0, 3, 0, 255, 0, {{0}}},
 	{"timerfd_settime", "timers and signals of the loop", 86, 192, 0, 3, 0, 255, 0, {{0}}},
 	{"capget", "the child gives capabilities up", 90, 196, 0, 3, 0, 255, 0, {{0}}},
@@ -610,9 +610,9 @@ static const struct filter_rule agent_filter_rules[] = {
 	{"name_to_handle_at", "watched paths that come, go and change their place", 264, 490, 0, 3, 0, 255, 0, {{0}}},
 	{"open_by_handle_at", "watched paths that come, go and change their place", 265, 496, 0, 3, 0, 255, 0, {{0}}},
 	{"getrandom", "its own name and user; jitter and session", 278, 500, 0, 3, 0, 255, 0, {{0}}},
-	{"statx", "what /proc says of a process", 291, 506, 0, 3, 0, 255, 0, {{0}}},
+	{"statx", "facts about a process in /proc", 291, 506, 0, 3, 0, 255, 0, {{0}}},
 	{"close_range", "the child keeps one descriptor", 436, 512, 0, 3, 0, 255, 0, {{0}}},
-	{"faccessat2", "what /proc says of a process", 439, 516, 0, 3, 0, 255, 0, {{0}}},
+	{"faccessat2", "facts about a process in /proc", 439, 516, 0, 3, 0, 255, 0, {{0}}},
 };
 
 static const struct filter_table agent_filter = {
