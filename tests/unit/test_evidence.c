@@ -17,6 +17,7 @@
 static char dir[64];
 static atomic_bool syncs_fail, folders_fail, only_folders_fail, reads_fail;
 static atomic_int interrupted; /* so many writes */
+static atomic_ullong written;  /* bytes of segments */
 
 /* The same for folders and new segments. */
 int fsync(int fd)
@@ -46,6 +47,8 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
 		errno = EINTR;
 		return -1;
 	}
+	for (int i = 0; i < n; i++)
+		written += iov[i].iov_len;
 	return syscall(SYS_pwritev, fd, iov, (unsigned long)n, (unsigned long)offset, 0ul);
 }
 
@@ -462,6 +465,65 @@ UNIT_TEST(errors_of_the_disk_are_not_taken_for_success)
 	ck_assert_int_eq(durable_write(dir_fd, "state", "x", 1, 0600), 0);
 	close(fd);
 	close(dir_fd);
+	remove_folder();
+}
+
+#define LARGE (600u * 1024u) /* more than two pieces of a copy */
+
+static int open_large(char *bytes)
+{
+	int fd;
+
+	for (size_t i = 0; i < LARGE; i++)
+		bytes[i] = (char)(i % 251);
+	make_folder();
+	put_file(segment(1), bytes, LARGE);
+	fd = open(segment(1), O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+/* After a failed sync the kernel takes the pages for clean: each byte is written to itself. */
+UNIT_TEST(each_byte_is_written_again)
+{
+	static char bytes[LARGE], after[LARGE];
+	const int fd = open_large(bytes);
+
+	written = 0;
+	ck_assert_int_eq(segment_write_again(fd, 1000, LARGE), 0);
+	ck_assert_uint_eq(written, LARGE - 1000);
+	ck_assert_int_eq(syscall(SYS_pread64, fd, after, LARGE, 0), LARGE);
+	ck_assert_mem_eq(after, bytes, LARGE);
+	ck_assert_int_eq(lseek(fd, 0, SEEK_END), LARGE);
+	/* What cannot be read is not written, and no success. */
+	ck_assert_int_eq(segment_write_again(fd, LARGE - 1, LARGE + 1), -EIO);
+	reads_fail = true;
+	written = 0;
+	ck_assert_int_eq(segment_write_again(fd, 0, LARGE), -EIO);
+	reads_fail = false;
+	ck_assert_uint_eq(written, 0);
+	close(fd);
+	remove_folder();
+}
+
+UNIT_TEST(lines_are_compared_byte_for_byte)
+{
+	static char bytes[LARGE];
+	const int fd = open_large(bytes);
+	const struct iovec lines[] = {
+		{.iov_base = bytes, .iov_len = 10},
+		{.iov_base = bytes + 10, .iov_len = LARGE - 10},
+	};
+
+	ck_assert_int_eq(segment_compare(fd, lines, 2, 0), 0);
+	ck_assert_int_eq(segment_compare(fd, lines, 2, 251), -EBADMSG); /* too short there */
+	for (size_t i = 0; i < LARGE; i += LARGE - 1) {
+		bytes[i] ^= 1;
+		ck_assert_int_eq(segment_compare(fd, lines, 2, 0), -EBADMSG);
+		bytes[i] ^= 1;
+	}
+	ck_assert_int_eq(segment_compare(fd, lines + 1, 1, 10), 0);
+	close(fd);
 	remove_folder();
 }
 
