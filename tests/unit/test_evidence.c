@@ -291,6 +291,27 @@ UNIT_TEST(keeps_each_torn_end)
 	remove_folder();
 }
 
+/* A segment that a rotation had begun, and that has no evidence yet, is begun anew. */
+UNIT_TEST(a_segment_without_evidence_is_not_kept)
+{
+	static const char *const begun[] = {"", "{2"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(begun); i++) {
+		struct evidence_log *log;
+
+		make_folder();
+		put_file(segment(7), "{1}\n", 4);
+		put_file(segment(8), begun[i], strlen(begun[i]));
+		log = open_log(&usual, UINT64_MAX);
+		ck_assert_int_eq(access(segment(8), F_OK), -1);
+		ck_assert_uint_eq(evidence_log_segments(log), 1);
+		ck_assert_uint_eq(evidence_log_found(log)->cut_bytes, strlen(begun[i]));
+		ck_assert_int_eq(commit(log, "{3}\n", ""), 0);
+		close_log(log);
+		remove_folder();
+	}
+}
+
 UNIT_TEST(rotates_by_size_at_the_limit)
 {
 	struct evidence_limits limits = {.rotate_size = 8};

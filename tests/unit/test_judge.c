@@ -3,6 +3,7 @@
 #include <sodium.h>
 
 #include "common/util.h"
+#include "host-receiver/event/event.h"
 #include "host-receiver/judge/verifier.h"
 #include "tests/unit/evidence.h"
 
@@ -227,6 +228,67 @@ UNIT_TEST(missing_evidence_is_named)
 		r = judge(ring, those);
 		snprintf(want, sizeof(want), "stream %.36s: %s", id, cases[c].want);
 		ck_assert_str_eq(r.missing_why, want);
+	}
+	keyring_free(ring);
+}
+
+/* One of three events of an unsigned stream, the first of which may name a predecessor. */
+static char *unsigned_line(uint8_t stream, uint64_t sequence, uint8_t previous,
+			   uint64_t previous_sequence)
+{
+	struct stream_identity identity = {.cell_id = (char *)"c",
+					   .run_id = (char *)"r",
+					   .spec_hash = (char *)"h",
+					   .stream_id = {stream}};
+	struct event e = {.type = sequence == 1 ? EVENT_STREAM_OPENED : EVENT_GUEST_FIRST,
+			  .stream = &identity,
+			  .id = {stream, (uint8_t)sequence},
+			  .sequence = sequence};
+	struct event_clock clock = {0};
+	struct event_head head;
+	char id[64], json[4096];
+	size_t len;
+
+	snprintf(id, sizeof(id), "%02x000000-0000-0000-0000-000000000000", previous);
+	if (sequence == 1 && previous) {
+		event_add_text(&e, EVENT_KEY_PREVIOUS_STREAM_ID, wire_text(id));
+		event_add_uint(&e, EVENT_KEY_PREVIOUS_SEQUENCE, previous_sequence);
+	}
+	ck_assert_int_eq(event_write(&e, &clock, json, sizeof(json), &len, &head), 0);
+	return strndup(json, len);
+}
+
+/* Unsigned streams follow each other as signed ones do. */
+UNIT_TEST(an_unsigned_predecessor_is_a_predecessor)
+{
+	static const struct {
+		uint8_t previous;
+		uint64_t sequence;
+		const char *want; /* NULL: nothing is missing */
+	} cases[] = {
+		{1, 3, NULL},
+		{1, 5, "sequence 4..5 is missing: its successor"},
+		{9, 3, "its predecessor 09000000"},
+	};
+	struct keyring *ring = vectors_ring();
+
+	for (size_t c = 0; c < ARRAY_SIZE(cases); c++) {
+		char *those[7] = {0};
+		struct outcome r;
+
+		for (uint64_t i = 0; i < 3; i++) {
+			those[i] = unsigned_line(1, i + 1, 0, 0);
+			those[3 + i] =
+				unsigned_line(2, i + 1, cases[c].previous, cases[c].sequence);
+		}
+		r = judge(ring, (const char *const *)those);
+		ck_assert_uint_eq(r.count[FINDING_UNSIGNED], 6);
+		ck_assert_msg((r.count[FINDING_MISSING] > 0) == (cases[c].want != NULL), "%s",
+			      r.missing_why);
+		ck_assert_msg(!cases[c].want || strstr(r.missing_why, cases[c].want), "%s",
+			      r.missing_why);
+		for (size_t i = 0; i < 6; i++)
+			free(those[i]);
 	}
 	keyring_free(ring);
 }
