@@ -207,6 +207,11 @@ int daemon_recall_sessions(struct daemon *d);
  */
 void daemon_find_end(const struct daemon *d, const uint8_t stream_id[static UUID_SIZE],
 		     struct stream_end *ret);
+/*
+ * Without a sync of each group a power cut may take a stream whose cell's file is on disk already.
+ * Then the next stream does not name it.
+ */
+bool daemon_was_lost(const struct daemon *d, const struct stream_end *end);
 void daemon_give_sessions(const struct daemon *d, struct cell *cell);
 
 /* ---- restart.c ---- */

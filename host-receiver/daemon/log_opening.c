@@ -134,7 +134,7 @@ static int decide(struct daemon *d, struct signer *signer, struct recover_point 
 
 int daemon_open_log(struct daemon *d, struct signer *signer)
 {
-	struct recover_point points[2];
+	struct recover_point points[RECOVER_POINTS];
 	struct evidence_limits limits;
 	char why[EVIDENCE_WHY_MAX];
 

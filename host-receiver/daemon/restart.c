@@ -215,7 +215,8 @@ static void serve_again(struct restart *restart, const char *id, const struct ce
 	if (r == 0)
 		r = daemon_check_descriptors(d, why);
 	if (r == 0)
-		r = cell_add(&d->registry, &o, true, stream_id, &previous, &cell, why);
+		r = cell_add(&d->registry, &o, true, stream_id,
+			     daemon_was_lost(d, &previous) ? NULL : &previous, &cell, why);
 	if (r == 0 && !cell_index_add(&d->cells, cell)) {
 		cell_remove(cell, "removed");
 		r = -ENOMEM;

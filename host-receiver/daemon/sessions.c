@@ -189,3 +189,9 @@ void daemon_find_end(const struct daemon *d, const uint8_t stream_id[static UUID
 	memmove(ret->stream_id, stream_id, UUID_SIZE);
 	ret->sequence = d->recall ? recall_sequence(d->recall, stream_id) : 0;
 }
+
+bool daemon_was_lost(const struct daemon *d, const struct stream_end *end)
+{
+	return end->sequence == 0 && d->config.sync != EVIDENCE_SYNC_BATCH &&
+	       d->log_start.reason == LOG_RESUMED;
+}

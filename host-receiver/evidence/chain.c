@@ -51,7 +51,7 @@ static int check_signed(const struct chain *chain)
 	return 0;
 }
 
-int chain_sign(struct chain *chain, const struct evidence_group *group)
+int chain_sign(struct chain *chain, const struct evidence_group *group, uint64_t durable)
 {
 	struct tree_signer *signer = group->signer;
 	int r;
@@ -67,7 +67,7 @@ int chain_sign(struct chain *chain, const struct evidence_group *group)
 			return r;
 	}
 	r = signer->ops->append(signer, chain->frontier.size, group->leaves, group->n_lines,
-				chain->next_note);
+				durable, chain->next_note);
 	if (r < 0)
 		return r;
 	chain->next_note_len = (size_t)r;

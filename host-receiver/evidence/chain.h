@@ -37,10 +37,11 @@ void chain_resume(struct chain *chain, const char *origin, const struct tree_fro
 		  const char *note, size_t note_len);
 
 /*
- * Get the group signed, unless it is pending already, and make its checkpoint line. Returns 0 or a
- * negative errno; -EPROTO: the signer signed a tree other than this one.
+ * Get the group signed, unless it is pending already, and make its checkpoint line. durable: so
+ * many entries of the log are on disk. Returns 0 or a negative errno; -EPROTO: the signer signed a
+ * tree other than this one.
  */
-int chain_sign(struct chain *chain, const struct evidence_group *group);
+int chain_sign(struct chain *chain, const struct evidence_group *group, uint64_t durable);
 /* The pending group is durable now. */
 void chain_accept(struct chain *chain);
 

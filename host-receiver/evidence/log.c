@@ -9,6 +9,7 @@
 
 #include "common/util.h"
 #include "host-receiver/evidence/chain.h"
+#include "host-receiver/evidence/own_mark.h"
 #include "host-receiver/evidence/retention.h"
 
 /* This much of the log's end stays in the page cache, for programs that follow the log. */
@@ -31,6 +32,7 @@ struct evidence_log {
 	bool new_log;	   /* the next group begins a new log */
 	bool retain_due;
 	uint64_t noticed; /* the newest segment that a notice asks to delete */
+	struct own_mark marked;
 
 	/* Any thread reads and writes these, without waiting for a disk. */
 	_Atomic uint64_t floor, shown_segments, shown_bytes, shown_size, deleted, lost, prune;
@@ -43,12 +45,14 @@ struct evidence_log {
 	struct evidence_limits next_limits;
 	struct evidence_notice notices[EVIDENCE_NOTICES_MAX];
 	unsigned n_notices;
-	int fd; /* the newest segment; -1: none yet. Only the committer changes it */
+	struct own_mark mark; /* the next one; segment 0: none */
+	int fd;		      /* the newest segment; -1: none yet. Only the committer changes it */
 	/*
 	 * The end of the committed lines, and the end of the durable lines. Both are in the newest
 	 * segment, because it is synced before another begins.
 	 */
 	struct evidence_position written, durable;
+	uint64_t written_size, durable_size; /* entries of the tree up to there */
 	bool syncing; /* only one at a time: the kernel reports an error to one fdatasync(2) only */
 	bool stop;
 
@@ -85,12 +89,14 @@ static bool is_behind(const struct evidence_position *a, const struct evidence_p
 static int sync_written(struct evidence_log *log)
 {
 	struct evidence_position from, to;
+	uint64_t to_size;
 	int fd, r = 0;
 
 	while (log->syncing)
 		pthread_cond_wait(&log->wake, &log->lock);
 	from = log->durable;
 	to = log->written;
+	to_size = log->written_size;
 	if (!is_behind(&from, &to))
 		return 0;
 	fd = fcntl(log->fd, F_DUPFD_CLOEXEC, 3);
@@ -106,8 +112,10 @@ static int sync_written(struct evidence_log *log)
 	pthread_mutex_lock(&log->lock);
 	log->syncing = false;
 	log->sync_error = r;
-	if (r == 0)
+	if (r == 0) {
 		log->durable = to;
+		log->durable_size = to_size;
+	}
 	pthread_cond_broadcast(&log->wake);
 	return r;
 }
@@ -119,9 +127,25 @@ static void set_written(struct evidence_log *log, bool durable)
 		.segment = newest(log)->number,
 		.offset = newest(log)->size,
 	};
-	if (durable)
+	log->written_size = log->chain.frontier.size;
+	if (durable) {
 		log->durable = log->written;
+		log->durable_size = log->written_size;
+	}
 	pthread_mutex_unlock(&log->lock);
+}
+
+/* With EVIDENCE_SYNC_OFF durable means written. */
+static uint64_t durable_size(struct evidence_log *log)
+{
+	uint64_t size;
+
+	if (log->limits.sync == EVIDENCE_SYNC_OFF)
+		return log->chain.frontier.size;
+	pthread_mutex_lock(&log->lock);
+	size = log->durable_size;
+	pthread_mutex_unlock(&log->lock);
+	return size;
 }
 
 static void replace_fd(struct evidence_log *log, int fd)
@@ -365,6 +389,17 @@ static int make_room(struct evidence_log *log, const struct evidence_group *grou
 	return rotation_due(log, bytes) ? begin_segment(log) : 0;
 }
 
+static void mark_own(struct evidence_log *log)
+{
+	struct own_mark mark;
+
+	pthread_mutex_lock(&log->lock);
+	mark = log->mark;
+	pthread_mutex_unlock(&log->lock);
+	if (mark.segment > 0)
+		own_mark_write(log->folder.fd, &mark, &log->marked);
+}
+
 static int log_commit(struct evidence_sink *sink, const struct evidence_group *group)
 {
 	struct evidence_log *log = (struct evidence_log *)sink;
@@ -384,7 +419,7 @@ static int log_commit(struct evidence_sink *sink, const struct evidence_group *g
 		bytes += group->lines[i].iov_len;
 	r = make_room(log, group, bytes);
 	if (r == 0 && group->signer)
-		r = chain_sign(&log->chain, group);
+		r = chain_sign(&log->chain, group, durable_size(log));
 	if (r < 0)
 		return r;
 	memcpy(lines, group->lines, n * sizeof(*lines));
@@ -404,6 +439,7 @@ static int log_commit(struct evidence_sink *sink, const struct evidence_group *g
 			*group->ret_checkpoint_len = log->chain.line_len;
 	}
 	set_written(log, sync);
+	mark_own(log);
 	retain(log);
 	show(log);
 	return 0;
@@ -499,7 +535,7 @@ static int explain(char why[EVIDENCE_WHY_MAX], int error, const char *what)
 }
 
 int evidence_log_open(const char *dir, const struct evidence_limits *limits, uint64_t floor,
-		      struct recover_point points[static 2], struct evidence_log **ret,
+		      struct recover_point points[static RECOVER_POINTS], struct evidence_log **ret,
 		      char why[EVIDENCE_WHY_MAX])
 {
 	struct evidence_log *log = new_log(limits, floor);
@@ -607,6 +643,9 @@ int evidence_log_continue(struct evidence_log *log, char why[EVIDENCE_WHY_MAX])
 
 void evidence_log_begin(struct evidence_log *log)
 {
+	/* If it stays, verify names a log without entries, and nothing is lost. */
+	if (log->found.no_first_line)
+		move_unbegun(log);
 	log->new_log = true;
 }
 
@@ -683,12 +722,28 @@ int evidence_log_background_error(struct evidence_log *log)
 	return error ? error : log->retain_error;
 }
 
+/* Called with the lock held. */
+static struct evidence_position surviving(const struct evidence_log *log)
+{
+	return log->next_limits.sync == EVIDENCE_SYNC_OFF ? log->written : log->durable;
+}
+
 struct evidence_position evidence_log_end(struct evidence_log *log)
 {
 	struct evidence_position end;
 
 	pthread_mutex_lock(&log->lock);
-	end = log->next_limits.sync == EVIDENCE_SYNC_OFF ? log->written : log->durable;
+	end = surviving(log);
 	pthread_mutex_unlock(&log->lock);
 	return end;
+}
+
+void evidence_log_note_own(struct evidence_log *log, const char *origin, uint64_t sequence)
+{
+	pthread_mutex_lock(&log->lock);
+	snprintf(log->mark.origin, sizeof(log->mark.origin), "%s", origin);
+	log->mark.sequence = sequence;
+	log->mark.segment = surviving(log).segment;
+	log->mark.offset = surviving(log).offset;
+	pthread_mutex_unlock(&log->lock);
 }

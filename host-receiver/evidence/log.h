@@ -73,7 +73,7 @@ struct evidence_log;
  * process writes it.
  */
 int evidence_log_open(const char *dir, const struct evidence_limits *limits, uint64_t floor,
-		      struct recover_point points[static 2], struct evidence_log **ret,
+		      struct recover_point points[static RECOVER_POINTS], struct evidence_log **ret,
 		      char why[EVIDENCE_WHY_MAX]);
 
 /* The result of evidence_log_open(). Borrowed until the first commit. */
@@ -81,7 +81,10 @@ const struct recovered *evidence_log_found(const struct evidence_log *log);
 
 /* Continue the log. Bytes that are not evidence are moved to another file first. */
 int evidence_log_continue(struct evidence_log *log, char why[EVIDENCE_WHY_MAX]);
-/* Begin a new log with the origin of the first group. Existing segments stay unchanged. */
+/*
+ * Begin a new log with the origin of the first group. Existing segments stay unchanged, but for one
+ * in which no log has begun: it is moved aside.
+ */
 void evidence_log_begin(struct evidence_log *log);
 
 /* The log as a sink. Its close() frees the log. */
@@ -114,3 +117,9 @@ int evidence_log_background_error(struct evidence_log *log);
  * end of the committed lines.
  */
 struct evidence_position evidence_log_end(struct evidence_log *log);
+
+/*
+ * All records of the log's own stream up to this sequence are durable, and there is no later one.
+ * See own_mark.h.
+ */
+void evidence_log_note_own(struct evidence_log *log, const char *origin, uint64_t sequence);

@@ -5,8 +5,18 @@
 #include <limits.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/own_mark.h"
+#include "host-receiver/evidence/sink.h"
+#include "host-receiver/evidence/tail.h"
 
 #define BUFFER_SIZE (4 * RECOVER_LINE_MAX)
+/*
+ * So much of the newest segment's end is read at first. If it does not hold the last two
+ * checkpoints, more is read, up to the most that can stand between them.
+ */
+#define TAIL_MIN    (256u * 1024u)
+#define TAIL_MAX    (2u * EVIDENCE_GROUP_BYTES_MAX)
+#define TAIL_FACTOR 4u
 
 /* ---- lines of a file ---- */
 
@@ -15,6 +25,7 @@ struct line_scan {
 	uint64_t offset; /* of buf[end] in the file */
 	size_t begin, end;
 	bool skip; /* inside a line that is too long */
+	bool nul;  /* and a part of it that was skipped has a NUL byte */
 	char *buf;
 };
 
@@ -23,6 +34,7 @@ struct line {
 	size_t len;   /* without '\n' */
 	uint64_t end; /* the offset after it */
 	bool whole, too_long;
+	bool nul; /* there are NUL bytes in it, which no writer writes: data are missing */
 };
 
 static int fill(struct line_scan *s)
@@ -62,12 +74,14 @@ static int next_line(struct line_scan *s, struct line *ret)
 				.end = s->offset - (s->end - s->begin),
 				.whole = true,
 				.too_long = s->skip || have >= RECOVER_LINE_MAX,
+				.nul = s->nul || memchr(at, 0, have),
 			};
-			s->skip = false;
+			s->skip = s->nul = false;
 			return 1;
 		}
 		if (have >= RECOVER_LINE_MAX) {
 			s->skip = true;
+			s->nul = s->nul || memchr(at, 0, have);
 			s->begin = s->end;
 		}
 		r = fill(s);
@@ -77,7 +91,7 @@ static int next_line(struct line_scan *s, struct line *ret)
 			return r;
 		*ret = (struct line){.data = s->buf, .len = s->end, .end = s->offset};
 		s->begin = s->end;
-		s->skip = false;
+		s->skip = s->nul = false;
 		return 1;
 	}
 }
@@ -95,7 +109,7 @@ static int open_scan(struct line_scan *s, const struct folder *folder, uint64_t 
 	s->fd = openat(folder->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	s->offset = 0;
 	s->begin = s->end = 0;
-	s->skip = false;
+	s->skip = s->nul = false;
 	return s->fd < 0 ? -errno : 0;
 }
 
@@ -152,6 +166,7 @@ struct reading {
 	struct tree_hasher *hasher;
 	struct json_document *doc;
 	struct line_scan scan;
+	struct tail tail;
 	struct line_segment *first; /* on the heap, because it is large */
 	struct line_checkpoint *checkpoint;
 
@@ -160,6 +175,7 @@ struct reading {
 	uint64_t lines; /* lines after the newest checkpoint */
 	size_t n_leaves, size_leaves;
 	bool collecting;
+	bool cut; /* data are missing from here on: no line after it is evidence */
 };
 
 static int damaged(struct reading *r, const char *why)
@@ -171,7 +187,7 @@ static int damaged(struct reading *r, const char *why)
 
 static int check_points(struct reading *r)
 {
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < RECOVER_POINTS; i++) {
 		struct recover_point *p = &r->points[i];
 		struct tree_hash root;
 		int error;
@@ -182,7 +198,7 @@ static int check_points(struct reading *r)
 		if (error < 0)
 			return error;
 		p->matches = tree_hash_equal(&root, &p->root);
-		if (i == 0 && p->matches) {
+		if (p->matches) {
 			r->ret->leaves_from = p->size;
 			r->n_leaves = 0;
 			r->collecting = true;
@@ -196,7 +212,10 @@ static int keep_leaf(struct reading *r, const struct tree_hash *leaf)
 	if (!r->collecting)
 		return 0;
 	if (r->n_leaves == RECOVER_LEAVES_MAX) {
-		r->points[0].matches = r->collecting = false;
+		for (size_t i = 0; i < RECOVER_POINTS; i++)
+			if (r->points[i].size == r->ret->leaves_from)
+				r->points[i].matches = false;
+		r->collecting = false;
 		return 0;
 	}
 	if (r->n_leaves == r->size_leaves) {
@@ -315,7 +334,8 @@ static int read_tree_line(struct reading *r, const struct line *line, bool first
 {
 	enum line_kind kind;
 
-	if (!line->whole) {
+	r->cut = r->cut || !line->whole || line->nul;
+	if (r->cut) {
 		r->lines++;
 		return 0;
 	}
@@ -339,6 +359,8 @@ static int read_tree_segment(struct reading *r, const struct folder_segment *s)
 
 	if (error < 0)
 		return error;
+	if (r->cut)
+		damaged(r, "data are missing in a segment before the newest one");
 	while (!r->ret->damaged && (error = next_line(&r->scan, &line)) > 0) {
 		error = read_tree_line(r, &line, first);
 		if (error < 0)
@@ -361,7 +383,7 @@ static int read_plain_segment(struct reading *r, const struct folder_segment *s)
 		return error;
 	r->ret->end = 0;
 	while ((error = next_line(&r->scan, &line)) > 0) {
-		cut = cut || !line.whole || memchr(line.data, 0, line.len);
+		cut = cut || !line.whole || line.nul;
 		if (cut) {
 			r->lines++;
 			continue;
@@ -375,31 +397,192 @@ static int read_plain_segment(struct reading *r, const struct folder_segment *s)
 	return error;
 }
 
-/* The log's own stream, in the newest segment before `before` that has a record of it. */
+/* ---- the end of the newest segment ---- */
+
+/* The newest checkpoint line before `at`. */
+static bool checkpoint_before(const struct reading *r, size_t at, struct tail_line *ret)
+{
+	while (tail_line_before(&r->tail, at, ret)) {
+		if (line_kind_of_canonical(r->tail.buf + ret->begin, ret->end - ret->begin) ==
+		    LINE_CHECKPOINT)
+			return true;
+		at = ret->begin;
+	}
+	return false;
+}
+
+/* The line is the checkpoint of this tree, byte for byte as the signer signed it. */
+static bool is_point(struct reading *r, const struct tail_line *at, const struct recover_point *p)
+{
+	const char *line = r->tail.buf + at->begin, *why;
+
+	return p->note_len > 0 && json_document_try(r->doc, line, at->end - at->begin) > 0 &&
+	       line_read_checkpoint(r->doc, json_document_root(r->doc), r->checkpoint, &why) >= 0 &&
+	       r->checkpoint->note_len == p->note_len &&
+	       memcmp(r->checkpoint->note_text, p->note, p->note_len) == 0;
+}
+
+/* The lines between the two checkpoints make the one tree of the other. */
+static int check_group(struct reading *r, const struct tail_line *from, const struct tail_line *to,
+		       bool *ret)
+{
+	const struct recover_point *last = &r->points[RECOVER_LAST];
+	struct tree_frontier frontier = r->points[RECOVER_BEFORE].frontier;
+	struct tail_line at;
+	struct tree_hash root;
+	int error = 0;
+
+	for (size_t next = from->end + 1; error == 0 && next < to->begin; next = at.end + 1) {
+		struct tree_hash leaf;
+
+		tail_line_after(&r->tail, next, &at);
+		error = tree_hash_leaf(r->hasher, r->tail.buf + at.begin, at.end - at.begin, &leaf);
+		if (error == 0)
+			error = tree_frontier_append(r->hasher, &frontier, &leaf);
+	}
+	if (error == 0)
+		error = tree_frontier_root(r->hasher, &frontier, &root);
+	*ret = error == 0 && frontier.size == last->size && tree_hash_equal(&root, &last->root);
+	return error;
+}
+
+/* The log ends at the signer's last tree: what that is the signer knows. */
+static int take_last(struct reading *r, const struct folder_segment *s, const struct tail_line *at)
+{
+	struct recover_point *last = &r->points[RECOVER_LAST];
+	const struct tail *t = &r->tail;
+	struct tail_line line;
+	int error = 0;
+
+	memcpy(r->ret->origin, last->origin, sizeof(last->origin));
+	memcpy(r->ret->note, last->note, last->note_len + 1);
+	r->ret->note_len = last->note_len;
+	r->ret->leaves_from = last->size;
+	last->matches = true;
+	r->frontier = last->frontier;
+	for (size_t next = t->first; error == 0 && next < at->begin; next = line.end + 1) {
+		tail_line_after(t, next, &line);
+		if (line.end - line.begin < RECOVER_LINE_MAX)
+			error = read_own(r->doc, t->buf + line.begin, line.end - line.begin,
+					 &r->own);
+	}
+	settle(r, &last->root, s->size - (t->len - (at->end + 1)));
+	for (size_t next = at->end + 1; next < t->len; next = line.end + 1, r->lines++)
+		if (!tail_line_after(t, next, &line))
+			line.end = t->len;
+	return error;
+}
+
+/*
+ * True in *ret: the newest checkpoint is the signer's last one, and the last group is whole. Then
+ * nothing else of the segment is read.
+ */
+static int read_tail(struct reading *r, size_t newest, bool *ret)
+{
+	const struct folder_segment *s = &r->folder->segments[newest];
+	const struct recover_point *p = r->points;
+	struct tail_line last, before;
+	bool known = strcmp(p[RECOVER_LAST].origin, s->origin) == 0, whole = false;
+	int error = 0;
+
+	if (!known || s->size <= TAIL_MIN)
+		return 0;
+	error = open_scan(&r->scan, r->folder, s->number);
+	for (size_t size = TAIL_MIN; error == 0 && known && size <= TAIL_MAX; size *= TAIL_FACTOR) {
+		error = tail_read(&r->tail, r->scan.fd, s->size, size);
+		if (error < 0)
+			break;
+		known = checkpoint_before(r, r->tail.len, &last)
+				? is_point(r, &last, &p[RECOVER_LAST])
+				: !r->tail.whole;
+		if (!known || !checkpoint_before(r, last.begin, &before))
+			continue;
+		known = false;
+		if (is_point(r, &before, &p[RECOVER_BEFORE]))
+			error = check_group(r, &before, &last, &whole);
+	}
+	close_scan(&r->scan);
+	if (error == 0 && whole)
+		error = take_last(r, s, &last);
+	*ret = whole;
+	return error;
+}
+
+/* ---- the log's own stream ---- */
+
+bool recover_uuid(const char *origin, uint8_t ret[static UUID_SIZE])
+{
+	const char *uuid = strrchr(origin, '/');
+
+	return uuid && uuid_parse(uuid + 1, ret);
+}
+
+/* The newest own record of a segment, from an offset on, as far as the segment is evidence. */
+static int scan_own(struct reading *r, const struct folder_segment *s, uint64_t offset,
+		    struct own *own)
+{
+	struct line line;
+	int error = open_scan(&r->scan, r->folder, s->number);
+
+	if (error < 0)
+		return error;
+	r->scan.offset = offset;
+	while (error >= 0 && (error = next_line(&r->scan, &line)) > 0) {
+		if (s->number == r->ret->segment && line.end > r->ret->end)
+			break;
+		if (line.whole && !line.too_long)
+			error = read_own(r->doc, line.data, line.len, own);
+	}
+	close_scan(&r->scan);
+	return MIN(error, 0);
+}
+
+/*
+ * The position from which on own records are to be read, and what is known before it. False: there
+ * is no mark for this log.
+ */
+static bool start_of_own(const struct reading *r, size_t before, struct own_mark *ret)
+{
+	const struct folder_segment *s = r->folder->segments;
+	const size_t newest = r->folder->n - 1;
+
+	return before > 0 && own_mark_read(r->folder->fd, ret) &&
+	       strcmp(ret->origin, r->ret->origin) == 0 && ret->segment >= s[0].number &&
+	       ret->segment <= s[newest].number &&
+	       (ret->segment != r->ret->segment || ret->offset <= r->ret->end) &&
+	       recover_uuid(ret->origin, r->ret->uuid);
+}
+
+/* In the newest segment before `before` that has a record of it. */
 static int find_own(struct reading *r, size_t before)
 {
-	while (!r->ret->own && before-- > 0) {
+	struct recovered *ret = r->ret;
+	struct own own = {0};
+	struct own_mark mark = {0};
+	const bool marked = !ret->own && ret->tree && start_of_own(r, before, &mark);
+
+	if (!marked)
+		mark = (struct own_mark){0};
+	while (!ret->own && !own.found && before-- > 0) {
 		const struct folder_segment *s = &r->folder->segments[before];
-		struct own own = {0};
-		struct line line;
 		int error;
 
-		if (strcmp(s->origin, r->ret->origin) != 0)
+		if (strcmp(s->origin, ret->origin) != 0 || s->number < mark.segment)
 			break;
-		error = open_scan(&r->scan, r->folder, s->number);
+		error = scan_own(r, s, s->number == mark.segment ? mark.offset : 0, &own);
 		if (error < 0)
 			return error;
-		while (error >= 0 && (error = next_line(&r->scan, &line)) > 0)
-			if (line.whole && !line.too_long)
-				error = read_own(r->doc, line.data, line.len, &own);
-		close_scan(&r->scan);
-		if (error < 0)
-			return error;
-		r->ret->own = own.found;
-		r->ret->own_closed = own.closed;
-		r->ret->own_sequence = own.sequence;
-		memcpy(r->ret->uuid, own.uuid, UUID_SIZE);
 	}
+	if (ret->own)
+		return 0;
+	if (!own.found && marked) {
+		own = (struct own){.found = true, .sequence = mark.sequence};
+		recover_uuid(mark.origin, own.uuid);
+	}
+	ret->own = own.found;
+	ret->own_closed = own.closed;
+	ret->own_sequence = own.sequence;
+	memcpy(ret->uuid, own.uuid, UUID_SIZE);
 	return 0;
 }
 
@@ -419,6 +602,29 @@ static int lacks_first_line(struct reading *r, const struct folder_segment *s, b
 	return MIN(error, 0);
 }
 
+/*
+ * The first segment of a log that the signer does not know, and no checkpoint in it: the process
+ * or the power ended before the first signature. So no log has begun.
+ */
+static int is_unsigned(struct reading *r, const struct folder_segment *s, bool *ret)
+{
+	struct line line;
+	bool is_signed = false;
+	int error;
+
+	*ret = false;
+	if (!*s->origin || s->first_index > 0 ||
+	    strcmp(s->origin, r->points[RECOVER_LAST].origin) == 0)
+		return 0;
+	error = open_scan(&r->scan, r->folder, s->number);
+	while (error >= 0 && !is_signed && (error = next_line(&r->scan, &line)) > 0)
+		is_signed = line.whole && !line.too_long &&
+			    line_kind_of_canonical(line.data, line.len) == LINE_CHECKPOINT;
+	close_scan(&r->scan);
+	*ret = !is_signed;
+	return MIN(error, 0);
+}
+
 /* The oldest segment that must be read so that all points lie in the segments that are read. */
 static size_t first_needed(const struct reading *r, size_t newest)
 {
@@ -426,7 +632,7 @@ static size_t first_needed(const struct reading *r, size_t newest)
 	uint64_t size = UINT64_MAX;
 	size_t first = newest;
 
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < RECOVER_POINTS; i++)
 		if (strcmp(r->points[i].origin, s[newest].origin) == 0)
 			size = MIN(size, r->points[i].size);
 	while (first > 0 && s[first].first_index > size &&
@@ -440,8 +646,11 @@ static int read_folder(struct reading *r)
 	const struct folder *folder = r->folder;
 	struct recovered *ret = r->ret;
 	size_t newest = folder->n - 1, first;
+	bool done = false;
 	int error = lacks_first_line(r, &folder->segments[newest], &ret->no_first_line);
 
+	if (error == 0 && !ret->no_first_line)
+		error = is_unsigned(r, &folder->segments[newest], &ret->no_first_line);
 	if (error < 0)
 		return error;
 	if (ret->no_first_line && newest == 0) {
@@ -455,11 +664,13 @@ static int read_folder(struct reading *r)
 	ret->segment = folder->segments[newest].number;
 	ret->tree = *folder->segments[newest].origin != '\0';
 	first = ret->tree ? first_needed(r, newest) : newest;
-	for (size_t i = first; error == 0 && !ret->damaged && i <= newest; i++)
+	if (ret->tree)
+		error = read_tail(r, newest, &done);
+	for (size_t i = first; error == 0 && !done && !ret->damaged && i <= newest; i++)
 		error = ret->tree ? read_tree_segment(r, &folder->segments[i])
 				  : read_plain_segment(r, &folder->segments[i]);
 	if (error == 0 && !ret->damaged)
-		error = find_own(r, first);
+		error = find_own(r, done ? newest + 1 : first);
 	ret->cut_bytes =
 		folder->segments[newest].size - MIN(ret->end, folder->segments[newest].size);
 	if (ret->no_first_line)
@@ -468,7 +679,7 @@ static int read_folder(struct reading *r)
 	return error;
 }
 
-int recover_read(const struct folder *folder, struct recover_point points[static 2],
+int recover_read(const struct folder *folder, struct recover_point points[static RECOVER_POINTS],
 		 struct recovered *ret)
 {
 	struct reading r = {
@@ -489,6 +700,7 @@ int recover_read(const struct folder *folder, struct recover_point points[static
 	tree_hasher_free(r.hasher);
 	json_document_free(r.doc);
 	free(r.scan.buf);
+	tail_free(&r.tail);
 	free(r.first);
 	free(r.checkpoint);
 	return error;

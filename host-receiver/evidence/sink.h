@@ -22,13 +22,14 @@ struct tree_signer;
 
 struct tree_signer_ops {
 	/*
-	 * Append n > 0 leaves to the tree, which has `first` entries, and sign it. ret receives the
-	 * note, terminated by a NUL. The same leaves at the same place give the same note again.
+	 * Append n > 0 leaves to the tree, which has `first` entries, and sign it. durable: so many
+	 * of these are on disk. ret receives the note, terminated by a NUL. The same leaves at the
+	 * same place give the same note again.
 	 * Returns the note's length or a negative errno; -ESTALE: the signer's tree does not end at
 	 * `first`, and it never signs another one.
 	 */
 	int (*append)(struct tree_signer *signer, uint64_t first, const struct tree_hash *leaves,
-		      size_t n, char ret[static LINE_NOTE_MAX]);
+		      size_t n, uint64_t durable, char ret[static LINE_NOTE_MAX]);
 };
 
 /* One log's tree under one key. Only ops change it. */

@@ -92,16 +92,19 @@ static int root_of(const struct tree_frontier *frontier, struct tree_hash *ret)
 static int point_of(const struct sign_point *p, struct recover_point *ret)
 {
 	memcpy(ret->origin, p->origin, sizeof(ret->origin));
+	memcpy(ret->note, p->note, p->note_len + 1);
+	ret->note_len = p->note_len;
+	ret->frontier = p->frontier;
 	ret->size = p->frontier.size;
 	return root_of(&p->frontier, &ret->root);
 }
 
-int log_start_points(struct signer *signer, struct recover_point ret[static 2])
+int log_start_points(struct signer *signer, struct recover_point ret[static RECOVER_POINTS])
 {
 	struct sign_memory *memory;
 	int r;
 
-	memset(ret, 0, 2 * sizeof(*ret));
+	memset(ret, 0, RECOVER_POINTS * sizeof(*ret));
 	if (!signer_tree(signer))
 		return 0;
 	memory = malloc(sizeof(*memory));
@@ -109,9 +112,11 @@ int log_start_points(struct signer *signer, struct recover_point ret[static 2])
 		return -ENOMEM;
 	r = sign_client_memory(signer_client(signer), memory);
 	if (r == 0)
-		r = point_of(&memory->last, &ret[0]);
+		r = point_of(&memory->last, &ret[RECOVER_LAST]);
 	if (r == 0)
-		r = point_of(&memory->before, &ret[1]);
+		r = point_of(&memory->before, &ret[RECOVER_BEFORE]);
+	if (r == 0)
+		r = point_of(&memory->synced, &ret[RECOVER_SYNCED]);
 	free(memory);
 	return r;
 }
@@ -123,11 +128,23 @@ struct decision {
 	struct signer *signer;
 	const char *prefix;
 	enum evidence_sync sync;
-	const struct recover_point *last, *before;
+	const struct recover_point *last, *before, *synced;
 	struct sign_memory memory;
 	struct log_start *ret;
 	char *why; /* EVIDENCE_WHY_MAX */
 };
+
+/* The log has a segment and no entry: its own stream begins now. */
+static void begin_stream(struct decision *d)
+{
+	const char *origin = d->found->origin;
+
+	recover_uuid(origin, d->ret->uuid);
+	if (strcmp(d->before->origin, origin) == 0)
+		return;
+	memcpy(d->ret->previous_origin, d->before->origin, sizeof(d->ret->previous_origin));
+	d->ret->previous_size = d->before->size;
+}
 
 static int resume(struct decision *d)
 {
@@ -136,7 +153,10 @@ static int resume(struct decision *d)
 
 	ret->reason = LOG_RESUMED;
 	memcpy(ret->origin, found->origin, sizeof(ret->origin));
-	memcpy(ret->uuid, found->uuid, UUID_SIZE);
+	if (found->own)
+		memcpy(ret->uuid, found->uuid, UUID_SIZE);
+	else
+		begin_stream(d);
 	ret->sequence = found->own_sequence;
 	ret->unclean = !found->own_closed || found->cut_bytes > 0;
 	ret->cut_bytes = found->cut_bytes;
@@ -196,18 +216,20 @@ static int extend(struct decision *d)
 	return r < 0 ? r : resume(d);
 }
 
-/* The last signature was never written to the log, so no event that it covered was acknowledged. */
-static int abandon(struct decision *d)
+/*
+ * The last signature was never written to the log, so no event that it covered was acknowledged. Or
+ * the power was cut, and lines that were written and not synced are lost.
+ */
+static int abandon(struct decision *d, uint64_t size)
 {
-	int r = sign_client_retreat(signer_client(d->signer), d->found->origin,
-				    d->found->frontier.size);
+	int r = sign_client_retreat(signer_client(d->signer), d->found->origin, size);
 
 	if (r < 0)
 		return r;
 	d->ret->abandoned = true;
 	d->ret->abandoned_size = d->last->size;
 	d->ret->abandoned_root = d->last->root;
-	return resume(d);
+	return d->found->frontier.size > size ? extend(d) : resume(d);
 }
 
 static int decide_with_tree(struct decision *d)
@@ -217,13 +239,19 @@ static int decide_with_tree(struct decision *d)
 
 	if (d->memory.lost || !*last->origin)
 		return begin_new(d, found->any || d->memory.lost ? LOG_STATE_LOST : LOG_NEW);
-	if (found->any && found->own && last->matches)
+	/* A match after the newest checkpoint is a group whose checkpoint line is torn. */
+	if (found->any && found->own && last->matches && found->frontier.size >= last->size)
 		return found->frontier.size == last->size ? resume(d) : extend(d);
 	if (found->any && strcmp(found->origin, last->origin) == 0 && found->frontier.size == 0 &&
 	    (strcmp(before->origin, last->origin) != 0 || before->size == 0))
-		return abandon(d);
-	if (found->any && found->own && before->matches && found->frontier.size == before->size)
-		return abandon(d);
+		return abandon(d, 0);
+	if (found->any && (found->own || found->frontier.size == 0) &&
+	    found->frontier.size < last->size) {
+		if (before->matches && found->frontier.size == before->size)
+			return abandon(d, before->size);
+		if (d->synced->matches && found->frontier.size >= d->synced->size)
+			return abandon(d, d->synced->size);
+	}
 	if (!found->any && last->size == 0)
 		return begin_new(d, LOG_NEW);
 	return begin_new(d, d->sync == EVIDENCE_SYNC_OFF ? LOG_UNSYNCED : LOG_SHORTER_THAN_SIGNED);
@@ -280,8 +308,9 @@ static int check_key(struct decision *d)
 }
 
 int log_start_decide(struct evidence_log *log, struct signer *signer, const char *prefix,
-		     enum evidence_sync sync, const struct recover_point points[static 2],
-		     bool planned, struct log_start *ret, char why[EVIDENCE_WHY_MAX])
+		     enum evidence_sync sync,
+		     const struct recover_point points[static RECOVER_POINTS], bool planned,
+		     struct log_start *ret, char why[EVIDENCE_WHY_MAX])
 {
 	struct decision *d = calloc(1, sizeof(*d));
 	int r;
@@ -295,8 +324,9 @@ int log_start_decide(struct evidence_log *log, struct signer *signer, const char
 		.signer = signer,
 		.prefix = prefix,
 		.sync = sync,
-		.last = &points[0],
-		.before = &points[1],
+		.last = &points[RECOVER_LAST],
+		.before = &points[RECOVER_BEFORE],
+		.synced = &points[RECOVER_SYNCED],
 		.ret = ret,
 		.why = why,
 	};

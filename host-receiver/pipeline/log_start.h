@@ -65,8 +65,8 @@ int log_start_alone(struct signer *signer, const char *prefix, struct log_start 
 int log_start_follow(struct signer *signer, const char *prefix, const char *previous_origin,
 		     uint64_t previous_size, struct log_start *ret);
 
-/* The origin that evidence_log_open() looks for. */
-int log_start_points(struct signer *signer, struct recover_point ret[static 2]);
+/* The trees that evidence_log_open() looks for. */
+int log_start_points(struct signer *signer, struct recover_point ret[static RECOVER_POINTS]);
 
 /*
  * Decide, and bring signer and log into agreement: calls evidence_log_continue() or
@@ -75,5 +75,6 @@ int log_start_points(struct signer *signer, struct recover_point ret[static 2]);
  * EX_CONFIG).
  */
 int log_start_decide(struct evidence_log *log, struct signer *signer, const char *prefix,
-		     enum evidence_sync sync, const struct recover_point points[static 2],
-		     bool planned, struct log_start *ret, char why[EVIDENCE_WHY_MAX]);
+		     enum evidence_sync sync,
+		     const struct recover_point points[static RECOVER_POINTS], bool planned,
+		     struct log_start *ret, char why[EVIDENCE_WHY_MAX]);

@@ -16,6 +16,7 @@ struct log_stream {
 	struct stream_identity *identity; /* owned */
 	char origin[NOTE_ORIGIN_MAX + 1];
 	uint64_t sequence;
+	uint64_t submitted, durable; /* records since the start */
 	bool closed;
 
 	/* Between log_stream_change_signer() and log_stream_changed(). */
@@ -37,9 +38,18 @@ struct event *log_stream_event(struct log_stream *s, enum event_type type)
 	return pipeline_event(s->pipeline, type, s->identity, ++s->sequence);
 }
 
+static void on_durable(void *arg)
+{
+	struct log_stream *s = arg;
+
+	s->durable++;
+}
+
 void log_stream_submit(struct log_stream *s, struct event *e)
 {
+	s->submitted++;
 	pipeline_submit(s->pipeline, e);
+	pipeline_defer(s->pipeline, on_durable, s);
 }
 
 static void add_origin(struct log_stream *s, struct event *e, enum event_key key,
@@ -61,7 +71,10 @@ static void write_opened(struct log_stream *s, const struct log_start *start)
 		event_add_uint(e, EVENT_KEY_PREVIOUS_SIZE, start->previous_size);
 	else
 		event_add_null(e, EVENT_KEY_PREVIOUS_SIZE);
-	event_add_text(e, EVENT_KEY_REASON, wire_text(log_reason_name(start->reason)));
+	/* The process that began this log died before its first entry was written. */
+	event_add_text(
+		e, EVENT_KEY_REASON,
+		wire_text(log_reason_name(start->reason == LOG_RESUMED ? LOG_NEW : start->reason)));
 	event_add_text(e, EVENT_KEY_RECEIVER_VERSION, wire_text(CELLOS_VERSION));
 	event_add_text(e, EVENT_KEY_HOSTNAME, wire_text(s->hostname));
 	event_add_text(e, EVENT_KEY_HOST_BOOT_ID, wire_text(s->boot_id));
@@ -217,6 +230,8 @@ void log_stream_progress(struct log_stream *s)
 
 	if (!s->log || s->closed)
 		return;
+	if (*s->origin && s->durable == s->submitted)
+		evidence_log_note_own(s->log, s->origin, s->sequence);
 	while (evidence_log_take_notice(s->log, &notice)) {
 		if (notice.kind == EVIDENCE_PRUNE)
 			write_pruned(s, &notice);
@@ -315,12 +330,12 @@ struct log_stream *log_stream_new(const struct log_stream_options *o, const stru
 	s->ctx = o->ctx;
 	s->sequence = start->sequence;
 	memcpy(s->origin, start->origin, sizeof(s->origin));
-	if (start->reason == LOG_RESUMED)
+	if (start->reason == LOG_RESUMED && start->sequence > 0)
 		write_resumed(s, start);
+	else
+		write_opened(s, start);
 	if (start->reason == LOG_RESUMED && start->key_changed)
 		write_key_change(s, start);
-	if (start->reason != LOG_RESUMED)
-		write_opened(s, start);
 	return s;
 }
 

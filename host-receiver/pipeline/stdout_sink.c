@@ -89,7 +89,7 @@ static int commit(struct evidence_sink *sink, const struct evidence_group *group
 	if (group->signer) {
 		r = begin(s, group->signer->origin);
 		if (r == 0)
-			r = chain_sign(&s->chain, group);
+			r = chain_sign(&s->chain, group, s->chain.frontier.size);
 		if (r < 0)
 			return r;
 		pieces[n++] = (struct iovec){

@@ -268,7 +268,7 @@ int sign_client_extend(struct sign_client *c, const struct tree_hash *leaves, si
 }
 
 int sign_client_append(struct sign_client *c, uint32_t key, uint32_t previous, const char *origin,
-		       uint64_t first, const struct tree_hash *leaves, size_t n,
+		       uint64_t first, const struct tree_hash *leaves, size_t n, uint64_t durable,
 		       char ret[static LINE_NOTE_MAX])
 {
 	struct channel *ch = begin(c, 0, SIGN_OP_APPEND);
@@ -278,6 +278,7 @@ int sign_client_append(struct sign_client *c, uint32_t key, uint32_t previous, c
 	ch->request.key = key;
 	ch->request.previous = previous;
 	ch->request.first = first;
+	ch->request.durable = durable;
 	ch->request.n = (uint32_t)n;
 	r = ask(c, 0, leaves, n * sizeof(*leaves));
 	if (r >= (int)LINE_NOTE_MAX)

@@ -56,7 +56,7 @@ int sign_client_extend(struct sign_client *client, const struct tree_hash *leave
 		       const char *note, size_t note_len);
 int sign_client_append(struct sign_client *client, uint32_t key, uint32_t previous,
 		       const char *origin, uint64_t first, const struct tree_hash *leaves, size_t n,
-		       char ret[static LINE_NOTE_MAX]);
+		       uint64_t durable, char ret[static LINE_NOTE_MAX]);
 
 /*
  * The memory for the entries of sign_client_sign(), one after another: SIGN_SHARED_SIZE bytes. Each

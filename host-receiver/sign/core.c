@@ -8,7 +8,6 @@
 struct sign_core {
 	pthread_mutex_t lock;
 	unsigned refs;
-	_Atomic uint64_t synced; /* generation */
 	struct sign_state state;
 };
 
@@ -49,7 +48,7 @@ void sign_core_unref(struct sign_core *core)
 	pthread_mutex_unlock(&core->lock);
 	if (left > 0)
 		return;
-	sign_state_sync(&core->state);
+	sign_state_sync_wait(&core->state);
 	sign_state_close(&core->state);
 	pthread_mutex_destroy(&core->lock);
 	free(core);
@@ -60,6 +59,7 @@ void sign_core_memory(struct sign_core *core, struct sign_memory *ret)
 	pthread_mutex_lock(&core->lock);
 	ret->last = core->state.last;
 	ret->before = core->state.before;
+	ret->synced = core->state.synced;
 	memcpy(ret->kid, core->state.kid, sizeof(ret->kid));
 	memcpy(ret->public_key, core->state.public_key, sizeof(ret->public_key));
 	ret->lost = core->state.lost;
@@ -106,9 +106,10 @@ static int sign_next(struct sign_core *core, const struct signing_key *key,
 
 static int append(struct sign_core *core, const struct signing_key *key,
 		  const struct signing_key *previous, const char *origin, uint64_t first,
-		  const struct tree_hash *leaves, size_t n)
+		  const struct tree_hash *leaves, size_t n, uint64_t durable)
 {
 	struct sign_state *state = &core->state;
+	const bool new_log = strcmp(state->last.origin, origin) != 0;
 	int r = sign_state_propose(state, origin, first, leaves, n);
 
 	if (r <= 0)
@@ -120,17 +121,23 @@ static int append(struct sign_core *core, const struct signing_key *key,
 			 strcmp(state->last.origin, origin) != 0))
 		previous = NULL;
 	r = sign_next(core, key, previous);
-	return r < 0 ? r : sign_state_advance(state, signing_key_kid(key), signing_key_public(key));
+	if (r < 0)
+		return r;
+	sign_state_note_durable(state, origin, durable);
+	r = sign_state_advance(state, signing_key_kid(key), signing_key_public(key));
+	/* Otherwise a power cut leaves a log whose origin no state knows. */
+	return r == 0 && new_log ? sign_state_sync_wait(state) : r;
 }
 
 int sign_core_append(struct sign_core *core, const struct signing_key *key,
 		     const struct signing_key *previous, const char *origin, uint64_t first,
-		     const struct tree_hash *leaves, size_t n, char ret[static LINE_NOTE_MAX])
+		     const struct tree_hash *leaves, size_t n, uint64_t durable,
+		     char ret[static LINE_NOTE_MAX])
 {
 	int r;
 
 	pthread_mutex_lock(&core->lock);
-	r = append(core, key, previous, origin, first, leaves, n);
+	r = append(core, key, previous, origin, first, leaves, n, durable);
 	if (r == 0) {
 		memcpy(ret, core->state.last.note, core->state.last.note_len + 1);
 		r = (int)core->state.last.note_len;
@@ -141,19 +148,19 @@ int sign_core_append(struct sign_core *core, const struct signing_key *key,
 
 int sign_core_sync(struct sign_core *core)
 {
-	int fd, r = 0;
-	uint64_t generation;
+	bool due;
+	int r;
 
 	pthread_mutex_lock(&core->lock);
-	fd = core->state.fd;
-	generation = core->state.generation;
+	due = sign_state_sync_begin(&core->state);
 	pthread_mutex_unlock(&core->lock);
-	/* Without the lock, so that signatures do not wait for the disk. The file stays open. */
-	if (fd < 0 || generation == core->synced)
+	if (!due)
 		return 0;
-	r = fdatasync(fd) < 0 ? -errno : 0;
-	if (r == 0)
-		core->synced = generation;
+	/* Without the lock, so that signatures do not wait for the disk. The file stays open. */
+	r = sign_state_sync_wait(&core->state);
+	pthread_mutex_lock(&core->lock);
+	sign_state_sync_end(&core->state, r);
+	pthread_mutex_unlock(&core->lock);
 	return r;
 }
 

@@ -17,9 +17,9 @@ int sign_core_new(int dir_fd, struct sign_core **ret);
 struct sign_core *sign_core_ref(struct sign_core *core);
 void sign_core_unref(struct sign_core *core);
 
-/* The memory of a signer: two points, the newest first, and the key that signed them. */
+/* The memory of a signer: its trees, the newest first, and the key that signed the newest. */
 struct sign_memory {
-	struct sign_point last, before;
+	struct sign_point last, before, synced;
 	char kid[LINE_KID_MAX + 1];
 	uint8_t public_key[32];
 	bool lost;
@@ -29,11 +29,12 @@ void sign_core_memory(struct sign_core *core, struct sign_memory *ret);
 
 /*
  * See tree_signer_ops. previous: the key that signed until now, for the one checkpoint that both
- * sign; NULL: there is none.
+ * sign; NULL: there is none. durable: this many entries of the log are on disk.
  */
 int sign_core_append(struct sign_core *core, const struct signing_key *key,
 		     const struct signing_key *previous, const char *origin, uint64_t first,
-		     const struct tree_hash *leaves, size_t n, char ret[static LINE_NOTE_MAX]);
+		     const struct tree_hash *leaves, size_t n, uint64_t durable,
+		     char ret[static LINE_NOTE_MAX]);
 
 /* Sync the state's file, if it has changed. */
 int sign_core_sync(struct sign_core *core);

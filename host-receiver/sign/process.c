@@ -97,7 +97,8 @@ static int serve_append(struct channel *c)
 		return -EINVAL;
 	c->process->begun = true;
 	return sign_core_append(c->process->core, key, find_key(c->process, q->previous), q->origin,
-				q->first, (const struct tree_hash *)c->copy, q->n, c->reply.note);
+				q->first, (const struct tree_hash *)c->copy, q->n, q->durable,
+				c->reply.note);
 }
 
 /*

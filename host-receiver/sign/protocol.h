@@ -76,7 +76,7 @@ enum sign_op {
 	SIGN_OP_MEMORY,
 	SIGN_OP_RETREAT, /* origin, first: the size */
 	SIGN_OP_EXTEND,	 /* n leaves and then a note of len bytes in the shared memory */
-	SIGN_OP_APPEND,	 /* origin, first, n leaves in the shared memory, key, previous */
+	SIGN_OP_APPEND,	 /* origin, first, n leaves in the shared memory, durable, key, previous */
 	SIGN_OP_SIGN,	 /* n entries side by side in the shared memory, key */
 	_SIGN_OP_MAX,
 };
@@ -85,7 +85,7 @@ struct sign_request {
 	enum sign_op op;
 	uint32_t key, previous; /* SIGN_NO_KEY: none */
 	uint32_t n, len;
-	uint64_t first;
+	uint64_t first, durable;
 	char origin[NOTE_ORIGIN_MAX + 1];
 	uint32_t lengths[SIGN_BATCH_MAX];
 };

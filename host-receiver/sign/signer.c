@@ -20,11 +20,11 @@ struct signer {
 };
 
 static int append(struct tree_signer *tree, uint64_t first, const struct tree_hash *leaves,
-		  size_t n, char ret[static LINE_NOTE_MAX])
+		  size_t n, uint64_t durable, char ret[static LINE_NOTE_MAX])
 {
 	struct signer *s = (struct signer *)tree;
 	int r = sign_client_append(s->client, s->key.number, s->previous, tree->origin, first,
-				   leaves, n, ret);
+				   leaves, n, durable, ret);
 
 	if (r > 0)
 		s->previous = SIGN_NO_KEY;

@@ -7,6 +7,7 @@
 
 #define MAGIC	  UINT64_C(0x31746174736c6563) /* "celstat1" */
 #define SLOT_SIZE 16384u
+#define NO_SLOT	  SIGN_STATE_SLOTS
 
 /* A slot. Numbers are in the machine's byte order, because the file never leaves the machine. */
 struct slot_head {
@@ -48,8 +49,8 @@ static void put_point(struct writer *w, const struct sign_point *p)
 
 #define POINT_BYTES_MAX                                                                            \
 	(sizeof(struct slot_point) + NOTE_ORIGIN_MAX + LINE_NOTE_MAX + TREE_LEVELS * TREE_HASH_SIZE)
-_Static_assert(sizeof(struct slot_head) + 2 * POINT_BYTES_MAX + LINE_KID_MAX + 1 + 32 <= SLOT_SIZE,
-	       "a slot holds two points");
+_Static_assert(sizeof(struct slot_head) + 3 * POINT_BYTES_MAX + LINE_KID_MAX + 1 + 32 <= SLOT_SIZE,
+	       "a slot holds three points");
 
 struct reader {
 	const uint8_t *at, *end;
@@ -107,20 +108,21 @@ static int write_slot(struct sign_state *state)
 	put_point(&w, &state->last);
 	put(&w, state->kid, sizeof(state->kid));
 	put(&w, state->public_key, sizeof(state->public_key));
+	put_point(&w, &state->synced);
 	len = (size_t)(w.at - slot);
 	head.len = len - sizeof(head);
 	r = checksum(state, &head, slot + sizeof(head), &head.checksum);
 	if (r < 0)
 		return r;
 	memcpy(slot, &head, sizeof(head));
-	n = pwrite(state->fd, slot, len, (off_t)(head.generation % 2 * SLOT_SIZE));
+	n = pwrite(state->fd, slot, len, (off_t)state->slot * SLOT_SIZE);
 	if (n != (ssize_t)len)
 		return n < 0 ? -errno : -EIO;
 	state->generation = head.generation;
 	return 0;
 }
 
-static bool read_slot(struct sign_state *state, const uint8_t *slot, size_t len)
+static bool read_slot(struct sign_state *state, unsigned number, const uint8_t *slot, size_t len)
 {
 	struct sign_state found = *state;
 	struct slot_head head;
@@ -141,33 +143,57 @@ static bool read_slot(struct sign_state *state, const uint8_t *slot, size_t len)
 	    !take(&r, found.kid, sizeof(found.kid)) ||
 	    !take(&r, found.public_key, sizeof(found.public_key)))
 		return false;
+	/* Earlier versions stored two points. */
+	if (r.at == r.end)
+		found.synced = found.before;
+	else if (!take_point(&r, &found.synced))
+		return false;
 	found.generation = head.generation;
+	found.synced_slot = number;
 	*state = found;
 	return true;
 }
 
 static int read_slots(struct sign_state *state)
 {
-	_cleanup_free_ uint8_t *file = malloc(2 * SLOT_SIZE);
+	const size_t size = SIGN_STATE_SLOTS * SLOT_SIZE;
+	_cleanup_free_ uint8_t *file = malloc(size);
 	ssize_t n;
 	bool any = false;
 
 	if (!file)
 		return -ENOMEM;
-	n = pread(state->fd, file, 2 * SLOT_SIZE, 0);
+	n = pread(state->fd, file, size, 0);
 	if (n < 0)
 		return -errno;
-	for (size_t i = 0; i < 2; i++)
+	for (unsigned i = 0; i < SIGN_STATE_SLOTS; i++)
 		if ((size_t)n > i * SLOT_SIZE)
-			any |= read_slot(state, file + i * SLOT_SIZE,
+			any |= read_slot(state, i, file + i * SLOT_SIZE,
 					 MIN((size_t)n - i * SLOT_SIZE, (size_t)SLOT_SIZE));
 	state->lost = n > 0 && !any;
 	return 0;
 }
 
+/* Neither the slot that the disk has, nor the one that it gets just now. */
+static unsigned free_slot(const struct sign_state *state)
+{
+	unsigned i = 0;
+
+	while (i == state->synced_slot || i == state->syncing_slot)
+		i++;
+	return i;
+}
+
 int sign_state_open(struct sign_state *state, int dir_fd)
 {
-	*state = (struct sign_state){.fd = -1, .hasher = tree_hasher_new()};
+	int r;
+
+	*state = (struct sign_state){
+		.fd = -1,
+		.synced_slot = NO_SLOT,
+		.syncing_slot = NO_SLOT,
+		.hasher = tree_hasher_new(),
+	};
 	if (!state->hasher)
 		return -ENOMEM;
 	if (dir_fd < 0)
@@ -176,7 +202,13 @@ int sign_state_open(struct sign_state *state, int dir_fd)
 			   O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	if (state->fd < 0)
 		return -errno;
-	return read_slots(state);
+	r = read_slots(state);
+	/* A signer that died may have left a slot that is not on disk yet. */
+	if (r == 0 && (fdatasync(state->fd) < 0 || fsync(dir_fd) < 0))
+		r = -errno;
+	state->slot = free_slot(state);
+	state->synced_generation = state->generation;
+	return r;
 }
 
 void sign_state_close(struct sign_state *state)
@@ -185,9 +217,34 @@ void sign_state_close(struct sign_state *state)
 	tree_hasher_free(take_ptr(state->hasher));
 }
 
-int sign_state_sync(struct sign_state *state)
+bool sign_state_sync_begin(struct sign_state *state)
+{
+	if (state->fd < 0 || state->syncing_slot != NO_SLOT ||
+	    state->generation == state->synced_generation)
+		return false;
+	state->syncing_slot = state->slot;
+	state->syncing_generation = state->generation;
+	state->slot = free_slot(state);
+	return true;
+}
+
+int sign_state_sync_wait(const struct sign_state *state)
 {
 	return state->fd >= 0 && fdatasync(state->fd) < 0 ? -errno : 0;
+}
+
+void sign_state_sync_end(struct sign_state *state, int result)
+{
+	const unsigned slot = state->syncing_slot;
+
+	state->syncing_slot = NO_SLOT;
+	if (result == 0) {
+		state->synced_slot = slot;
+		state->synced_generation = state->syncing_generation;
+	} else {
+		/* The kernel may have dropped what it could not write. */
+		write_slot(state);
+	}
 }
 
 /* ---- the tree ---- */
@@ -255,6 +312,33 @@ int sign_state_propose(struct sign_state *state, const char *origin, uint64_t fi
 	return r < 0 ? r : r > 0 ? 0 : -ESTALE;
 }
 
+static void set_candidate(struct sign_state *state, uint64_t now_ns)
+{
+	state->candidate = state->last;
+	state->candidate_ns = now_ns;
+}
+
+void sign_state_note_durable(struct sign_state *state, const char *origin, uint64_t size)
+{
+	const uint64_t now_ns = monotonic_ns();
+
+	if (strcmp(state->last.origin, origin) != 0) {
+		/* A new log: what is durable is that it is empty. */
+		state->synced.frontier.size = state->synced.note_len = 0;
+		snprintf(state->synced.origin, sizeof(state->synced.origin), "%s", origin);
+		*state->candidate.origin = '\0';
+	} else if (state->last.frontier.size <= size) {
+		state->synced = state->last;
+		*state->candidate.origin = '\0';
+	} else if (!*state->candidate.origin) {
+		set_candidate(state, now_ns);
+	} else if (state->candidate.frontier.size <= size ||
+		   now_ns - state->candidate_ns > SIGN_STATE_LAG_MS * NSEC_PER_MSEC) {
+		state->synced = state->candidate;
+		set_candidate(state, now_ns);
+	}
+}
+
 int sign_state_advance(struct sign_state *state, const char *kid,
 		       const uint8_t public_key[static 32])
 {
@@ -285,6 +369,8 @@ int sign_state_retreat(struct sign_state *state, const char *origin, uint64_t si
 {
 	if (ends_at(&state->before, origin, size)) {
 		state->last = state->before;
+	} else if (ends_at(&state->synced, origin, size)) {
+		state->last = state->before = state->synced;
 	} else if (size == 0 && strcmp(state->last.origin, origin) == 0 &&
 		   strcmp(state->before.origin, origin) != 0) {
 		/* The log's very first group. */
@@ -293,6 +379,7 @@ int sign_state_retreat(struct sign_state *state, const char *origin, uint64_t si
 	} else {
 		return -ESTALE;
 	}
+	*state->candidate.origin = '\0';
 	return write_slot(state);
 }
 

@@ -18,8 +18,8 @@ import guest
 import oracle
 from daemon import BadDisk, Daemon, no_preload
 from oracle import named
-from receiver import RECEIVER, spawned, hello
-from runner import main, until
+from receiver import RECEIVER, hello, spawned
+from runner import case, main, until
 
 
 class LogDaemon(Daemon):
@@ -212,23 +212,124 @@ def lines_after_the_last_checkpoint_are_moved_aside():
         d.verdict(0, 4)
 
 
+def checkpoint_lines(lines):
+    """Where they stand."""
+    return [i for i, line in enumerate(lines) if b'"dev.cellos.events.log_checkpoint.v1"' in line]
+
+
+def cut_at(d, offset):
+    with open(d.segments()[-1], "rb+") as f:
+        f.truncate(offset)
+
+
 def a_signature_that_was_never_written_is_abandoned():
-    with LogDaemon() as d:
-        d.add("a")
-        d.kill()
-        # As if it had been killed between the signature and the write.
-        lines = d.raw_lines()
-        assert b"log_checkpoint" in lines[-1]
-        keep = max(i for i, line in enumerate(lines[:-1]) if b"log_checkpoint.v1" in line) + 1
+    def not_written(d, begin, end):
+        cut_at(d, begin)
+
+    def partly_written(d, begin, end):
+        """All entries, and the checkpoint line without its end."""
+        cut_at(d, end - 10)
+
+    def zeros(d, begin, end):
+        """A power cut: the file has its size, and not all of its bytes."""
         with open(d.segments()[-1], "rb+") as f:
-            f.truncate(sum(map(len, lines[:keep])))
-        cut = json.loads(lines[-1])["data"]
+            f.seek(begin)
+            f.write(bytes((end - begin) // 2))
+
+    for tear in (not_written, partly_written, zeros):
+        with case(tear), LogDaemon() as d:
+            d.add("a")
+            d.send("a", range(1, 5))
+            d.kill()
+            lines = d.raw_lines()
+            before, last = checkpoint_lines(lines)[-2:]
+            assert last == len(lines) - 1
+            tear(d, sum(map(len, lines[:before + 1])), sum(map(len, lines)))
+            cut = json.loads(lines[-1])["data"]
+            d.start()
+            d.stop()
+            (resumed,) = named(d.log_events(), "log.v1.resumed")
+            assert resumed["data"]["abandoned"]["size"] == cut["size"]
+            assert resumed["data"]["abandoned"]["root"] == cut["checkpoint"].split("\n")[2]
+            assert len(d.logs()) == 1 and "alarm" not in d.log()
+            d.verdict(0, 4)
+
+
+def a_log_that_was_never_signed_has_not_begun():
+    """A power cut between a log's first line and its first signature."""
+    def again(d, state):
+        shutil.rmtree(d.file("state/signer"))
+        if state:
+            shutil.copytree(state, d.file("state/signer"))
+        d.start()
+        d.stop()
+        assert "alarm" not in d.log() and "state_lost" not in d.log()
+        assert len(glob.glob(d.evidence + "/*.torn")) == 1
+        d.verdict(0)
+
+    with LogDaemon() as d:
+        d.kill()
+        cut_at(d, len(d.raw_lines()[0]))
+        again(d, None)
+        (log,) = d.logs().values()
+        assert named(d.log_events(), "log.v1.opened")[0]["data"]["reason"] == "new"
+    with LogDaemon() as d:
+        d.stop()
+        shutil.copytree(d.file("state/signer"), d.file("copy"))
+        with open(d.file("state/new-log"), "w", encoding="ascii") as f:
+            f.write("planned")
+        d.start()
+        d.kill()
+        with open(d.segments()[-1], "rb") as f:
+            cut_at(d, len(f.readline()))
+        again(d, d.file("copy"))
+        (log,) = d.logs().values()
+        assert len(named(d.log_events(), "log.v1.resumed")) == 1
+
+
+def a_power_cut_with_sync_interval():
+    """What was written after the last sync may be gone, in whole groups: the log goes on, and says
+    what was signed and is lost. No alarm."""
+    if no_preload():
+        return
+    with BadDisk() as disk, LogDaemon(config="[evidence]\nsync = interval\n", env=disk.env) as d:
+        d.add("a")
+        d.send("a", range(1, 5))
+        disk.set("fdatasync=600000")
+        for first in (5, 9, 13):
+            d.send("a", range(first, first + 4))
+        d.kill()
+        disk.good()
+        lines = d.raw_lines()
+        keep, _, last = checkpoint_lines(lines)[-3:]
+        cut_at(d, sum(map(len, lines[:keep + 1])))
         d.start()
         d.stop()
         (resumed,) = named(d.log_events(), "log.v1.resumed")
-        assert resumed["data"]["abandoned"]["size"] == cut["size"]
-        assert resumed["data"]["abandoned"]["root"] == cut["checkpoint"].split("\n")[2]
+        assert resumed["data"]["abandoned"]["size"] == json.loads(lines[last])["data"]["size"]
+        assert resumed["data"]["lastIndex"] == json.loads(lines[keep])["data"]["size"] - 1
         assert len(d.logs()) == 1 and "alarm" not in d.log()
+        d.verdict(0, 4)
+
+
+def a_power_cut_with_sync_off():
+    """A log that lost what was durable by its own terms: a new one, without an alarm. The verdict
+    still says what is missing."""
+    with LogDaemon(config="[evidence]\nsync = off\n") as d:
+        d.add("a")
+        for first in (1, 5, 9):
+            d.send("a", range(first, first + 4))
+        d.kill()
+        old, lines = list(d.logs().values())[-1], d.raw_lines()
+        cut_at(d, sum(map(len, lines[:checkpoint_lines(lines)[-3] + 1])))
+        d.start()
+        d.stop()
+        opened = [e for e in d.log_events() if e["data"].get("reason") == "unsynced"]
+        assert len(opened) == 1 and opened[0]["type"].endswith("log.v1.opened")
+        assert opened[0]["data"]["previousOrigin"] == old.origin
+        assert opened[0]["data"]["previousSize"] == old.size
+        assert "alarm" not in d.log()
+        d.verdict(3)
 
 
 def a_log_that_was_set_back_is_a_new_log():

@@ -125,7 +125,7 @@ static void file_is(const char *path, const char *want)
 	ck_assert_str_eq(data, want);
 }
 
-static struct recover_point no_points[2];
+static struct recover_point no_points[RECOVER_POINTS];
 
 static struct evidence_log *open_log(const struct evidence_limits *limits, uint64_t floor)
 {

@@ -298,18 +298,18 @@ UNIT_TEST(only_what_extends_the_last_tree_is_signed)
 		leaves[i].bytes[0] = i;
 	signer_set_origin(signer, "a/1");
 	tree = signer_tree(signer);
-	len = tree->ops->append(tree, 0, leaves, 3, note);
+	len = tree->ops->append(tree, 0, leaves, 3, 0, note);
 	ck_assert_int_gt(len, 0);
 	ck_assert_uint_eq(strlen(note), (size_t)len);
 	/* Once more the same, as a receiver asks that did not get the note. */
-	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 3, again), len);
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 3, 0, again), len);
 	ck_assert_str_eq(note, again);
 	/* Another history of the same size, a shorter one, a hole. */
-	ck_assert_int_eq(tree->ops->append(tree, 0, leaves + 1, 3, again), -ESTALE);
-	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 2, again), -ESTALE);
-	ck_assert_int_eq(tree->ops->append(tree, 4, leaves, 1, again), -ESTALE);
-	ck_assert_int_gt(tree->ops->append(tree, 3, leaves + 3, 2, note), 0);
-	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 3, again), -ESTALE);
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves + 1, 3, 0, again), -ESTALE);
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 2, 0, again), -ESTALE);
+	ck_assert_int_eq(tree->ops->append(tree, 4, leaves, 1, 4, again), -ESTALE);
+	ck_assert_int_gt(tree->ops->append(tree, 3, leaves + 3, 2, 3, note), 0);
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 3, 0, again), -ESTALE);
 	/* The first signature ends the time in which it can go back. */
 	ck_assert_int_eq(sign_client_retreat(client, "a/1", 3), -EPERM);
 	/* An entry must not be a note. */
@@ -317,10 +317,10 @@ UNIT_TEST(only_what_extends_the_last_tree_is_signed)
 	ck_assert_int_lt(sign_client_sign(client, 1, 0, &size, 1, signatures), 0);
 	/* Another log begins at 0 only. */
 	signer_set_origin(signer, "a/2");
-	ck_assert_int_eq(tree->ops->append(tree, 5, leaves, 1, again), -ESTALE);
-	ck_assert_int_gt(tree->ops->append(tree, 0, leaves, 1, again), 0);
+	ck_assert_int_eq(tree->ops->append(tree, 5, leaves, 1, 5, again), -ESTALE);
+	ck_assert_int_gt(tree->ops->append(tree, 0, leaves, 1, 0, again), 0);
 	signer_set_origin(signer, "a/1");
-	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 1, again), -ESTALE);
+	ck_assert_int_eq(tree->ops->append(tree, 0, leaves, 1, 0, again), -ESTALE);
 	signer_free(signer);
 	sign_client_free(client);
 }
