@@ -70,7 +70,7 @@ static inline uint64_t wire_ack_decode(const uint8_t in[static WIRE_ACK_SIZE])
 	return settled;
 }
 
-/* What a frame is about. The order is the order of the tables in wire.c. */
+/* The source of a frame. The order is the order of the tables in wire.c. */
 enum wire_source {
 	WIRE_PROCESS_SPAWNED,
 	WIRE_PROCESS_EXECUTED,

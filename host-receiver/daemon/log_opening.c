@@ -19,12 +19,7 @@
 
 static void load_alarm(struct daemon *d)
 {
-	_cleanup_close_ int fd =
-		openat(d->state_dir_fd, ALARM_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, d->alarm, sizeof(d->alarm) - 1);
-
-	d->alarm[n > 0 ? n : 0] = '\0';
-	if (*d->alarm)
+	if (durable_read(d->state_dir_fd, ALARM_FILE, d->alarm, sizeof(d->alarm)) > 0)
 		log_error("msg=\"an alarm stands: cellos-host-telemetry log acknowledge\" "
 			  "why=\"%s\"",
 			  d->alarm);
@@ -96,9 +91,7 @@ static void report_begun(struct daemon *d)
 static bool take_plan(struct daemon *d, char ret[static LOG_PLAN_MAX + 1])
 {
 	char reason[LOG_PLAN_MAX + 1];
-	_cleanup_close_ int fd = openat(d->state_dir_fd, DAEMON_PLAN_FILE,
-					O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, reason, sizeof(reason) - 1);
+	const ssize_t n = durable_read(d->state_dir_fd, DAEMON_PLAN_FILE, reason, sizeof(reason));
 
 	if (n < 0)
 		return false;

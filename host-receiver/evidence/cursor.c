@@ -17,16 +17,12 @@ static void format(const struct evidence_position *at, char out[static CURSOR_SI
 
 int evidence_cursor_load(int dir_fd, const char *name, struct evidence_position *ret)
 {
-	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	char text[CURSOR_SIZE + 2] = "", again[CURSOR_SIZE + 1];
+	char text[CURSOR_SIZE + 2], again[CURSOR_SIZE + 1];
+	const ssize_t n = durable_read(dir_fd, name, text, sizeof(text));
 	struct evidence_position at;
-	ssize_t n;
 
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
 	if (n < 0)
-		return -errno;
+		return (int)n;
 	if (sscanf(text, "cellos-evidence-cursor 1 %20" SCNu64 " %20" SCNu64, &at.segment,
 		   &at.offset) != 2)
 		return -EBADMSG;

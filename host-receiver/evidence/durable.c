@@ -96,6 +96,17 @@ int durable_write(int dir_fd, const char *name, const void *data, size_t len, mo
 	return r;
 }
 
+ssize_t durable_read(int dir_fd, const char *name, char *ret, size_t size)
+{
+	_cleanup_close_ int fd =
+		openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	const ssize_t n = fd < 0 ? -1 : read(fd, ret, size - 1);
+	const int error = errno;
+
+	ret[MAX(n, (ssize_t)0)] = '\0';
+	return n < 0 ? -error : n;
+}
+
 int durable_remove(int dir_fd, const char *name)
 {
 	if (unlinkat(dir_fd, name, 0) < 0 || fsync(dir_fd) < 0)

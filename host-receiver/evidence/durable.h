@@ -27,7 +27,13 @@ int durable_commit(int dir_fd, const char *name);
 int durable_publish(int dir_fd, const char *name);
 int durable_discard(int dir_fd, const char *name);
 
-/* Remove name for good. 0 or a negative errno. */
+/*
+ * Read the file, but at most size - 1 bytes, as a string. A FIFO or a link is not followed or
+ * waited for. Returns the length, or a negative errno with an empty string.
+ */
+ssize_t durable_read(int dir_fd, const char *name, char *ret, size_t size);
+
+/* Remove name; durable when it returns 0. 0 or a negative errno. */
 int durable_remove(int dir_fd, const char *name);
 
 /* Write all of data, with as many calls as that takes. 0 or a negative errno. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The evidence log: a folder of segments, append-only JSON lines (evidence-log.md). One writer a
- * folder. What a commit that failed has left is cut off before anything follows it.
+ * folder. Bytes that a failed commit has left are cut off before the next commit.
  *
- *	evidence_log_open()  reads what is there and changes nothing
- *	evidence_log_continue() or evidence_log_begin()  the log goes on, or a new one begins
- *	commit()  ...  close()
+ * 	evidence_log_open()  reads what is there and changes nothing
+ * 	evidence_log_continue() or evidence_log_begin()  the log goes on, or a new one begins
+ * 	commit()  ...  close()
  *
  * The sink's commit() and close() belong to the committer's thread; the rest may be called on any
  * thread and never waits for a disk, except open and continue.
@@ -46,7 +46,7 @@ struct evidence_position {
 	uint64_t segment, offset;
 };
 
-/* What the committer reports; each notice becomes an entry of the log's own stream. */
+/* A report of the committer. Each notice becomes an entry of the log's own stream. */
 enum evidence_notice_kind {
 	EVIDENCE_SEGMENT_LOST,
 	EVIDENCE_PRUNE, /* a wish to delete: approve it with evidence_log_prune() when its entry is

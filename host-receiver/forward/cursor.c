@@ -57,17 +57,10 @@ static int parse(const char *text, struct forward_cursor *ret)
 
 static int load_one(int dir_fd, const char *name, struct forward_cursor *ret)
 {
-	_cleanup_close_ int fd =
-		openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	char text[CURSOR_TEXT_MAX + 1] = "";
-	ssize_t n;
+	char text[CURSOR_TEXT_MAX + 1];
+	const ssize_t n = durable_read(dir_fd, name, text, sizeof(text));
 
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
-	if (n < 0)
-		return -errno;
-	return parse(text, ret);
+	return n < 0 ? (int)n : parse(text, ret);
 }
 
 int forward_cursor_load(int dir_fd, struct forward_cursor *ret, bool *ret_damaged)

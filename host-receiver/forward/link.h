@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon and its forwarder say to each other over a SOCK_SEQPACKET pair, one message a
+ * The messages between the daemon and its forwarder over a SOCK_SEQPACKET pair, one message a
  * packet:
  *
  *   daemon -> forwarder   struct link_order: how far the log is durable, or from where to send

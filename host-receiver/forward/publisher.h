@@ -25,7 +25,7 @@
  */
 #define PUBLISHER_BUFFER_MAX (256u * 1024u)
 
-/* What stops the forwarding, for people and metrics. */
+/* The reasons that stop the forwarding, for people and metrics. */
 enum forward_error {
 	FORWARD_OK,
 	FORWARD_CONNECT,      /* nobody answers there */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the forwarder has to know of a line of the log, without a parse of all its JSON: the
- * attributes at the end of the line and the cell at its beginning, found where canonical JSON
- * (RFC 8785) has them. Whatever looks otherwise than the receiver writes it is left to the JSON
- * reader. Pure functions; any thread.
+ * Finds the parts of a line that the forwarder needs, without parsing all of its JSON: the
+ * attributes at the end of the line and the cell at its beginning, found where canonical JSON (RFC
+ * 8785) has them. Whatever looks otherwise than the receiver writes it is left to the JSON reader.
+ * Pure functions; any thread.
  *
  * Why that is the same as a parse: the line ends with `"}`. The quote closes a string, or the line
  * is no JSON. Going back over bytes that are neither a quote nor a backslash, the next quote opens

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is known about each log (origin) after its segments were read; the checkpoints that an
- * auditor kept; and what is missing between logs. tree_run.h reads the segments and stores here
- * what it has proven. One thread.
+ * The facts about each log (origin) after its segments were read; the checkpoints that an auditor
+ * kept; and what is missing between logs. tree_run.h reads the segments and stores here what it has
+ * proven. One thread.
  */
 #pragma once
 

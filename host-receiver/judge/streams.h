@@ -100,13 +100,13 @@ uint64_t streams_count_end(const struct streams *streams, enum stream_end end);
 /*
  * How many observations were declared lost: by all cells, and by one stream. Several facts name the
  * same loss. An observation that an agent drops is a missing number, and it is in the agent's
- * totals. What its kernel lost is in a receipt and in the totals. And the totals of an agent go on
+ * totals. A loss of its kernel is in a receipt and in the totals. And the totals of an agent go on
  * in the next stream of its cell. So the larger of two such counts counts, for the cell as a whole.
  * Lines cut after a crash do not count: agents send again what was not settled, and what was
  * settled is a missing number.
  */
 uint64_t streams_declared_lost(const struct streams *streams);
 uint64_t stream_declared_lost(const struct stream *stream);
-/* What was lost before the agent, from receipts and totals. */
+/* The losses before the agent, from receipts and totals. */
 uint64_t stream_kernel_lost(const struct stream_losses *losses);
 const char *stream_end_name(enum stream_end end);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What receiver, parent and signer send each other: fixed structs on SOCK_SEQPACKET socket pairs of
+ * The messages between receiver, parent and signer: fixed structs on SOCK_SEQPACKET socket pairs of
  * one machine and one build, so in the machine's order. Everything long (leaves, entries) lies in
  * shared memory that the receiver writes and the signer copies before it reads it.
  *
- *	receiver -> parent:  KEY, START, LISTEN, CLEAR, UNLINK, CONFIG
- *	receiver -> signer:  MEMORY, RETREAT, EXTEND, APPEND, SIGN, on any channel
- *	parent   -> signer:  struct sign_key_transfer
+ * 	receiver -> parent:  KEY, START, LISTEN, CLEAR, UNLINK, CONFIG
+ * 	receiver -> signer:  MEMORY, RETREAT, EXTEND, APPEND, SIGN, on any channel
+ * 	parent   -> signer:  struct sign_key_transfer
  */
 #pragma once
 

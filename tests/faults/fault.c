@@ -129,33 +129,34 @@ ssize_t pwritev64(int fd, const struct iovec *iov, int n, off64_t offset)
 	return fails("pwritev") ? -1 : syscall(SYS_pwritev, fd, iov, n, offset, 0);
 }
 
-/* The mode is read where there is none too: the kernel ignores it then. */
+/* Without O_CREAT and O_TMPFILE there may be no mode, and the kernel ignores it. */
+static int open_in(int dir, const char *path, int flags, __builtin_va_list *args)
+{
+	const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? __builtin_va_arg(*args, mode_t) : 0;
+
+	return fails("open") ? -1 : (int)syscall(SYS_openat, dir, path, flags, mode);
+}
+
 int open64(const char *path, int flags, ...)
 {
-	mode_t mode = 0;
+	__builtin_va_list args;
+	int fd;
 
-	if (flags & (O_CREAT | O_TMPFILE)) {
-		__builtin_va_list args;
-
-		__builtin_va_start(args, flags);
-		mode = __builtin_va_arg(args, mode_t);
-		__builtin_va_end(args);
-	}
-	return fails("open") ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+	__builtin_va_start(args, flags);
+	fd = open_in(AT_FDCWD, path, flags, &args);
+	__builtin_va_end(args);
+	return fd;
 }
 
 int openat64(int dir, const char *path, int flags, ...)
 {
-	mode_t mode = 0;
+	__builtin_va_list args;
+	int fd;
 
-	if (flags & (O_CREAT | O_TMPFILE)) {
-		__builtin_va_list args;
-
-		__builtin_va_start(args, flags);
-		mode = __builtin_va_arg(args, mode_t);
-		__builtin_va_end(args);
-	}
-	return fails("open") ? -1 : (int)syscall(SYS_openat, dir, path, flags, mode);
+	__builtin_va_start(args, flags);
+	fd = open_in(dir, path, flags, &args);
+	__builtin_va_end(args);
+	return fd;
 }
 
 int fsync(int fd)
