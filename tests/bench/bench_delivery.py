@@ -15,7 +15,8 @@ own priority on two processors their load would be measured too. CELLOS_BENCH_GU
 CELLOS_BENCH_SYNC_MS=N: each fdatasync of the evidence takes so much longer, by tests/integration/bad_disk.c;
 with the evidence on a tmpfs (TMPDIR) it is a disk that nobody else uses.
 CELLOS_BENCH_REALTIME=1: on a machine that others use too, daemon and guests are scheduled before them
-(SCHED_RR, the attackers below the daemon).
+(SCHED_RR, the attackers below the daemon). An attack that makes the daemon use all processors is
+then stopped by the kernel for 50 ms of each second, see sched(7): there, use nice -n -20 instead.
 """
 
 import fcntl

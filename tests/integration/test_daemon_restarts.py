@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 
 from daemon import BadDisk, Daemon, no_preload
@@ -59,25 +58,17 @@ class Guest:
         assert self.process.wait(PATIENCE) == 0, self.log()
 
 
-class Load(threading.Thread):
+class Load:
     """Makes each guest observe RATE events a second."""
 
     def __init__(self, guests):
-        super().__init__()
-        self.guests = guests
-        self.over = threading.Event()
-
-    def run(self):
-        begin, rounds = time.monotonic(), 0
-        while not self.over.is_set():
-            for guest in self.guests:
-                guest.act()
-            rounds += 1
-            time.sleep(max(begin + 2 * rounds / RATE - time.monotonic(), 0))
+        self.process = subprocess.Popen([os.environ["CELLOS_MAKE_EVENTS"], str(RATE),
+                                         *(guest.folder for guest in guests)])
 
     def end(self):
-        self.over.set()
-        self.join()
+        assert self.process.poll() is None, "it made no more events"
+        self.process.kill()
+        self.process.wait()
 
 
 def frames(d):
@@ -133,7 +124,6 @@ def restarts_under_load_lose_nothing():
         # Some have room for what they observe while the daemon is away, some have not.
         guests = [Guest(d, f"c{i}", 64 if i % 3 == 2 else 65536) for i in range(AGENTS)]
         load = Load(guests)
-        load.start()
         try:
             until(lambda: all(frames(d).values()), "the first frames")
             for i in range(RESTARTS):
@@ -166,7 +156,6 @@ def a_hung_disk_a_flood_and_a_restart_lose_nothing():
         until(lambda: len(f := frames(d)) == 2 and min(f.values()) > 0, "the first frames")
         disk.set("fdatasync=4500")
         flood = Load([guests[1]] * 8)
-        flood.start()
         for _ in range(450):
             guests[0].act()
             time.sleep(0.002)
