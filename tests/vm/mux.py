@@ -3,6 +3,7 @@
 come over one byte stream (tests/vm/guest/mux.h) and become connections to the UNIX sockets
 `<base>_<port>`, or to the harness itself. Nothing here or anywhere on the host uses AF_VSOCK."""
 
+import contextlib
 import os
 import select
 import socket
@@ -17,6 +18,8 @@ CHUNK = 8192
 WINDOW = 65536
 OUT_LIMIT = 256 * 1024
 CONTROL_PORT = 0
+# What a connection to the harness begins with that carries the output of the script.
+OUTPUT = b"output\n"
 
 # How often the harness looks whether somebody listens on the host's sockets.
 WATCH_SECONDS = 0.05
@@ -64,6 +67,7 @@ class Connection:
         self.credit = WINDOW  # bytes the guest still takes
         self.due = 0          # bytes passed on that the guest does not know of
         self.out = bytearray()  # on their way to sock
+        self.first = b""      # bytes of it
         self.guest_eof = False
         self.guest_gone = False
         self.shut = False
@@ -90,6 +94,8 @@ class Mux(threading.Thread):
         self.error = None
         self.wake, self.woken = socket.socketpair()
         self.stopping = False
+        self.hold = threading.Lock()  # for a turn, or for as long as somebody holds the machine
+        self.holding = False
 
     def run(self):
         try:
@@ -107,6 +113,41 @@ class Mux(threading.Thread):
         self.join()
         self.wake.close()
         self.woken.close()
+
+    @contextlib.contextmanager
+    def held(self):
+        """Until the end nothing is sent to the guest but what is on its way; it is still read."""
+        with self.hold:
+            self.holding = True
+        try:
+            yield
+        finally:
+            with self.hold:
+                self.holding = False
+
+    def state(self):
+        """What the guest believes of its connections; held, and the guest stands still."""
+        with self.hold:
+            return bytes(self.inp), {c.number: (c.first == OUTPUT, bytes(c.out), c.due)
+                                     for c in self.connections.values()}
+
+    def set_back(self, state):
+        """The guest is as it was when state() said so. Of its connections of then only the output
+        of the script is left."""
+        with self.hold:
+            for connection in self.connections.values():
+                connection.sock.close()
+            self.connections.clear()
+            self.inp[:], connections = state
+            for number, (is_output, out, due) in connections.items():
+                if not is_output:
+                    self._frame(CLOSE, number)
+                    continue
+                self._open(number, CONTROL_PORT)
+                connection = self.connections[number]
+                connection.sock.send(OUTPUT)
+                connection.first, connection.due = OUTPUT, due
+                connection.out += out
 
     def _frame(self, kind, number, payload=b""):
         self.out += HEADER.pack(kind, 0, len(payload), number) + payload
@@ -151,6 +192,7 @@ class Mux(threading.Thread):
         if c is None:
             return
         if kind == DATA:
+            c.first += payload[:len(OUTPUT) - len(c.first)]
             c.out += payload
             assert len(c.out) <= WINDOW, f"connection {number}: more than the window"
         elif kind == CREDIT:
@@ -238,35 +280,42 @@ class Mux(threading.Thread):
         next_watch = 0.0
         bye_sent = False
         while not self.stopping:
-            for c in list(self.connections.values()):
-                self._serve(c)
-            if self.bye and not self.connections and not bye_sent:
-                self._frame(BYE, 0)
-                bye_sent = True
-            if self.started and time.monotonic() >= next_watch:
-                self._watch()
-                next_watch = time.monotonic() + WATCH_SECONDS
-            try:
-                while self.out:
-                    del self.out[:self.stream.send(self.out)]
-            except BlockingIOError:
-                pass
-            except ConnectionError:
-                return
-            if not self._sleep():
-                return
+            with self.hold:
+                for c in [] if self.holding else list(self.connections.values()):
+                    self._serve(c)
+                if self.bye and not self.connections and not bye_sent:
+                    self._frame(BYE, 0)
+                    bye_sent = True
+                if self.started and not self.holding and time.monotonic() >= next_watch:
+                    self._watch()
+                    next_watch = time.monotonic() + WATCH_SECONDS
+                try:
+                    while self.out:
+                        del self.out[:self.stream.send(self.out)]
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    return
+                poll = self._poll()
+                ready = poll.poll(0)
+                if self._is_over(ready):
+                    return
+            if not ready:
+                poll.poll(WATCH_SECONDS * 1000)
 
-    def _sleep(self):
-        """Until something can go on; reads the stream. False when the guest is gone."""
+    def _poll(self):
+        """What says that something can go on."""
         poll = select.poll()
         poll.register(self.woken, select.POLLIN)
         poll.register(self.stream, select.POLLIN | (select.POLLOUT if self.out else 0))
-        for c in self.connections.values():
+        for c in [] if self.holding else list(self.connections.values()):
             readable = not c.guest_gone and c.credit > 0 and len(self.out) < OUT_LIMIT
             wanted = (select.POLLIN if readable else 0) | (select.POLLOUT if c.out else 0)
             if wanted:
                 poll.register(c.sock, wanted)
-        for fd, events in poll.poll(WATCH_SECONDS * 1000):
-            if fd == self.stream.fileno() and events & ~select.POLLOUT:
-                return self._read_stream()
-        return True
+        return poll
+
+    def _is_over(self, ready):
+        """Reads the stream; whether the guest is gone."""
+        return any(fd == self.stream.fileno() and events & ~select.POLLOUT
+                   for fd, events in ready) and not self._read_stream()

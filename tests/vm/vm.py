@@ -288,7 +288,7 @@ class Vm:
 
         self.changed = threading.Condition()
         self.marks = {}
-        self.told = set()
+        self.told, self.awaited = set(), set()
         self.files = {}
         self.status = None
         self.output = bytearray()
@@ -350,6 +350,8 @@ class Vm:
                     self.changed.notify_all()
             elif request == "await":
                 with self.changed:
+                    self.awaited.add(name)
+                    self.changed.notify_all()
                     if not self.changed.wait_for(lambda: name in self.told, max(PATIENCE, float(text or 0))):
                         answer = f"{name} was not told in time"
             elif request == "put":
@@ -459,6 +461,11 @@ class Vm:
                     raise self._failed(f"the guest did not say {name} within {seconds} s")
                 self.changed.wait(0.2)
             return self.marks[name][-1]
+
+    def wait_awaiting(self, name):
+        """Until the guest waits in `vm await NAME`."""
+        until(lambda: name in self.awaited or self.process.poll() is not None,
+              f"a guest that waits for {name}")
 
     def tell(self, name):
         """Lets `vm await NAME` in the guest go on."""
