@@ -9,7 +9,7 @@
  * stream can name it as its predecessor. Before that record is written, the next content is staged
  * in a second file:
  *
- * 	stage ... the record is durable ... publish or commit
+ *	stage ... the record is durable ... publish or commit
  *
  * After a crash in between, the log from `since` on shows whether the staged stream began. A staged
  * file without the first file belongs to a cell whose add was never answered.

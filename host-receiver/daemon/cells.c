@@ -4,10 +4,10 @@
  * libuv reads and writes files, because a disk may be slow. Some steps wait until the stream's
  * first or last record is in the log.
  *
- * 	add:     state staged | bound, opened ... in the log | state on disk | answered
- * 	retry:   state read | as an add, but without an answer
- * 	remove:  sealed ... in the log | state gone | answered
- * 	         (unserved: state found | socket gone) | state gone | answered
+ *	add:     state staged | bound, opened ... in the log | state on disk | answered
+ *	retry:   state read | as an add, but without an answer
+ *	remove:  sealed ... in the log | state gone | answered
+ *	         (unserved: state found | socket gone) | state gone | answered
  *
  * So the state on disk always names the last stream that is in the log. After a crash between two
  * steps, restart.c finds the last step that was done. All functions run on the loop thread, except

@@ -3,8 +3,8 @@
  * The life of a verb that serves cells: its loop, its signals, and its end. `serve` and `receive`
  * share it. Loop thread only.
  *
- * 	running  -- lifecycle_stop() --> stopping  -- is_done() --> finished
- * 	                                 stopping  -- the time is over --> on_overdue()
+ *	running  -- lifecycle_stop() --> stopping  -- is_done() --> finished
+ *	                                 stopping  -- the time is over --> on_overdue()
  *
  * While it is stopping, is_done() is called before each sleep of the loop. So the last completion
  * ends the process, and no code has to know which one is the last.

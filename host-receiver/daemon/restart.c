@@ -2,7 +2,7 @@
 /*
  * Serves the cells of the last run again, in steps as in cells.c:
  *
- * 	restart: all states staged | bound, opened ... in the log | all states on disk
+ *	restart: all states staged | bound, opened ... in the log | all states on disk
  *
  * If the last daemon ended between two steps, the log is read to find the last step that was done.
  * All functions run on the loop thread, except those named work_*.

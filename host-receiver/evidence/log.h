@@ -3,9 +3,9 @@
  * The evidence log: a folder of segments, append-only JSON lines (evidence-log.md). One writer a
  * folder. Bytes that a failed commit has left are cut off before the next commit.
  *
- * 	evidence_log_open()  reads what is there and changes nothing
- * 	evidence_log_continue() or evidence_log_begin()  the log goes on, or a new one begins
- * 	commit()  ...  close()
+ *	evidence_log_open()  reads what is there and changes nothing
+ *	evidence_log_continue() or evidence_log_begin()  the log goes on, or a new one begins
+ *	commit()  ...  close()
  *
  * The sink's commit() and close() belong to the committer's thread; the rest may be called on any
  * thread and never waits for a disk, except open and continue.

@@ -4,9 +4,9 @@
  * one machine and one build, so in the machine's order. Everything long (leaves, entries) lies in
  * shared memory that the receiver writes and the signer copies before it reads it.
  *
- * 	receiver -> parent:  KEY, START, LISTEN, CLEAR, UNLINK, CONFIG
- * 	receiver -> signer:  MEMORY, RETREAT, EXTEND, APPEND, SIGN, on any channel
- * 	parent   -> signer:  struct sign_key_transfer
+ *	receiver -> parent:  KEY, START, LISTEN, CLEAR, UNLINK, CONFIG
+ *	receiver -> signer:  MEMORY, RETREAT, EXTEND, APPEND, SIGN, on any channel
+ *	parent   -> signer:  struct sign_key_transfer
  */
 #pragma once
 
