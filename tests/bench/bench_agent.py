@@ -100,8 +100,8 @@ COMMON = """
 mkdir /tmp/w
 echo > /tmp/w/file
 ip link set lo up
-# The reader of arguments is the agent's only child that lives.
-reader() {
+# The agent's children that live: its readers of /proc. What they use is the agent's.
+readers() {
     for stat in /proc/[0-9]*/stat; do
         read pid comm state ppid rest < $stat 2> /dev/null && [ "$ppid" = "$1" ] &&
             [ $state != Z ] && echo $pid
@@ -120,19 +120,23 @@ auditd_start() {
 }
 cpu() {
     sum=0
-    for p in $pids; do
+    for p in $pids $(readers ${pids%% *}); do
         read ns rest < /proc/$p/schedstat && sum=$((sum + ns))
     done
     echo $sum
 }
+print_memory() {
+    mode=$1
+    shift
+    awk -v mode=$mode '/^Rss/ { r = $2 } /^Private/ { p += $2 } END { if (r) print "memory", mode, r, p }' \\
+        "$@" 2> /dev/null
+}
 memory() {
-    for p in $pids reader; do
-        name=$1
-        [ $p = reader ] && p=$(reader $pids) && name=$1_reader
-        [ -r /proc/$p/smaps_rollup ] || continue
-        awk -v mode=$name '/^Rss/ { r = $2 } /^Private/ { p += $2 } END { if (r) print "memory", mode, r, p }' \\
-            /proc/$p/smaps_rollup 2> /dev/null
+    for p in $pids; do
+        print_memory $1 /proc/$p/smaps_rollup
     done
+    set -- $1 $(readers ${pids%% *})
+    [ -n "$2" ] && print_memory ${1}_reader ${2:+/proc/$2/smaps_rollup} ${3:+/proc/$3/smaps_rollup}
 }
 stop() {
     [ -n "$pids" ] || return
@@ -239,7 +243,7 @@ def print_cost(f):
                      f"{ns / IDLE_SECONDS / 1e7:.3f}", *f.memory.get(mode, ("?", "?")),
                      *f.memory.get(f"{mode}_reader", ("-", "-"))[1:]])
     table(["its own", "idle wake-ups/s", "idle % of a core", "Rss KiB", "private KiB",
-           "reader's private KiB"], rows)
+           "its readers' private KiB"], rows)
 
 
 def print_caught(f, events):
@@ -294,8 +298,16 @@ class NativeAgent:
             pass
 
     def ns(self):
-        with open(f"/proc/{self.process.pid}/schedstat") as f:
-            return int(f.read().split()[0])
+        """Of the agent and its readers."""
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            pids = [str(pid), *f.read().split()]
+        total = 0
+        for each in pids:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                with open(f"/proc/{each}/schedstat") as f:
+                    total += int(f.read().split()[0])
+        return total
 
     def __exit__(self, *_):
         self.process.terminate()

@@ -5,10 +5,11 @@ start it again: it neither waits nor loses anything silently, and no workload ru
 
 from types import SimpleNamespace
 
-from runner import main, once, until
+from runner import case, main, once, until
 from vm import Receiver, Vm, find, split_runs, test_program
 
 HEARTBEAT_MS = 500
+CLASSES = ("idle", "nice", "fifo", "rr")
 # Twenty heartbeats.
 SILENCE_MS = 10000
 
@@ -40,6 +41,13 @@ vm say spawn $!
 wait $!
 wait $flood || exit 13
 vm say flood $(cat /tmp/flood)
+
+# Without the profile: processes that the scheduler puts before or after the agent.
+for class in {" ".join(CLASSES)}; do
+    sched $class spawn 20 /bin/true > /tmp/null &
+    vm say $class $!
+    wait $! || exit 14
+done
 
 # A table with a little room. This shell's capabilities go past its limit.
 mkfifo /tmp/hold
@@ -96,7 +104,7 @@ def ran():
     got = SimpleNamespace()
     with Receiver("--keepalive", str(SILENCE_MS), signed=True) as receiver:
         with Vm(SCRIPT, receiver=receiver, cpus=2, memory_mib=512, programs=[
-                test_program("hostile"), test_program("spawn")]) as vm:
+                test_program("hostile"), test_program("spawn"), test_program("sched")]) as vm:
             vm.wait_mark("second", 300)
             for mark, via in (("stale", "seccomp-notify-stale"), ("none", "none"),
                               ("served", "seccomp-notify")):
@@ -167,6 +175,18 @@ def a_full_file_table_lets_no_workload_run_unreported():
 def a_second_agent_says_that_the_first_serves():
     assert second_agents_vias(ran().events)[:3] \
         == ["seccomp-notify-stale", "none", "seccomp-notify"]
+
+
+def every_scheduling_class_is_reported():
+    for name in CLASSES:
+        with case(name):
+            parent = int(ran().result.mark(name))
+            born = [e["data"]["guestPid"]
+                    for e in find(ran().runs[0], "process.spawned", ppid=parent)]
+            assert len(born) == 20
+            for kind in ("process.executed", "process.exited"):
+                seen = [e["data"]["guestPid"] for e in find(ran().runs[0], kind)]
+                assert all(pid in seen for pid in born), kind
 
 
 if __name__ == "__main__":
