@@ -333,12 +333,13 @@ function showNode(node) {
 /* ---- streams ---- */
 
 const LOSSES = {gapFrames: "in gaps", guestDropped: "dropped by the guest",
-	guestKernelLost: "lost by its kernel", cutLines: "cut after crashes", silences: "silences",
-	contests: "contests", unwitnessed: "unwitnessed"};
+	guestKernelLost: "lost by its kernel", cutLines: "cut after crashes", silences: "silence|s",
+	contests: "contest|s", unwitnessed: "unwitnessed"};
 
 function lossesOf(stream) {
 	return Object.entries(LOSSES).filter(([key]) => stream.declared[key])
-		.map(([key, name]) => `${stream.declared[key].toLocaleString("en")} ${name}`).join(", ");
+		.map(([key, name]) => `${stream.declared[key].toLocaleString("en")} ` +
+			(stream.declared[key] === 1 ? name.replace("|s", "") : name.replace("|", ""))).join(", ");
 }
 
 function showStreams({head}) {
@@ -367,9 +368,9 @@ function fillPrint() {
 		el("h2", "Streams"), byId("streams").firstChild.cloneNode(true),
 		el("h2", "Processes"), el("table", el("tbody", ...page.tree.items.slice(0, NO_PRINT_AFTER)
 			.map(node => el("tr", el("td.number", String(node.pid)),
-				el("td", node.uid === null ? "" : `uid ${node.uid}`),
+				el("td.number", node.uid === null ? "" : `uid\u00a0${node.uid}`),
 				el("td.mono", "\u00a0\u00a0".repeat(node.depth), shown(node.args || node.comm || NOT_NAMED)),
-				el("td", node.end))))),
+				el("td.number", node.end))))),
 		el("h2", "Records"), el("table", el("tbody", ...items.map(record =>
 			el(`tr.k-${record.kind}`, el("td.mono", isNaN(record.time) ? "" : clock(record.time)),
 				el("td", shown(record.cell)), el("td.what", shown(record.name)),
