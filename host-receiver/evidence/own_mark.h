@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A file beside the segments that says how far the log's own stream was at a position of the log.
- * The start reads from there on instead of the whole log. It is a hint, and never older than it is
- * true: what stands before the position does not change. Without it the start reads more.
+ * A file beside the segments. It says which sequence the log's own stream had reached at a position
+ * of the log, so the start reads from that position on instead of the whole log. An old mark stays
+ * true, because nobody changes what stands before the position. It is a hint: without it the start
+ * reads more.
  *
  * No state; any thread.
  */
@@ -14,7 +15,7 @@
 #include "host-receiver/evidence/note.h"
 
 #define OWN_MARK_FILE "log-stream"
-/* A new mark is due after so many bytes of the log. */
+/* Bytes of the log after which a new mark is due. */
 #define OWN_MARK_BYTES (1024u * 1024u)
 
 struct own_mark {

@@ -348,7 +348,7 @@ static void check_end(struct streams *streams, struct stream *s,
 	streams->ends[s->end]++;
 }
 
-/* Add the losses of a stream to its cell's. The totals of an agent contain those of before. */
+/* Add the losses of a stream to its cell's. An agent's totals go on from stream to stream. */
 static void add_to_cell(struct streams *streams, const struct stream *s)
 {
 	struct name *name = find_name(streams, wire_text(s->cell));
