@@ -1,64 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-#include "host-receiver/evidence/log.h"
+#include "host-receiver/evidence/internal.h"
 
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "common/util.h"
-#include "host-receiver/evidence/chain.h"
-#include "host-receiver/evidence/own_mark.h"
 #include "host-receiver/evidence/retention.h"
 
 /* This much of the log's end stays in the page cache, for programs that follow the log. */
 #define CACHED_MAX (UINT64_C(16) * 1024 * 1024)
-
-struct evidence_log {
-	struct evidence_sink sink; /* first */
-
-	/* These belong to the committer after the start. */
-	struct folder folder;
-	struct chain chain;
-	struct recovered found;
-	struct evidence_limits limits; /* valid for this commit */
-	uint64_t next_number;
-	uint64_t age_since_ns;	/* of the newest segment; CLOCK_MONOTONIC, which nobody can set */
-	uint64_t age_before_ms; /* its age when it was opened again */
-	uint64_t uncached; /* bytes of the newest segment that were dropped from the page cache */
-	bool torn;	   /* bytes may follow the committed end of the newest segment */
-	bool doubt;	   /* a write or sync has failed since the last good group */
-	bool new_log;	   /* the next group begins a new log */
-	bool retain_due;
-	uint64_t noticed; /* the newest segment that a notice asks to delete */
-	struct own_mark marked;
-
-	/* Any thread reads and writes these, without waiting for a disk. */
-	_Atomic uint64_t floor, shown_segments, shown_bytes, shown_size, deleted, lost, prune;
-	_Atomic int retain_error;
-	_Atomic int sync_error; /* of the newest segment; 0 after a later sync succeeded */
-
-	/* Protected by the lock, which nobody holds during I/O. */
-	pthread_mutex_t lock;
-	pthread_cond_t wake;
-	struct evidence_limits next_limits;
-	struct evidence_notice notices[EVIDENCE_NOTICES_MAX];
-	unsigned n_notices;
-	struct own_mark mark; /* the next one; segment 0: none */
-	int fd;		      /* the newest segment; -1: none yet. Only the committer changes it */
-	/*
-	 * The end of the committed lines, and the end of the durable lines. Both are in the newest
-	 * segment, because it is synced before another begins.
-	 */
-	struct evidence_position written, durable;
-	uint64_t written_size, durable_size; /* entries of the tree up to there */
-	bool syncing; /* only one at a time: the kernel reports an error to one fdatasync(2) only */
-	bool stop;
-
-	bool has_syncer;
-	pthread_t syncer;
-};
 
 static struct folder_segment *newest(struct evidence_log *log)
 {
@@ -652,98 +603,4 @@ void evidence_log_begin(struct evidence_log *log)
 struct evidence_sink *evidence_log_sink(struct evidence_log *log)
 {
 	return &log->sink;
-}
-
-/* ---- for any thread ---- */
-
-void evidence_log_set_limits(struct evidence_log *log, const struct evidence_limits *limits)
-{
-	pthread_mutex_lock(&log->lock);
-	log->next_limits.rotate_size = limits->rotate_size;
-	log->next_limits.rotate_age_ms = limits->rotate_age_ms;
-	log->next_limits.retain_size = limits->retain_size;
-	log->next_limits.retain_size_hard = limits->retain_size_hard;
-	pthread_mutex_unlock(&log->lock);
-}
-
-void evidence_log_set_floor(struct evidence_log *log, uint64_t floor)
-{
-	log->floor = floor;
-}
-
-bool evidence_log_take_notice(struct evidence_log *log, struct evidence_notice *ret)
-{
-	bool any;
-
-	pthread_mutex_lock(&log->lock);
-	any = log->n_notices > 0;
-	if (any) {
-		*ret = log->notices[0];
-		memmove(log->notices, log->notices + 1, --log->n_notices * sizeof(log->notices[0]));
-	}
-	pthread_mutex_unlock(&log->lock);
-	return any;
-}
-
-void evidence_log_prune(struct evidence_log *log, uint64_t segment)
-{
-	log->prune = segment;
-}
-
-uint64_t evidence_log_segments(struct evidence_log *log)
-{
-	return log->shown_segments;
-}
-
-uint64_t evidence_log_bytes(struct evidence_log *log)
-{
-	return log->shown_bytes;
-}
-
-uint64_t evidence_log_deleted(struct evidence_log *log)
-{
-	return log->deleted;
-}
-
-uint64_t evidence_log_lost(struct evidence_log *log)
-{
-	return log->lost;
-}
-
-uint64_t evidence_log_size(struct evidence_log *log)
-{
-	return log->shown_size;
-}
-
-int evidence_log_background_error(struct evidence_log *log)
-{
-	const int error = log->sync_error;
-
-	return error ? error : log->retain_error;
-}
-
-/* Called with the lock held. */
-static struct evidence_position surviving(const struct evidence_log *log)
-{
-	return log->next_limits.sync == EVIDENCE_SYNC_OFF ? log->written : log->durable;
-}
-
-struct evidence_position evidence_log_end(struct evidence_log *log)
-{
-	struct evidence_position end;
-
-	pthread_mutex_lock(&log->lock);
-	end = surviving(log);
-	pthread_mutex_unlock(&log->lock);
-	return end;
-}
-
-void evidence_log_note_own(struct evidence_log *log, const char *origin, uint64_t sequence)
-{
-	pthread_mutex_lock(&log->lock);
-	snprintf(log->mark.origin, sizeof(log->mark.origin), "%s", origin);
-	log->mark.sequence = sequence;
-	log->mark.segment = surviving(log).segment;
-	log->mark.offset = surviving(log).offset;
-	pthread_mutex_unlock(&log->lock);
 }

@@ -5,11 +5,11 @@
 #include <limits.h>
 
 #include "common/util.h"
+#include "host-receiver/evidence/line_scan.h"
 #include "host-receiver/evidence/own_mark.h"
 #include "host-receiver/evidence/sink.h"
 #include "host-receiver/evidence/tail.h"
 
-#define BUFFER_SIZE (4 * RECOVER_LINE_MAX)
 /*
  * So much of the newest segment's end is read at first. If it does not hold the last two
  * checkpoints, more is read, up to the most that can stand between them.
@@ -17,101 +17,6 @@
 #define TAIL_MIN    (256u * 1024u)
 #define TAIL_MAX    (2u * EVIDENCE_GROUP_BYTES_MAX)
 #define TAIL_FACTOR 4u
-
-/* ---- lines of a file ---- */
-
-struct line_scan {
-	int fd;
-	uint64_t offset; /* of buf[end] in the file */
-	size_t begin, end;
-	bool skip; /* inside a line that is too long */
-	bool nul;  /* and a part of it that was skipped has a NUL byte */
-	char *buf;
-};
-
-struct line {
-	const char *data;
-	size_t len;   /* without '\n' */
-	uint64_t end; /* the offset after it */
-	bool whole, too_long;
-	bool nul; /* there are NUL bytes in it, which no writer writes: data are missing */
-};
-
-static int fill(struct line_scan *s)
-{
-	ssize_t n;
-
-	memmove(s->buf, s->buf + s->begin, s->end - s->begin);
-	s->end -= s->begin;
-	s->begin = 0;
-	do
-		n = pread(s->fd, s->buf + s->end, BUFFER_SIZE - s->end, (off_t)s->offset);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	s->end += (size_t)n;
-	s->offset += (uint64_t)n;
-	return n > 0;
-}
-
-/*
- * Returns 1 and the next line, 0 at the end, or a negative errno. The last line may not be
- * complete.
- */
-static int next_line(struct line_scan *s, struct line *ret)
-{
-	for (;;) {
-		const char *at = s->buf + s->begin;
-		const char *newline = memchr(at, '\n', s->end - s->begin);
-		const size_t have = newline ? (size_t)(newline - at) : s->end - s->begin;
-		int r;
-
-		if (newline) {
-			s->begin += have + 1;
-			*ret = (struct line){
-				.data = at,
-				.len = have,
-				.end = s->offset - (s->end - s->begin),
-				.whole = true,
-				.too_long = s->skip || have >= RECOVER_LINE_MAX,
-				.nul = s->nul || memchr(at, 0, have),
-			};
-			s->skip = s->nul = false;
-			return 1;
-		}
-		if (have >= RECOVER_LINE_MAX) {
-			s->skip = true;
-			s->nul = s->nul || memchr(at, 0, have);
-			s->begin = s->end;
-		}
-		r = fill(s);
-		if (r > 0)
-			continue;
-		if (r < 0 || (s->begin == s->end && !s->skip))
-			return r;
-		*ret = (struct line){.data = s->buf, .len = s->end, .end = s->offset};
-		s->begin = s->end;
-		s->skip = s->nul = false;
-		return 1;
-	}
-}
-
-static void close_scan(struct line_scan *s)
-{
-	close_fd(take_fd(&s->fd));
-}
-
-static int open_scan(struct line_scan *s, const struct folder *folder, uint64_t number)
-{
-	char name[SEGMENT_NAME_MAX];
-
-	segment_format_name(number, name);
-	s->fd = openat(folder->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	s->offset = 0;
-	s->begin = s->end = 0;
-	s->skip = s->nul = false;
-	return s->fd < 0 ? -errno : 0;
-}
 
 /* ---- the log's own stream ---- */
 
@@ -267,7 +172,7 @@ static int settle_note(struct reading *r, const char *text, size_t len, const st
 	return 0;
 }
 
-static int read_segment_line(struct reading *r, const struct line *line)
+static int read_segment_line(struct reading *r, const struct scan_line *line)
 {
 	struct line_segment *first = r->first;
 	struct tree_hash root;
@@ -300,7 +205,7 @@ static int read_segment_line(struct reading *r, const struct line *line)
 	return error;
 }
 
-static int read_checkpoint(struct reading *r, const struct line *line)
+static int read_checkpoint(struct reading *r, const struct scan_line *line)
 {
 	struct line_checkpoint *c = r->checkpoint;
 	const char *why;
@@ -313,7 +218,7 @@ static int read_checkpoint(struct reading *r, const struct line *line)
 	return settle_note(r, c->note_text, c->note_len, &c->note, line->end);
 }
 
-static int read_entry(struct reading *r, const struct line *line)
+static int read_entry(struct reading *r, const struct scan_line *line)
 {
 	struct tree_hash leaf;
 	int error = tree_hash_leaf(r->hasher, line->data, line->len, &leaf);
@@ -330,7 +235,7 @@ static int read_entry(struct reading *r, const struct line *line)
 	return error;
 }
 
-static int read_tree_line(struct reading *r, const struct line *line, bool first)
+static int read_tree_line(struct reading *r, const struct scan_line *line, bool first)
 {
 	enum line_kind kind;
 
@@ -343,7 +248,7 @@ static int read_tree_line(struct reading *r, const struct line *line, bool first
 	if ((kind == LINE_SEGMENT) != first)
 		return damaged(r, "a segment line stands elsewhere than first");
 	if (line->too_long)
-		return read_entry(r, &(struct line){.data = line->data, .len = 0});
+		return read_entry(r, &(struct scan_line){.data = line->data, .len = 0});
 	switch (kind) {
 	case LINE_SEGMENT: return read_segment_line(r, line);
 	case LINE_CHECKPOINT: return read_checkpoint(r, line);
@@ -353,21 +258,21 @@ static int read_tree_line(struct reading *r, const struct line *line, bool first
 
 static int read_tree_segment(struct reading *r, const struct folder_segment *s)
 {
-	struct line line;
+	struct scan_line line;
 	bool first = true;
-	int error = open_scan(&r->scan, r->folder, s->number);
+	int error = line_scan_open(&r->scan, r->folder, s->number);
 
 	if (error < 0)
 		return error;
 	if (r->cut)
 		damaged(r, "data are missing in a segment before the newest one");
-	while (!r->ret->damaged && (error = next_line(&r->scan, &line)) > 0) {
+	while (!r->ret->damaged && (error = line_scan_next(&r->scan, &line)) > 0) {
 		error = read_tree_line(r, &line, first);
 		if (error < 0)
 			break;
 		first = false;
 	}
-	close_scan(&r->scan);
+	line_scan_close(&r->scan);
 	return error;
 }
 
@@ -375,14 +280,14 @@ static int read_tree_segment(struct reading *r, const struct folder_segment *s)
 static int read_plain_segment(struct reading *r, const struct folder_segment *s)
 {
 	const struct tree_hash no_root = {0};
-	struct line line;
+	struct scan_line line;
 	bool cut = false;
-	int error = open_scan(&r->scan, r->folder, s->number);
+	int error = line_scan_open(&r->scan, r->folder, s->number);
 
 	if (error < 0)
 		return error;
 	r->ret->end = 0;
-	while ((error = next_line(&r->scan, &line)) > 0) {
+	while ((error = line_scan_next(&r->scan, &line)) > 0) {
 		cut = cut || !line.whole || line.nul;
 		if (cut) {
 			r->lines++;
@@ -393,7 +298,7 @@ static int read_plain_segment(struct reading *r, const struct folder_segment *s)
 			break;
 		settle(r, &no_root, line.end);
 	}
-	close_scan(&r->scan);
+	line_scan_close(&r->scan);
 	return error;
 }
 
@@ -462,7 +367,7 @@ static int take_last(struct reading *r, const struct folder_segment *s, const st
 	r->frontier = last->frontier;
 	for (size_t next = t->first; error == 0 && next < at->begin; next = line.end + 1) {
 		tail_line_after(t, next, &line);
-		if (line.end - line.begin < RECOVER_LINE_MAX)
+		if (line.end - line.begin < LINE_SCAN_MAX)
 			error = read_own(r->doc, t->buf + line.begin, line.end - line.begin,
 					 &r->own);
 	}
@@ -487,7 +392,7 @@ static int read_tail(struct reading *r, size_t newest, bool *ret)
 
 	if (!known || s->size <= TAIL_MIN)
 		return 0;
-	error = open_scan(&r->scan, r->folder, s->number);
+	error = line_scan_open(&r->scan, r->folder, s->number);
 	for (size_t size = TAIL_MIN; error == 0 && known && size <= TAIL_MAX; size *= TAIL_FACTOR) {
 		error = tail_read(&r->tail, r->scan.fd, s->size, size);
 		if (error < 0)
@@ -501,7 +406,7 @@ static int read_tail(struct reading *r, size_t newest, bool *ret)
 		if (is_point(r, &before, &p[RECOVER_BEFORE]))
 			error = check_group(r, &before, &last, &whole);
 	}
-	close_scan(&r->scan);
+	line_scan_close(&r->scan);
 	if (error == 0 && whole)
 		error = take_last(r, s, &last);
 	*ret = whole;
@@ -521,19 +426,19 @@ bool recover_uuid(const char *origin, uint8_t ret[static UUID_SIZE])
 static int scan_own(struct reading *r, const struct folder_segment *s, uint64_t offset,
 		    struct own *own)
 {
-	struct line line;
-	int error = open_scan(&r->scan, r->folder, s->number);
+	struct scan_line line;
+	int error = line_scan_open(&r->scan, r->folder, s->number);
 
 	if (error < 0)
 		return error;
 	r->scan.offset = offset;
-	while (error >= 0 && (error = next_line(&r->scan, &line)) > 0) {
+	while (error >= 0 && (error = line_scan_next(&r->scan, &line)) > 0) {
 		if (s->number == r->ret->segment && line.end > r->ret->end)
 			break;
 		if (line.whole && !line.too_long)
 			error = read_own(r->doc, line.data, line.len, own);
 	}
-	close_scan(&r->scan);
+	line_scan_close(&r->scan);
 	return MIN(error, 0);
 }
 
@@ -591,14 +496,14 @@ static int find_own(struct reading *r, size_t before)
 /* After a crash during a rotation the newest segment may not have its first line yet. */
 static int lacks_first_line(struct reading *r, const struct folder_segment *s, bool *ret)
 {
-	struct line line = {0};
-	int error = open_scan(&r->scan, r->folder, s->number);
+	struct scan_line line = {0};
+	int error = line_scan_open(&r->scan, r->folder, s->number);
 
 	if (error < 0)
 		return error;
-	error = next_line(&r->scan, &line);
+	error = line_scan_next(&r->scan, &line);
 	*ret = error == 0 || (error > 0 && (!line.whole || line.len == 0 || line.data[0] != '{'));
-	close_scan(&r->scan);
+	line_scan_close(&r->scan);
 	return MIN(error, 0);
 }
 
@@ -608,7 +513,7 @@ static int lacks_first_line(struct reading *r, const struct folder_segment *s, b
  */
 static int is_unsigned(struct reading *r, const struct folder_segment *s, bool *ret)
 {
-	struct line line;
+	struct scan_line line;
 	bool is_signed = false;
 	int error;
 
@@ -616,11 +521,11 @@ static int is_unsigned(struct reading *r, const struct folder_segment *s, bool *
 	if (!*s->origin || s->first_index > 0 ||
 	    strcmp(s->origin, r->points[RECOVER_LAST].origin) == 0)
 		return 0;
-	error = open_scan(&r->scan, r->folder, s->number);
-	while (error >= 0 && !is_signed && (error = next_line(&r->scan, &line)) > 0)
+	error = line_scan_open(&r->scan, r->folder, s->number);
+	while (error >= 0 && !is_signed && (error = line_scan_next(&r->scan, &line)) > 0)
 		is_signed = line.whole && !line.too_long &&
 			    line_kind_of_canonical(line.data, line.len) == LINE_CHECKPOINT;
-	close_scan(&r->scan);
+	line_scan_close(&r->scan);
 	*ret = !is_signed;
 	return MIN(error, 0);
 }
@@ -687,19 +592,20 @@ int recover_read(const struct folder *folder, struct recover_point points[static
 		.points = points,
 		.ret = ret,
 		.hasher = tree_hasher_new(),
-		.doc = json_document_new(RECOVER_LINE_MAX),
-		.scan = {.fd = -1, .buf = malloc(BUFFER_SIZE)},
+		.doc = json_document_new(LINE_SCAN_MAX),
 		.first = malloc(sizeof(*r.first)),
 		.checkpoint = malloc(sizeof(*r.checkpoint)),
 	};
-	int error = -ENOMEM;
+	int error = line_scan_init(&r.scan);
 
 	*ret = (struct recovered){0};
-	if (r.hasher && r.doc && r.scan.buf && r.first && r.checkpoint)
-		error = folder->n > 0 ? read_folder(&r) : 0;
+	if (!r.hasher || !r.doc || !r.first || !r.checkpoint)
+		error = -ENOMEM;
+	if (error == 0 && folder->n > 0)
+		error = read_folder(&r);
 	tree_hasher_free(r.hasher);
 	json_document_free(r.doc);
-	free(r.scan.buf);
+	line_scan_done(&r.scan);
 	tail_free(&r.tail);
 	free(r.first);
 	free(r.checkpoint);
@@ -713,12 +619,14 @@ void recovered_free(struct recovered *r)
 
 int recover_end_of_segment(const struct folder *folder, uint64_t number, uint64_t *ret)
 {
-	struct line_scan scan = {.fd = -1, .buf = malloc(BUFFER_SIZE)};
-	struct json_document *doc = json_document_new(RECOVER_LINE_MAX);
-	struct line line;
-	int r = scan.buf && doc ? open_scan(&scan, folder, number) : -ENOMEM;
+	struct line_scan scan;
+	struct json_document *doc = json_document_new(LINE_SCAN_MAX);
+	struct scan_line line;
+	int r = line_scan_init(&scan);
 
-	while (r >= 0 && (r = next_line(&scan, &line)) > 0) {
+	if (r == 0)
+		r = doc ? line_scan_open(&scan, folder, number) : -ENOMEM;
+	while (r >= 0 && (r = line_scan_next(&scan, &line)) > 0) {
 		if (!line.whole || line.too_long ||
 		    line_kind_of_canonical(line.data, line.len) != LINE_CHECKPOINT)
 			continue;
@@ -728,8 +636,7 @@ int recover_end_of_segment(const struct folder *folder, uint64_t number, uint64_
 		json_member_uint(doc, json_member(doc, json_document_root(doc), "data"), "size",
 				 ret);
 	}
-	close_scan(&scan);
+	line_scan_done(&scan);
 	json_document_free(doc);
-	free(scan.buf);
 	return r;
 }

@@ -13,8 +13,6 @@
 #include "host-receiver/evidence/folder.h"
 #include "host-receiver/evidence/lines.h"
 
-/* The longest line of a log, '\n' included. */
-#define RECOVER_LINE_MAX (64u * 1024u)
 /* This many leaves after a point are kept. If the signer is further back, it has lost its state. */
 #define RECOVER_LEAVES_MAX (512u * 1024u - 128u)
 
