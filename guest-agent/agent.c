@@ -114,6 +114,7 @@ static void heartbeat(struct agent *a)
 	const bool process_ok = families_check(&a->families);
 	struct declaration d;
 
+	facts_tend();
 	if (!telemetry_is_read(a))
 		return;
 	telemetry_heartbeat(&a->telemetry, event_queue_totals(a->queue),

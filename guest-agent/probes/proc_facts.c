@@ -37,6 +37,12 @@ void facts_close(void)
 	facts.open = false;
 }
 
+void facts_tend(void)
+{
+	if (facts.open)
+		proc_reader_tend(&facts.reader);
+}
+
 /* False when no answer has come and the loop cannot wait for longer. */
 static bool wait_for_answer(void)
 {

@@ -25,6 +25,8 @@
 /* Start the reader. 0 or a negative errno. */
 int facts_open(void);
 void facts_close(void);
+/* Now and then: wait for readers that were killed, and start one if there is none. */
+void facts_tend(void);
 
 /*
  * 0; -EAGAIN: ask again; -EBUSY: there is no reader now, and none could be started; or the error of
