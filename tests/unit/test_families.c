@@ -91,8 +91,8 @@ static void fake_close(struct probe *p)
 						    __VA_ARGS__}
 
 FAKE(best, PROBE_PROCESS, .check = fake_check, .flush = fake_flush);
-FAKE(second, PROBE_PROCESS);
-FAKE(caps, PROBE_CAPABILITY);
+FAKE(second, PROBE_PROCESS, .check = NULL);
+FAKE(caps, PROBE_CAPABILITY, .check = NULL);
 FAKE(net, PROBE_NET, .check = fake_check);
 
 /* Instead of the agent's. */
