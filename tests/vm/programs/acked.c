@@ -42,7 +42,7 @@ static char *load(const char *path, size_t *ret_len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
-	char *data;
+	char *data = NULL;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !(data = malloc((size_t)st.st_size)) ||
 	    read(fd, data, (size_t)st.st_size) != st.st_size)
