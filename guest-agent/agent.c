@@ -404,9 +404,9 @@ static int agent_init(struct agent *a, const struct options *options)
 	a->queue = event_queue_new(options->queue, (uint16_t)options->content_version);
 	if (!a->queue)
 		return -ENOMEM;
-	r = facts_open();
-	if (r < 0)
-		return r;
+	if (!facts_open())
+		log_warning("msg=\"no reader process: the loop reads stat and status itself\" "
+			    "why=\"this guest lets no child be started or confined\"");
 	families_init(&a->families, options, a->queue, a->epoll_fd);
 	telemetry_init(&a->telemetry, options);
 	delivery_init(&a->delivery, a->queue, (uint16_t)options->content_version);

@@ -19,17 +19,6 @@ static struct {
 	struct reader_answer answer;
 } facts;
 
-int facts_open(void)
-{
-	/* A process that hung the reader has ended: nothing is gained by skipping its number. */
-	const int r = proc_reader_open(&facts.reader, 0);
-
-	facts.open = r == 0;
-	if (r < 0)
-		proc_reader_close(&facts.reader);
-	return r;
-}
-
 void facts_close(void)
 {
 	if (facts.open)
@@ -70,12 +59,14 @@ static int ask(enum reader_files what, pid_t pid)
 	struct proc_reader *r = &facts.reader;
 	pid_t answered;
 	bool skip;
+	int got;
 
 	do {
-		if (r->state == READER_ASKED &&
-		    proc_reader_answer(r, &answered, &facts.answer, monotonic_ns()) == 0 &&
-		    answered == pid && facts.asked == what)
-			return 0;
+		got = r->state == READER_ASKED
+			      ? proc_reader_answer(r, &answered, &facts.answer, monotonic_ns())
+			      : -EAGAIN;
+		if (got != -EAGAIN && answered == pid && facts.asked == what)
+			return got == 0 ? 0 : -EBUSY;
 		if (r->state == READER_ABSENT)
 			proc_reader_tend(r);
 		if (proc_reader_ask(r, what, pid, monotonic_ns(), &skip))
@@ -84,6 +75,20 @@ static int ask(enum reader_files what, pid_t pid)
 			return -EBUSY;
 	} while (wait_for_answer());
 	return -EAGAIN;
+}
+
+bool facts_open(void)
+{
+	const uint64_t until_ns = monotonic_ns() + FACTS_START_NS;
+	/* A process that hung the reader has ended: nothing is gained by skipping its number. */
+	int r = proc_reader_open(&facts.reader, 0);
+
+	while (r == 0 && (r = ask(READER_STAT, getpid())) != 0 && monotonic_ns() < until_ns)
+		r = 0;
+	facts.open = r == 0;
+	if (!facts.open)
+		proc_reader_close(&facts.reader);
+	return facts.open;
 }
 
 int facts_stat(pid_t pid, struct proc_stat *ret)

@@ -8,7 +8,8 @@
  *   waits for answers, of more than FACTS_FREE_NS each    at most FACTS_WAIT_NS in FACTS_WINDOW_NS
  *   a reader that does not answer                         killed after READER_DEADLINE_NS
  *
- * Without a reader - in unit tests and in --probe - the files are read directly.
+ * Without a reader the files are read directly: in unit tests, in --probe, and where the guest lets
+ * no child be started or confined. That is known before the workload begins.
  *
  * Single-threaded; no allocation.
  */
@@ -21,15 +22,16 @@
 #define FACTS_FREE_NS	(1 * NSEC_PER_MSEC)
 #define FACTS_WAIT_NS	(10 * NSEC_PER_MSEC)
 #define FACTS_WINDOW_NS (50 * NSEC_PER_MSEC)
+#define FACTS_START_NS	(2 * NSEC_PER_SEC) /* a reader that answers by then works */
 
-/* Start the reader. 0 or a negative errno. */
-int facts_open(void);
+/* Start the reader and wait for its first answer. False: there is none. */
+bool facts_open(void);
 void facts_close(void);
 /* Now and then: wait for readers that were killed, and start one if there is none. */
 void facts_tend(void);
 
 /*
- * 0; -EAGAIN: ask again; -EBUSY: there is no reader now, and none could be started; or the error of
+ * 0; -EAGAIN: ask again; -EBUSY: the reader did not answer, or there is none now; or the error of
  * the file, -ENOENT and -ESRCH when the process is gone.
  */
 int facts_stat(pid_t pid, struct proc_stat *ret);

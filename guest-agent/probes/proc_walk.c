@@ -139,7 +139,7 @@ static void tell_unfit(struct proc_walk *w, struct event_queue *q)
 	w->last_unfit = w->unfit;
 }
 
-/* 1 while the walk goes on, 0 when it is through. */
+/* 1 while the walk goes on, 0 when it is through or must wait for the next tick. */
 static int walk_on(struct proc_walk *w, struct event_queue *q)
 {
 	for (unsigned i = 0; i < WALK_STEP; i++) {
@@ -162,8 +162,9 @@ static int walk_on(struct proc_walk *w, struct event_queue *q)
 		r = facts_stat(w->pid, &st);
 		if (r == 0)
 			r = see(w, q, &st);
-		if (facts_are_late(r) && monotonic_ns() < w->patience_ns)
-			return 1;
+		/* The timer's next tick continues. */
+		if (r == -EAGAIN && monotonic_ns() < w->patience_ns)
+			return 0;
 		/* Not known is not gone. */
 		e = facts_are_late(r) ? pid_table_find(w->table, w->pid) : NULL;
 		if (e)
@@ -178,11 +179,14 @@ static int proc_walk_drain(struct probe *probe, struct event_queue *q, unsigned 
 {
 	struct proc_walk *w = from_probe(probe);
 	uint64_t expirations;
+	const bool tick = read(probe->fd, &expirations, sizeof(expirations)) >= 0;
 
 	(void)budget;
+	if (!tick && errno != EAGAIN)
+		return -errno;
 	if (!w->walking) {
-		if (read(probe->fd, &expirations, sizeof(expirations)) < 0)
-			return errno == EAGAIN ? 0 : -errno;
+		if (!tick)
+			return 0;
 		if (proc_dir_rewind(&w->dir) < 0)
 			return 0;
 		w->scan++;
