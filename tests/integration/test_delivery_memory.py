@@ -118,7 +118,7 @@ def _change(path, old, new):
 def damaged_entries_are_read_past():
     """A line that somebody changed costs nothing but itself: nothing is evidence twice, and what the
     guest did not lose is no gap."""
-    for name, old, new in (("no JSON", b'"seq":20,', b'"seq"{\xff\0,'),
+    for name, old, new in (("no JSON", b'"seq":20,', b'"seq"{\xff\xfe,'),
                            ("two lines", b'"seq":20,', b'"seq"\n20,'),
                            ("the memory", b'"nextSeq":51,', b'"nextSeq":-1,')):
         with case(name), Daemon() as d:

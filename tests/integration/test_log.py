@@ -359,7 +359,9 @@ def a_log_that_was_set_back_is_a_new_log():
             copy = d.file("copy")
             shutil.copytree(d.evidence, copy)
             d.start()
-            d.send("a", range(1, 30))
+            # More than one group: a log without its last group is one whose writer was killed.
+            d.send("a", range(1, 15))
+            d.send("a", range(15, 30))
             d.kill()
             old = None if attack is change else list(d.logs().values())[-1]
             attack(d, copy)
