@@ -42,7 +42,7 @@ struct delivery {
 	char session[WIRE_SESSION_SIZE + 1];
 };
 
-/* What the loop has to do. */
+/* The next step of the loop. */
 enum delivery_verdict {
 	DELIVERY_GO_ON,
 	DELIVERY_PROGRESSED, /* something was settled */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What was lost: see event_loss.h.
+ * Losses: see event_loss.h.
  */
 #include "guest-agent/event_loss.h"
 

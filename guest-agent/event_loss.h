@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the agent lost: how many events, for which reasons, of which families, and which numbers and
- * times they had. The event queue collects it, and a loss receipt (telemetry.dropped) carries it to
+ * The losses of the agent: how many events, for which reasons, of which families, and their numbers
+ * and times. The event queue collects it, and a loss receipt (telemetry.dropped) carries it to
  * the host. Pure functions; single-threaded.
  */
 #pragma once

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the agent takes from itself, so that a bug in it gives an attacker little and the workload
- * cannot get at it, nor use up what it needs. In this order, each function once:
+ * The agent gives up its own privileges, so that a bug in it gives an attacker little. It also
+ * protects itself: the workload cannot reach it, and cannot use up its resources. Call each
+ * function once, in this order:
  *
  *   harden_close_inherited()  before anything is opened
  *   harden_log()

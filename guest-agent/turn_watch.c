@@ -16,7 +16,7 @@ static uint64_t thread_cpu_ns(void)
 void turn_watch_begin(struct turn_watch *w)
 {
 	w->woke_ns = w->lap_ns = monotonic_ns();
-	/* What the start of the agent computed is no turn's. */
+	/* The processor time of the agent's start belongs to no turn. */
 	if (w->cpu_ns == 0)
 		w->cpu_ns = thread_cpu_ns();
 	w->longest_part_ns = 0;

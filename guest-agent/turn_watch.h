@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * How long the turns of the agent's loop take: the longest one, the part of it that took longest,
- * and how much of it the agent computed. What is missing between the two is time that others had
- * the processor, or a system call that waited. Single-threaded, owned by the loop.
+ * and the agent's processor time in it. The rest of the turn is time in which other programs had
+ * the processor, or in which a system call waited. Single-threaded, owned by the loop.
  */
 #pragma once
 

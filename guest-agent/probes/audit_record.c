@@ -2,9 +2,9 @@
 /*
  * Records of the kernel's audit: see audit_record.h.
  *
- * A record is "audit(SECONDS.MS:SERIAL): " and then pairs NAME=VALUE between spaces. What a process
- * can choose (comm, exe) is either in quotes, and then without spaces, quotes and control bytes, or
- * it is all in hexadecimal; so a name cannot forge a field.
+ * A record is "audit(SECONDS.MS:SERIAL): " and then pairs NAME=VALUE between spaces. A process can
+ * choose comm and exe. Such a value is either in quotes, without spaces, quotes and control bytes
+ * in it, or all of it is hexadecimal. So a name cannot forge a field.
  */
 #include "guest-agent/probes/audit_record.h"
 

@@ -6,8 +6,8 @@
  * kernel's own copy of the address. Connects and datagrams are seen before they happen, a bind
  * after it.
  *
- * Whoever has CAP_SYS_ADMIN could detach the programs; so the agent connects a datagram socket of
- * its own now and then (no packet is sent by that) and must see it.
+ * A process with CAP_SYS_ADMIN could detach the programs. So the agent connects a datagram socket
+ * of its own now and then, which sends no packet, and must see that connect.
  *
  * Single-threaded; allocates in open() only.
  */

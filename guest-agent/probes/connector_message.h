@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the kernel's process connector says: one netlink message -> one event. Pure; accepts any
- * bytes. Source: linux/cn_proc.h, linux/connector.h, drivers/connector/cn_proc.c.
+ * Decodes messages of the kernel's process connector: one netlink message, one event. Pure; accepts
+ * any bytes. Source: linux/cn_proc.h, linux/connector.h, drivers/connector/cn_proc.c.
  */
 #pragma once
 

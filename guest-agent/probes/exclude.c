@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that are not reported: see probe.h. A pid alone would exclude whoever gets that number
- * next, so each is known by its start time too.
+ * Processes that are not reported: see probe.h. A pid alone would exclude the next process that
+ * gets the number, so each is known by its start time, too.
  */
 #include "common/util.h"
 #include "guest-agent/probes/probe.h"

@@ -165,7 +165,7 @@ bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns)
 	r = facts_stat(h->pid, &st);
 	if (facts_are_late(r))
 		return false;
-	/* Who has ended has left it, too, and has no stack any more. */
+	/* A process that has ended has left execve(2), too, and has no stack any more. */
 	if (r < 0 || memchr("ZX", st.state, 2) || has_left_execve(h, &st))
 		h->rested_ns = monotonic_ns();
 	return false;

@@ -16,7 +16,8 @@
  *   REST_NS passed, not seen outside          `unsure`
  *   /proc did not give the path               `gone`, `traced`, `too_long`, `unreadable`: at once
  *   REST_NS passed, the reader of stat and
- *   status was asked LOOKS times in vain      `unreadable`
+ *   status was asked LOOKS times and did not
+ *   answer                                    `unreadable`
  *
  * A process is outside of execve(2) when it sleeps, or when it has used more processor time since
  * the path was read than the rest of execve(2) takes. Time alone proves nothing: a workload can
@@ -98,7 +99,7 @@ struct exec_held {
 	enum exec_args args_state;
 	bool args_cut;
 	uint8_t comm_len;
-	uint8_t looks; /* for stat and status, in vain */
+	uint8_t looks; /* questions for stat and status without an answer */
 	uint16_t args_len;
 	char comm[PROC_COMM_MAX];
 	char args[EXEC_TEXT_MAX];
@@ -119,8 +120,8 @@ struct exec_holds {
 };
 
 /*
- * Read /proc. start_ns: the process's start on CLOCK_BOOTTIME; 0: not known. What cannot be told
- * apart is EXEC_RESOLVED here and for the hold to decide.
+ * Read /proc. start_ns: the process's start on CLOCK_BOOTTIME; 0: not known. EXEC_RESOLVED means
+ * that nothing in /proc contradicts the path; the hold decides whether it is true.
  */
 void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret);
 

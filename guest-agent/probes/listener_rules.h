@@ -19,7 +19,7 @@ int listener_message_check(const void *data, size_t len);
 const struct listener_rule *listener_match(const struct listener_rule *rules, size_t n,
 					   const struct seccomp_data *call);
 
-/* What a watched call lacks. */
+/* The privilege that a watched call lacks. */
 struct watch_verdict {
 	bool denied;
 	int error;	/* EPERM */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the other sources ask the net source. Single-threaded.
+ * Questions of the other sources to the net source. Single-threaded.
  */
 #pragma once
 
 #include <stdbool.h>
 
-/* Whether it reports raw inet sockets by itself. */
+/* Whether the net source reports raw inet sockets, so that no other source has to. */
 bool net_view_sees_raw_sockets(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a source of observations is to the agent: one pollable descriptor and a drain function.
+ * A source of observations, as the agent sees it: one pollable descriptor and a drain function.
  * A source with several descriptors keeps them in an epoll instance of its own, a polling source
  * owns a timerfd; so the agent's loop treats all alike. Sources are chosen at run time by trying
  * open() in the order of probe_table, never by kernel version.

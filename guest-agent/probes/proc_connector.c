@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Processes by the kernel's process connector: fork, exec and exit as they happen. Threads are
- * counted, not reported. Nothing is lost unseen: each CPU numbers its events, and the socket counts
- * what it had no room for. What the events mean, and what is done after a loss, is
- * process_tracker.h's.
+ * counted, not reported. Every loss is noticed: each CPU numbers its events, and the socket counts
+ * the messages that it had no room for. process_tracker.h gives the events their meaning, and
+ * repairs its table after a loss.
  *
  * The kernel ignores a listener outside the first pid namespace, and it keeps one count of all
  * listeners, which others can lower: before 6.6 with CAP_NET_ADMIN, from then on without. So a
@@ -194,7 +194,7 @@ static void prepare_messages(struct connector *c)
 	}
 }
 
-/* Whether it rang. What it holds comes by the other socket too. */
+/* Whether it rang. Its messages come by the other socket, too. */
 static bool take_bell(struct connector *c)
 {
 	bool rang = false;
@@ -320,8 +320,8 @@ static int drain_events(struct connector *c, struct event_queue *q, unsigned bud
 			const struct nlmsghdr *h;
 
 			done++;
-			/* Only the kernel's word counts: whoever has CAP_NET_ADMIN can send to
-			 * the group too. */
+			/* Only the kernel's messages count: any process with CAP_NET_ADMIN can
+			 * send to the group. */
 			if (c->names[i].nl_pid != 0)
 				continue;
 			while ((h = netlink_next(&walk)))
@@ -675,7 +675,7 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 		connector_close(&c->probe);
 		return r;
 	}
-	/* Whoever is there already is known by name, but not reported. */
+	/* Processes that exist already are known by name, but not reported. */
 	step = "first walk of /proc";
 	r = process_tracker_init(&c->tracker, config);
 	if (r < 0)

@@ -25,7 +25,7 @@
 #define PROC_TICK_NS	   UINT64_C(10000000)  /* USER_HZ is 100 on every architecture */
 #define PROC_START_SLOP_NS UINT64_C(100000000) /* two readings of one start differ less */
 
-/* What the sources need of /proc/PID/stat. */
+/* The fields of /proc/PID/stat that the sources need. */
 struct proc_stat {
 	pid_t pid;
 	pid_t ppid;
@@ -72,7 +72,7 @@ int proc_read_exe(pid_t pid, char *ret_exe, size_t size);
 /* The same for its working directory. */
 int proc_read_cwd(pid_t pid, char *ret_cwd, size_t size);
 
-/* What the sources need of /proc/PID/status. */
+/* The fields of /proc/PID/status that the sources need. */
 struct proc_status {
 	uint32_t uid, euid, gid, egid;
 	pid_t tracer; /* 0: none */

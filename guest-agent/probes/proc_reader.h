@@ -36,7 +36,7 @@
 
 #define READER_TEXTS 2u /* files of one request */
 
-/* What a request asks for: files of /proc/PID. */
+/* The files of /proc/PID that a request asks for. */
 enum reader_files { READER_CMDLINE, READER_STAT, READER_STATUS_STAT, _READER_FILES_MAX };
 
 struct reader_answer {

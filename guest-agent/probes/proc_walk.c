@@ -76,7 +76,7 @@ static void observe(const struct proc_walk *w, struct event_queue *q, enum wire_
 	event_queue_observe(q, &o.d);
 }
 
-/* 0; -EAGAIN: its facts are to be had later. */
+/* 0; -EAGAIN: its facts are not known yet. */
 static int see(struct proc_walk *w, struct event_queue *q, const struct proc_stat *st)
 {
 	const uint64_t start_ns = st->start_ticks * PROC_TICK_NS;

@@ -44,7 +44,7 @@ void past_add(struct process_past *p, struct image_table *images, const struct p
 	      uint64_t to_ns);
 /* The last one that had the pid. */
 const struct past_process *past_last(const struct process_past *p, pid_t pid);
-/* Who had the pid then; NULL if that is not known any more. */
+/* The process that had the pid at that time; NULL if it is not known any more. */
 const struct past_process *past_find(const struct process_past *p, pid_t pid, uint64_t at_ns);
 void past_forget(struct process_past *p, struct image_table *images);
 

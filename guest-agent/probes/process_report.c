@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is reported of a process: see process_report.h.
+ * The reports of one process: see process_report.h.
  */
 #include "guest-agent/probes/process_report.h"
 

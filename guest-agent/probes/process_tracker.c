@@ -180,7 +180,7 @@ static bool hold_end(struct process_tracker *t, struct event_queue *q, pid_t pid
 	h->ended = true;
 	h->exit_status = status;
 	h->exit_at_ns = at_ns;
-	/* Who has ended has no arguments any more. */
+	/* A process that has ended has no arguments any more. */
 	if (h->args_state == EXEC_ARGS_WANTED)
 		h->args_state = EXEC_ARGS_NONE;
 	settle(t, q, h, at_ns);
@@ -213,7 +213,7 @@ static void account_refused(struct process_tracker *t, struct event_queue *q)
 	t->refused_told = refused;
 }
 
-/* What the kernel forgot to say of the pid's last owner is said before the next one's start. */
+/* The kernel did not report the end of the pid's last owner: report it before the next start. */
 static void end_last_owner(struct process_tracker *t, struct event_queue *q, pid_t pid,
 			   uint64_t at_ns)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the other sources ask the process source: which program a process was running at a moment.
- * Only the process connector knows; without it every answer is EXE_UNKNOWN.
+ * Questions of the other sources to the process source: which program did a process run at a
+ * moment? Only the process connector knows; without it every answer is EXE_UNKNOWN.
  *
  * Single-threaded.
  */

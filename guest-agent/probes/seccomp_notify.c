@@ -75,7 +75,7 @@ struct notify {
 	struct seccomp_notif_sizes sizes;
 };
 
-/* What is known of a caller. */
+/* The facts about a caller. */
 struct caller {
 	pid_t tgid;
 	size_t comm_len;
@@ -125,7 +125,7 @@ static void reply(int fd, int status)
 					 .agent_uid = getuid(),
 					 .status = status};
 
-	/* A launcher that does not read the reply notices by itself. */
+	/* A launcher that does not read the reply sees the end of the connection. */
 	(void)!send(fd, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 

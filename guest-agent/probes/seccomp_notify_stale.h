@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who runs under the workload profile, as far as /proc shows it: a process that asks to be a
+ * Find processes under the workload profile, as far as /proc shows it: a process that asks to be a
  * launcher, and workloads of `cellos-workload-exec --share-pidns` that an earlier agent served. The
  * filter of the latter protects the pid of the earlier agent, so they are not confined against this
  * one (seccomp-notify-stale).

@@ -21,7 +21,7 @@ struct pending {
 	struct event_facts event; /* its texts are in the chunks */
 	struct place at;
 	bool copy; /* it was read before */
-	bool bad;  /* it is bad by itself, and was counted as bad */
+	bool bad;  /* the line itself is bad, and was counted as bad */
 };
 
 struct tree_run {
