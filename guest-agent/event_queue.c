@@ -87,6 +87,8 @@ struct event_queue *event_queue_new(unsigned capacity, uint16_t content_version)
 		free(q);
 		return NULL;
 	}
+	/* Otherwise each reader process keeps copies of the pages that the agent changes. */
+	(void)!madvise(ring, size, MADV_DONTFORK);
 	*q = (struct event_queue){
 		.ring = ring,
 		.size = size,
