@@ -405,8 +405,7 @@ static int agent_init(struct agent *a, const struct options *options)
 	if (!a->queue)
 		return -ENOMEM;
 	if (!facts_open())
-		log_warning("msg=\"no reader process: the loop reads stat and status itself\" "
-			    "why=\"this guest lets no child be started or confined\"");
+		log_warning("msg=\"no reader process: the loop reads stat and status itself\"");
 	families_init(&a->families, options, a->queue, a->epoll_fd);
 	telemetry_init(&a->telemetry, options);
 	delivery_init(&a->delivery, a->queue, (uint16_t)options->content_version);

@@ -259,7 +259,7 @@ static void tend_args(struct connector *c)
 			exec_hold_args(h, answer.data, r < 0 ? r : answer.len[0], monotonic_ns());
 	}
 	while ((h = exec_hold_args_wanted(c->tracker.holds))) {
-		if (proc_reader_ask(&c->args, READER_CMDLINE, h->pid, monotonic_ns(), &skip))
+		if (proc_reader_ask(&c->args, READER_CMDLINE, &h->pid, 1, monotonic_ns(), &skip))
 			h->args_state = EXEC_ARGS_ASKED;
 		else if (skip)
 			h->args_state = EXEC_ARGS_NONE;

@@ -8,13 +8,13 @@
 
 #include <poll.h>
 
-#include "guest-agent/probes/proc_reader.h"
-
 static struct {
 	bool open;
-	enum reader_files asked; /* of the request that runs */
-	uint64_t window_ns;	 /* when the window began */
-	uint64_t waited_ns;	 /* in this window */
+	/* Of the request that runs. */
+	enum reader_files asked;
+	size_t n;
+	uint64_t window_ns; /* when the window began */
+	uint64_t waited_ns; /* in this window */
 	struct proc_reader reader;
 	struct reader_answer answer;
 } facts;
@@ -54,7 +54,7 @@ static bool wait_for_answer(void)
 }
 
 /* The files' texts in facts.answer. */
-static int ask(enum reader_files what, pid_t pid)
+static int ask(enum reader_files what, const pid_t *pids, size_t n)
 {
 	struct proc_reader *r = &facts.reader;
 	pid_t answered;
@@ -65,14 +65,16 @@ static int ask(enum reader_files what, pid_t pid)
 		got = r->state == READER_ASKED
 			      ? proc_reader_answer(r, &answered, &facts.answer, monotonic_ns())
 			      : -EAGAIN;
-		if (got != -EAGAIN && answered == pid && facts.asked == what)
+		if (got != -EAGAIN && answered == pids[0] && facts.asked == what && facts.n == n)
 			return got == 0 ? 0 : -EBUSY;
 		if (r->state == READER_ABSENT)
 			proc_reader_tend(r);
-		if (proc_reader_ask(r, what, pid, monotonic_ns(), &skip))
+		if (proc_reader_ask(r, what, pids, n, monotonic_ns(), &skip)) {
 			facts.asked = what;
-		else if (skip)
+			facts.n = n;
+		} else if (skip) {
 			return -EBUSY;
+		}
 	} while (wait_for_answer());
 	return -EAGAIN;
 }
@@ -82,8 +84,9 @@ bool facts_open(void)
 	const uint64_t until_ns = monotonic_ns() + FACTS_START_NS;
 	/* A process that hung the reader has ended: nothing is gained by skipping its number. */
 	int r = proc_reader_open(&facts.reader, 0);
+	const pid_t self = getpid();
 
-	while (r == 0 && (r = ask(READER_STAT, getpid())) != 0 && monotonic_ns() < until_ns)
+	while (r == 0 && (r = ask(READER_STATS, &self, 1)) != 0 && monotonic_ns() < until_ns)
 		r = 0;
 	facts.open = r == 0;
 	if (!facts.open)
@@ -91,16 +94,31 @@ bool facts_open(void)
 	return facts.open;
 }
 
-int facts_stat(pid_t pid, struct proc_stat *ret)
+int facts_stats(const pid_t *pids, size_t n, struct reader_stat *ret)
 {
 	int r;
 
-	if (!facts.open)
-		return proc_read_stat(pid, ret);
-	r = ask(READER_STAT, pid);
+	if (!facts.open) {
+		for (size_t i = 0; i < n; i++)
+			ret[i].error = proc_read_stat(pids[i], &ret[i].stat);
+		return 0;
+	}
+	r = ask(READER_STATS, pids, n);
 	if (r == 0)
-		r = facts.answer.len[0];
-	return r < 0 ? r : proc_stat_parse(facts.answer.data, (size_t)r, ret);
+		memcpy(ret, facts.answer.data, n * sizeof(*ret));
+	return r;
+}
+
+int facts_stat(pid_t pid, struct proc_stat *ret)
+{
+	struct reader_stat one;
+	int r = facts_stats(&pid, 1, &one);
+
+	if (r == 0)
+		r = one.error;
+	if (r == 0)
+		*ret = one.stat;
+	return r;
 }
 
 int facts_both(pid_t pid, struct proc_status *ret_status, struct proc_stat *ret_stat)
@@ -111,7 +129,7 @@ int facts_both(pid_t pid, struct proc_status *ret_status, struct proc_stat *ret_
 		r = proc_read_status(pid, ret_status);
 		return r < 0 ? r : proc_read_stat(pid, ret_stat);
 	}
-	r = ask(READER_STATUS_STAT, pid);
+	r = ask(READER_STATUS_STAT, &pid, 1);
 	if (r < 0)
 		return r;
 	status = facts.answer.len[0];

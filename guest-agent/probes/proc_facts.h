@@ -17,7 +17,7 @@
 
 #include <errno.h>
 
-#include "guest-agent/probes/proc_file.h"
+#include "guest-agent/probes/proc_reader.h"
 
 #define FACTS_FREE_NS	(1 * NSEC_PER_MSEC)
 #define FACTS_WAIT_NS	(10 * NSEC_PER_MSEC)
@@ -35,6 +35,8 @@ void facts_tend(void);
  * the file, -ENOENT and -ESRCH when the process is gone.
  */
 int facts_stat(pid_t pid, struct proc_stat *ret);
+/* Of up to READER_PIDS_MAX processes at once, each with an error of its own. */
+int facts_stats(const pid_t *pids, size_t n, struct reader_stat *ret);
 /* Both. The status is read first, so it is of the process that the stat's start time names. */
 int facts_both(pid_t pid, struct proc_status *ret_status, struct proc_stat *ret_stat);
 

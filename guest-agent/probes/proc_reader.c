@@ -30,8 +30,8 @@
 
 struct request {
 	uint32_t number;
-	pid_t pid;
 	enum reader_files files;
+	pid_t pids[READER_PIDS_MAX]; /* only those that are asked for are sent */
 };
 
 static const struct {
@@ -39,7 +39,6 @@ static const struct {
 	uint32_t max; /* bytes that are read */
 } files[_READER_FILES_MAX][READER_TEXTS] = {
 	[READER_CMDLINE] = {{"cmdline", READER_CMDLINE_MAX}},
-	[READER_STAT] = {{"stat", PROC_STAT_MAX}},
 	/* stat last: its start time says whose status it was. */
 	[READER_STATUS_STAT] = {{"status", PROC_STATUS_MAX}, {"stat", PROC_STAT_MAX}},
 };
@@ -113,16 +112,26 @@ static int32_t read_file(pid_t pid, const char *name, char *data, size_t size)
 	return (int32_t)n;
 }
 
+static size_t read_stats(const pid_t *pids, size_t n, struct reader_answer *answer)
+{
+	struct reader_stat *stats = (struct reader_stat *)answer->data;
+
+	for (size_t i = 0; i < n; i++)
+		stats[i].error = proc_read_stat(pids[i], &stats[i].stat);
+	answer->len[0] = (int32_t)(n * sizeof(*stats));
+	answer->len[1] = 0;
+	return n * sizeof(*stats);
+}
+
 static size_t read_files(const struct request *request, struct reader_answer *answer)
 {
 	size_t used = 0;
 
-	answer->number = request->number;
 	for (size_t i = 0; i < READER_TEXTS; i++) {
 		answer->len[i] = 0;
 		if (!files[request->files][i].name)
 			continue;
-		answer->len[i] = read_file(request->pid, files[request->files][i].name,
+		answer->len[i] = read_file(request->pids[0], files[request->files][i].name,
 					   answer->data + used, files[request->files][i].max);
 		used += (size_t)MAX(answer->len[i], 0);
 	}
@@ -138,11 +147,18 @@ static void serve(int fd)
 	for (;;) {
 		struct request request;
 		struct reader_answer answer;
+		const ssize_t n = read(fd, &request, sizeof(request));
 		size_t used;
 
-		if (read(fd, &request, sizeof(request)) != sizeof(request))
+		if (n <= (ssize_t)offsetof(struct request, pids))
 			return;
-		used = read_files(&request, &answer);
+		answer.number = request.number;
+		used = request.files != READER_STATS
+			       ? read_files(&request, &answer)
+			       : read_stats(request.pids,
+					    ((size_t)n - offsetof(struct request, pids)) /
+						    sizeof(pid_t),
+					    &answer);
 		if (write(fd, &answer, offsetof(struct reader_answer, data) + used) < 0)
 			return;
 	}
@@ -222,23 +238,25 @@ static uint64_t deadline(const struct proc_reader *r)
 	return READER_DEADLINE_NS << (r->skip_ns ? 0 : MIN(r->in_vain, READER_SLOWER_MAX));
 }
 
-bool proc_reader_ask(struct proc_reader *r, enum reader_files what, pid_t pid, uint64_t now_ns,
-		     bool *ret_skip)
+bool proc_reader_ask(struct proc_reader *r, enum reader_files what, const pid_t *pids, size_t n,
+		     uint64_t now_ns, bool *ret_skip)
 {
-	struct request request = {.pid = pid, .files = what};
+	const size_t bytes = n * sizeof(*pids);
+	struct request request = {.files = what};
 
 	*ret_skip = r->state == READER_ABSENT;
 	for (size_t i = 0; i < READER_SKIPPED_MAX; i++)
-		*ret_skip |= r->skipped[i].pid == pid && now_ns < r->skipped[i].until_ns;
+		*ret_skip |= r->skipped[i].pid == pids[0] && now_ns < r->skipped[i].until_ns;
 	if (*ret_skip || r->state != READER_IDLE)
 		return false;
 	request.number = ++r->request;
+	memcpy(request.pids, pids, bytes);
 	/* It never fills the socket: there is one request at a time. */
-	if (write(r->fd, &request, sizeof(request)) < 0) {
+	if (write(r->fd, &request, offsetof(struct request, pids) + bytes) < 0) {
 		*ret_skip = true;
 		return false;
 	}
-	r->asked = pid;
+	r->asked = pids[0];
 	r->deadline_ns = now_ns + deadline(r);
 	r->state = READER_ASKED;
 	return true;

@@ -34,17 +34,26 @@
 #define READER_SLOWER_MAX  4u /* how often a deadline doubles */
 #define READER_DYING_MAX   4u /* killed children that the kernel has not let go of yet */
 
-#define READER_TEXTS 2u /* files of one request */
+#define READER_TEXTS	2u  /* files of one request */
+#define READER_PIDS_MAX 16u /* processes of one request for READER_STATS */
 
 /* The files of /proc/PID that a request asks for. */
-enum reader_files { READER_CMDLINE, READER_STAT, READER_STATUS_STAT, _READER_FILES_MAX };
+enum reader_files { READER_CMDLINE, READER_STATS, READER_STATUS_STAT, _READER_FILES_MAX };
+
+/* An answer to READER_STATS has one of these for each pid. */
+struct reader_stat {
+	int error; /* 0 or a negative errno */
+	struct proc_stat stat;
+};
 
 struct reader_answer {
 	uint32_t number;
-	int32_t len[READER_TEXTS];		    /* of each file, or a negative errno */
-	char data[PROC_STATUS_MAX + PROC_STAT_MAX]; /* one text after the other */
+	int32_t len[READER_TEXTS]; /* of each file, or a negative errno */
+	/* One text after the other; for READER_STATS in len[0] bytes structs reader_stat. */
+	_Alignas(8) char data[PROC_STATUS_MAX + PROC_STAT_MAX];
 };
 
+_Static_assert(READER_PIDS_MAX * sizeof(struct reader_stat) <= PROC_STATUS_MAX, "they fit");
 _Static_assert(READER_CMDLINE_MAX <= PROC_STATUS_MAX, "an answer has room for the arguments");
 
 enum reader_state { READER_ABSENT, READER_IDLE, READER_ASKED };
@@ -55,7 +64,7 @@ struct proc_reader {
 	pid_t child;
 	pid_t dying[READER_DYING_MAX]; /* 0: none */
 	uint32_t request;	       /* number of the last one */
-	pid_t asked;		       /* whose files */
+	pid_t asked;		       /* whose files; of the first of several processes */
 	uint64_t deadline_ns, skip_ns;
 	size_t next_skipped;
 	struct {
@@ -74,14 +83,15 @@ int proc_reader_open(struct proc_reader *r, uint64_t skip_ns);
 void proc_reader_close(struct proc_reader *r);
 
 /*
- * False if it cannot be asked now (it is not IDLE); *ret_skip: it must not be asked for this pid.
+ * n: 1, or up to READER_PIDS_MAX with READER_STATS. False if it cannot be asked now (it is not
+ * IDLE); *ret_skip: it must not be asked for the first pid.
  */
-bool proc_reader_ask(struct proc_reader *r, enum reader_files what, pid_t pid, uint64_t now_ns,
-		     bool *ret_skip);
+bool proc_reader_ask(struct proc_reader *r, enum reader_files what, const pid_t *pids, size_t n,
+		     uint64_t now_ns, bool *ret_skip);
 
 /*
- * 0 and the answer, with the pid in *ret_pid; -EAGAIN if there is none yet; -ETIMEDOUT if none will
- * come, with the pid.
+ * 0 and the answer, with the first pid in *ret_pid; -EAGAIN if there is none yet; -ETIMEDOUT if
+ * none will come, with the pid.
  */
 int proc_reader_answer(struct proc_reader *r, pid_t *ret_pid, struct reader_answer *ret,
 		       uint64_t now_ns);

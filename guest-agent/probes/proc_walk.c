@@ -15,8 +15,8 @@
 #include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/sources.h"
 
-#define WALK_STEP   64u			  /* pids a drain */
-#define PATIENCE_NS (500 * NSEC_PER_MSEC) /* for the facts of one process */
+#define WALK_STEP   4u			  /* batches of pids a drain */
+#define PATIENCE_NS (500 * NSEC_PER_MSEC) /* for the facts of one batch */
 
 /* pid_entry.flags: its end is reported; it waits for its parent. */
 enum { ENDED = 1 };
@@ -30,7 +30,11 @@ struct proc_walk {
 	/* Processes without a place in the table: of this walk so far, of the last whole one. */
 	uint64_t unfit, last_unfit;
 	bool walking, silent;
-	pid_t pid; /* that the walk has come to and that is not done; 0: none */
+	/* The processes that the walk has come to: `at` of them are done. */
+	size_t n, at;
+	pid_t pids[READER_PIDS_MAX];
+	struct reader_stat stats[READER_PIDS_MAX];
+	bool known; /* the stats are */
 	uint64_t patience_ns;
 };
 
@@ -139,38 +143,64 @@ static void tell_unfit(struct proc_walk *w, struct event_queue *q)
 	w->last_unfit = w->unfit;
 }
 
+/* The next processes of /proc. 1, 0 at the end, or a negative errno. */
+static int next_batch(struct proc_walk *w)
+{
+	int r = 1;
+
+	w->n = w->at = 0;
+	w->known = false;
+	while (w->n < READER_PIDS_MAX && (r = proc_dir_next(&w->dir, &w->pids[w->n])) > 0)
+		w->n++;
+	w->patience_ns = monotonic_ns() + PATIENCE_NS;
+	return w->n > 0 ? 1 : r;
+}
+
+/* 0; -EAGAIN: the rest of the batch is done later. */
+static int see_batch(struct proc_walk *w, struct event_queue *q)
+{
+	int r = w->known ? 0 : facts_stats(w->pids, w->n, w->stats);
+
+	if (r == -EAGAIN && monotonic_ns() < w->patience_ns)
+		return r;
+	for (size_t i = 0; r < 0 && i < w->n; i++)
+		w->stats[i].error = r;
+	w->known = true;
+	for (; w->at < w->n; w->at++) {
+		struct pid_entry *e;
+
+		r = w->stats[w->at].error;
+		if (r == 0)
+			r = see(w, q, &w->stats[w->at].stat);
+		if (r == -EAGAIN && monotonic_ns() < w->patience_ns)
+			return r;
+		/* Not known is not gone. */
+		e = facts_are_late(r) ? pid_table_find(w->table, w->pids[w->at]) : NULL;
+		if (e)
+			e->scan = w->scan;
+	}
+	return 0;
+}
+
 /* 1 while the walk goes on, 0 when it is through or must wait for the next tick. */
 static int walk_on(struct proc_walk *w, struct event_queue *q)
 {
 	for (unsigned i = 0; i < WALK_STEP; i++) {
-		struct pid_entry *e;
-		struct proc_stat st;
-		int r = w->pid ? 1 : proc_dir_next(&w->dir, &w->pid);
+		int r = w->at < w->n ? 1 : next_batch(w);
 
-		if (r <= 0) {
-			w->walking = false;
-			/* Half a walk tells nothing of those it did not come to. */
-			if (r == 0) {
-				tell_ended(w, q);
-				tell_unfit(w, q);
-			}
-			w->silent = false;
-			return 0;
+		if (r > 0) {
+			if (see_batch(w, q) < 0)
+				return 0;
+			continue;
 		}
-		if (!w->patience_ns)
-			w->patience_ns = monotonic_ns() + PATIENCE_NS;
-		r = facts_stat(w->pid, &st);
-		if (r == 0)
-			r = see(w, q, &st);
-		/* The timer's next tick continues. */
-		if (r == -EAGAIN && monotonic_ns() < w->patience_ns)
-			return 0;
-		/* Not known is not gone. */
-		e = facts_are_late(r) ? pid_table_find(w->table, w->pid) : NULL;
-		if (e)
-			e->scan = w->scan;
-		w->pid = 0;
-		w->patience_ns = 0;
+		w->walking = false;
+		/* Half a walk tells nothing of those it did not come to. */
+		if (r == 0) {
+			tell_ended(w, q);
+			tell_unfit(w, q);
+		}
+		w->silent = false;
+		return 0;
 	}
 	return 1;
 }
