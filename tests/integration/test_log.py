@@ -267,7 +267,12 @@ def a_log_that_was_never_signed_has_not_begun():
         assert len(glob.glob(d.evidence + "/*.torn")) == 1
         d.verdict(0)
 
+    def signed(d):
+        until(lambda: d.segments() and open(d.segments()[-1], "rb").read().count(b"\n") > 1,
+              "the first group")
+
     with LogDaemon() as d:
+        signed(d)
         d.kill()
         cut_at(d, len(d.raw_lines()[0]))
         again(d, None)
@@ -278,7 +283,10 @@ def a_log_that_was_never_signed_has_not_begun():
         shutil.copytree(d.file("state/signer"), d.file("copy"))
         with open(d.file("state/new-log"), "w", encoding="ascii") as f:
             f.write("planned")
+        segments = len(d.segments())
         d.start()
+        until(lambda: len(d.segments()) > segments, "the new log")
+        signed(d)
         d.kill()
         with open(d.segments()[-1], "rb") as f:
             cut_at(d, len(f.readline()))
