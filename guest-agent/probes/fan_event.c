@@ -7,6 +7,7 @@
 #include <linux/fanotify.h>
 
 #include "common/util.h"
+#include "guest-agent/probes/flag_names.h"
 
 /* struct file_handle's head: bytes, type. */
 struct handle_head {
@@ -74,20 +75,12 @@ ssize_t fan_event_next(const uint8_t *data, size_t left, struct fan_event *ret)
 
 size_t fan_event_names(uint64_t mask, char *out, size_t size)
 {
-	static const struct {
-		uint64_t bits;
-		char name[12];
-	} names[] = {
+	static const struct flag_name names[] = {
 		{FAN_MODIFY, "modify"},	    {FAN_CLOSE_WRITE, "close_write"},
 		{FAN_CREATE, "create"},	    {FAN_DELETE | FAN_DELETE_SELF, "delete"},
 		{FAN_ATTRIB, "attrib"},	    {FAN_MOVED_FROM | FAN_MOVE_SELF, "moved_from"},
 		{FAN_MOVED_TO, "moved_to"},
 	};
-	size_t len = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (mask & names[i].bits)
-			len += (size_t)snprintf(out + len, size - len, "%s%s", len ? "," : "",
-						names[i].name);
-	return len;
+	return flag_names_join(names, ARRAY_SIZE(names), mask, out, size);
 }

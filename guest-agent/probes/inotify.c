@@ -12,6 +12,7 @@
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
 #include "guest-agent/observation.h"
+#include "guest-agent/probes/flag_names.h"
 #include "guest-agent/probes/inotify.h"
 #include "guest-agent/probes/sources.h"
 
@@ -48,10 +49,7 @@ static struct inotify_probe *from_probe(struct probe *probe)
 /* The names in the order of the specification, joined by commas. */
 static size_t event_names(uint32_t mask, char *out, size_t size)
 {
-	static const struct {
-		uint32_t bits;
-		const char *name;
-	} names[] = {
+	static const struct flag_name names[] = {
 		{IN_MODIFY, "modify"},
 		{IN_CREATE, "create"},
 		{IN_DELETE | IN_DELETE_SELF, "delete"},
@@ -59,13 +57,8 @@ static size_t event_names(uint32_t mask, char *out, size_t size)
 		{IN_MOVED_FROM | IN_MOVE_SELF, "moved_from"},
 		{IN_MOVED_TO, "moved_to"},
 	};
-	size_t len = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (mask & names[i].bits)
-			len += (size_t)snprintf(out + len, size - len, "%s%s", len ? "," : "",
-						names[i].name);
-	return len;
+	return flag_names_join(names, ARRAY_SIZE(names), mask, out, size);
 }
 
 static void report(struct event_queue *q, const struct watch *w, uint32_t mask, const char *name,
