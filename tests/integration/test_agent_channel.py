@@ -5,6 +5,8 @@ import os
 import struct
 import subprocess
 import time
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 from agent import Agent, Host, of, source
 from runner import PATIENCE, main, until
@@ -18,6 +20,18 @@ def files(host, *options):
     os.mkdir(folder)
     return folder, ("--process", "off", "--heartbeat", "200", "--fs", "inotify",
                     "--inotify", folder, *options)
+
+
+@contextmanager
+def connected():
+    """An agent that has said hello to a host, which has settled nothing so far."""
+    with Host(acks=False) as host:
+        folder, options = files(host)
+        with Agent(host, *options) as agent:
+            conn = host.accept()
+            hello = conn.frame()["detail"]
+            conn.ack(0)
+            yield SimpleNamespace(host=host, folder=folder, agent=agent, conn=conn, hello=hello)
 
 
 def touch(folder, *names):
@@ -58,30 +72,26 @@ def the_session_goes_on_after_a_close():
 
 
 def frames_that_are_not_settled_are_sent_again():
-    with Host(acks=False) as host:
-        folder, options = files(host)
-        with Agent(host, *options):
-            conn = host.accept()
-            conn.frame()
-            conn.ack(0)
-            touch(folder, "a", "b", "c")
-            conn.until(named("c"))
-            conn.ack(1)
-            conn.close()
-            conn = host.accept()
-            hello = conn.frame()["detail"]
-            assert hello["next_seq"] == 2 and hello["assigned"] == 4, hello
-            again = [conn.frame(), conn.frame()]
-            assert numbers(again) == [2, 3], "directly after hello, ascending"
-            assert [f["detail"]["name"] for f in again] == ["b", "c"]
-            # What the host says late, or twice, or about less than before, changes nothing.
-            for number in (3, 3, 1, 0, 2):
-                conn.ack(number)
-            touch(folder, "d")
-            assert numbers(conn.until(named("d"))) == [4]
-            conn.ack(4)
-            conn.close()
-            assert host.accept().frame()["detail"]["next_seq"] == 5
+    with connected() as c:
+        host, conn, folder = c.host, c.conn, c.folder
+        touch(folder, "a", "b", "c")
+        conn.until(named("c"))
+        conn.ack(1)
+        conn.close()
+        conn = host.accept()
+        hello = conn.frame()["detail"]
+        assert hello["next_seq"] == 2 and hello["assigned"] == 4, hello
+        again = [conn.frame(), conn.frame()]
+        assert numbers(again) == [2, 3], "directly after hello, ascending"
+        assert [f["detail"]["name"] for f in again] == ["b", "c"]
+        # What the host says late, or twice, or about less than before, changes nothing.
+        for number in (3, 3, 1, 0, 2):
+            conn.ack(number)
+        touch(folder, "d")
+        assert numbers(conn.until(named("d"))) == [4]
+        conn.ack(4)
+        conn.close()
+        assert host.accept().frame()["detail"]["next_seq"] == 5
 
 
 def an_acknowledgement_can_come_in_pieces():
@@ -100,82 +110,66 @@ def an_acknowledgement_can_come_in_pieces():
 
 
 def another_byte_makes_it_deaf():
-    with Host(acks=False) as host:
-        folder, options = files(host)
-        with Agent(host, *options):
-            conn = host.accept()
-            conn.frame()
-            conn.ack(0)
-            touch(folder, "a", "b")
-            conn.until(named("b"))
-            conn.ack(1)
-            conn.sock.sendall(b"\x02")
-            conn.ack(2)
-            conn.close()
-            assert host.accept().frame()["detail"]["next_seq"] == 2
+    with connected() as c:
+        host, conn, folder = c.host, c.conn, c.folder
+        touch(folder, "a", "b")
+        conn.until(named("b"))
+        conn.ack(1)
+        conn.sock.sendall(b"\x02")
+        conn.ack(2)
+        conn.close()
+        assert host.accept().frame()["detail"]["next_seq"] == 2
 
 
 def a_host_that_was_set_back():
     """It has less than it said before: what the agent was told is settled is gone for good."""
-    with Host(acks=False) as host:
-        folder, options = files(host)
-        with Agent(host, *options):
-            conn = host.accept()
-            session = conn.frame()["detail"]["session"]
-            conn.ack(0)
-            touch(folder, "a", "b")
-            conn.until(named("b"))
-            conn.ack(2)
-            conn.close()
-            conn = host.accept()
-            hello = conn.frame()["detail"]
-            assert hello["session"] == session and hello["next_seq"] == 3
-            conn.ack(1)
-            touch(folder, "c")
-            assert numbers(conn.until(named("c"))) == [3]
+    with connected() as c:
+        host, conn, folder, session = c.host, c.conn, c.folder, c.hello["session"]
+        touch(folder, "a", "b")
+        conn.until(named("b"))
+        conn.ack(2)
+        conn.close()
+        conn = host.accept()
+        hello = conn.frame()["detail"]
+        assert hello["session"] == session and hello["next_seq"] == 3
+        conn.ack(1)
+        touch(folder, "c")
+        assert numbers(conn.until(named("c"))) == [3]
 
 
 def a_guest_that_was_set_back():
     """The host has more than was ever sent: another session, and everything again."""
     for number in (3, 2**63 - 1, 2**64 - 1):
-        with Host(acks=False) as host:
-            folder, options = files(host)
-            with Agent(host, *options) as agent:
-                conn = host.accept()
-                session = conn.frame()["detail"]["session"]
-                conn.ack(0)
-                touch(folder, "a", "b")
-                conn.until(named("b"))
-                conn.ack(1)
-                agent.wait_idle()
-                conn.ack(number)
-                conn = host.accept()
-                hello = conn.frame()["detail"]
-                assert hello["session"] != session
-                assert hello["next_seq"] == 1 and hello["assigned"] == 2, hello
-                again = conn.frame()
-                assert again["seq"] == 1 and again["detail"]["name"] == "b"
+        with connected() as c:
+            host, conn, folder, session = c.host, c.conn, c.folder, c.hello["session"]
+            touch(folder, "a", "b")
+            conn.until(named("b"))
+            conn.ack(1)
+            c.agent.wait_idle()
+            conn.ack(number)
+            conn = host.accept()
+            hello = conn.frame()["detail"]
+            assert hello["session"] != session
+            assert hello["next_seq"] == 1 and hello["assigned"] == 2, hello
+            again = conn.frame()
+            assert again["seq"] == 1 and again["detail"]["name"] == "b"
 
 
 def a_poisoned_frame_is_given_up():
-    with Host(acks=False) as host:
-        folder, options = files(host)
-        with Agent(host, *options):
+    with connected() as c:
+        host, conn, folder = c.host, c.conn, c.folder
+        touch(folder, "poison", "after")
+        for _ in range(5):
+            conn.until(named("poison"))
+            conn.close()
             conn = host.accept()
-            conn.frame()
-            conn.ack(0)
-            touch(folder, "poison", "after")
-            for _ in range(5):
-                conn.until(named("poison"))
-                conn.close()
-                conn = host.accept()
-                hello = conn.frame()["detail"]
-            assert hello["next_seq"] == 2, hello
-            got = conn.until(source("telemetry.dropped"))
-            assert named("after")(got[0]) and got[0]["seq"] == 2
-            lost = got[-1]["detail"]
-            assert lost["channel"] == 1 and lost["first_seq"] == lost["last_seq"] == 1, lost
-            assert got[-1]["seq"] == 3, "a receipt has a number"
+            hello = conn.frame()["detail"]
+        assert hello["next_seq"] == 2, hello
+        got = conn.until(source("telemetry.dropped"))
+        assert named("after")(got[0]) and got[0]["seq"] == 2
+        lost = got[-1]["detail"]
+        assert lost["channel"] == 1 and lost["first_seq"] == lost["last_seq"] == 1, lost
+        assert got[-1]["seq"] == 3, "a receipt has a number"
 
 
 def a_unix_reset_is_an_ordinary_end():

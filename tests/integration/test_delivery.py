@@ -158,13 +158,18 @@ def unread_acknowledgements_stop_nothing():
         r.stop()
 
 
+def settled_and_gone(r, n):
+    """An agent whose numbers up to n are settled, and whose connection has ended."""
+    sock = r.connect()
+    sock.sendall(hello(A, 1) + b"".join(spawned(seq) for seq in range(1, n + 1)))
+    Acks(sock).wait(n)
+    sock.close()
+    r.wait_for("guest.v1.agent_disconnected")
+
+
 def repeats_are_dropped_and_counted():
     with Receiver() as r:
-        sock = r.connect()
-        sock.sendall(hello(A, 1) + b"".join(spawned(seq) for seq in range(1, 21)))
-        Acks(sock).wait(20)
-        sock.close()
-        r.wait_for("guest.v1.agent_disconnected")
+        settled_and_gone(r, 20)
         # The agent lost the acknowledgements after 4.
         sock = r.connect()
         acks = Acks(sock)
@@ -310,11 +315,7 @@ def another_session_on_the_same_connection_ends_it():
 
 def a_guest_that_was_set_back_loses_no_evidence():
     with Receiver() as r:
-        sock = r.connect()
-        sock.sendall(hello(A, 1) + b"".join(spawned(seq) for seq in range(1, 31)))
-        Acks(sock).wait(30)
-        sock.close()
-        r.wait_for("guest.v1.agent_disconnected")
+        settled_and_gone(r, 30)
         sock = r.connect()
         acks = Acks(sock)
         sock.sendall(hello(A, 18, 21) + b"".join(spawned(seq) for seq in range(18, 25)))

@@ -60,6 +60,16 @@ static void connect_host(struct world *w)
 	memcpy(w->session, w->hello.session, sizeof(w->session));
 }
 
+/* An agent with n events that is connected and has handed over `sent` of them. */
+static void begin(struct world *w, unsigned n, unsigned sent, char first[WIRE_SESSION_SIZE + 1])
+{
+	setup(w);
+	observe(w, n);
+	connect_host(w);
+	memcpy(first, w->session, WIRE_SESSION_SIZE + 1);
+	hand_over(w, sent);
+}
+
 static enum delivery_verdict settle(struct world *w, uint64_t n)
 {
 	return delivery_settled(&w->d, n, w->now_ns);
@@ -100,11 +110,7 @@ UNIT_TEST(a_host_that_never_acknowledges)
 	char first[WIRE_SESSION_SIZE + 1];
 	struct world w;
 
-	setup(&w);
-	observe(&w, 2);
-	connect_host(&w);
-	memcpy(first, w.session, sizeof(first));
-	hand_over(&w, 2);
+	begin(&w, 2, 2, first);
 	/* A host that takes nothing proves nothing: only 5 s count of each pause. */
 	w.now_ns += 3600 * 1000 * MS;
 	ck_assert_int_eq(delivery_taken(&w.d, w.now_ns), DELIVERY_GO_ON);
@@ -217,11 +223,7 @@ UNIT_TEST(a_number_above_the_highest_begins_a_new_session)
 		char first[WIRE_SESSION_SIZE + 1];
 		struct world w;
 
-		setup(&w);
-		observe(&w, 5);
-		connect_host(&w);
-		memcpy(first, w.session, sizeof(first));
-		hand_over(&w, 3);
+		begin(&w, 5, 3, first);
 		ck_assert_int_eq(settle(&w, 1), DELIVERY_PROGRESSED);
 		ck_assert_int_eq(settle(&w, above[i]), DELIVERY_RECONNECT);
 		connect_host(&w);
@@ -384,11 +386,7 @@ UNIT_TEST(a_reset_with_nothing_open_is_a_new_session_at_once)
 	char first[WIRE_SESSION_SIZE + 1];
 	struct world w;
 
-	setup(&w);
-	observe(&w, 2);
-	connect_host(&w);
-	memcpy(first, w.session, sizeof(first));
-	hand_over(&w, 1);
+	begin(&w, 2, 1, first);
 	settle(&w, 1);
 	delivery_lost(&w.d, true);
 	connect_host(&w);
