@@ -164,8 +164,7 @@ int proc_read_file(const char *path, char *ret_data, size_t size)
 	return (int)used;
 }
 
-/* One read: the kernel makes these files at once, so that what fits comes whole. */
-static int read_pid_file(pid_t pid, const char *name, char *ret_data, size_t size)
+int proc_read_pid_file(pid_t pid, const char *name, char *ret_data, size_t size)
 {
 	char path[PROC_PATH_MAX];
 	_cleanup_close_ int fd = -1;
@@ -183,7 +182,7 @@ static int read_pid_file(pid_t pid, const char *name, char *ret_data, size_t siz
 int proc_read_stat(pid_t pid, struct proc_stat *ret)
 {
 	char data[PROC_STAT_MAX];
-	int n = read_pid_file(pid, "stat", data, sizeof(data));
+	int n = proc_read_pid_file(pid, "stat", data, sizeof(data));
 
 	if (n < 0)
 		return n;
@@ -204,7 +203,7 @@ bool proc_group_gone(pid_t pid)
 
 int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 {
-	int n = read_pid_file(pid, "comm", ret_comm, PROC_COMM_MAX);
+	int n = proc_read_pid_file(pid, "comm", ret_comm, PROC_COMM_MAX);
 
 	if (n < 0)
 		return n;
@@ -340,7 +339,7 @@ int proc_status_parse(const char *data, size_t len, struct proc_status *ret)
 int proc_read_status(pid_t pid, struct proc_status *ret)
 {
 	char data[PROC_STATUS_MAX];
-	int n = read_pid_file(pid, "status", data, sizeof(data));
+	int n = proc_read_pid_file(pid, "status", data, sizeof(data));
 
 	if (n < 0)
 		return n;

@@ -39,6 +39,12 @@ struct proc_stat {
 	char comm[PROC_COMM_MAX]; /* raw bytes, not terminated */
 };
 
+/*
+ * A file of /proc/PID in one read(2): the kernel makes these files at once, so the whole text comes
+ * if it fits. Returns the bytes read or a negative errno.
+ */
+int proc_read_pid_file(pid_t pid, const char *name, char *ret_data, size_t size);
+
 /* A stat line -> *ret. comm may hold any byte, also ')' and newline. 0 or -EBADMSG. */
 int proc_stat_parse(const char *data, size_t len, struct proc_stat *ret);
 

@@ -94,24 +94,6 @@ static void be_expendable(void)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-/* The number of bytes, or a negative errno. */
-static int32_t read_file(pid_t pid, const char *name, char *data, size_t size)
-{
-	char path[32];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0)
-		return -errno;
-	/* One read: the kernel makes these files at once. */
-	n = read(fd, data, size);
-	n = n < 0 ? -errno : n;
-	close(fd);
-	return (int32_t)n;
-}
-
 static size_t read_stats(const pid_t *pids, size_t n, struct reader_answer *answer)
 {
 	struct reader_stat *stats = (struct reader_stat *)answer->data;
@@ -131,7 +113,8 @@ static size_t read_files(const struct request *request, struct reader_answer *an
 		answer->len[i] = 0;
 		if (!files[request->files][i].name)
 			continue;
-		answer->len[i] = read_file(request->pids[0], files[request->files][i].name,
+		answer->len[i] =
+			proc_read_pid_file(request->pids[0], files[request->files][i].name,
 					   answer->data + used, files[request->files][i].max);
 		used += (size_t)MAX(answer->len[i], 0);
 	}
