@@ -133,7 +133,7 @@ UNIT_TEST(test_hung)
 	ck_assert_int_ne(reader(), first);
 }
 
-/* An answer that comes late is no answer to the next question. */
+/* A late answer is not taken for the answer to the next question. */
 UNIT_TEST(test_late)
 {
 	const pid_t first = reader();
