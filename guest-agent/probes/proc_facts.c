@@ -13,6 +13,7 @@ static struct {
 	/* Of the request that runs. */
 	enum reader_files asked;
 	size_t n;
+	pid_t pids[READER_PIDS_MAX];
 	uint64_t window_ns; /* when the window began */
 	uint64_t waited_ns; /* in this window */
 	struct proc_reader reader;
@@ -53,6 +54,12 @@ static bool wait_for_answer(void)
 	return n > 0;
 }
 
+/* Whether the request that runs is this one. A question that was given up can still be answered. */
+static bool is_asked(enum reader_files what, const pid_t *pids, size_t n)
+{
+	return facts.asked == what && facts.n == n && !memcmp(facts.pids, pids, n * sizeof(*pids));
+}
+
 /* The files' texts in facts.answer. */
 static int ask(enum reader_files what, const pid_t *pids, size_t n)
 {
@@ -65,13 +72,14 @@ static int ask(enum reader_files what, const pid_t *pids, size_t n)
 		got = r->state == READER_ASKED
 			      ? proc_reader_answer(r, &answered, &facts.answer, monotonic_ns())
 			      : -EAGAIN;
-		if (got != -EAGAIN && answered == pids[0] && facts.asked == what && facts.n == n)
+		if (got != -EAGAIN && is_asked(what, pids, n))
 			return got == 0 ? 0 : -EBUSY;
 		if (r->state == READER_ABSENT)
 			proc_reader_tend(r);
 		if (proc_reader_ask(r, what, pids, n, monotonic_ns(), &skip)) {
 			facts.asked = what;
 			facts.n = n;
+			memcpy(facts.pids, pids, n * sizeof(*pids));
 		} else if (skip) {
 			return -EBUSY;
 		}

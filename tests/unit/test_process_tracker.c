@@ -453,7 +453,8 @@ UNIT_TEST(test_check)
 	ck_assert_ptr_null(pid_table_find(tracker.table, PID));
 }
 
-/* A process's end is reported after its execution, even if a walk finds that the process is gone. */
+/* A process's end is reported after its execution, even if a walk finds that the process is gone.
+ */
 UNIT_TEST(test_an_end_waits)
 {
 	uint64_t began;
