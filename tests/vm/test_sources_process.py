@@ -133,17 +133,20 @@ def many():
     milliseconds = int(ran().result.mark("many").split()[2])
     print(f"{complete} of {COUNT} short processes whole, in {milliseconds} ms", flush=True)
     receipts = [e for e in find(ran().events, "telemetry.dropped")
-                if e["data"]["sequence"] < first_stop()]
+                if e["data"]["sequence"] < last_before_stop()]
     assert receipts == []
     assert complete == COUNT
 
 
 @once
-def first_stop():
-    """Sequence of the first event that was seen after the agent had been stopped."""
+def last_before_stop():
+    """Sequence of the last event of which is certain that the agent was not stopped yet: the
+    execution of "before". Its end is not: other events can come before it."""
     before = int(ran().result.mark("unseen").split()[0])
-    return next(e["data"]["sequence"] for e in find(ran().events, "process.exited")
-                if e["data"]["guestPid"] == before and e["data"]["guestComm"] == "before")
+    ended = next(e["data"]["sequence"] for e in find(ran().events, "process.exited")
+                 if e["data"]["guestPid"] == before and e["data"]["guestComm"] == "before")
+    return max(e["sequence"] for e in ran().of_pid[before]
+               if e["probeSource"] == "process.executed" and e["sequence"] < ended)
 
 
 def names():
@@ -180,7 +183,7 @@ def overrun():
     told = sum(1 for pid, _ in children for e in ran().of_pid[pid]
                if e["detail"].get("ppid") == parent)
     receipts = [e["data"]["detail"] for e in find(ran().events, "telemetry.dropped")
-                if e["data"]["sequence"] > first_stop() - 100]
+                if e["data"]["sequence"] > last_before_stop()]
     lost = sum(r["kernelOverrun"] for r in receipts)
     dropped = sum(r["queueFull"] + r["tooLarge"] + r["channel"] for r in receipts)
     print(f"stopped: {told} events told, {lost} lost in the kernel, {dropped} dropped",
