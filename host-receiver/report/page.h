@@ -22,6 +22,7 @@
 
 #define PAGE_RECORDS_MAX 500000u /* as many as browsers show without delay */
 #define PAGE_WHY_MAX	 600u
+#define PAGE_BEGIN	 "<!doctype html>" /* the first bytes of every page (page.html) */
 
 struct page_options {
 	const char *title; /* a sentence: plain ASCII without < and & */

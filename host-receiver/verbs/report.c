@@ -24,7 +24,7 @@ struct report {
 };
 
 static const struct option_row rows[] = {
-	{"out", "FILE", "the page; a file that exists is replaced", .letter = 'o',
+	{"out", "FILE", "the page; an older page is replaced", .letter = 'o',
 	 OPTION_SETS_TEXT(struct report, out)},
 	{"cell", "ID", "show only records of this cell, and of the log itself",
 	 OPTION_SETS_TEXT(struct report, cell)},
@@ -147,12 +147,28 @@ static FILE *open_staged(const char *path)
 	return f;
 }
 
-/* An existing path is replaced only if it is a regular file: no device, no link, no folder. */
-static bool may_replace(const char *path)
+/*
+ * An existing path is replaced only if it is an empty file or a page: no device, no link, no
+ * folder, and no evidence whose name was given in the wrong place. Returns NULL, or the reason.
+ */
+static const char *may_not_replace(const char *path)
 {
+	char begin[sizeof(PAGE_BEGIN) - 1];
+	_cleanup_fclose_ FILE *f = NULL;
 	struct stat st;
+	size_t len;
 
-	return lstat(path, &st) < 0 || S_ISREG(st.st_mode);
+	if (lstat(path, &st) < 0)
+		return NULL;
+	if (!S_ISREG(st.st_mode))
+		return "it exists and is not a file";
+	f = fopen(path, "re");
+	if (!f)
+		return strerror(errno);
+	len = fread(begin, 1, sizeof(begin), f);
+	if (len > 0 && (len < sizeof(begin) || memcmp(begin, PAGE_BEGIN, sizeof(begin)) != 0))
+		return "it exists and is not a page; remove it, or name another file";
+	return NULL;
 }
 
 static int write_file(const struct report *report, const struct page_options *options,
@@ -164,8 +180,6 @@ static int write_file(const struct report *report, const struct page_options *op
 	FILE *f;
 	int r;
 
-	if (!may_replace(report->out))
-		return fail(report->out, -EEXIST, "it exists and is not a file");
 	if (asprintf(&staged, "%s" STAGED_SUFFIX, report->out) < 0) {
 		staged = NULL;
 		return fail("", -ENOMEM, "no memory");
@@ -221,13 +235,18 @@ static int use_result(void *data, const struct verifier_result *result,
 int cmd_report(int argc, char **argv)
 {
 	struct report report = {0};
+	const char *wrong = NULL;
 	int status = EX_OK, at;
 
 	if (judging_init(&report.judging, "report") < 0)
 		return EX_NOINPUT;
 	at = parse(&report, argc, argv);
+	if (at > 0)
+		wrong = may_not_replace(report.out);
 	if (at < 0)
 		status = report.judging.status;
+	else if (wrong)
+		status = fail(report.out, -EEXIST, wrong);
 	else if (at > 0)
 		status = judging_run(&report.judging, argv + at, use_result, &report);
 	judging_done(&report.judging);
