@@ -9,6 +9,7 @@
 #include "host-receiver/config/config.h"
 
 #include <stdarg.h>
+#include <sys/stat.h>
 
 #include <ini.h>
 
@@ -582,13 +583,16 @@ int config_read_file(FILE *f, const char *name, struct config *ret, struct confi
 int config_read(const char *path, struct config *ret, struct config_errors *errors)
 {
 	_cleanup_fclose_ FILE *f = fopen(path, "re");
-	struct reading r = {.name = path, .errors = errors};
+	struct reading r = {.name = path, .errors = errors, .error = f ? 0 : -errno};
+	struct stat st;
 
 	*ret = (struct config){0};
 	*errors = (struct config_errors){0};
-	if (f)
+	/* fopen() opens folders too; reading them fails. */
+	if (f && fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode))
+		r.error = -EISDIR;
+	if (r.error == 0)
 		return config_read_file(f, path, ret, errors);
-	r.error = -errno;
 	complain(&r, 0, "cannot open it: %s", strerror(-r.error));
 	return r.error;
 }

@@ -80,7 +80,7 @@ static int add_folder(struct sources *sources, const char *path, char *why)
 		return fail(why, errno ? -errno : -ENOMEM, "%s: %s", path,
 			    strerror(errno ? errno : ENOMEM));
 	if (n == 0)
-		sources->empty_folder = true;
+		sources->empty_folder = path;
 	for (int i = 0; i < n; i++) {
 		char *file = NULL;
 

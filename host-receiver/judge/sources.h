@@ -21,10 +21,13 @@ struct source {
 struct sources {
 	struct source *list;
 	size_t n;
-	bool empty_folder; /* a folder without any segment was given */
+	const char *empty_folder; /* a folder without any segment was given: the last such path */
 };
 
-/* A file, a folder or "-". Returns 0, or a negative errno with a sentence in why. */
+/*
+ * A file, a folder or "-". path is borrowed as long as sources. Returns 0, or a negative errno with
+ * a sentence in why.
+ */
 int sources_add(struct sources *sources, const char *path, char why[SOURCES_WHY_MAX]);
 
 /* After the last one: look at the first lines, and sort. Returns as above. */

@@ -13,12 +13,9 @@
 #include "host-receiver/verbs/shared.h"
 #include "host-receiver/verbs/verbs.h"
 
-#define SOCKET_DEFAULT "/run/cellos/host-telemetry.sock"
-
 struct asking {
 	const char *verb;
-	const char *socket_path; /* NULL: the configuration's */
-	const char *config_path; /* NULL: the default file, if it exists */
+	const char *socket_path, *config_path; /* as shared_find_socket() takes them */
 	bool json;
 	json_t *options;      /* of a cell, for add; owned */
 	const char *argument; /* the cell's id, for actions that take one */
@@ -76,6 +73,14 @@ static int set_option(void *target, const struct option_row *row, const char *va
  */
 static int parse(struct asking *a, int argc, char **argv, bool cell_options, bool wants_argument)
 {
+	static const struct {
+		const char *name, *missing;
+	} mandatory[] = {
+		{"uds", "--uds is missing"},
+		{"cell-id", "--cell-id is missing"},
+		{"run-id", "--run-id is missing"},
+		{"spec-hash", "--spec-hash is missing"},
+	};
 	struct option_row passed[CELL_OPTION_ROWS];
 	struct option_program program = {
 		.name = a->verb,
@@ -99,6 +104,11 @@ static int parse(struct asking *a, int argc, char **argv, bool cell_options, boo
 		option_usage_error(&program, "expected a cell's id");
 		return EX_USAGE;
 	}
+	for (size_t i = 0; cell_options && i < ARRAY_SIZE(mandatory); i++)
+		if (!json_object_get(a->options, mandatory[i].name)) {
+			option_usage_error(&program, mandatory[i].missing);
+			return EX_USAGE;
+		}
 	a->argument = wants_argument ? argv[at] : NULL;
 	return EX_OK;
 }
@@ -236,29 +246,6 @@ static void print_status(const json_t *answer)
 	print_cells(answer);
 }
 
-/*
- * Find the path of the control socket; the string is *config's or static. A user who may ask the
- * daemon is perhaps not allowed to read its configuration. If the default file cannot be read or
- * does not exist, the default path is used.
- */
-static int find_socket(struct asking *a, struct config *config)
-{
-	struct config_errors errors = {0};
-	const char *path = a->config_path ? a->config_path : CONFIG_FILE_DEFAULT;
-	int r;
-
-	if (a->socket_path)
-		return EX_OK;
-	r = config_read(path, config, &errors);
-	a->socket_path = r == 0 ? config->control_socket : SOCKET_DEFAULT;
-	if (r < 0 && (a->config_path || (r != -ENOENT && r != -EACCES)))
-		fputs(errors.text ? errors.text : "no memory\n", stderr);
-	else
-		r = 0;
-	config_errors_free(&errors);
-	return r < 0 ? EX_CONFIG : EX_OK;
-}
-
 /* Send the request and print the answer. Returns an exit status. */
 static int ask(struct asking *a, const char *wanted, void (*print)(const json_t *))
 {
@@ -292,7 +279,7 @@ static int run(const char *verb, int argc, char **argv, const char *wanted, bool
 	int status = parse(&a, argc, argv, cell_options, wants_argument);
 
 	if (status == EX_OK)
-		status = find_socket(&a, &config);
+		status = shared_find_socket(a.socket_path, a.config_path, &config, &a.socket_path);
 	if (status == EX_OK)
 		status = ask(&a, wanted, print);
 	config_free(&config);

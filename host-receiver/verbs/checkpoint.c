@@ -49,10 +49,9 @@ static int open_log(struct place_of_log *at)
 	int r;
 
 	if (!at->dir) {
-		r = shared_read_config(at->config_path, &at->config);
+		r = shared_find_evidence(at->verb, at->config_path, &at->config, &at->dir);
 		if (r != EX_OK)
 			return r;
-		at->dir = at->config.evidence_dir;
 	}
 	r = sources_add(&at->sources, at->dir, why);
 	if (r == 0)
@@ -93,7 +92,7 @@ static const struct option_row checkpoint_rows[] = {
 
 int cmd_checkpoint(int argc, char **argv)
 {
-	struct checkpoint c = {.at = {.verb = "checkpoint", .config_path = CONFIG_FILE_DEFAULT}};
+	struct checkpoint c = {.at = {.verb = "checkpoint"}};
 	const struct option_program program = {
 		.name = "checkpoint",
 		.before =
@@ -217,7 +216,7 @@ static int prove_consistency(const struct prove *p)
 
 int cmd_prove(int argc, char **argv)
 {
-	struct prove p = {.at = {.verb = "prove", .config_path = CONFIG_FILE_DEFAULT}, .out = "."};
+	struct prove p = {.at = {.verb = "prove"}, .out = "."};
 	const struct option_program program = {
 		.name = "prove",
 		.before =

@@ -24,7 +24,7 @@ struct export
 	char *event; /* OCSF_EVENT_MAX bytes */
 	char origin[NOTE_ORIGIN_MAX +
 		    1]; /* the log of the current segment; "": outside of any log */
-	uint64_t index, skipped;
+	uint64_t index, events, skipped; /* events: before --cell, --since and --until */
 };
 
 static const struct option_row rows[] = {
@@ -92,6 +92,7 @@ static void take_line(struct export *e, const struct input_line *line)
 		return;
 	}
 	e->index++;
+	e->events++;
 	if (read && !ocsf_is_wanted(e->doc, e->cell, e->period.since_ms, e->period.until_ms))
 		return;
 	if (!read || ocsf_write(e->doc, line->data, line->len, &place, e->event, &len) < 0) {
@@ -133,6 +134,8 @@ static int write_all_of(struct export *e, const struct sources *sources)
 		fprintf(stderr, "export: cannot write: %s\n", strerror(errno));
 		return EX_IOERR;
 	}
+	if (status == EX_OK && e->events == 0)
+		fputs("export: there is no event\n", stderr);
 	if (e->skipped > 0)
 		fprintf(stderr,
 			"export: skipped %" PRIu64 " line%s that %s no event; verify says "

@@ -104,14 +104,11 @@ static int run(const struct forward_options *o)
 static int ask(const struct forward_options *o, json_t *request, json_t **ret)
 {
 	struct config config = {0};
-	int status = EX_OK;
+	const char *socket_path;
+	int status = shared_find_socket(o->socket_path, o->config_path, &config, &socket_path);
 
-	if (!o->socket_path)
-		status = shared_read_config(o->config_path, &config);
 	if (status == EX_OK)
-		status = control_ask("forward",
-				     o->socket_path ? o->socket_path : config.control_socket,
-				     request, ret);
+		status = control_ask("forward", socket_path, request, ret);
 	config_free(&config);
 	json_decref(request);
 	return status;
@@ -210,7 +207,7 @@ int cmd_forward(int argc, char **argv)
 		{"status", show_status},
 		{"rewind", rewind_forwarder},
 	};
-	struct forward_options o = {.config_path = CONFIG_FILE_DEFAULT};
+	struct forward_options o = {0};
 	struct option_program p = program;
 	struct option_guess guess = {0};
 	int at;

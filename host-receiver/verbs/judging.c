@@ -217,8 +217,8 @@ static int judge(const struct judging *j, const struct sources *sources, struct 
 		return EX_NOINPUT;
 	}
 	if (sources->empty_folder)
-		fprintf(stderr, "%s: a folder has no segment evidence-<20 digits>.jsonl\n",
-			j->verb);
+		fprintf(stderr, "%s: %s: the folder has no segment evidence-<20 digits>.jsonl\n",
+			j->verb, sources->empty_folder);
 	*ret = verifier_finish(verifier);
 	return EX_OK;
 }

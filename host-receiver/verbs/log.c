@@ -41,22 +41,29 @@ static const struct option_row rows[] = {
 	OPTION_ROW_HELP,
 };
 
-static int acknowledge(const struct log_options *o, const struct config *config)
+static int acknowledge(const struct log_options *o, struct config *config)
 {
 	json_t *request = json_pack("{s:s}", "verb", "acknowledge"), *answer = NULL;
-	int status = control_ask("log", o->socket_path ? o->socket_path : config->control_socket,
-				 request, &answer);
+	const char *socket_path;
+	int status = shared_find_socket(o->socket_path, o->config_path, config, &socket_path);
 
+	if (status == EX_OK)
+		status = control_ask("log", socket_path, request, &answer);
 	json_decref(answer);
 	json_decref(request);
 	return status;
 }
 
-static int plan_new(const struct log_options *o, const struct config *config)
+static int plan_new(const struct log_options *o, struct config *config)
 {
-	_cleanup_close_ int fd = open(config->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = fd < 0 ? -errno : 0;
+	const int status = shared_read_config(o->config_path, config);
+	_cleanup_close_ int fd = -1;
+	int r;
 
+	if (status != EX_OK)
+		return status;
+	fd = open(config->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = fd < 0 ? -errno : 0;
 	if (r == 0)
 		/*
 		 * Mode 0644, because the receiver's user must read the file that root may write.
@@ -88,7 +95,7 @@ static int refuse(const struct option_program *program, const char *what)
 
 int cmd_log(int argc, char **argv)
 {
-	struct log_options o = {.config_path = CONFIG_FILE_DEFAULT};
+	struct log_options o = {0};
 	const struct option_program program = {
 		.name = "log",
 		.before = before,
@@ -113,10 +120,10 @@ int cmd_log(int argc, char **argv)
 		option_usage_error(&program, "new: expected --reason TEXT of 1..200 bytes");
 		return EX_USAGE;
 	}
-	if (is_new || !o.socket_path)
-		status = shared_read_config(o.config_path, &config);
-	if (status == EX_OK)
-		status = is_new ? plan_new(&o, &config) : acknowledge(&o, &config);
+	if (!is_new)
+		status = acknowledge(&o, &config);
+	else
+		status = plan_new(&o, &config);
 	config_free(&config);
 	return status;
 }

@@ -357,7 +357,9 @@ static void print_newest(struct tail *t)
 static int finish(struct tail *t)
 {
 	print_newest(t);
-	if (t->events > 0 && t->matched == 0)
+	if (t->events == 0)
+		fputs("tail: there is no event\n", stderr);
+	else if (t->matched == 0)
 		fprintf(stderr, "tail: none of %" PRIu64 " event%s matches\n", t->events,
 			t->events == 1 ? "" : "s");
 	return fflush(stdout) == EOF ? EX_IOERR : EX_OK;
@@ -533,9 +535,7 @@ static bool reads_files(const struct tail *t)
 
 int cmd_tail(int argc, char **argv)
 {
-	struct tail t = {
-		.config_path = CONFIG_FILE_DEFAULT,
-	};
+	struct tail t = {0};
 	struct config config = {0};
 	int status = parse(&t, argc, argv);
 
@@ -544,10 +544,8 @@ int cmd_tail(int argc, char **argv)
 	t.terminal = isatty(STDOUT_FILENO);
 	t.colour = t.terminal && !getenv("NO_COLOR");
 	if (reads_files(&t) && !t.dir)
-		status = shared_read_config(t.config_path, &config);
+		status = shared_find_evidence("tail", t.config_path, &config, &t.dir);
 	if (status == EX_OK) {
-		if (!t.dir)
-			t.dir = config.evidence_dir;
 		t.readings = reading_changes_new();
 		status = t.readings ? run(&t) : EX_OSERR;
 		reading_changes_free(t.readings);

@@ -55,6 +55,78 @@ def a_wrong_verb_is_guessed():
     assert "did you mean --cell-id?" in run("receive", "--cel-id", "x").stderr
 
 
+CONFIG = "/etc/cellos/host-telemetry.conf"
+NO_FILE = "No such file or directory"
+
+# Arguments, the exit status, the message. Beside a folder, an empty file and a file that is no evidence.
+MISTAKES = (
+    ("tail", 64, f"tail: expected a folder or a file of evidence; without one it reads the daemon's folder, "
+                 f"which\n{CONFIG} names: {NO_FILE}; --help says how it is used\n"),
+    ("tail missing", 66, f"tail: missing: {NO_FILE}\n"),
+    ("tail empty", 0, "tail: there is no event\n"),
+    ("tail folder", 0, "tail: there is no event\n"),
+    ("tail file", 0, "tail: a line that is no event; verify says more\ntail: there is no event\n"),
+    ("tail -f empty", 64, "tail: empty: -f follows a folder of segments, not a file\n"),
+    ("export", 64, "export: expected a file, a folder of segments or - to read; --help says how it is used\n"),
+    ("export folder", 0, "export: there is no event\n"),
+    ("verify", 64, "verify: expected a file, a folder of segments or - to read; --help says how it is used\n"),
+    ("verify folder", 5, "verify: folder: the folder has no segment evidence-<20 digits>.jsonl\n"),
+    ("verify --keys folder file", 78, "verify: --keys folder: folder: expected a regular file\n"),
+    ("report empty", 64, "report: expected -o FILE: where the page goes; --help says how it is used\n"),
+    ("report empty -o folder", 73, "report: folder: it exists and is not a file\n"),
+    ("report empty -o file", 73,
+     "report: file: it exists and is not a page; remove it, or name another file\n"),
+    ("checkpoint", 64, "checkpoint: expected a folder or a file of evidence; without one it reads the daemon's "
+                       f"folder, which\n{CONFIG} names: {NO_FILE}; --help says how it is used\n"),
+    ("checkpoint folder", 66, "checkpoint: folder: there is no log\n"),
+    ("prove", 64,
+     "prove: expected the index of an entry, --id or --consistency; --help says how it is used\n"),
+    ("check-config --config folder", 78, "folder: cannot open it: Is a directory\n"),
+    ("check-config --config file", 78, 'file:1: "hi": expected KEY = VALUE\n'),
+    ("status --config missing", 78, f"missing: cannot open it: {NO_FILE}\n"),
+    ("status --control missing", 69,
+     f"status: missing: cannot reach the daemon; is it running?: {NO_FILE}\n"),
+    ("cell add --control missing --uds v", 64, "cell: --cell-id is missing; --help says how it is used\n"),
+    ("cell show", 64, "cell: expected a cell's id; --help says how it is used\n"),
+    ("log acknowledge --control missing", 69,
+     f"log: missing: cannot reach the daemon; is it running?: {NO_FILE}\n"),
+    ("forward", 64, "forward: expected status, rewind or run; --help says how it is used\n"),
+    ("keygen", 64, "keygen: --kid is missing; --help says how it is used\n"),
+    ("keygen --kid k --out missing", 73, f"keygen: missing: {NO_FILE}\n"),
+)
+
+
+def every_mistake_says_what_was_expected():
+    with tempfile.TemporaryDirectory() as tmp:
+        os.mkdir(f"{tmp}/folder")
+        for name, text in (("empty", ""), ("file", "hi\n")):
+            with open(f"{tmp}/{name}", "w") as f:
+                f.write(text)
+        for words, status, message in MISTAKES:
+            if CONFIG in message and os.path.exists(CONFIG):
+                continue
+            got = run(*words.split(), cwd=tmp)
+            assert (got.returncode, got.stderr) == (status, message), (words, got)
+        # It asks the socket that the daemon has by default.
+        if not os.path.exists(CONFIG):
+            for words in ("status", "cell list", "log acknowledge", "forward status"):
+                assert run(*words.split()).returncode == 69, words
+
+
+def a_report_replaces_a_page_and_nothing_else():
+    with tempfile.TemporaryDirectory() as tmp:
+        log = logmaker.ordinary(logmaker.new_key(), cells=1, events=2).write(f"{tmp}/log")
+        page, evidence = f"{tmp}/page.html", os.path.join(log, os.listdir(log)[0])
+        for _ in range(2):
+            assert run("report", log, "-o", page).returncode == 2  # no key was given
+            assert os.path.getsize(page) > 1000
+        with open(evidence, "rb") as f:
+            before = f.read()
+        assert run("report", page, "-o", evidence).returncode == 73
+        with open(evidence, "rb") as f:
+            assert f.read() == before
+
+
 def unsigned_evidence_is_warned_of():
     with tempfile.TemporaryDirectory() as tmp:
         command = ["receive", "--uds", f"{tmp}/v", "--cell-id", "a", "--run-id", "r",
