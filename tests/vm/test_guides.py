@@ -12,9 +12,10 @@ os.environ.setdefault("CELLOS_SOURCE", str(SOURCE))
 sys.path.insert(1, str(SOURCE / "tests" / "integration"))
 
 import guide  # noqa: E402
-from runner import Skip, case, main, once  # noqa: E402
+from runner import Skip, case, main, once, until  # noqa: E402
 from test_unit import SERVICE, SYSTEMD, TARGETS, UNITS  # noqa: E402
-from vm import CGROUP2, Receiver, Vm, find, receiver_binary, split_runs  # noqa: E402
+from vm import (  # noqa: E402
+    CGROUP2, VM_PATIENCE, Receiver, Vm, find, receiver_binary, split_runs)
 
 ON_THE_HOST = ["docs/guide-operator.md", "docs/host-probes.md"]
 PROFILE = "docs/workload-profile.md"
@@ -90,7 +91,11 @@ WITHOUT = {
 }
 # What the runs after those are for. CONFIG_AUDIT is forced off in all of them (audit=0).
 RUNS = [*WITHOUT, "namespaces", "profile", "init"]
-APP = "#!/bin/sh\necho \"the application ran with $*\"\n"
+# It lives until its arguments were read.
+APP = """#!/bin/sh
+echo "the application ran with $*"
+until [ -e /tmp/reported ]; do sleep 0.1; done
+"""
 
 GUEST = """
 ip link set lo up
@@ -124,6 +129,7 @@ kill -TERM $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 
 rm -rf /run/cellos-telemetry
+(vm await reported; touch /tmp/reported) &
 (sh /root/profile; echo "status $?") > /tmp/out 2>&1
 vm put /tmp/out profile
 agent=$(cat /run/cellos-telemetry/agent.pid)
@@ -148,6 +154,11 @@ vm say no_agent $?
 """
 
 
+def app_executed(events):
+    return [e for e in find(events, "process.executed")
+            if "/usr/bin/app --its arguments" in e["data"]["detail"].get("args", "")]
+
+
 @once
 def ran():
     """One boot for all tests: the VM, and the events of each run of the agent by its name."""
@@ -157,7 +168,11 @@ def ran():
         vm.initramfs.file("/usr/bin/app", APP, 0o755)
         vm.initramfs.file("/bin/guest-init.sh",
                           (SOURCE / "docs/examples/guest-init.sh").read_text(), 0o755)
-        vm = vm.run().check()
+        with vm:
+            until(lambda: app_executed(receiver.events()), "the application's arguments",
+                  pause=0.5, patience=VM_PATIENCE)
+            vm.tell("reported")
+            vm = vm.wait().check()
         return vm, dict(zip(RUNS, split_runs(receiver.finish()), strict=True))
 
 
@@ -221,8 +236,7 @@ def the_commands_of_the_profiles_page():
     status = re.search(r"^status (\d+)$", output, re.MULTILINE)
     guide.judge([PROFILE], output[:status.start()], int(status[1]))
     assert "the application ran with --its arguments" in output
-    assert any("/usr/bin/app --its arguments" in e["data"]["detail"].get("args", "")
-               for e in find(runs["profile"], "process.executed"))
+    assert app_executed(runs["profile"])
 
 
 def without_a_channel_no_agent():
