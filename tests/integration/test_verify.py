@@ -291,7 +291,7 @@ def an_interrupted_keygen_goes_on():
     strace = ["strace", "-o", "/dev/null", "-f"]
     calls = ("openat", "write", "fsync", "linkat", "renameat", "unlinkat", "flock")
     for call in calls:
-        for when in range(1, 100):
+        for when in range(1, 1000):
             with tempfile.TemporaryDirectory() as d:
                 assert keygen("--kid", "old", "--out", d).returncode == 0
                 run = subprocess.run(
