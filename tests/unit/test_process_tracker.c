@@ -4,6 +4,7 @@
  * as no kernel gives, so /proc knows none of them: their programs are `gone`, their groups too.
  * What /proc says of living ones is tested with this process and its children.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -482,6 +483,248 @@ UNIT_TEST(test_an_end_waits)
 	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_SIGNAL], SIGKILL);
 	ck_assert_int_eq(observed.events[observed.n - 1].source, WIRE_PROCESS_EXITED);
 	ck_assert_ptr_null(pid_table_find(tracker.table, pid));
+}
+
+static unsigned count(enum wire_source source, pid_t pid)
+{
+	unsigned n = 0;
+
+	observed_take(&observed, queue);
+	for (size_t i = 0; i < observed.n; i++)
+		n += observed.events[i].source == source && observed.events[i].pid == (uint32_t)pid;
+	return n;
+}
+
+static void walk(void)
+{
+	while (process_tracker_turn(&tracker, queue, 64))
+		;
+}
+
+/* Its start was lost: the execution is reported, and the end. */
+UNIT_TEST(test_an_execution_without_a_start)
+{
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = PID});
+	ck_assert_ptr_null(only(WIRE_PROCESS_SPAWNED, PID));
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, PID));
+	ck_assert_ptr_nonnull(pid_table_find(tracker.table, PID));
+	ended(PID, PID, 2 << 8);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, PID)->uints[WIRE_KEY_EXIT_CODE], 2);
+}
+
+/* An execution ends the other threads, without an event for each. */
+UNIT_TEST(test_an_execution_leaves_one_thread)
+{
+	born(PID, PARENT);
+	for (pid_t tid = PID + 1; tid <= PID + 2; tid++)
+		feed((struct connector_event){.kind = CONNECTOR_FORK, .tgid = PID, .tid = tid});
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = PID});
+	ended(PID, PID, 0);
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, PID));
+}
+
+UNIT_TEST(test_a_thread_has_a_name_of_its_own)
+{
+	struct connector_event ev = {
+		.kind = CONNECTOR_COMM, .tgid = PID, .tid = PID + 1, .comm = "thread"};
+
+	born(PID, PARENT);
+	named(PID, "process");
+	feed(ev);
+	ended(PID, PID, 0);
+	ck_assert_str_eq(only(WIRE_PROCESS_EXITED, PID)->comm, "process");
+}
+
+/* The parent that was alive at the end. */
+UNIT_TEST(test_an_end_has_its_last_parent)
+{
+	born(PID, PARENT);
+	feed((struct connector_event){
+		.kind = CONNECTOR_EXIT, .tgid = PID, .parent_tgid = PARENT + 1});
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, PID)->uints[WIRE_KEY_PPID], PARENT + 1);
+}
+
+/* The first thread's end was seen: its status is the best that is known. */
+UNIT_TEST(test_reuse_after_the_first_thread)
+{
+	born(PID, PARENT);
+	feed((struct connector_event){.kind = CONNECTOR_FORK, .tgid = PID, .tid = PID + 1});
+	ended(PID, PID, 9 << 8);
+	born_at(PID, monotonic_ns() + NSEC_PER_SEC);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, PID)->uints[WIRE_KEY_EXIT_CODE], 9);
+	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, PID), 2);
+}
+
+/* A child has its parent's program until it executes another. */
+UNIT_TEST(test_a_child_has_its_parent_s_program)
+{
+	const char *exe;
+	uint64_t began;
+	size_t len;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began);
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
+	born(PID, pid);
+	ck_assert_uint_ne(pid_table_find(tracker.table, PID)->image, 0);
+	ck_assert_uint_eq(pid_table_find(tracker.table, PID)->image,
+			  pid_table_find(tracker.table, pid)->image);
+	ck_assert_int_eq(process_tracker_exe(&tracker, queue, PID, monotonic_ns(), &exe, &len),
+			 EXE_WAIT);
+	ck_assert_uint_eq(tracker.holds->n, 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* More than can wait for an execution: it is reported before its time, and they follow it. */
+UNIT_TEST(test_what_waits_is_bounded)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began);
+	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
+	for (unsigned i = 0; i < EXEC_WAITING_MAX; i++)
+		feed((struct connector_event){.kind = CONNECTOR_UID, .tgid = pid, .real = i});
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	feed((struct connector_event){
+		.kind = CONNECTOR_UID, .tgid = pid, .real = EXEC_WAITING_MAX});
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXECUTED, pid)->uints[WIRE_KEY_RESOLVED], 0);
+	ck_assert_uint_eq(observed.n, EXEC_WAITING_MAX + 3);
+	ck_assert_int_eq(observed.events[1].source, WIRE_PROCESS_EXECUTED);
+	for (unsigned i = 0; i <= EXEC_WAITING_MAX; i++)
+		ck_assert_uint_eq(observed.events[2 + i].uints[WIRE_KEY_REAL], i);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* A walk that sees another name reports an execution; the event that comes late does not again,
+ * and a second execution is one. */
+UNIT_TEST(test_a_walk_finds_an_execution)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began);
+	named(pid, "before");
+	process_tracker_repair(&tracker, queue);
+	walk();
+	ck_assert_ptr_nonnull(exec_hold_find(tracker.holds, pid));
+	feed((struct connector_event){
+		.kind = CONNECTOR_EXEC, .tgid = pid, .at_ns = tracker.told_ns});
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	feed((struct connector_event){
+		.kind = CONNECTOR_EXEC, .tgid = pid, .at_ns = tracker.told_ns});
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* What happened after the walk is news. */
+UNIT_TEST(test_an_execution_after_a_walk)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began);
+	named(pid, "before");
+	process_tracker_repair(&tracker, queue);
+	walk();
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	feed((struct connector_event){
+		.kind = CONNECTOR_EXEC, .tgid = pid, .at_ns = tracker.told_ns + 1});
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* The pid has another owner, whose start is not that of the table: the last one has ended, and a
+ * second walk finds the new one. */
+UNIT_TEST(test_a_walk_finds_another_owner)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began - 10 * NSEC_PER_SEC);
+	process_tracker_repair(&tracker, queue);
+	walk();
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, pid));
+	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, pid), 2);
+	for (size_t i = observed.n; observed.events[--i].source != WIRE_PROCESS_EXITED;)
+		ck_assert_uint_ne(i, 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* A loss during a walk: what the walk has passed is not certain, so another one follows. */
+UNIT_TEST(test_repair_during_a_walk)
+{
+	const uint32_t scan = tracker.scan;
+
+	process_tracker_repair(&tracker, queue);
+	process_tracker_repair(&tracker, queue);
+	ck_assert(process_tracker_turn(&tracker, queue, 64));
+	process_tracker_repair(&tracker, queue);
+	walk();
+	ck_assert_uint_eq(tracker.scan, scan + 2);
+}
+
+/* A start and an execution at most, beyond the budget. */
+UNIT_TEST(test_a_walk_s_report_has_a_budget)
+{
+	size_t before;
+
+	for (pid_t pid = PID; pid < PID + 5; pid++)
+		born(pid, PARENT);
+	process_tracker_repair(&tracker, queue);
+	do {
+		observed_take(&observed, queue);
+		before = observed.n;
+		process_tracker_turn(&tracker, queue, 1);
+		observed_take(&observed, queue);
+		ck_assert_uint_le(observed.n, before + 2);
+	} while (tracker.state != TRACKER_STEADY);
+	for (pid_t pid = PID; pid < PID + 5; pid++)
+		ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, pid));
+}
+
+static void *wait_for_ever(void *unused)
+{
+	for (;;)
+		pause();
+	return unused;
+}
+
+/* The end of a process that was never seen: only /proc says which of its threads is the last. */
+UNIT_TEST(test_an_unknown_process_ends)
+{
+	pthread_t thread;
+	char byte;
+	int fds[2];
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(fds), 0);
+	pid = unit_fork();
+	if (pid == 0) {
+		if (pthread_create(&thread, NULL, wait_for_ever, NULL) != 0 ||
+		    write(fds[1], "", 1) != 1)
+			_exit(1);
+		wait_for_ever(NULL);
+	}
+	ck_assert_int_eq(read(fds[0], &byte, 1), 1);
+	ended(pid, pid + 1, 6 << 8);
+	process_tracker_check(&tracker, queue);
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, pid));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	process_tracker_check(&tracker, queue);
+	process_tracker_check(&tracker, queue);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_EXIT_CODE], 6);
+	/* Its last thread's event says nothing new. */
+	ended(pid, pid, 6 << 8);
+	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, pid));
+	close(fds[0]);
+	close(fds[1]);
 }
 
 UNIT_SUITE(.setup = setup, .teardown = teardown);
