@@ -29,7 +29,7 @@ static int no_memory(char *why)
 /* ---- the list ---- */
 
 /* Takes path. */
-static int add_file(struct sources *sources, char *path, char *why)
+static int add_file(struct sources *sources, char *path, bool listed, char *why)
 {
 	struct source *list =
 		path ? reallocarray(sources->list, sources->n + 1, sizeof(*list)) : NULL;
@@ -39,7 +39,8 @@ static int add_file(struct sources *sources, char *path, char *why)
 		return no_memory(why);
 	}
 	sources->list = list;
-	list[sources->n] = (struct source){.path = path, .order = sources->n, .group = sources->n};
+	list[sources->n] = (struct source){
+		.path = path, .order = sources->n, .group = sources->n, .listed = listed};
 	sources->n++;
 	return 0;
 }
@@ -87,7 +88,7 @@ static int add_folder(struct sources *sources, const char *path, char *why)
 		if (r == 0 && asprintf(&file, "%s/%s", path, entries[i]->d_name) < 0)
 			file = NULL;
 		if (r == 0)
-			r = add_file(sources, file, why);
+			r = add_file(sources, file, true, why);
 		free(entries[i]);
 	}
 	free(entries);
@@ -104,7 +105,7 @@ int sources_add(struct sources *sources, const char *path, char why[SOURCES_WHY_
 		if (S_ISDIR(st.st_mode))
 			return add_folder(sources, path, why);
 	}
-	return add_file(sources, strdup(path), why);
+	return add_file(sources, strdup(path), false, why);
 }
 
 void sources_free(struct sources *sources)
@@ -139,6 +140,10 @@ static int look_at(struct walker *walker, struct source *source, char *why)
 	if (strcmp(source->path, "-") == 0)
 		return 0;
 	r = walker_open(walker, source->path, why);
+	if (r == -ENOENT && source->listed) {
+		source->deleted = true;
+		return 0;
+	}
 	if (r == 0)
 		r = walker_next(walker, &line, &facts, why);
 	if (r <= 0)
@@ -163,6 +168,20 @@ static int compare(const void *a, const void *b)
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* What is deleted before it is read is as good as never listed. */
+static void drop_deleted(struct sources *sources)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < sources->n; i++) {
+		if (sources->list[i].deleted)
+			free(sources->list[i].path);
+		else
+			sources->list[n++] = sources->list[i];
+	}
+	sources->n = n;
+}
+
 int sources_order(struct sources *sources, char why[SOURCES_WHY_MAX])
 {
 	struct walker *walker = walker_new(NULL);
@@ -185,6 +204,7 @@ int sources_order(struct sources *sources, char why[SOURCES_WHY_MAX])
 		source->group = sources->list[previous].group;
 	}
 	walker_free(walker);
+	drop_deleted(sources);
 	if (r == 0 && sources->n > 1)
 		qsort(sources->list, sources->n, sizeof(*sources->list), compare);
 	return r;

@@ -16,6 +16,8 @@ struct source {
 	char *origin; /* owned; NULL: no segment line at its beginning, or not looked at */
 	uint64_t first_index;
 	size_t order, group; /* as it was given; the smallest order of its log */
+	bool listed;	     /* found in a folder, where a running receiver deletes old segments */
+	bool deleted;	     /* and it did, before the first line was read */
 };
 
 struct sources {
@@ -30,7 +32,10 @@ struct sources {
  */
 int sources_add(struct sources *sources, const char *path, char why[SOURCES_WHY_MAX]);
 
-/* After the last one: look at the first lines, and sort. Returns as above. */
+/*
+ * After the last one: look at the first lines, and sort. Segments of a folder that retention has
+ * deleted meanwhile are dropped. Returns as above.
+ */
 int sources_order(struct sources *sources, char why[SOURCES_WHY_MAX]);
 
 void sources_free(struct sources *sources);

@@ -4,6 +4,7 @@
 
 #include "common/util.h"
 #include "host-receiver/event/event.h"
+#include "host-receiver/judge/sources.h"
 #include "host-receiver/judge/verifier.h"
 #include "tests/unit/evidence.h"
 
@@ -291,6 +292,38 @@ UNIT_TEST(an_unsigned_predecessor_is_a_predecessor)
 			free(those[i]);
 	}
 	keyring_free(ring);
+}
+
+/* Retention deletes a segment between the listing of its folder and the first look into it: the
+ * others are read. A file that was named must be there. */
+UNIT_TEST(a_segment_may_be_deleted_before_it_is_read)
+{
+	char folder[] = "/tmp/cellos-judge-XXXXXX", path[2][128], why[SOURCES_WHY_MAX] = "";
+	struct sources sources = {0};
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	for (int i = 0; i < 2; i++) {
+		FILE *f;
+
+		snprintf(path[i], sizeof(path[i]), "%s/evidence-%020d.jsonl", folder, i);
+		f = fopen(path[i], "w");
+		ck_assert_ptr_nonnull(f);
+		fprintf(f, "{}\n");
+		fclose(f);
+	}
+	ck_assert_int_eq(sources_add(&sources, folder, why), 0);
+	ck_assert_uint_eq(sources.n, 2);
+	unlink(path[0]);
+	ck_assert_msg(sources_order(&sources, why) == 0, "%s", why);
+	ck_assert_uint_eq(sources.n, 1);
+	ck_assert_str_eq(sources.list[0].path, path[1]);
+	sources_free(&sources);
+	ck_assert_int_eq(sources_add(&sources, path[1], why), 0);
+	unlink(path[1]);
+	ck_assert_int_eq(sources_order(&sources, why), -ENOENT);
+	ck_assert_ptr_nonnull(strstr(why, path[1]));
+	sources_free(&sources);
+	rmdir(folder);
 }
 
 UNIT_SUITE(.setup_once = read_lines);
