@@ -73,6 +73,10 @@ class Made:
                        uid=0, euid=0)
             self.guest("net.connect_attempted", 200 + n, text[:15], family="inet",
                        address="203.0.113.7", port=443)
+        # Of another source: it is reported after the end.
+        self.guest("process.exited", 200, "server", exitCode=0)
+        self.guest("net.connect_attempted", 200, "server", family="inet", address="198.51.100.9",
+                   port=53)
         self.guest("capability.denied", 201, "mount", syscall="mount", error="EPERM",
                    capability="CAP_SYS_ADMIN")
         for n in (1, 2, 3):
@@ -290,6 +294,12 @@ def paper_and_dark(b):
     b.js("fillPrint()")
     paper = b.js("document.getElementById('print').innerText")
     assert paper.count("capability.denied") == 1 and "server --port 80" in paper, paper
+    b.js("document.body.style.width = '700px'")
+    assert b.js("[...document.querySelectorAll('#print .records tr')].every(row => {"
+                "const time = document.createRange(); time.selectNodeContents(row.cells[1]);"
+                "return time.getClientRects().length <= 1 && "
+                "time.getBoundingClientRect().width < row.cells[1].clientWidth; })"), "a time fits"
+    b.js("document.body.style.width = ''")
     assert b.js("document.getElementById('list').offsetParent") is None
     b.media(type="")
 

@@ -176,8 +176,8 @@ function newModel(head) {
 function cellOf(model, id) {
 	let cell = model.cells.get(id);
 	if (!cell) {
-		cell = {id, pids: new Map(), boot: null, silence: null, curves: new Map(), before: new Map(),
-			records: 0};
+		cell = {id, pids: new Map(), ended: new Map(), boot: null, silence: null, curves: new Map(),
+			before: new Map(), records: 0};
 		model.cells.set(id, cell);
 	}
 	return cell;
@@ -235,17 +235,26 @@ function nodeOf(model, cell, pid, ppid) {
 	return newNode(model, cell, pid, ppid > 0 && ppid !== pid ? nodeOf(model, cell, ppid, 0) : null);
 }
 
+/* The agent reads its sources one after the other: what a process did may follow its end. */
+function processOf(model, cell, record, data) {
+	const ended = cell.ended.get(data.guestPid);
+	if (ended && record.name !== "process.spawned" && data.guestMonotonicNs <= ended.endNs)
+		return ended;
+	return nodeOf(model, cell, data.guestPid, data.detail?.ppid || 0);
+}
+
 function followProcess(model, cell, record, data) {
 	const d = data.detail || {}, pid = data.guestPid;
 	if (record.name === "telemetry.hello" && d.bootId !== cell.boot) {
 		cell.boot = d.bootId;
 		cell.pids.clear(); /* another kernel: its numbers are other processes */
+		cell.ended.clear();
 	}
 	if (record.kind === "agent" || record.kind === "loss" || !(pid > 0))
 		return;
 	if (record.name === "process.spawned")
 		cell.pids.delete(pid);
-	const node = nodeOf(model, cell, pid, d.ppid || 0);
+	const node = processOf(model, cell, record, data);
 	record.node = node;
 	node.records++;
 	node.counts[record.kind] = (node.counts[record.kind] || 0) + 1;
@@ -267,7 +276,9 @@ function followProcess(model, cell, record, data) {
 	case "process.exited":
 		node.to = record.time;
 		node.end = record.text;
+		node.endNs = data.guestMonotonicNs;
 		cell.pids.delete(pid);
+		cell.ended.set(pid, node);
 		break;
 	}
 	if (node.uid === null && node.parent)

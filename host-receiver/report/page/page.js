@@ -360,22 +360,38 @@ function showStreams({head}) {
 
 /* ---- paper ---- */
 
+function paperTable(name, heads, rows) {
+	return el(`table.${name}`, el("thead", el("tr", ...heads.map(([key, head]) =>
+		el(`th.${key}`, head)))), el("tbody", ...rows));
+}
+
+function paperProcess(node) {
+	return el("tr", el("td.number", String(node.pid)), el("td", node.uid === null ? "" : String(node.uid)),
+		el("td.mono", "\u00a0\u00a0".repeat(node.depth), shown(node.args || node.comm || NOT_NAMED)),
+		el("td", node.end));
+}
+
+function paperRecord(record) {
+	const time = page.days ? moment(record.time) : clock(record.time);
+	return el(`tr.k-${record.kind}`, el("td.number", record.index ?? ""),
+		el("td.mono", isNaN(record.time) ? "" : time),
+		page.model.cells.size > 1 ? el("td", shown(record.cell)) : null,
+		el("td.what", shown(record.name)), el("td", shown(record.actor || "")),
+		el("td.mono", shown(record.text)));
+}
+
 function fillPrint() {
 	if (page.treeIsOld)
 		fillTree();
 	const items = page.list.items.slice(0, NO_PRINT_AFTER);
+	const cell = page.model.cells.size > 1 ? [["cell", "Cell"]] : [];
 	byId("print").replaceChildren(
 		el("h2", "Streams"), byId("streams").firstChild.cloneNode(true),
-		el("h2", "Processes"), el("table", el("tbody", ...page.tree.items.slice(0, NO_PRINT_AFTER)
-			.map(node => el("tr", el("td.number", String(node.pid)),
-				el("td.number", node.uid === null ? "" : `uid\u00a0${node.uid}`),
-				el("td.mono", "\u00a0\u00a0".repeat(node.depth), shown(node.args || node.comm || NOT_NAMED)),
-				el("td.number", node.end))))),
-		el("h2", "Records"), el("table", el("tbody", ...items.map(record =>
-			el(`tr.k-${record.kind}`, el("td.mono", isNaN(record.time) ? "" : clock(record.time)),
-				el("td", shown(record.cell)), el("td.what", shown(record.name)),
-				el("td", shown(record.actor || "")), el("td.mono", shown(record.text)),
-				el("td.number", record.index ?? ""))))),
+		el("h2", "Processes"), paperTable("processes", [["pid", "Pid"], ["uid", "Uid"], ["args", "Program"],
+			["end", "End"]], page.tree.items.slice(0, NO_PRINT_AFTER).map(paperProcess)),
+		el("h2", "Records"), paperTable("records", [["index", "Index"], [page.days ? "day" : "time",
+			"Time, UTC"], ...cell, ["what", "Type"], ["actor", "Process"], ["text", "What it says"]],
+		items.map(paperRecord)),
 		page.list.items.length > items.length ? el("p", `The first ${items.length} of ` +
 			`${page.list.items.length} records. Filter the page to print others.`) : "");
 }
