@@ -682,6 +682,44 @@ UNIT_TEST(repeats_become_one_observation)
 	event_queue_free(q);
 }
 
+static void connect_at(struct event_queue *q, uint64_t at_ns)
+{
+	struct observation o;
+
+	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, 7, "comm", 4, at_ns);
+	observation_add_bytes(&o, WIRE_KEY_ADDRESS, "10.0.0.1", 8);
+	declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text("inet"));
+	declaration_add_uint(&o.d, WIRE_KEY_PORT, 80);
+	event_queue_observe(q, &o.d);
+}
+
+/* A second that ended without a repeat: the next observation is sent, and begins another second. */
+UNIT_TEST(a_second_begins_with_what_is_sent)
+{
+	const uint64_t second_ns = FOLD_WINDOW_MS * NSEC_PER_MSEC, begin_ns = 1000 * second_ns;
+	struct event_queue *q = new_queue(64, true);
+	struct reader r = {0};
+
+	connect_at(q, begin_ns);
+	connect_at(q, begin_ns + second_ns);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 2);
+	connect_at(q, begin_ns + 2 * second_ns - 1);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 2);
+	/* That one waits, so what comes after the second begins none. */
+	connect_at(q, begin_ns + 2 * second_ns);
+	connect_at(q, begin_ns + 2 * second_ns + 1);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 4);
+	event_queue_flush_folded(q, UINT64_MAX);
+	take(q, &r, SIZE_MAX);
+	ck_assert_uint_eq(r.frames, 5);
+	ck_assert_uint_eq(detail(&r.d, WIRE_KEY_REPEAT), 1);
+	ck_assert_uint_eq(r.observations, 5);
+	event_queue_free(q);
+}
+
 UNIT_TEST(another_process_of_that_pid_is_no_repeat)
 {
 	struct event_queue *q = new_queue(64, true);

@@ -20,7 +20,7 @@ struct fake {
 	unsigned opened, closed, drained, flushed;
 };
 
-static struct fake best, second, caps, net;
+static struct fake best, second, caps, net, asked;
 static char drained_in[64];
 static struct options options;
 static struct families families;
@@ -94,13 +94,15 @@ FAKE(best, PROBE_PROCESS, .check = fake_check, .flush = fake_flush);
 FAKE(second, PROBE_PROCESS, .check = NULL);
 FAKE(caps, PROBE_CAPABILITY, .check = NULL);
 FAKE(net, PROBE_NET, .check = fake_check);
+FAKE(asked, PROBE_NET, .opt_in = true);
 
 /* Instead of the agent's. */
-const struct probe_ops *const probe_table[] = {&best_ops, &second_ops, &caps_ops, &net_ops, NULL};
+const struct probe_ops *const probe_table[] = {&best_ops,  &second_ops, &caps_ops,
+					       &asked_ops, &net_ops,	NULL};
 
 static void setup(void)
 {
-	best = second = caps = net = (struct fake){.healthy = 1};
+	best = second = caps = net = asked = (struct fake){.healthy = 1};
 	drained_in[0] = '\0';
 	memset(&turn, 0, sizeof(turn));
 	memset(&options, 0, sizeof(options));
@@ -160,6 +162,35 @@ UNIT_TEST(what_was_asked_for_must_be_there)
 	options.source[PROBE_PROCESS] = "second";
 	ck_assert_int_eq(families_open(&families), 0);
 	assert_via(PROBE_PROCESS, "second");
+}
+
+/* A source that costs something is taken only by its name. */
+UNIT_TEST(an_expensive_source_must_be_asked_for)
+{
+	ck_assert_int_eq(families_open(&families), 0);
+	assert_via(PROBE_NET, "net");
+	ck_assert_uint_eq(asked.opened, 0);
+	options.source[PROBE_NET] = "asked";
+	families.probes[PROBE_NET]->ops->close(families.probes[PROBE_NET]);
+	families.probes[PROBE_NET] = NULL;
+	options.source[PROBE_PROCESS] = options.source[PROBE_CAPABILITY] = SOURCE_OFF;
+	ck_assert_int_eq(families_open(&families), 0);
+	assert_via(PROBE_NET, "asked");
+}
+
+/* A source that opens and cannot be watched is closed, and the next one is taken. */
+UNIT_TEST(one_that_cannot_be_watched_has_a_successor)
+{
+	const int epoll_fd = families.epoll_fd;
+
+	options.source[PROBE_CAPABILITY] = options.source[PROBE_NET] = SOURCE_OFF;
+	families.epoll_fd = -1;
+	ck_assert_int_eq(families_open(&families), 0);
+	assert_via(PROBE_PROCESS, "none");
+	ck_assert_uint_eq(best.closed, 1);
+	ck_assert_uint_eq(second.opened, 1);
+	ck_assert_uint_eq(second.closed, 1);
+	families.epoll_fd = epoll_fd;
 }
 
 UNIT_TEST(what_is_required_must_be_there)
@@ -263,6 +294,23 @@ UNIT_TEST(what_waits_at_the_end_is_reported_or_lost)
 	families_ready(&families, &net.probe);
 	families_flush(&families);
 	ck_assert_uint_eq(lost(), 1);
+}
+
+/* The end of a failing source is not the end of what was looked at first. */
+UNIT_TEST(what_is_required_may_fail_later)
+{
+	options.required[PROBE_NET] = SOURCE_ANY;
+	ck_assert_int_eq(families_open(&families), 0);
+	families_ready(&families, &net.probe);
+	net.answer = -EBADF;
+	families_drain(&families, &turn);
+	assert_via(PROBE_NET, "none");
+	ck_assert_uint_eq(net.closed, 1);
+	families_close(&families);
+	ck_assert_uint_eq(best.closed, 1);
+	ck_assert_uint_eq(caps.closed, 1);
+	ck_assert_uint_eq(net.closed, 1);
+	families.probes[PROBE_PROCESS] = families.probes[PROBE_CAPABILITY] = NULL;
 }
 
 UNIT_TEST(health_is_that_of_the_process_source)
