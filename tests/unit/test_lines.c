@@ -162,10 +162,12 @@ static const struct harm segment_harms[] = {
 	{"\"frontier\":[", "\"frontier\":[1,", "frontier is malformed"},
 	{"\"frontier\":[\"AQEB", "\"frontier\":[\"AQ==", "frontier is malformed"},
 	{"\"checkpoint\":\"example.org", "\"checkpoint\":\"example.net", "disagrees"},
+	{"\\n22\\n", "\\n21\\n", "disagrees"},
 };
 
 static const struct harm checkpoint_harms[] = {
 	{"\"size\":22", "\"size\":21", "disagrees"},
+	{"\\n22\\n", "\\n21\\n", "disagrees"},
 	{"\"signerKid\":\"kid\"", "\"signerKid\":7", "without its members"},
 	{"\"checkpoint\":\"example.org", "\"checkpoint\":\"example.net", "disagrees"},
 	{"\"origin\":\"example.org", "\"origin\":\"example.net", "disagrees"},

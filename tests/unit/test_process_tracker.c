@@ -363,7 +363,8 @@ UNIT_TEST(test_repair)
 	process_tracker_repair(&tracker, queue);
 	while (process_tracker_turn(&tracker, queue, 64))
 		;
-	ck_assert_ptr_nonnull(only(WIRE_PROCESS_SPAWNED, pid));
+	ck_assert_uint_eq(only(WIRE_PROCESS_SPAWNED, pid)->uints[WIRE_KEY_PPID],
+			  (uint64_t)getpid());
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, PID));
 	/* Its late event says nothing again. */
 	born_at(pid, began);
