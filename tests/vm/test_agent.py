@@ -98,18 +98,26 @@ def hello_comes_first_and_names_the_guest():
     assert hello["detail"]["processVia"] != "none"
 
 
+def check_program(executed, comm, exe):
+    assert executed["guestComm"] == comm
+    detail = executed["detail"]
+    # Where the machine stood still within the fork, nobody knows the program.
+    if detail["resolved"] or detail["why"] not in ("gone", "unsure"):
+        assert detail["exe"] == exe, detail
+
+
 def processes_have_their_pids_and_comms():
     spawn, shell = map(int, mark("spawn"))
     spawned = only("process.spawned", guestPid=spawn)
     assert spawned["detail"]["ppid"] == shell
     executed = only("process.executed", guestPid=spawn)
-    assert (executed["guestComm"], executed["detail"]["exe"]) == ("spawn", "/bin/spawn")
+    check_program(executed, "spawn", "/bin/spawn")
 
     # Its child, which only the evidence knows the pid of.
     child = only("process.spawned", ppid=spawn)
     pid = child["guestPid"]
     executed = only("process.executed", guestPid=pid)
-    assert (executed["guestComm"], executed["detail"]["exe"]) == ("sleep", "/bin/busybox")
+    check_program(executed, "sleep", "/bin/busybox")
     exited = only("process.exited", guestPid=pid)
     assert (exited["guestComm"], exited["detail"]["ppid"]) == ("sleep", spawn)
     lived = exited["guestMonotonicNs"] - child["guestMonotonicNs"]
