@@ -105,7 +105,7 @@ mkdir /mnt/watched
 rm -rf /run/cellos-telemetry
 cellos-telemetry --inotify /mnt/watched --heartbeat 300 {options} || exit 20
 agent=$(cat /run/cellos-telemetry/agent.pid)
-setsid sh -c 'nc -l -p 7777 & nc=$!; sleep 0.5; kill $nc'
+setsid sh -c 'nc -l -p 7777 & nc=$!; vm idle $nc; kill $nc'
 touch /mnt/watched/{name}
 cellos-workload-exec --ready-timeout {500 if name == "seccomp" else 60000} -- true 2> /tmp/err
 vm say launched_{name} $? $(cat /tmp/err)

@@ -10,8 +10,8 @@ from vm import Receiver, Vm, find, split_runs, test_program
 
 HEARTBEAT_MS = 500
 CLASSES = ("idle", "nice", "fifo", "rr")
-# Twenty heartbeats.
-SILENCE_MS = 10000
+# Sixty heartbeats: a busy host makes its guest stand still for seconds.
+SILENCE_MS = 30000
 
 SCRIPT = f"""
 cellos-telemetry --heartbeat {HEARTBEAT_MS} || exit 10
@@ -73,9 +73,9 @@ cellos-workload-exec -- touch /tmp/reported || exit 15
 cellos-workload-exec --share-pidns -- sleep 3600 &
 shared=$!
 until grep -q '^Seccomp:.2' /proc/$shared/status; do sleep 0.1; done
-cellos-workload-exec --init -- sleep 3600 &
+cellos-workload-exec --init -- sh -c 'touch /tmp/own; exec sleep 3600' &
 own=$!
-sleep 1
+until [ -e /tmp/own ]; do sleep 0.1; done
 kill -KILL $agent
 cellos-telemetry --heartbeat {HEARTBEAT_MS} || exit 17
 agent=$(cat /run/cellos-telemetry/agent.pid)

@@ -38,7 +38,10 @@ vm say oom $?
 echo max > {LEAF}/memory.max
 
 echo "10000 100000" > {LEAF}/cpu.max
-in_leaf timeout 1 sh -c 'while :; do :; done'
+in_leaf sh -c 'while :; do :; done' &
+until [ $(sed -n 's/^nr_throttled //p' {LEAF}/cpu.stat) -gt 2 ]; do sleep 0.1; done
+echo 1 > {LEAF}/cgroup.kill
+wait $!
 echo max > {LEAF}/cpu.max
 
 echo 3 > {LEAF}/pids.max

@@ -173,7 +173,7 @@ class Receiver:
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return f.read()
 
-    def wait_event(self, kind, seconds=PATIENCE, **data):
+    def wait_event(self, kind, seconds=VM_PATIENCE, **data):
         """The first such event, as soon as it is there."""
         try:
             return until(lambda: find(self.events(), kind, **data), f"event {kind} {data or ''}",
@@ -352,7 +352,7 @@ class Vm:
                 with self.changed:
                     self.awaited.add(name)
                     self.changed.notify_all()
-                    if not self.changed.wait_for(lambda: name in self.told, max(PATIENCE, float(text or 0))):
+                    if not self.changed.wait_for(lambda: name in self.told, VM_PATIENCE):
                         answer = f"{name} was not told in time"
             elif request == "put":
                 data = f.read()
@@ -448,9 +448,9 @@ class Vm:
         return AssertionError(f"{what}\n--- output\n{self.output.decode(errors='replace')}\n"
                               f"--- console\n{self._text('console')[-4000:]}")
 
-    def wait_mark(self, name, seconds=PATIENCE):
+    def wait_mark(self, name, seconds=VM_PATIENCE):
         """The text of mark NAME as soon as the guest says it."""
-        seconds = max(seconds, PATIENCE)
+        seconds = max(seconds, VM_PATIENCE)
         deadline = time.monotonic() + seconds
         with self.changed:
             while name not in self.marks:
@@ -465,7 +465,7 @@ class Vm:
     def wait_awaiting(self, name):
         """Until the guest waits in `vm await NAME`."""
         until(lambda: name in self.awaited or self.process.poll() is not None,
-              f"a guest that waits for {name}")
+              f"a guest that waits for {name}", patience=VM_PATIENCE)
 
     def tell(self, name):
         """Lets `vm await NAME` in the guest go on."""
