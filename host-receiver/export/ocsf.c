@@ -203,6 +203,11 @@ static void put_metadata(const struct view *v, const struct ocsf_place *place)
 	json_put_kv_string(v->w, "vendor_name", "CellOS");
 	json_put_kv_string(v->w, "version", CELLOS_VERSION);
 	end(v);
+	/* device, and of classes outside of system activity actor, are of this profile. */
+	json_put_key(v->w, "profiles");
+	json_put_begin_array(v->w);
+	json_put_string(v->w, "host", strlen("host"));
+	json_put_end_array(v->w);
 	put_member(v, "sequence", v->data, "sequence");
 	json_put_kv_string(v->w, "version", OCSF_VERSION);
 	end(v);

@@ -151,6 +151,7 @@ def check_event(event, entry):
     signed = json.loads(entry)
     signed = signed["data"].get("event", signed)
     metadata = event["metadata"]
+    assert metadata["profiles"] == ["host"], "whose attributes device and actor are"
     assert (metadata["original_event_uid"], metadata["sequence"], metadata["event_code"]) == \
         (signed["id"], signed["data"]["sequence"], signed["type"])
     assert event["unmapped"]["data"] == signed["data"]
