@@ -7,6 +7,7 @@ in front of it:
     <!-- run: vm -->    of the VM with a service manager; "both": there, too
     <!-- run: guest --> of the VM with the agent
     <!-- run: long -->  run it only with CELLOS_LONG=1 (network, minutes)
+    <!-- run: debian --> without CELLOS_LONG in a Debian at rootfs-debian that the runner puts there
     <!-- skip: WHY -->  commands that cannot run here
     <!-- output -->     what the last commands printed; "..." stands for anything
     <!-- file: PATH --> a file that the reader is to write
@@ -149,6 +150,16 @@ def copy_source(folder):
                    input="\0".join(files_of_the_source()), text=True, check=True)
 
 
+def debian_without_network(path, lower, folder):
+    """What debootstrap would make at `path`: an overlay over a Debian that is there already."""
+    for name in ("upper", "work"):
+        os.makedirs(f"{folder}/memory/second/{name}")
+    os.mkdir(path)
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o",
+                    f"lowerdir={lower},upperdir={folder}/memory/second/upper,"
+                    f"workdir={folder}/memory/second/work", path], check=True)
+
+
 def run_inside(paths, chosen):
     """In namespaces of its own: every command, in order, in the Debian that the caller made."""
     lower = os.environ["CELLOS_DEBIAN"]
@@ -162,6 +173,7 @@ def run_inside(paths, chosen):
         shutil.copy("/etc/resolv.conf", f"{root}/etc/resolv.conf")
     else:
         subprocess.run(["hostname", "guide"], check=True)
+        debian_without_network(f"{root}/{TREE}/rootfs-debian", lower, folder)
     with open(f"{root}/tmp/guide", "w", encoding="utf-8") as f:
         f.write(script(paths, chosen))
     run = subprocess.run(
@@ -180,7 +192,7 @@ def long_run():
 
 
 def chosen_here(word):
-    return word in ("", "fails", "both") or (long_run() and word == "long")
+    return word in ("", "fails", "both", "debian") or (long_run() and word == "long")
 
 
 def test(paths, afterwards=lambda folder: None):
