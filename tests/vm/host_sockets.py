@@ -54,15 +54,18 @@ def read_all(sock):
     return bytes(data)
 
 
-def check_sent_bytes_arrive(transport):
-    """Bytes that a guest sent before its end arrive; a VMM that is killed ends its connections."""
-    script = "head -c 200000 /dev/zero | vsock-cat 9001 & vm idle $!; true"
-    with HostSockets(transport) as host, host.vm(script) as vm:
-        with host.accept() as sock:
-            assert len(read_all(sock)) == 200000
-        vm.wait().check()
-    script = "tail -f /dev/null | vsock-cat 9001"
-    with HostSockets(transport) as host, host.vm(script) as vm:
+# The last of a script; what it sends arrives after the machine's end.
+SENT_BEFORE_THE_END = "head -c 200000 /dev/zero | vsock-cat 9001 & vm idle $!"
+
+
+def check_sent_before_the_end(host):
+    with host.accept() as sock:
+        assert len(read_all(sock)) == 200000
+
+
+def check_killed_machine(transport):
+    """A VMM that is killed ends its connections."""
+    with HostSockets(transport) as host, host.vm("tail -f /dev/null | vsock-cat 9001") as vm:
         with host.accept() as sock:
             vm.kill()
             assert read_all(sock) == b""

@@ -7,81 +7,93 @@ import hashlib
 import threading
 import time
 
-from host_sockets import HostSockets, check_sent_bytes_arrive, read_all
+from host_sockets import (
+    SENT_BEFORE_THE_END, HostSockets, check_killed_machine, check_sent_before_the_end, read_all)
 from runner import main, until
 from vm import Receiver, Vm, find
 
 DRIVER = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport"
 
 
-def ends_and_refusals():
-    script = """
-        # The host closes: the guest reads its bytes, then the end, though its own input goes on.
-        mkfifo /tmp/endless; exec 3<> /tmp/endless
-        vsock-cat 9001 <&3 > /tmp/answer || exit 10
-        [ "$(cat /tmp/answer)" = answer ] || exit 11
-        # The guest is killed: the host sees the end.
-        vsock-cat 9001 <&3 & kitty=$!
-        vm await accepted
-        kill -9 $kitty
-        # One direction ended is no end for the host, as with the VMM.
-        vm say half
-        echo question | vsock-cat 9001 > /tmp/answer || exit 12
-        [ "$(cat /tmp/answer)" = "late answer" ] || exit 13
-        # Nobody listens on this port; nobody is another host.
-        vsock-cat 9002 < /dev/null 2> /tmp/error && exit 14
-        grep -q 'Connection reset' /tmp/error || exit 15
-        # A backlog that is full is a refusal too, and delays no other connection.
-        vsock-cat 9003 <&3 & vm idle $!
-        vsock-cat 9003 < /dev/null 2> /tmp/error && exit 16
-        grep -q 'Connection reset' /tmp/error || exit 17
-        echo last | vsock-cat 9001 > /dev/null || exit 18
-    """
-    with HostSockets("device") as host, host.vm(script) as vm:
-        host.listen(9003, 0)
-        with host.accept() as first:
-            first.sendall(b"answer\n")
-        with host.accept() as second:
-            vm.tell("accepted")
-            assert read_all(second) == b""
-        vm.wait_mark("half")
-        with host.accept() as third:
-            assert third.recv(64) == b"question\n"
-            third.settimeout(0.5)
-            try:
-                raise AssertionError(third.recv(64))
-            except TimeoutError:
-                pass
-            third.sendall(b"late answer\n")
-        with host.accept() as fourth:
-            assert fourth.recv(64) == b"last\n"
-        vm.wait().check()
+TOTAL = 4 << 20
+
+# One machine for what does not end it.
+SCRIPT = f"""
+    # The host closes: the guest reads its bytes, then the end, though its own input goes on.
+    mkfifo /tmp/endless; exec 3<> /tmp/endless
+    vsock-cat 9001 <&3 > /tmp/answer || exit 10
+    [ "$(cat /tmp/answer)" = answer ] || exit 11
+    # The guest is killed: the host sees the end.
+    vsock-cat 9001 <&3 & kitty=$!
+    vm await accepted
+    kill -9 $kitty
+    # One direction ended is no end for the host, as with the VMM.
+    vm say half
+    echo question | vsock-cat 9001 > /tmp/answer || exit 12
+    [ "$(cat /tmp/answer)" = "late answer" ] || exit 13
+    # Nobody listens on this port; nobody is another host.
+    vsock-cat 9002 < /dev/null 2> /tmp/error && exit 14
+    grep -q 'Connection reset' /tmp/error || exit 15
+    # A backlog that is full is a refusal too, and delays no other connection.
+    vsock-cat 9003 <&3 & vm idle $!
+    vsock-cat 9003 < /dev/null 2> /tmp/error && exit 16
+    grep -q 'Connection reset' /tmp/error || exit 17
+    echo last | vsock-cat 9001 > /dev/null || exit 18
+
+    head -c {TOTAL} /dev/urandom > /tmp/data
+    sha256sum /tmp/data
+    vsock-cat 9001 < /tmp/data > /tmp/back & slow=$!
+    vm idle $slow
+    vm say written $(sed -n 's/^wchar: //p' /proc/$slow/io)
+    echo quick | vsock-cat 9001 || exit 20
+    vm await stop
+    kill -STOP $slow
+    vm say stopped
+    vm await filled
+    kill -CONT $slow
+    wait $slow || exit 21
+    cmp /tmp/data /tmp/back || exit 22
+
+    vsock-cat 9001 <&3 2> /tmp/error & kitty=$!
+    vm await reset
+    device=$(basename {DRIVER}/virtio*)
+    echo $device > {DRIVER}/unbind || exit 30
+    wait $kitty && exit 31
+    grep -q 'Connection reset' /tmp/error || exit 32
+    echo $device > {DRIVER}/bind || exit 33
+    echo again | vsock-cat 9001 || exit 34
+    {SENT_BEFORE_THE_END}
+    true
+"""
 
 
-def credit():
+def _ends_and_refusals(host, vm):
+    with host.accept() as first:
+        first.sendall(b"answer\n")
+    with host.accept() as second:
+        vm.tell("accepted")
+        assert read_all(second) == b""
+    vm.wait_mark("half")
+    with host.accept() as third:
+        assert third.recv(64) == b"question\n"
+        third.settimeout(0.5)
+        try:
+            raise AssertionError(third.recv(64))
+        except TimeoutError:
+            pass
+        third.sendall(b"late answer\n")
+    with host.accept() as fourth:
+        assert fourth.recv(64) == b"last\n"
+
+
+def _credit(host, vm):
     """A host that does not read stops its guest at a bound, and nobody else; a guest that does
     not read stops the host; no byte is lost or out of place when they go on."""
-    total = 4 << 20
-    script = f"""
-        head -c {total} /dev/urandom > /tmp/data
-        sha256sum /tmp/data
-        vsock-cat 9001 < /tmp/data > /tmp/back & slow=$!
-        vm idle $slow
-        vm say written $(sed -n 's/^wchar: //p' /proc/$slow/io)
-        echo quick | vsock-cat 9001 || exit 10
-        vm await stop
-        kill -STOP $slow
-        vm say stopped
-        vm await filled
-        kill -CONT $slow
-        wait $slow || exit 11
-        cmp /tmp/data /tmp/back || exit 12
-    """
     sent, data = 0, b""
 
     def send_back(sock):
         nonlocal sent
-        for at in range(0, total, 4096):
+        for at in range(0, TOTAL, 4096):
             sock.sendall(data[at:at + 4096])
             sent += 4096
         sock.close()
@@ -91,50 +103,46 @@ def credit():
         time.sleep(1)
         return before == sent > 0
 
-    with HostSockets("device") as host, host.vm(script, cpus=2) as vm:
-        slow = host.accept()
-        # The guest's own buffer, the credit, the Unix socket.
-        assert int(vm.wait_mark("written")) < 2 << 20
-        with host.accept() as quick:
-            assert quick.recv(64) == b"quick\n"
-        while len(data) < total:
-            data += slow.recv(65536)
-        vm.tell("stop")
-        vm.wait_mark("stopped")
-        sender = threading.Thread(target=send_back, args=(slow,))
-        sender.start()
-        until(stands_still, "a guest that takes no more")
-        assert sent < 2 << 20
-        vm.tell("filled")
-        sender.join()
+    slow = host.accept()
+    # The guest's own buffer, the credit, the Unix socket.
+    assert int(vm.wait_mark("written")) < 2 << 20
+    with host.accept() as quick:
+        assert quick.recv(64) == b"quick\n"
+    while len(data) < TOTAL:
+        data += slow.recv(65536)
+    vm.tell("stop")
+    vm.wait_mark("stopped")
+    sender = threading.Thread(target=send_back, args=(slow,))
+    sender.start()
+    until(stands_still, "a guest that takes no more")
+    assert sent < 2 << 20
+    vm.tell("filled")
+    sender.join()
+    return data
+
+
+def _transport_reset(host, vm):
+    """The driver unbound and bound again: every connection is reset, and new ones work."""
+    with host.accept() as first:
+        vm.tell("reset")
+        assert read_all(first) == b""
+    with host.accept() as second:
+        assert second.recv(64) == b"again\n"
+
+
+def it_behaves_as_a_vmm():
+    with HostSockets("device") as host, host.vm(SCRIPT, cpus=2) as vm:
+        host.listen(9003, 0)
+        _ends_and_refusals(host, vm)
+        data = _credit(host, vm)
+        _transport_reset(host, vm)
+        check_sent_before_the_end(host)
         result = vm.wait().check()
     assert hashlib.sha256(data).hexdigest() in result.output
 
 
-def transport_reset():
-    """The driver unbound and bound again: every connection is reset, and new ones work."""
-    script = f"""
-        mkfifo /tmp/endless; exec 3<> /tmp/endless
-        vsock-cat 9001 <&3 2> /tmp/error & kitty=$!
-        vm await accepted
-        device=$(basename {DRIVER}/virtio*)
-        echo $device > {DRIVER}/unbind || exit 10
-        wait $kitty && exit 11
-        grep -q 'Connection reset' /tmp/error || exit 12
-        echo $device > {DRIVER}/bind || exit 13
-        echo again | vsock-cat 9001 || exit 14
-    """
-    with HostSockets("device") as host, host.vm(script) as vm:
-        with host.accept() as first:
-            vm.tell("accepted")
-            assert read_all(first) == b""
-        with host.accept() as second:
-            assert second.recv(64) == b"again\n"
-        vm.wait().check()
-
-
-def sent_bytes_arrive_after_the_end():
-    check_sent_bytes_arrive("device")
+def a_killed_machine_ends_its_connections():
+    check_killed_machine("device")
 
 
 AGENT_SCRIPT = f"""
