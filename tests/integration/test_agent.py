@@ -183,8 +183,9 @@ def heartbeats_tell_totals():
             beats += of(conn.until(source("telemetry.heartbeat")), "telemetry.heartbeat")
         stamps = [f["guest_monotonic_ns"] for f in beats]
         assert all(a < b for a, b in zip(stamps, stamps[1:])), stamps
-        # A machine that is busy makes them late, never early: five periods take their time.
-        assert stamps[-1] - stamps[0] >= 4 * 200_000_000, stamps
+        # A machine that is busy makes them late, never early. The first may be late by more than a
+        # period, and the next one comes in its own time.
+        assert stamps[-1] - stamps[0] >= 3 * 200_000_000, stamps
         for name in ("observed", "sent", "dropped", "kernel_lost", "queue_peak", "next_seq"):
             assert isinstance(beats[-1]["detail"][name], int)
         assert beats[-1]["detail"]["process_ok"] is True and "seq" not in beats[-1]

@@ -34,6 +34,11 @@ class Manager:
             before.append(message)
 
 
+def said_besides(messages):
+    """Without those of the watchdog, whose time comes when it comes."""
+    return [m for m in messages if "WATCHDOG=1" not in m]
+
+
 def the_service_manager_gets_every_message():
     manager = Manager()
     with Daemon(env={**manager.env, "WATCHDOG_USEC": "300000"}) as d:
@@ -48,11 +53,11 @@ def the_service_manager_gets_every_message():
         manager.wait("STATUS=1 cells, 1 connected")
         d.process.send_signal(signal.SIGHUP)
         manager.wait("RELOADING=1", "MONOTONIC_USEC=")
-        assert manager.wait("READY=1") == []
+        assert said_besides(manager.wait("READY=1")) == []
         d.configure("[nonsense]\n")
         d.process.send_signal(signal.SIGHUP)
         manager.wait("RELOADING=1")
-        assert manager.wait("READY=1") == [], "refused, and it runs on"
+        assert said_besides(manager.wait("READY=1")) == [], "refused, and it runs on"
         # A loop that does not turn says nothing.
         d.process.send_signal(signal.SIGSTOP)
         time.sleep(0.2)

@@ -380,6 +380,11 @@ def refusals_are_reported_once_a_second():
 
 
 def floods_are_slowed_and_nothing_is_refused():
+    until(_a_flood_is_paused, "a machine that does not pause the flood itself", 0)
+
+
+def _a_flood_is_paused():
+    """False where the machine stood still for most of the time that is the flood's to wait."""
     with Receiver("--rate", "500") as r:
         sock = r.connect()
         begin = time.monotonic()
@@ -392,33 +397,37 @@ def floods_are_slowed_and_nothing_is_refused():
         limited = named(events, "guest.v1.rate_limited")
         assert len(named(events, "guest.v1.process_spawned")) == 3000
         assert events[-1]["data"]["framesRejected"] == 0
+        if not limited:
+            return False
         assert {e["data"]["limit"] for e in limited} == {"events"}
         # Twice the rate at once, the rest in its time, most of which was a pause. What was read
         # before the bucket was empty came on top: one read.
         assert seconds > 2.5, seconds
         paused = sum(e["data"]["pausedMs"] for e in limited)
         assert paused < 1000 * (seconds + 1), (paused, seconds)
-        # A machine that stood still has paused it itself.
-        assert paused > 1000 or seconds > 6, (paused, seconds)
+        return paused > 1000
 
 
 def long_lines_are_slowed_by_their_bytes():
     """What JSON escapes is six times as long in the evidence: that is what counts."""
+    until(_long_lines_are_paused, "a machine that does not pause the lines itself", 0)
+
+
+def _long_lines_are_paused():
+    """False where the machine stood still for most of the time that is theirs to wait."""
     with Receiver("--rate-bytes", "65536") as r:
         sock = r.connect()
         one = frame("capability.denied", version=2, detail={
             "syscall": "\x01" * 1024, "error": "EPERM", "exe": "\x01" * 1024})
-        begin = time.monotonic()
         sock.sendall(one * 60)  # 13 KiB of evidence each
         sock.close()
         r.wait_for("guest.v1.agent_disconnected")
-        seconds = time.monotonic() - begin
         events = r.stop()
         limited = named(events, "guest.v1.rate_limited")
         assert len(named(events, "guest.v1.capability_denied")) == 60
-        assert {e["data"]["limit"] for e in limited} == {"bytes"}
-        # 780 KiB, of which 512 at once. A machine that stood still has paused it itself.
-        assert sum(e["data"]["pausedMs"] for e in limited) > 1500 or seconds > 6, seconds
+        assert {e["data"]["limit"] for e in limited} <= {"bytes"}
+        # 780 KiB, of which 512 at once.
+        return sum(e["data"]["pausedMs"] for e in limited) > 1500
 
 
 def checkpoints_come_while_something_happens():
