@@ -232,6 +232,23 @@ UNIT_TEST(the_path_is_taken_or_stale)
 	rmdir(dir);
 }
 
+UNIT_TEST(a_path_that_no_socket_can_have)
+{
+	char why[CONTROL_WHY_MAX] = "", longest[sizeof(((struct sockaddr_un *)0)->sun_path) + 2];
+	const struct control_server_options options = {
+		.path = longest, .group = "", .handle = handle, .ctx = &loop};
+	struct control_server *none;
+
+	memset(longest, 'x', sizeof(longest));
+	longest[0] = '/';
+	for (size_t len = sizeof(longest) - 2; len < sizeof(longest); len++) {
+		longest[len] = '\0';
+		ck_assert_int_eq(control_server_new(&loop, &options, &none, why), -ENAMETOOLONG);
+		ck_assert_ptr_nonnull(strstr(why, "107 bytes"));
+		longest[len] = 'x';
+	}
+}
+
 UNIT_TEST(tells_the_service_manager)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -677,6 +677,22 @@ UNIT_TEST(fc_sums_limit)
 
 /* ---- options ---- */
 
+/* The name becomes part of a path. */
+UNIT_TEST(options_interfaces)
+{
+	static const char *const good[] = {"t", "tap0", "a_b.c-1", "...", "fifteen-letters"};
+	static const char *const bad[] = {"",	 ".",	 "..",	     "a/b",
+					  "a b", "tap%", "\xc3\xa9", "sixteen--letters"};
+	struct probe_options o = {0};
+	const char *expected;
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		ck_assert_msg(probe_options_set(&o, "tap", good[i], &expected) == 1, "%s", good[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_msg(probe_options_set(&o, "tap", bad[i], &expected) == -EINVAL, "%s",
+			      bad[i]);
+}
+
 UNIT_TEST(options_paths)
 {
 	char path[PROBE_PATH_MAX + 3];
@@ -690,6 +706,8 @@ UNIT_TEST(options_paths)
 		ck_assert_int_eq(probe_options_set(&o, "cgroup", path, &expected),
 				 by > 0 ? -EINVAL : 1);
 	}
+	ck_assert_int_eq(probe_options_set(&o, "cgroup", "/with a space", &expected), 1);
+	ck_assert_int_eq(probe_options_set(&o, "cgroup", "/with\na line", &expected), -EINVAL);
 	ck_assert_int_eq(probe_options_set(&o, "rate", "1", &expected), 0);
 	ck_assert_int_eq(probe_options_set(&o, "probe-interval", "100", &expected), 1);
 	ck_assert_uint_eq(o.interval_ms, 100);
