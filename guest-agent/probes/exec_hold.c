@@ -30,10 +30,8 @@ static enum exec_why why_of(int error)
 	}
 }
 
-void exec_look(pid_t pid, uint64_t start_ns, struct exec_facts *f)
+void exec_learn(struct exec_facts *f, uint64_t start_ns, int r)
 {
-	const int r = facts_both(pid, &f->status, &f->stat);
-
 	f->pending = facts_are_late(r);
 	f->there = r == 0;
 	/* stat is read last, so that all of it was read of the process that this start belongs to.
@@ -55,7 +53,12 @@ void exec_look(pid_t pid, uint64_t start_ns, struct exec_facts *f)
 		f->why = EXEC_RESOLVED;
 }
 
-void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
+void exec_look(pid_t pid, uint64_t start_ns, struct exec_facts *f)
+{
+	exec_learn(f, start_ns, facts_both(pid, &f->status, &f->stat));
+}
+
+void exec_read_links(pid_t pid, struct exec_facts *ret)
 {
 	/* The path first: each moment makes it more likely to be another's. */
 	int exe = proc_read_exe(pid, ret->exe, sizeof(ret->exe));
@@ -64,13 +67,17 @@ void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
 	ret->exe_len = exe > 0 ? (size_t)exe : 0;
 	ret->cwd_len = cwd > 0 && (size_t)cwd < sizeof(ret->cwd) ? (size_t)cwd : 0;
 	ret->exe_error = exe == (int)sizeof(ret->exe) ? -ENAMETOOLONG : MIN(exe, 0);
-	if (exe == -ENOENT || exe == -ESRCH) {
-		/* It has ended: nothing of it can be trusted any more. */
-		ret->why = EXEC_GONE;
-		ret->there = ret->pending = false;
-		return;
-	}
-	exec_look(pid, start_ns, ret);
+	/* A process that has ended: nothing of it can be trusted any more. */
+	ret->pending = exe != -ENOENT && exe != -ESRCH;
+	ret->why = ret->pending ? EXEC_UNREADABLE : EXEC_GONE;
+	ret->there = false;
+}
+
+void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
+{
+	exec_read_links(pid, ret);
+	if (ret->pending)
+		exec_look(pid, start_ns, ret);
 }
 
 struct exec_held *exec_hold_find(struct exec_holds *x, pid_t pid)
@@ -107,7 +114,7 @@ struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_n
 			continue;
 		h->pid = pid;
 		h->ppid = 0;
-		h->silent = h->ended = h->args_cut = false;
+		h->silent = h->ended = h->untracked = h->has_args = h->args_cut = false;
 		h->image = 0;
 		h->at_ns = at_ns;
 		h->rested_ns = h->look_ns = 0;
@@ -115,7 +122,7 @@ struct exec_held *exec_hold_begin(struct exec_holds *x, pid_t pid, uint64_t at_n
 		h->give_up_ns = now_ns + EXEC_GIVE_UP_NS;
 		h->rest_until_ns = now_ns + EXEC_REST_NS;
 		h->order = x->order++;
-		h->args_state = EXEC_ARGS_NONE;
+		h->question = EXEC_NOT_ASKED;
 		h->args_len = h->comm_len = h->looks = 0;
 		h->start_ns = 0;
 		x->n++;
@@ -129,7 +136,7 @@ bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_n
 {
 	*ret = h->facts.why;
 	/* The reader has a deadline of its own. */
-	if (h->args_state == EXEC_ARGS_ASKED)
+	if (h->question == EXEC_ASKED)
 		return false;
 	/* The number of tries counts, too: the whole machine may have stood still. */
 	if (h->facts.pending)
@@ -203,7 +210,7 @@ static void report(const struct exec_held *h, enum exec_why why, struct event_qu
 
 	observation_init(&o, WIRE_PROCESS_EXECUTED, h->pid, h->comm, h->comm_len, h->at_ns);
 	exec_describe(&h->facts, why, h->ppid, &o);
-	if (!is_doubtful(why) && h->args_state == EXEC_ARGS_THERE) {
+	if (!is_doubtful(why) && h->has_args) {
 		observation_add_bytes(&o, WIRE_KEY_ARGS, h->args, h->args_len);
 		declaration_add_bool(&o.d, WIRE_KEY_ARGS_CUT, h->args_cut);
 	}
@@ -256,7 +263,7 @@ bool exec_hold_take(struct exec_holds *x, pid_t pid, struct connector_event *ret
 	return true;
 }
 
-struct exec_held *exec_hold_args_wanted(struct exec_holds *x)
+struct exec_held *exec_hold_to_ask(struct exec_holds *x)
 {
 	struct exec_held *first = NULL;
 
@@ -266,7 +273,7 @@ struct exec_held *exec_hold_args_wanted(struct exec_holds *x)
 		if (h->pid == 0)
 			continue;
 		left--;
-		if (h->args_state == EXEC_ARGS_WANTED &&
+		if (h->question == EXEC_TO_ASK &&
 		    (!first || (int32_t)(h->order - first->order) < 0))
 			first = h;
 	}
@@ -277,7 +284,7 @@ void exec_hold_args(struct exec_held *h, const char *data, ssize_t len, uint64_t
 {
 	size_t n = len > 0 ? (size_t)len : 0;
 
-	h->args_state = EXEC_ARGS_NONE;
+	h->has_args = n > 0;
 	/* A process that ends has none any more; that is no program without arguments. */
 	if (n == 0)
 		return;
@@ -292,7 +299,6 @@ void exec_hold_args(struct exec_held *h, const char *data, ssize_t len, uint64_t
 		h->args[i] = c == '\0' ? ' ' : c < ' ' || c == 0x7f ? '?' : (char)c;
 	}
 	h->args_len = (uint16_t)n;
-	h->args_state = EXEC_ARGS_THERE;
 	/* They were read later than the path, so the hold begins again. */
 	h->rested_ns = 0;
 	h->hold_until_ns = MAX(h->hold_until_ns, now_ns + EXEC_HOLD_NS);

@@ -63,11 +63,11 @@ enum exec_why {
 /* Static: as on the wire; NULL for EXEC_RESOLVED. */
 const char *exec_why_name(enum exec_why why);
 
-enum exec_args {
-	EXEC_ARGS_NONE,	  /* cannot be had */
-	EXEC_ARGS_WANTED, /* the reader has not been asked yet */
-	EXEC_ARGS_ASKED,
-	EXEC_ARGS_THERE,
+/* The question to the reader of executed processes (exec_reader.h). */
+enum exec_question {
+	EXEC_NOT_ASKED, /* answered, or no answer will come */
+	EXEC_TO_ASK,	/* the reader has not been asked yet */
+	EXEC_ASKED,
 };
 
 /* What /proc says of a process that has just executed something. */
@@ -91,13 +91,15 @@ struct exec_held {
 	uint64_t start_ns; /* CLOCK_BOOTTIME; 0: not known */
 	uint64_t at_ns;
 	uint64_t hold_until_ns, give_up_ns, rest_until_ns;
-	uint64_t look_ns;   /* when to look for that again */
-	uint64_t rested_ns; /* when it was seen outside of execve(2); 0: not yet */
-	uint32_t order;	    /* of their beginning */
+	uint64_t ask_until_ns; /* from then on the other reader is asked; while the question runs */
+	uint64_t look_ns;      /* when to look for that again */
+	uint64_t rested_ns;    /* when it was seen outside of execve(2); 0: not yet */
+	uint32_t order;	       /* of their beginning */
 	uint32_t exit_status;
 	uint64_t exit_at_ns;
-	enum exec_args args_state;
-	bool args_cut;
+	enum exec_question question;
+	bool untracked; /* nobody knows when it began */
+	bool has_args, args_cut;
 	uint8_t comm_len;
 	uint8_t looks; /* questions for stat and status without an answer */
 	uint16_t args_len;
@@ -120,13 +122,22 @@ struct exec_holds {
 };
 
 /*
- * Read /proc. start_ns: the process's start on CLOCK_BOOTTIME; 0: not known. EXEC_RESOLVED means
- * that nothing in /proc contradicts the path; the hold decides whether it is true.
+ * Read the links of /proc. Then the facts are EXEC_GONE, or stat and status are pending.
  */
-void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret);
+void exec_read_links(pid_t pid, struct exec_facts *ret);
 
-/* The second part of it: stat and status. To be repeated while they are pending. */
+/*
+ * stat and status are in *f, or r < 0 is why not (proc_facts.h). start_ns: the process's start on
+ * CLOCK_BOOTTIME; 0: not known. EXEC_RESOLVED means that nothing in /proc contradicts the path; the
+ * hold decides whether it is true.
+ */
+void exec_learn(struct exec_facts *f, uint64_t start_ns, int r);
+
+/* Ask for stat and status, and learn them. To be repeated while they are pending. */
 void exec_look(pid_t pid, uint64_t start_ns, struct exec_facts *f);
+
+/* The links, then the rest. */
+void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret);
 
 /* Add to *o what process.executed says of a program. ppid 0: not known. */
 void exec_describe(const struct exec_facts *facts, enum exec_why why, pid_t ppid,
@@ -161,7 +172,7 @@ bool exec_hold_wait(struct exec_holds *x, const struct connector_event *ev);
 /* Take the oldest event that waits for pid. */
 bool exec_hold_take(struct exec_holds *x, pid_t pid, struct connector_event *ret);
 
-/* The held execution whose arguments the reader is to read next, or NULL. */
-struct exec_held *exec_hold_args_wanted(struct exec_holds *x);
-/* The reader's answer: raw bytes as the process has them; len < 0: there is none. */
+/* The held execution that the reader is to be asked about next, or NULL. */
+struct exec_held *exec_hold_to_ask(struct exec_holds *x);
+/* Its arguments: raw bytes as the process has them; len < 0: they cannot be had. */
 void exec_hold_args(struct exec_held *h, const char *data, ssize_t len, uint64_t now_ns);

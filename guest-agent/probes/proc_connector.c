@@ -30,7 +30,6 @@
 
 #include "common/util.h"
 #include "guest-agent/event_queue.h"
-#include "guest-agent/probes/proc_reader.h"
 #include "guest-agent/probes/connector_message.h"
 #include "guest-agent/probes/netlink.h"
 #include "guest-agent/probes/probe.h"
@@ -56,7 +55,6 @@ struct connector {
 	struct probe probe; /* its fd: an epoll of the following */
 	const struct probe_config *config;
 	struct process_tracker tracker;
-	struct proc_reader args;
 	int events_fd; /* every event; wakes unless busy */
 	int bell_fd;   /* execs only, thrown away; -1: none, and events_fd always wakes */
 	int tick_fd;   /* a timer, armed while busy */
@@ -241,33 +239,6 @@ static void notify(unsigned done)
 		view_callback.note(view_callback.ctx);
 }
 
-/* Hand the reader's answer on, and ask it for the next. Events have been read before. */
-static void tend_args(struct connector *c)
-{
-	struct reader_answer answer;
-	struct exec_held *h;
-	pid_t pid;
-	bool skip;
-	int r;
-
-	if (!c->tracker.args)
-		return;
-	r = proc_reader_answer(&c->args, &pid, &answer, monotonic_ns());
-	if (r != -EAGAIN) {
-		h = exec_hold_find(c->tracker.holds, pid);
-		if (h && h->args_state == EXEC_ARGS_ASKED)
-			exec_hold_args(h, answer.data, r < 0 ? r : answer.len[0], monotonic_ns());
-	}
-	while ((h = exec_hold_args_wanted(c->tracker.holds))) {
-		if (proc_reader_ask(&c->args, READER_CMDLINE, &h->pid, 1, monotonic_ns(), &skip))
-			h->args_state = EXEC_ARGS_ASKED;
-		else if (skip)
-			h->args_state = EXEC_ARGS_NONE;
-		else
-			break;
-	}
-}
-
 /* What wakes the agent next, after done events were read. */
 static void pace(struct connector *c, bool rang, unsigned done)
 {
@@ -353,7 +324,7 @@ static int connector_drain(struct probe *probe, struct event_queue *q, unsigned 
 	int r = drain_events(c, q, budget, &done);
 
 	notify(done);
-	tend_args(c);
+	process_tracker_take(&c->tracker);
 	process_tracker_settle(&c->tracker, q, monotonic_ns(), c->empty_ns);
 	pace(c, rang, done);
 	return r;
@@ -374,7 +345,7 @@ void process_view_catch_up(struct event_queue *q)
 		return;
 	drain_events(current, q, CATCH_UP_BUDGET, &done);
 	notify(done);
-	tend_args(current);
+	process_tracker_take(&current->tracker);
 	process_tracker_settle(&current->tracker, q, monotonic_ns(), current->empty_ns);
 	/* The timer ends the holds that began here. */
 	if (current->bell_fd >= 0 && !current->busy && current->tracker.holds->n > 0)
@@ -444,8 +415,7 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 	read_drops(c);
 	account_loss(c, q);
 	process_tracker_check(&c->tracker, q);
-	if (c->tracker.args)
-		proc_reader_tend(&c->args);
+	exec_reader_tend(&c->tracker.reader);
 	empty = poll(&pfd, 1, 0) == 0;
 
 	/* No verdict before it has ended, nor while what may tell of it waits to be read. */
@@ -590,7 +560,7 @@ static void connector_close(struct probe *probe)
 	close_fd(c->probe.fd);
 	if (c->canary)
 		canary_reap(c->canary, WNOHANG);
-	proc_reader_close(&c->args);
+	exec_reader_close(&c->tracker.reader);
 	process_tracker_done(&c->tracker);
 	free(c);
 }
@@ -657,7 +627,6 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	c->probe.ops = &proc_connector_ops;
 	c->probe.fd = c->events_fd = c->bell_fd = c->tick_fd = -1;
 	c->tracker.dir.fd = -1;
-	c->args.fd = c->args.child_fd = -1;
 	c->config = config;
 	c->healthy = true;
 	c->canary_seen = true;
@@ -680,11 +649,10 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	r = process_tracker_init(&c->tracker, config);
 	if (r < 0)
 		goto fail;
-	/* Without a reader there are no arguments; that is no reason to do without the rest. */
-	if (!config->no_args && proc_reader_open(&c->args, READER_SKIP_NS) == 0)
-		c->tracker.args = true;
-	if (c->args.fd >= 0 && epoll_ctl(c->probe.fd, EPOLL_CTL_ADD, c->args.fd, &ev) < 0)
-		c->tracker.args = false;
+	/* Without this reader there are no arguments; that is no reason to do without the rest. */
+	if (exec_reader_open(&c->tracker.reader, !config->no_args) == 0 &&
+	    epoll_ctl(c->probe.fd, EPOLL_CTL_ADD, c->tracker.reader.reader.fd, &ev) < 0)
+		exec_reader_close(&c->tracker.reader);
 	current = c;
 	*ret = &c->probe;
 	return 0;

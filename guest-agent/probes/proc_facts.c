@@ -129,21 +129,29 @@ int facts_stat(pid_t pid, struct proc_stat *ret)
 	return r;
 }
 
+int facts_parse(const struct reader_answer *a, struct proc_status *ret_status,
+		struct proc_stat *ret_stat)
+{
+	const int status = a->len[READER_STATUS], stat = a->len[READER_STAT];
+	int r;
+
+	if (status < 0 || stat < 0)
+		return MIN(status, stat);
+	r = proc_status_parse(a->data, (size_t)status, ret_status);
+	if (r < 0)
+		return r;
+	return proc_stat_parse(a->data + status + MAX(a->len[READER_CMDLINE], 0), (size_t)stat,
+			       ret_stat);
+}
+
 int facts_both(pid_t pid, struct proc_status *ret_status, struct proc_stat *ret_stat)
 {
-	int status, stat, r;
+	int r;
 
 	if (!facts.open) {
 		r = proc_read_status(pid, ret_status);
 		return r < 0 ? r : proc_read_stat(pid, ret_stat);
 	}
 	r = ask(READER_STATUS_STAT, &pid, 1);
-	if (r < 0)
-		return r;
-	status = facts.answer.len[0];
-	stat = facts.answer.len[1];
-	if (status < 0 || stat < 0)
-		return MIN(status, stat);
-	r = proc_status_parse(facts.answer.data, (size_t)status, ret_status);
-	return r < 0 ? r : proc_stat_parse(facts.answer.data + status, (size_t)stat, ret_stat);
+	return r < 0 ? r : facts_parse(&facts.answer, ret_status, ret_stat);
 }

@@ -39,6 +39,9 @@ int facts_stat(pid_t pid, struct proc_stat *ret);
 int facts_stats(const pid_t *pids, size_t n, struct reader_stat *ret);
 /* Both. The status is read first, so it is of the process that the stat's start time names. */
 int facts_both(pid_t pid, struct proc_status *ret_status, struct proc_stat *ret_stat);
+/* Both, of a reader's answer. The same errors, but never -EAGAIN nor -EBUSY. */
+int facts_parse(const struct reader_answer *a, struct proc_status *ret_status,
+		struct proc_stat *ret_stat);
 
 /* Whether an error of these says nothing of the process. */
 static inline bool facts_are_late(int r)

@@ -34,13 +34,14 @@ struct request {
 	pid_t pids[READER_PIDS_MAX]; /* only those that are asked for are sent */
 };
 
+/* stat is read last: its start time says whose files the others were. */
 static const struct {
-	const char *name;
-	uint32_t max; /* bytes that are read */
-} files[_READER_FILES_MAX][READER_TEXTS] = {
-	[READER_CMDLINE] = {{"cmdline", READER_CMDLINE_MAX}},
-	/* stat last: its start time says whose status it was. */
-	[READER_STATUS_STAT] = {{"status", PROC_STATUS_MAX}, {"stat", PROC_STAT_MAX}},
+	char name[sizeof("cmdline")];
+	uint16_t max; /* bytes that are read */
+} files[READER_TEXTS] = {
+	[READER_STATUS] = {"status", PROC_STATUS_MAX},
+	[READER_CMDLINE] = {"cmdline", READER_CMDLINE_MAX},
+	[READER_STAT] = {"stat", PROC_STAT_MAX},
 };
 
 /* ---- the child ---- */
@@ -100,8 +101,8 @@ static size_t read_stats(const pid_t *pids, size_t n, struct reader_answer *answ
 
 	for (size_t i = 0; i < n; i++)
 		stats[i].error = proc_read_stat(pids[i], &stats[i].stat);
+	memset(answer->len, 0, sizeof(answer->len));
 	answer->len[0] = (int32_t)(n * sizeof(*stats));
-	answer->len[1] = 0;
 	return n * sizeof(*stats);
 }
 
@@ -111,11 +112,10 @@ static size_t read_files(const struct request *request, struct reader_answer *an
 
 	for (size_t i = 0; i < READER_TEXTS; i++) {
 		answer->len[i] = 0;
-		if (!files[request->files][i].name)
+		if (i == READER_CMDLINE && request->files != READER_EXECUTED)
 			continue;
-		answer->len[i] =
-			proc_read_pid_file(request->pids[0], files[request->files][i].name,
-					   answer->data + used, files[request->files][i].max);
+		answer->len[i] = proc_read_pid_file(request->pids[0], files[i].name,
+						    answer->data + used, files[i].max);
 		used += (size_t)MAX(answer->len[i], 0);
 	}
 	return used;
@@ -205,7 +205,6 @@ static void give_up(struct proc_reader *r, uint64_t now_ns)
 		i++;
 	kill(r->child, SIGKILL);
 	r->dying[i] = r->child;
-	r->hung++;
 	r->skipped[r->next_skipped].pid = r->asked;
 	r->skipped[r->next_skipped].until_ns = now_ns + r->skip_ns;
 	r->next_skipped = (r->next_skipped + 1) % READER_SKIPPED_MAX;
@@ -240,6 +239,7 @@ bool proc_reader_ask(struct proc_reader *r, enum reader_files what, const pid_t 
 		return false;
 	}
 	r->asked = pids[0];
+	r->asked_ns = now_ns;
 	r->deadline_ns = now_ns + deadline(r);
 	r->state = READER_ASKED;
 	return true;

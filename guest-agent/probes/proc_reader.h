@@ -34,11 +34,14 @@
 #define READER_SLOWER_MAX  4u /* how often a deadline doubles */
 #define READER_DYING_MAX   4u /* killed children that the kernel has not let go of yet */
 
-#define READER_TEXTS	2u  /* files of one request */
+#define READER_TEXTS	3u  /* files of one request */
 #define READER_PIDS_MAX 16u /* processes of one request for READER_STATS */
 
 /* The files of /proc/PID that a request asks for. */
-enum reader_files { READER_CMDLINE, READER_STATS, READER_STATUS_STAT, _READER_FILES_MAX };
+enum reader_files { READER_STATS, READER_STATUS_STAT, READER_EXECUTED };
+
+/* The places of the files in an answer. Those that were not asked for are empty. */
+enum { READER_STATUS, READER_CMDLINE, READER_STAT };
 
 /* An answer to READER_STATS has one of these for each pid. */
 struct reader_stat {
@@ -50,29 +53,27 @@ struct reader_answer {
 	uint32_t number;
 	int32_t len[READER_TEXTS]; /* of each file, or a negative errno */
 	/* One text after the other; for READER_STATS in len[0] bytes structs reader_stat. */
-	_Alignas(8) char data[PROC_STATUS_MAX + PROC_STAT_MAX];
+	_Alignas(8) char data[PROC_STATUS_MAX + READER_CMDLINE_MAX + PROC_STAT_MAX];
 };
 
 _Static_assert(READER_PIDS_MAX * sizeof(struct reader_stat) <= PROC_STATUS_MAX, "they fit");
-_Static_assert(READER_CMDLINE_MAX <= PROC_STATUS_MAX, "an answer has room for the arguments");
 
 enum reader_state { READER_ABSENT, READER_IDLE, READER_ASKED };
 
 struct proc_reader {
-	enum reader_state state;
-	int fd, child_fd; /* the two ends of a socket; child_fd is kept for the next child */
+	enum reader_state state; /* READER_ABSENT before proc_reader_open() */
+	int fd, child_fd;	 /* the two ends of a socket; child_fd is kept for the next child */
 	pid_t child;
 	pid_t dying[READER_DYING_MAX]; /* 0: none */
 	uint32_t request;	       /* number of the last one */
 	pid_t asked;		       /* whose files; of the first of several processes */
-	uint64_t deadline_ns, skip_ns;
+	uint64_t asked_ns, deadline_ns, skip_ns;
 	size_t next_skipped;
 	struct {
 		pid_t pid;
 		uint64_t until_ns;
 	} skipped[READER_SKIPPED_MAX];
-	uint64_t hung;	  /* how many children were killed */
-	unsigned in_vain; /* of them, since the last answer */
+	unsigned in_vain; /* children killed since the last answer */
 };
 
 /*

@@ -84,20 +84,44 @@ static void finish_early(struct process_tracker *t, struct event_queue *q, struc
 	finish(t, q, h, known ? h->facts.why : why);
 }
 
-/* Its arguments are read if its path may be the truth. */
-static void want_args(const struct process_tracker *t, struct exec_held *h)
+/* What the stat of a held process says of it, if its start was lost. */
+static void learn(struct process_tracker *t, struct exec_held *h)
 {
-	if (t->args && !h->silent && !h->ended && h->facts.why == EXEC_RESOLVED)
-		h->args_state = EXEC_ARGS_WANTED;
+	struct pid_entry *e = pid_table_find(t->table, h->pid);
+
+	/* Without its start nothing says that the path is this process's. */
+	if (h->untracked && h->facts.why == EXEC_RESOLVED)
+		h->facts.why = EXEC_UNSURE;
+	if (!h->facts.there)
+		return;
+	if (!h->ppid)
+		h->ppid = h->facts.stat.ppid;
+	if (e && !e->ppid)
+		e->ppid = h->ppid;
+	if (h->start_ns)
+		return;
+	h->start_ns = h->facts.stat.start_ticks * PROC_TICK_NS;
+	h->silent |= probe_excludes_start(t->config, h->pid, h->start_ns);
+	if (e)
+		e->start_ns = h->start_ns;
 }
 
-static void look_again(struct process_tracker *t, struct exec_held *h)
+void process_tracker_take(struct process_tracker *t)
+{
+	struct exec_held *h;
+
+	while ((h = exec_reader_take(&t->reader, t->holds)))
+		learn(t, h);
+	exec_reader_ask(&t->reader, t->holds);
+}
+
+static void look(struct process_tracker *t, struct exec_held *h)
 {
 	exec_look(h->pid, h->start_ns, &h->facts);
 	if (h->facts.pending)
 		h->looks = (uint8_t)MIN(h->looks + 1u, EXEC_LOOKS);
 	else
-		want_args(t, h);
+		learn(t, h);
 }
 
 static void settle(struct process_tracker *t, struct event_queue *q, struct exec_held *h,
@@ -105,8 +129,8 @@ static void settle(struct process_tracker *t, struct event_queue *q, struct exec
 {
 	enum exec_why why;
 
-	if (h->facts.pending)
-		look_again(t, h);
+	if (h->facts.pending && (h->question == EXEC_NOT_ASKED || now_ns >= h->ask_until_ns))
+		look(t, h);
 	if (!exec_hold_over(h, now_ns, t->empty_ns, &why))
 		return;
 	/* An agent that got no processor for a while is not flooded: it reads on first. */
@@ -120,16 +144,29 @@ static void settle(struct process_tracker *t, struct event_queue *q, struct exec
 	finish(t, q, h, why);
 }
 
+/* start_ns: 0 if it is not known. */
 static struct exec_held *hold(struct process_tracker *t, struct event_queue *q, pid_t pid,
-			      uint64_t at_ns)
+			      uint64_t at_ns, uint64_t start_ns)
 {
 	const uint64_t now_ns = monotonic_ns();
 	struct exec_held *h = exec_hold_begin(t->holds, pid, at_ns, now_ns);
 
-	if (h)
-		return h;
-	finish_early(t, q, exec_hold_oldest(t->holds), EXEC_UNSURE);
-	return exec_hold_begin(t->holds, pid, at_ns, now_ns);
+	if (!h) {
+		finish_early(t, q, exec_hold_oldest(t->holds), EXEC_UNSURE);
+		h = exec_hold_begin(t->holds, pid, at_ns, now_ns);
+	}
+	h->start_ns = start_ns;
+	exec_read_links(pid, &h->facts);
+	h->image = image_new(t->images);
+	return h;
+}
+
+/* Without the reader, settle() looks. */
+static void ask(struct process_tracker *t, struct exec_held *h)
+{
+	if (h->facts.pending)
+		exec_reader_want(&t->reader, h);
+	exec_reader_ask(&t->reader, t->holds);
 }
 
 /* e executed something at at_ns; tracked: e is in the table. */
@@ -140,32 +177,17 @@ static void begin_execution(struct process_tracker *t, struct event_queue *q, st
 
 	if (h)
 		finish_early(t, q, h, EXEC_REPLACED);
-	h = hold(t, q, e->pid, at_ns);
-	h->start_ns = e->flags & START_UNKNOWN ? 0 : e->start_ns;
-	exec_read(e->pid, h->start_ns, &h->facts);
-	if (!h->facts.there)
-		process_report_name(e);
-	if (h->facts.there) {
-		pid_entry_set_comm(e, h->facts.stat.comm, h->facts.stat.comm_len);
-		if (e->flags & START_UNKNOWN)
-			e->start_ns = h->facts.stat.start_ticks * PROC_TICK_NS;
-		if (!e->ppid)
-			e->ppid = h->facts.stat.ppid;
-	}
-	/* Without its start nothing says that the path is this process's. */
-	if (!tracked && (h->facts.pending || h->facts.why == EXEC_RESOLVED)) {
-		h->facts.why = EXEC_UNSURE;
-		h->facts.pending = false;
-	}
+	h = hold(t, q, e->pid, at_ns, e->flags & START_UNKNOWN ? 0 : e->start_ns);
+	h->untracked = !tracked;
+	process_report_name(e);
 	e->flags &= (uint8_t)~START_UNKNOWN;
 	h->silent = probe_excludes_start(t->config, e->pid, e->start_ns);
 	h->ppid = e->ppid;
 	h->comm_len = e->comm_len;
 	memcpy(h->comm, e->comm, e->comm_len);
-	h->image = image_new(t->images);
 	if (tracked)
 		set_image(t, e, image_ref(t->images, h->image), at_ns);
-	want_args(t, h);
+	ask(t, h);
 	settle(t, q, h, at_ns);
 }
 
@@ -181,8 +203,8 @@ static bool hold_end(struct process_tracker *t, struct event_queue *q, pid_t pid
 	h->exit_status = status;
 	h->exit_at_ns = at_ns;
 	/* A process that has ended has no arguments any more. */
-	if (h->args_state == EXEC_ARGS_WANTED)
-		h->args_state = EXEC_ARGS_NONE;
+	if (h->question == EXEC_TO_ASK && !h->facts.pending)
+		h->question = EXEC_NOT_ASKED;
 	settle(t, q, h, at_ns);
 	return true;
 }
@@ -578,12 +600,10 @@ static void learn_image(struct process_tracker *t, struct event_queue *q, struct
 
 	if (exec_hold_find(t->holds, e->pid))
 		return;
-	h = hold(t, q, e->pid, monotonic_ns());
+	h = hold(t, q, e->pid, monotonic_ns(), e->start_ns);
 	h->silent = true;
-	h->start_ns = e->start_ns;
-	exec_read(e->pid, e->start_ns, &h->facts);
-	h->image = image_new(t->images);
 	set_image(t, e, image_ref(t->images, h->image), e->image_ns);
+	ask(t, h);
 }
 
 static enum exe_answer answer(struct process_tracker *t, image_id image, const char **ret_exe,

@@ -18,6 +18,7 @@
 #include "guest-agent/event_queue.h"
 #include "guest-agent/probes/connector_message.h"
 #include "guest-agent/probes/exec_hold.h"
+#include "guest-agent/probes/exec_reader.h"
 #include "guest-agent/probes/pid_table.h"
 #include "guest-agent/probes/probe.h"
 #include "guest-agent/probes/proc_facts.h"
@@ -40,7 +41,6 @@ struct process_tracker {
 	struct process_past *past;	   /* owned */
 	enum tracker_state state;
 	bool scan_again;
-	bool args;	    /* arguments are wanted */
 	uint32_t scan;	    /* number of the running or last walk */
 	pid_t scan_pid;	    /* that the walk has come to and not read yet; 0: none */
 	size_t place;	    /* of the report, in the table */
@@ -49,6 +49,8 @@ struct process_tracker {
 	uint64_t behind_ns; /* since when it is not empty although it was read; 0: it was empty */
 	uint64_t refused_told; /* of the table's refusals */
 	struct proc_dir dir;
+	struct exec_reader
+		reader; /* whoever opens it closes it, too; closed: facts are asked for */
 };
 
 /*
@@ -74,6 +76,8 @@ bool process_tracker_turn(struct process_tracker *t, struct event_queue *q, unsi
  */
 void process_tracker_settle(struct process_tracker *t, struct event_queue *q, uint64_t now_ns,
 			    uint64_t empty_ns);
+/* Take the answers of the reader, and ask it for the next. Before process_tracker_settle(). */
+void process_tracker_take(struct process_tracker *t);
 /* Report all that is held, now. */
 void process_tracker_flush(struct process_tracker *t, struct event_queue *q);
 

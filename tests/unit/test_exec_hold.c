@@ -70,9 +70,9 @@ UNIT_TEST(test_verdicts)
 	h->ended = true;
 	ck_assert(exec_hold_over(h, 1001, 0, &why));
 	ck_assert_int_eq(why, EXEC_RESOLVED);
-	h->args_state = EXEC_ARGS_ASKED;
+	h->question = EXEC_ASKED;
 	ck_assert(!exec_hold_over(h, 1001, 0, &why));
-	h->args_state = EXEC_ARGS_NONE;
+	h->question = EXEC_NOT_ASKED;
 	h->ended = false;
 	h->facts.why = EXEC_TRACED;
 	ck_assert(exec_hold_over(h, 1001, 0, &why));
@@ -140,19 +140,19 @@ UNIT_TEST(test_arguments)
 	static char longest[EXEC_TEXT_MAX + 1];
 	struct exec_held *h = begin(PID, 1000);
 
-	h->args_state = EXEC_ARGS_WANTED;
-	ck_assert_ptr_eq(exec_hold_args_wanted(&holds), h);
+	h->question = EXEC_TO_ASK;
+	ck_assert_ptr_eq(exec_hold_to_ask(&holds), h);
 	exec_hold_args(h, "a\0b\nc\0", 6, 5000);
-	ck_assert_int_eq(h->args_state, EXEC_ARGS_THERE);
+	ck_assert(h->has_args);
 	ck_assert_uint_eq(h->args_len, 5);
 	ck_assert_mem_eq(h->args, "a b?c", 5);
 	ck_assert(!h->args_cut);
 	ck_assert_uint_ge(h->hold_until_ns, 5000 + EXEC_HOLD_NS);
 	/* Nothing is no arguments, not an empty list of them. */
 	exec_hold_args(h, "", 0, 5000);
-	ck_assert_int_eq(h->args_state, EXEC_ARGS_NONE);
+	ck_assert(!h->has_args);
 	exec_hold_args(h, "", -3, 5000);
-	ck_assert_int_eq(h->args_state, EXEC_ARGS_NONE);
+	ck_assert(!h->has_args);
 	memset(longest, 'x', sizeof(longest));
 	exec_hold_args(h, longest, EXEC_TEXT_MAX, 5000);
 	ck_assert(!h->args_cut);

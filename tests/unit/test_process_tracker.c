@@ -469,7 +469,7 @@ UNIT_TEST(test_an_end_waits)
 	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
 	h = exec_hold_find(tracker.holds, pid);
 	ck_assert_ptr_nonnull(h);
-	h->args_state = EXEC_ARGS_ASKED;
+	h->question = EXEC_ASKED;
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	ended(pid, pid, SIGKILL);
@@ -478,7 +478,7 @@ UNIT_TEST(test_an_end_waits)
 		;
 	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
 	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, pid));
-	h->args_state = EXEC_ARGS_NONE;
+	h->question = EXEC_NOT_ASKED;
 	process_tracker_settle(&tracker, queue, h->hold_until_ns, h->hold_until_ns);
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
 	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_SIGNAL], SIGKILL);
