@@ -266,29 +266,24 @@ def print_caught(f, events):
 
 class NativeAgent:
     """The agent on this machine, with a source that touches nothing of it, and its CPU time. Its
-    host is the receiver, or one that reads and acknowledges nothing."""
+    host reads and acknowledges nothing."""
 
-    def __init__(self, agent, source, receiver=None):
+    def __init__(self, agent, source):
         self.top = tempfile.TemporaryDirectory(prefix="cellos-bench-")
         path = os.path.join(self.top.name, "s")
-        self.listener = None
-        if receiver:
-            path = f"{receiver.base}_9001"
-        else:
-            self.listener = socket.socket(socket.AF_UNIX)
-            self.listener.bind(path)
-            self.listener.listen()
-            self.listener.settimeout(5)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.listener.settimeout(5)
         self.process = subprocess.Popen(
             [agent, "--foreground", "--uid", "0", "--keep-sysctls", "--connect", f"unix:{path}", "--net", "off", "--process",
              source, "--capability", "off", "--pid-file", os.path.join(self.top.name, "pid")],
             stderr=subprocess.DEVNULL)
 
     def __enter__(self):
-        if self.listener:
-            connection, _ = self.listener.accept()
-            connection.settimeout(None)
-            threading.Thread(target=self.discard, args=(connection,), daemon=True).start()
+        connection, _ = self.listener.accept()
+        connection.settimeout(None)
+        threading.Thread(target=self.discard, args=(connection,), daemon=True).start()
         time.sleep(0.5)
         return self
 
@@ -312,8 +307,7 @@ class NativeAgent:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
-        if self.listener:
-            self.listener.close()
+        self.listener.close()
         self.top.cleanup()
 
 
@@ -347,35 +341,6 @@ def native(agent):
     table(["on this machine", "ns a fork+exec", "ratio", "us of the agent's CPU a process event"],
           [[source, best[source], f"{best[source] / best['nothing']:.3f}",
             f"{cpu.get(source, 0) / 1000:.1f}"] for source in sources if source in best])
-
-
-def acknowledged(agent):
-    """What acknowledgements cost the agent: the same load with a host that sends them, and with one
-    that does not, in turns."""
-    load, _ = test_program("load")
-    count = 500
-    best = {}
-    for _ in range(NATIVE_TURNS):
-        for way in ("no acknowledgements", "acknowledged"):
-            with contextlib.ExitStack() as stack:
-                receiver = None
-                if way == "acknowledged":
-                    receiver = stack.enter_context(Receiver("--keepalive", "0", "--rate",
-                                                            "1000000"))
-                try:
-                    a = stack.enter_context(NativeAgent(agent, "proc-connector", receiver))
-                except (TimeoutError, FileNotFoundError):
-                    continue
-                before = a.ns()
-                subprocess.run([load, "spawn", str(count), "1"], check=True,
-                               stdout=subprocess.DEVNULL)
-                time.sleep(0.5)
-                used = (a.ns() - before) / (3 * count)
-                best[way] = min(best.get(way, 1 << 62), used)
-    if len(best) == 2:
-        plain = best["no acknowledgements"]
-        table(["on this machine", "us of the agent's CPU a process event", "ratio"],
-              [[way, f"{ns / 1000:.2f}", f"{ns / plain:.3f}"] for way, ns in best.items()])
 
 
 def long_run(agent, minutes):
@@ -422,7 +387,6 @@ def main():
         table(["agent, stripped", "bytes"], [["musl", os.path.getsize(agent)],
                                              ["glibc", os.path.getsize(glibc)]])
         native(agent)
-        acknowledged(agent)
         auditd = auditd_programs()
         with Receiver() as receiver:
             result = Vm(whole_script(), receiver=receiver, agent=False, cpus=2, memory_mib=768,
