@@ -91,7 +91,7 @@ struct exec_held {
 	uint64_t start_ns; /* CLOCK_BOOTTIME; 0: not known */
 	uint64_t at_ns;
 	uint64_t hold_until_ns, give_up_ns, rest_until_ns;
-	uint64_t ask_until_ns; /* from then on the other reader is asked; while the question runs */
+	uint64_t ask_until_ns; /* then proc_facts.h is asked, although the question runs */
 	uint64_t look_ns;      /* when to look for that again */
 	uint64_t rested_ns;    /* when it was seen outside of execve(2); 0: not yet */
 	uint32_t order;	       /* of their beginning */
@@ -121,19 +121,17 @@ struct exec_holds {
 	struct exec_waiting waiting[EXEC_WAITING_MAX];
 };
 
-/*
- * Read the links of /proc. Then the facts are EXEC_GONE, or stat and status are pending.
- */
+/* Read the links of /proc. Then the facts are EXEC_GONE, or stat and status are pending. */
 void exec_read_links(pid_t pid, struct exec_facts *ret);
 
 /*
- * stat and status are in *f, or r < 0 is why not (proc_facts.h). start_ns: the process's start on
- * CLOCK_BOOTTIME; 0: not known. EXEC_RESOLVED means that nothing in /proc contradicts the path; the
- * hold decides whether it is true.
+ * Draw the conclusion. r is 0 if f->stat and f->status are filled in, or an error of proc_facts.h.
+ * start_ns: the process's start on CLOCK_BOOTTIME; 0: not known. EXEC_RESOLVED means that nothing
+ * in /proc contradicts the path; the hold decides whether it is true.
  */
 void exec_learn(struct exec_facts *f, uint64_t start_ns, int r);
 
-/* Ask for stat and status, and learn them. To be repeated while they are pending. */
+/* Ask proc_facts.h for stat and status. To be repeated while they are pending. */
 void exec_look(pid_t pid, uint64_t start_ns, struct exec_facts *f);
 
 /* The links, then the rest. */

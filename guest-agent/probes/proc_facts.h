@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The stat and status of other processes, for the loop. A reader process reads them
+ * The stat and status of other processes, for the loop. Those of a process that has just executed
+ * something come by exec_reader.h, if that is not late. A reader process reads them
  * (proc_reader.h), because who reads them can have to free that process's memory. An answer usually
  * takes some microseconds, and the loop waits for it. A late answer is no reason to wait longer:
  * the caller gets -EAGAIN and asks again in a later turn.

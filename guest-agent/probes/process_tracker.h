@@ -49,8 +49,8 @@ struct process_tracker {
 	uint64_t behind_ns; /* since when it is not empty although it was read; 0: it was empty */
 	uint64_t refused_told; /* of the table's refusals */
 	struct proc_dir dir;
-	struct exec_reader
-		reader; /* whoever opens it closes it, too; closed: facts are asked for */
+	/* The owner opens and closes it. While it is closed, proc_facts.h answers instead. */
+	struct exec_reader reader;
 };
 
 /*
