@@ -141,7 +141,12 @@ bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_n
 	/* The number of tries counts, too: the whole machine may have stood still. */
 	if (h->facts.pending)
 		return h->looks >= EXEC_LOOKS && now_ns >= h->rest_until_ns;
-	if (h->ended || h->facts.why != EXEC_RESOLVED || empty_ns >= h->hold_until_ns)
+	if (h->ended || h->facts.why != EXEC_RESOLVED)
+		return true;
+	/* Its arguments are missing still; the reader is busy with others. */
+	if (h->question == EXEC_TO_ASK && !h->silent && now_ns < h->give_up_ns)
+		return false;
+	if (empty_ns >= h->hold_until_ns)
 		return true;
 	*ret = EXEC_UNSURE;
 	return now_ns >= h->give_up_ns;

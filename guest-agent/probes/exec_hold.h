@@ -7,7 +7,9 @@
  * program's. An execution is held until that can be ruled out:
  *
  *   ends by                                   verdict
- *   HOLD_NS passed, then the process was seen
+ *   HOLD_NS passed (GIVE_UP_NS, while the
+ *   reader was not asked for its arguments,
+ *   exec_reader.h), then the process was seen
  *   outside of execve(2), then the socket was
  *   empty                                     the path is true
  *   the process ended                         the path is true: it cannot have executed another

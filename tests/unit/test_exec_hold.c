@@ -63,6 +63,12 @@ UNIT_TEST(test_verdicts)
 	ck_assert(!exec_hold_over(h, 1000 + EXEC_HOLD_NS, 1000 + EXEC_HOLD_NS - 1, &why));
 	ck_assert(exec_hold_over(h, 1000 + EXEC_HOLD_NS, 1000 + EXEC_HOLD_NS, &why));
 	ck_assert_int_eq(why, EXEC_RESOLVED);
+	/* The reader has not come to it yet. */
+	h->question = EXEC_TO_ASK;
+	ck_assert(!exec_hold_over(h, 1000 + EXEC_GIVE_UP_NS - 1, 1000 + EXEC_HOLD_NS, &why));
+	ck_assert(exec_hold_over(h, 1000 + EXEC_GIVE_UP_NS, 1000 + EXEC_HOLD_NS, &why));
+	ck_assert_int_eq(why, EXEC_RESOLVED);
+	h->question = EXEC_NOT_ASKED;
 	/* A socket that is never empty. */
 	ck_assert(!exec_hold_over(h, 1000 + EXEC_GIVE_UP_NS - 1, 0, &why));
 	ck_assert(exec_hold_over(h, 1000 + EXEC_GIVE_UP_NS, 0, &why));
