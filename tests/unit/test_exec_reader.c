@@ -5,29 +5,17 @@
  */
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "common/util.h"
 #include "guest-agent/probes/exec_reader.h"
 #include "tests/unit/unit.h"
 
-#define SKIP	77
 #define SKIP_NS (3600 * NSEC_PER_SEC) /* longer than this test can take */
 
 static struct exec_reader reader;
 static struct exec_holds holds;
 static pid_t sleeper;
-
-/* The emulator of another architecture's programs lets no program confine itself. */
-static int begin(void)
-{
-	if (prctl(PR_GET_SECCOMP) >= 0)
-		return 0;
-	printf("SKIP: no seccomp(2) here (an emulator of user programs?)\n");
-	return SKIP;
-}
 
 static void setup(void)
 {
@@ -188,4 +176,4 @@ UNIT_TEST(test_late)
 	ck_assert_uint_eq(h->ask_until_ns, 0);
 }
 
-UNIT_SUITE(.begin = begin, .setup = setup, .teardown = teardown);
+UNIT_SUITE(.begin = unit_needs_seccomp, .setup = setup, .teardown = teardown);

@@ -4,8 +4,6 @@
  * answer costs the loop a bounded time and is replaced.
  */
 #include <signal.h>
-#include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "common/util.h"
@@ -13,20 +11,10 @@
 #include "guest-agent/probes/proc_reader.h"
 #include "tests/unit/unit.h"
 
-#define SKIP	   77
 #define TURNS	   16u
 #define TURN_MAX_S 30 /* a patience, where the claim is that it does not wait for ever */
 
 static pid_t sleeper;
-
-/* The emulator of another architecture's programs lets no program confine itself. */
-static int begin(void)
-{
-	if (prctl(PR_GET_SECCOMP) >= 0)
-		return 0;
-	printf("SKIP: no seccomp(2) here (an emulator of user programs?)\n");
-	return SKIP;
-}
 
 static void setup(void)
 {
@@ -158,4 +146,4 @@ UNIT_TEST(test_killed)
 	ck_assert_int_eq(st.pid, sleeper);
 }
 
-UNIT_SUITE(.begin = begin, .setup = setup, .teardown = teardown);
+UNIT_SUITE(.begin = unit_needs_seccomp, .setup = setup, .teardown = teardown);

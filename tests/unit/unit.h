@@ -58,6 +58,15 @@ struct unit_suite {
 
 extern struct unit_suite unit_suite;
 
+/* A suite's begin. The emulator of another architecture's programs lets none confine itself. */
+static inline int unit_needs_seccomp(void)
+{
+	if (prctl(PR_GET_SECCOMP) >= 0)
+		return 0;
+	printf("SKIP: no seccomp(2) here (an emulator of user programs?)\n");
+	return 77;
+}
+
 /*
  * fork() for tests. The child ends with this program. Otherwise a child that a failed check leaves
  * would hold the output open, and the reader of that output would wait for ever.
