@@ -259,7 +259,7 @@ struct wire_refusal {
 /* Static, never NULL for values in range. */
 const char *wire_source_name(enum wire_source source); /* "process.spawned" */
 const char *wire_key_name(enum wire_key key);	       /* "exit_code", as on the wire */
-const char *wire_key_camel(enum wire_key key);	       /* "exitCode", as in the evidence */
+struct wire_text wire_key_camel(enum wire_key key);    /* "exitCode", as in the evidence */
 enum wire_type wire_key_type(enum wire_key key);
 const char *wire_error_name(enum wire_error error);	/* "frame_length" */
 uint64_t wire_source_allowed(enum wire_source source);	/* mask of 1 << wire_key */

@@ -76,86 +76,92 @@ static const struct {
 };
 _Static_assert(ARRAY_SIZE(types) == _EVENT_TYPE_MAX, "a row for each type");
 
-static const char *const keys[] = {
-	[EVENT_KEY_ABANDONED] = "abandoned",
-	[EVENT_KEY_AUTHORITY] = "authority",
-	[EVENT_KEY_BY_UID] = "byUid",
-	[EVENT_KEY_BYTES] = "bytes",
-	[EVENT_KEY_CELL_ID] = "cellId",
-	[EVENT_KEY_CELLS] = "cells",
-	[EVENT_KEY_CONNECTED] = "connected",
-	[EVENT_KEY_CONNECTION] = "connection",
-	[EVENT_KEY_CONTENT_VERSION] = "contentVersion",
-	[EVENT_KEY_COUNT] = "count",
-	[EVENT_KEY_CUT_BYTES] = "cutBytes",
-	[EVENT_KEY_CUT_LINES] = "cutLines",
-	[EVENT_KEY_DECLARED] = "declared",
-	[EVENT_KEY_DETAIL] = "detail",
-	[EVENT_KEY_EVENTS] = "events",
-	[EVENT_KEY_FIELD] = "field",
-	[EVENT_KEY_FIRST_INDEX] = "firstIndex",
-	[EVENT_KEY_FIRST_MISSING] = "firstMissing",
-	[EVENT_KEY_FRAMES] = "frames",
-	[EVENT_KEY_FRAMES_REJECTED] = "framesRejected",
-	[EVENT_KEY_FROM] = "from",
-	[EVENT_KEY_GAPS] = "gaps",
-	[EVENT_KEY_GUEST_COMM] = "guestComm",
-	[EVENT_KEY_GUEST_DROPPED] = "guestDropped",
-	[EVENT_KEY_GUEST_KERNEL_LOST] = "guestKernelLost",
-	[EVENT_KEY_GUEST_MONOTONIC_NS] = "guestMonotonicNs",
-	[EVENT_KEY_GUEST_OBSERVED] = "guestObserved",
-	[EVENT_KEY_GUEST_PID] = "guestPid",
-	[EVENT_KEY_GUEST_SENT] = "guestSent",
-	[EVENT_KEY_HOST_BOOT_ID] = "hostBootId",
-	[EVENT_KEY_HOST_MONOTONIC_NS] = "hostMonotonicNs",
-	[EVENT_KEY_HOST_RECEIVED_AT] = "hostReceivedAt",
-	[EVENT_KEY_HOSTNAME] = "hostname",
-	[EVENT_KEY_INPUTS] = "inputs",
-	[EVENT_KEY_KEEPALIVE_MS] = "keepaliveMs",
-	[EVENT_KEY_KID] = "kid",
-	[EVENT_KEY_LAST_FRAME_AGE_MS] = "lastFrameAgeMs",
-	[EVENT_KEY_LAST_HEARTBEAT_AGE_MS] = "lastHeartbeatAgeMs",
-	[EVENT_KEY_LAST_INDEX] = "lastIndex",
-	[EVENT_KEY_LAST_MISSING] = "lastMissing",
-	[EVENT_KEY_LIMIT] = "limit",
-	[EVENT_KEY_NEXT_SEQ] = "nextSeq",
-	[EVENT_KEY_OFFSET] = "offset",
-	[EVENT_KEY_ORIGIN] = "origin",
-	[EVENT_KEY_OUTPUT] = "output",
-	[EVENT_KEY_PAUSED_MS] = "pausedMs",
-	[EVENT_KEY_PEER_GID] = "peerGid",
-	[EVENT_KEY_PEER_PID] = "peerPid",
-	[EVENT_KEY_PEER_UID] = "peerUid",
-	[EVENT_KEY_POLICY] = "policy",
-	[EVENT_KEY_PREVIOUS_ORIGIN] = "previousOrigin",
-	[EVENT_KEY_PREVIOUS_SEQUENCE] = "previousSequence",
-	[EVENT_KEY_PREVIOUS_SIZE] = "previousSize",
-	[EVENT_KEY_PREVIOUS_STREAM_ID] = "previousStreamId",
-	[EVENT_KEY_PROBE_SOURCE] = "probeSource",
-	[EVENT_KEY_PUBLIC_KEY] = "publicKey",
-	[EVENT_KEY_REASON] = "reason",
-	[EVENT_KEY_RECEIVER_VERSION] = "receiverVersion",
-	[EVENT_KEY_REPEATED] = "repeated",
-	[EVENT_KEY_RUN_ID] = "runId",
-	[EVENT_KEY_SEGMENT] = "segment",
-	[EVENT_KEY_SEGMENTS] = "segments",
-	[EVENT_KEY_SEQ] = "seq",
-	[EVENT_KEY_SEQUENCE] = "sequence",
-	[EVENT_KEY_SESSION] = "session",
-	[EVENT_KEY_SESSIONS] = "sessions",
-	[EVENT_KEY_SILENT_MS] = "silentMs",
-	[EVENT_KEY_SINCE_MS] = "sinceMs",
-	[EVENT_KEY_SOURCE] = "source",
-	[EVENT_KEY_SPEC_SIGNATURE_HASH] = "specSignatureHash",
-	[EVENT_KEY_STREAM_ID] = "streamId",
-	[EVENT_KEY_TO] = "to",
-	[EVENT_KEY_UNCLEAN] = "unclean",
-	[EVENT_KEY_UNREAD_BYTES] = "unreadBytes",
-	[EVENT_KEY_VMM_BYTES] = "vmmBytes",
-	[EVENT_KEY_WHAT] = "what",
-	[EVENT_KEY_WHY] = "why",
-	[EVENT_KEY_WINDOW_MS] = "windowMs",
-	[EVENT_KEY_WITNESSES] = "witnesses",
+/* With their lengths, because each event writes some fifteen of them. */
+static const struct wire_text keys[] = {
+#define T(literal)                                                                                 \
+	{                                                                                          \
+		literal, sizeof(literal) - 1                                                       \
+	}
+	[EVENT_KEY_ABANDONED] = T("abandoned"),
+	[EVENT_KEY_AUTHORITY] = T("authority"),
+	[EVENT_KEY_BY_UID] = T("byUid"),
+	[EVENT_KEY_BYTES] = T("bytes"),
+	[EVENT_KEY_CELL_ID] = T("cellId"),
+	[EVENT_KEY_CELLS] = T("cells"),
+	[EVENT_KEY_CONNECTED] = T("connected"),
+	[EVENT_KEY_CONNECTION] = T("connection"),
+	[EVENT_KEY_CONTENT_VERSION] = T("contentVersion"),
+	[EVENT_KEY_COUNT] = T("count"),
+	[EVENT_KEY_CUT_BYTES] = T("cutBytes"),
+	[EVENT_KEY_CUT_LINES] = T("cutLines"),
+	[EVENT_KEY_DECLARED] = T("declared"),
+	[EVENT_KEY_DETAIL] = T("detail"),
+	[EVENT_KEY_EVENTS] = T("events"),
+	[EVENT_KEY_FIELD] = T("field"),
+	[EVENT_KEY_FIRST_INDEX] = T("firstIndex"),
+	[EVENT_KEY_FIRST_MISSING] = T("firstMissing"),
+	[EVENT_KEY_FRAMES] = T("frames"),
+	[EVENT_KEY_FRAMES_REJECTED] = T("framesRejected"),
+	[EVENT_KEY_FROM] = T("from"),
+	[EVENT_KEY_GAPS] = T("gaps"),
+	[EVENT_KEY_GUEST_COMM] = T("guestComm"),
+	[EVENT_KEY_GUEST_DROPPED] = T("guestDropped"),
+	[EVENT_KEY_GUEST_KERNEL_LOST] = T("guestKernelLost"),
+	[EVENT_KEY_GUEST_MONOTONIC_NS] = T("guestMonotonicNs"),
+	[EVENT_KEY_GUEST_OBSERVED] = T("guestObserved"),
+	[EVENT_KEY_GUEST_PID] = T("guestPid"),
+	[EVENT_KEY_GUEST_SENT] = T("guestSent"),
+	[EVENT_KEY_HOST_BOOT_ID] = T("hostBootId"),
+	[EVENT_KEY_HOST_MONOTONIC_NS] = T("hostMonotonicNs"),
+	[EVENT_KEY_HOST_RECEIVED_AT] = T("hostReceivedAt"),
+	[EVENT_KEY_HOSTNAME] = T("hostname"),
+	[EVENT_KEY_INPUTS] = T("inputs"),
+	[EVENT_KEY_KEEPALIVE_MS] = T("keepaliveMs"),
+	[EVENT_KEY_KID] = T("kid"),
+	[EVENT_KEY_LAST_FRAME_AGE_MS] = T("lastFrameAgeMs"),
+	[EVENT_KEY_LAST_HEARTBEAT_AGE_MS] = T("lastHeartbeatAgeMs"),
+	[EVENT_KEY_LAST_INDEX] = T("lastIndex"),
+	[EVENT_KEY_LAST_MISSING] = T("lastMissing"),
+	[EVENT_KEY_LIMIT] = T("limit"),
+	[EVENT_KEY_NEXT_SEQ] = T("nextSeq"),
+	[EVENT_KEY_OFFSET] = T("offset"),
+	[EVENT_KEY_ORIGIN] = T("origin"),
+	[EVENT_KEY_OUTPUT] = T("output"),
+	[EVENT_KEY_PAUSED_MS] = T("pausedMs"),
+	[EVENT_KEY_PEER_GID] = T("peerGid"),
+	[EVENT_KEY_PEER_PID] = T("peerPid"),
+	[EVENT_KEY_PEER_UID] = T("peerUid"),
+	[EVENT_KEY_POLICY] = T("policy"),
+	[EVENT_KEY_PREVIOUS_ORIGIN] = T("previousOrigin"),
+	[EVENT_KEY_PREVIOUS_SEQUENCE] = T("previousSequence"),
+	[EVENT_KEY_PREVIOUS_SIZE] = T("previousSize"),
+	[EVENT_KEY_PREVIOUS_STREAM_ID] = T("previousStreamId"),
+	[EVENT_KEY_PROBE_SOURCE] = T("probeSource"),
+	[EVENT_KEY_PUBLIC_KEY] = T("publicKey"),
+	[EVENT_KEY_REASON] = T("reason"),
+	[EVENT_KEY_RECEIVER_VERSION] = T("receiverVersion"),
+	[EVENT_KEY_REPEATED] = T("repeated"),
+	[EVENT_KEY_RUN_ID] = T("runId"),
+	[EVENT_KEY_SEGMENT] = T("segment"),
+	[EVENT_KEY_SEGMENTS] = T("segments"),
+	[EVENT_KEY_SEQ] = T("seq"),
+	[EVENT_KEY_SEQUENCE] = T("sequence"),
+	[EVENT_KEY_SESSION] = T("session"),
+	[EVENT_KEY_SESSIONS] = T("sessions"),
+	[EVENT_KEY_SILENT_MS] = T("silentMs"),
+	[EVENT_KEY_SINCE_MS] = T("sinceMs"),
+	[EVENT_KEY_SOURCE] = T("source"),
+	[EVENT_KEY_SPEC_SIGNATURE_HASH] = T("specSignatureHash"),
+	[EVENT_KEY_STREAM_ID] = T("streamId"),
+	[EVENT_KEY_TO] = T("to"),
+	[EVENT_KEY_UNCLEAN] = T("unclean"),
+	[EVENT_KEY_UNREAD_BYTES] = T("unreadBytes"),
+	[EVENT_KEY_VMM_BYTES] = T("vmmBytes"),
+	[EVENT_KEY_WHAT] = T("what"),
+	[EVENT_KEY_WHY] = T("why"),
+	[EVENT_KEY_WINDOW_MS] = T("windowMs"),
+	[EVENT_KEY_WITNESSES] = T("witnesses"),
+#undef T
 };
 _Static_assert(ARRAY_SIZE(keys) == _EVENT_KEY_MAX, "a name for each key");
 
@@ -190,7 +196,7 @@ const char *event_source_name(enum event_type type)
 
 const char *event_key_name(enum event_key key)
 {
-	return keys[key];
+	return keys[key].data;
 }
 
 static struct event_field *add(struct event *e, enum event_key key, enum event_value_type type)
@@ -249,12 +255,12 @@ static void write_details(struct json_writer *w, const struct event *e)
 	json_put_begin_object(w);
 	for (; left; left &= left - 1) {
 		const struct wire_detail *d = by_key[__builtin_ctzll(left)];
-		const char *name = wire_key_camel(d->key);
+		const struct wire_text key = wire_key_camel(d->key);
 
 		switch (d->type) {
-		case WIRE_TYPE_UINT: json_put_kv_uint(w, name, d->uint); break;
-		case WIRE_TYPE_TEXT: json_put_kv_text(w, name, d->text); break;
-		case WIRE_TYPE_BOOL: json_put_kv_bool(w, name, d->boolean); break;
+		case WIRE_TYPE_UINT: json_put_kv_uint_of(w, key.data, key.len, d->uint); break;
+		case WIRE_TYPE_TEXT: json_put_kv_text_of(w, key.data, key.len, d->text); break;
+		case WIRE_TYPE_BOOL: json_put_kv_bool(w, key.data, d->boolean); break;
 		case _WIRE_TYPE_MAX: break;
 		}
 	}
@@ -263,19 +269,20 @@ static void write_details(struct json_writer *w, const struct event *e)
 
 static void write_field(struct json_writer *w, const struct event *e, const struct event_field *f)
 {
-	const char *name = keys[f->key];
+	const struct wire_text *key = &keys[f->key];
 
 	switch (f->type) {
-	case EVENT_VALUE_UINT: json_put_kv_uint(w, name, f->uint); break;
-	case EVENT_VALUE_BOOL: json_put_kv_bool(w, name, f->boolean); break;
-	case EVENT_VALUE_NULL: json_put_kv_null(w, name); break;
-	case EVENT_VALUE_TEXT: json_put_kv_text(w, name, f->text); break;
+	case EVENT_VALUE_UINT: json_put_kv_uint_of(w, key->data, key->len, f->uint); break;
+	case EVENT_VALUE_BOOL: json_put_kv_bool(w, key->data, f->boolean); break;
+	case EVENT_VALUE_NULL: json_put_kv_null(w, key->data); break;
+	case EVENT_VALUE_TEXT: json_put_kv_text_of(w, key->data, key->len, f->text); break;
+	case EVENT_VALUE_PLAIN: json_put_kv_plain_of(w, key->data, key->len, f->text); break;
 	case EVENT_VALUE_RAW:
-		json_put_key(w, name);
+		json_put_key_of(w, key->data, key->len);
 		json_put_raw(w, f->text.data, f->text.len);
 		break;
 	case EVENT_VALUE_DETAIL:
-		json_put_key(w, name);
+		json_put_key_of(w, key->data, key->len);
 		write_details(w, e);
 		break;
 	}
@@ -284,6 +291,11 @@ static void write_field(struct json_writer *w, const struct event *e, const stru
 static struct event_field text_field(enum event_key key, struct wire_text text)
 {
 	return (struct event_field){.key = key, .type = EVENT_VALUE_TEXT, .text = text};
+}
+
+static struct event_field plain_field(enum event_key key, struct wire_text text)
+{
+	return (struct event_field){.key = key, .type = EVENT_VALUE_PLAIN, .text = text};
 }
 
 static struct event_field uint_field(enum event_key key, uint64_t v)
@@ -315,12 +327,12 @@ static void write_data(struct json_writer *w, const struct event *e, const struc
 {
 	char stream_id[UUID_STRING_MAX];
 	const struct event_field common[] = {
-		text_field(EVENT_KEY_AUTHORITY, wire_text(types[e->type].authority)),
+		plain_field(EVENT_KEY_AUTHORITY, wire_text(types[e->type].authority)),
 		uint_field(EVENT_KEY_HOST_MONOTONIC_NS, e->monotonic_ns),
-		text_field(EVENT_KEY_HOST_RECEIVED_AT, head->time_text),
+		plain_field(EVENT_KEY_HOST_RECEIVED_AT, head->time_text),
 		uint_field(EVENT_KEY_SEQUENCE, e->sequence),
-		text_field(EVENT_KEY_STREAM_ID,
-			   (struct wire_text){.data = stream_id, .len = UUID_STRING_MAX - 1}),
+		plain_field(EVENT_KEY_STREAM_ID,
+			    (struct wire_text){.data = stream_id, .len = UUID_STRING_MAX - 1}),
 	};
 	const struct event_field of_cell[] = {
 		text_field(EVENT_KEY_CELL_ID, optional_text(e->stream->cell_id)),
@@ -394,12 +406,12 @@ int event_write(const struct event *e, struct event_clock *clock, char *buf, siz
 	json_put_begin_object(&w);
 	json_put_key(&w, "data");
 	write_data(&w, e, head);
-	json_put_kv_string(&w, "datacontenttype", "application/json");
-	json_put_kv_text(&w, "id", head->id_text);
-	json_put_kv_text(&w, "source", head->source_text);
-	json_put_kv_string(&w, "specversion", "1.0");
-	json_put_kv_text(&w, "time", head->time_text);
-	json_put_kv_string(&w, "type", types[e->type].name);
+	json_put_kv_plain(&w, "datacontenttype", wire_text("application/json"));
+	json_put_kv_plain(&w, "id", head->id_text);
+	json_put_kv_plain(&w, "source", head->source_text);
+	json_put_kv_plain(&w, "specversion", wire_text("1.0"));
+	json_put_kv_plain(&w, "time", head->time_text);
+	json_put_kv_plain(&w, "type", wire_text(types[e->type].name));
 	json_put_end_object(&w);
 	return json_writer_done(&w, ret_len);
 }

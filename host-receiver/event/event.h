@@ -145,6 +145,7 @@ enum event_value_type {
 	EVENT_VALUE_BOOL,
 	EVENT_VALUE_NULL,
 	EVENT_VALUE_TEXT,
+	EVENT_VALUE_PLAIN,  /* text that needs no escape */
 	EVENT_VALUE_RAW,    /* canonical JSON */
 	EVENT_VALUE_DETAIL, /* the event's details */
 };

@@ -78,32 +78,68 @@ void json_put_end_array(struct json_writer *w)
 	end_container(w, ']');
 }
 
+/*
+ * A member up to its value: ',"key":'. The place for the value's size bytes, or NULL: they do not
+ * fit.
+ */
+static inline char *put_member(struct json_writer *w, const char *key, size_t len, size_t size)
+{
+	char *at = take(w, len + 3 + w->comma + size);
+
+	if (!at)
+		return NULL;
+	if (w->comma)
+		*at++ = ',';
+	w->comma = true;
+	*at++ = '"';
+	memcpy(at, key, len);
+	at[len] = '"';
+	at[len + 1] = ':';
+	return at + len + 2;
+}
+
 void json_put_key_of(struct json_writer *w, const char *key, size_t len)
 {
-	char *at = take(w, len + 3 + w->comma);
-
-	if (at) {
-		if (w->comma)
-			*at++ = ',';
-		*at++ = '"';
-		memcpy(at, key, len);
-		at[len] = '"';
-		at[len + 1] = ':';
-	}
+	put_member(w, key, len, 0);
 	w->comma = false;
+}
+
+#define DIGITS_MAX 20u
+
+/* Writes the number before end; two digits at a time. Returns its first digit. */
+static inline char *format_uint(char *end, uint64_t v)
+{
+	static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+				    "25262728293031323334353637383940414243444546474849"
+				    "50515253545556575859606162636465666768697071727374"
+				    "75767778798081828384858687888990919293949596979899";
+
+	for (; v >= 100; v /= 100)
+		memcpy(end -= 2, pairs + v % 100 * 2, 2);
+	if (v >= 10)
+		return memcpy(end - 2, pairs + v * 2, 2);
+	*--end = (char)('0' + v);
+	return end;
 }
 
 void json_put_uint(struct json_writer *w, uint64_t v)
 {
-	char digits[20];
-	size_t at = sizeof(digits);
+	char digits[DIGITS_MAX];
+	const char *first = format_uint(digits + DIGITS_MAX, v);
 
-	do {
-		digits[--at] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v > 0);
 	begin_value(w);
-	put(w, digits + at, sizeof(digits) - at);
+	put(w, first, (size_t)(digits + DIGITS_MAX - first));
+}
+
+void json_put_kv_uint_of(struct json_writer *w, const char *key, size_t key_len, uint64_t v)
+{
+	char digits[DIGITS_MAX];
+	const char *first = format_uint(digits + DIGITS_MAX, v);
+	const size_t len = (size_t)(digits + DIGITS_MAX - first);
+	char *at = put_member(w, key, key_len, len);
+
+	if (at)
+		memcpy(at, first, len);
 }
 
 void json_put_int(struct json_writer *w, int64_t v)
@@ -162,22 +198,26 @@ static inline uint64_t has_below(uint64_t v, uint64_t n)
 	return (v - BYTES(n)) & ~v & BYTES(0x80);
 }
 
+static inline bool word_is_plain(const char *data)
+{
+	uint64_t v;
+
+	memcpy(&v, data, sizeof(v));
+	return !(has_below(v, 0x20) | has_below(v ^ BYTES('"'), 1) | has_below(v ^ BYTES('\\'), 1));
+}
+
 /*
- * The number of bytes at the beginning that need no escape; eight at a time, because most texts
- * have none.
+ * The number of bytes at the beginning that need no escape. It reads eight at a time, because most
+ * texts have none, and the last eight once more instead of each byte of the rest.
  */
-static size_t count_plain(const char *data, size_t len)
+static inline size_t count_plain(const char *data, size_t len)
 {
 	size_t i = 0;
 
-	for (; len - i >= sizeof(uint64_t); i += sizeof(uint64_t)) {
-		uint64_t v;
-
-		memcpy(&v, data + i, sizeof(v));
-		if (has_below(v, 0x20) | has_below(v ^ BYTES('"'), 1) |
-		    has_below(v ^ BYTES('\\'), 1))
-			break;
-	}
+	for (; len - i >= sizeof(uint64_t) && word_is_plain(data + i); i += sizeof(uint64_t))
+		;
+	if (len - i < sizeof(uint64_t) && i > 0 && word_is_plain(data + len - sizeof(uint64_t)))
+		return len;
 	while (i < len && is_plain((unsigned char)data[i]))
 		i++;
 	return i;
@@ -202,6 +242,29 @@ void json_put_string(struct json_writer *w, const char *data, size_t len)
 	put_char(w, '"');
 	put_escaped(w, data, len);
 	put_char(w, '"');
+}
+
+void json_put_kv_plain_of(struct json_writer *w, const char *key, size_t key_len,
+			  struct wire_text plain)
+{
+	char *at = put_member(w, key, key_len, plain.len + 2);
+
+	if (!at)
+		return;
+	*at++ = '"';
+	memcpy(at, plain.data, plain.len);
+	at[plain.len] = '"';
+}
+
+void json_put_kv_text_of(struct json_writer *w, const char *key, size_t key_len,
+			 struct wire_text text)
+{
+	if (count_plain(text.data, text.len) == text.len) {
+		json_put_kv_plain_of(w, key, key_len, text);
+		return;
+	}
+	json_put_key_of(w, key, key_len);
+	json_put_string(w, text.data, text.len);
 }
 
 void json_put_key_text(struct json_writer *w, struct wire_text key)

@@ -50,11 +50,24 @@ void json_put_string(struct json_writer *w, const char *data,
 void json_put_raw(struct json_writer *w, const char *data,
 		  size_t len); /* one JSON value, as it is */
 
-/* "key":value in one call. */
+/*
+ * "key":value in one call; the key as in json_put_key_of(). text is valid UTF-8 and is escaped;
+ * plain is text of which the caller knows that it needs no escape.
+ */
+void json_put_kv_uint_of(struct json_writer *w, const char *key, size_t key_len, uint64_t v);
+void json_put_kv_text_of(struct json_writer *w, const char *key, size_t key_len,
+			 struct wire_text text);
+void json_put_kv_plain_of(struct json_writer *w, const char *key, size_t key_len,
+			  struct wire_text plain);
+
+static inline void json_put_kv_plain(struct json_writer *w, const char *key, struct wire_text plain)
+{
+	json_put_kv_plain_of(w, key, strlen(key), plain);
+}
+
 static inline void json_put_kv_uint(struct json_writer *w, const char *key, uint64_t v)
 {
-	json_put_key(w, key);
-	json_put_uint(w, v);
+	json_put_kv_uint_of(w, key, strlen(key), v);
 }
 
 static inline void json_put_kv_int(struct json_writer *w, const char *key, int64_t v)
@@ -78,14 +91,12 @@ static inline void json_put_kv_null(struct json_writer *w, const char *key)
 /* s is NUL-terminated. */
 static inline void json_put_kv_string(struct json_writer *w, const char *key, const char *s)
 {
-	json_put_key(w, key);
-	json_put_string(w, s, strlen(s));
+	json_put_kv_text_of(w, key, strlen(key), wire_text(s));
 }
 
 static inline void json_put_kv_text(struct json_writer *w, const char *key, struct wire_text text)
 {
-	json_put_key(w, key);
-	json_put_string(w, text.data, text.len);
+	json_put_kv_text_of(w, key, strlen(key), text);
 }
 
 /* 0 and the length written, or -ENOBUFS if it did not fit. */

@@ -21,15 +21,15 @@ void uuid_generate(struct uuid_source *source, uint8_t ret[static UUID_SIZE])
 void uuid_format(const uint8_t uuid[static UUID_SIZE], char ret[static UUID_STRING_MAX])
 {
 	static const char hex[] = "0123456789abcdef";
-	char *out = ret;
+	static const uint8_t places[UUID_SIZE] = {0,  2,  4,  6,  9,  11, 14, 16,
+						  19, 21, 24, 26, 28, 30, 32, 34};
 
 	for (size_t i = 0; i < UUID_SIZE; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*out++ = '-';
-		*out++ = hex[uuid[i] >> 4];
-		*out++ = hex[uuid[i] & 15];
+		ret[places[i]] = hex[uuid[i] >> 4];
+		ret[places[i] + 1] = hex[uuid[i] & 15];
 	}
-	*out = '\0';
+	ret[8] = ret[13] = ret[18] = ret[23] = '-';
+	ret[UUID_STRING_MAX - 1] = '\0';
 }
 
 static int hex_value(char c)

@@ -34,7 +34,7 @@ static void print_camel(uint64_t keys)
 	for (; keys; keys &= keys - 1) {
 		const enum wire_key key = (enum wire_key)__builtin_ctzll(keys);
 
-		printf("%s\"%s\":\"%s\"", between, wire_key_name(key), wire_key_camel(key));
+		printf("%s\"%s\":\"%s\"", between, wire_key_name(key), wire_key_camel(key).data);
 		between = ",";
 	}
 	putchar('}');
