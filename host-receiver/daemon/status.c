@@ -90,8 +90,7 @@ uint64_t daemon_oldest_inflight_ms(const struct daemon *d)
 static void judge_health(const struct daemon *d, struct metrics_health *ret)
 {
 	const uint64_t waiting_ns = sign_client_waiting_ns(d->client);
-
-	char why[256];
+	char why[256], down[SIGN_WHY_MAX];
 
 	*ret = (struct metrics_health){
 		.cells_unserved = d->unserved.n,
@@ -122,6 +121,9 @@ static void judge_health(const struct daemon *d, struct metrics_health *ret)
 		add_reason(ret, "the signer (pid %d) has not answered for %" PRIu64 " s\n",
 			   sign_client_pid(d->client),
 			   (monotonic_ns() - waiting_ns) / NSEC_PER_SEC);
+	sign_client_down(d->client, down);
+	if (*down)
+		add_reason(ret, "the signer is down: %s\n", down);
 	if (d->unserved.n > 0)
 		add_unserved(&d->unserved, ret);
 }

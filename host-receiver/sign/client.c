@@ -35,6 +35,10 @@ struct sign_client {
 	int fds[SIGN_CHANNELS_MAX]; /* of this generation, not taken by its channel yet; -1 */
 	int memories[SIGN_CHANNELS_MAX];
 
+	/* Of `down` only; whoever asks for it must not wait while a signer is started. */
+	pthread_mutex_t down_lock;
+	char down[SIGN_WHY_MAX]; /* why no signer could be started the last time; "": it was */
+
 	unsigned n_channels;
 	struct channel channels[];
 };
@@ -143,6 +147,36 @@ static void drop_channel(struct channel *ch)
 		munmap(take_ptr(ch->shared), SIGN_SHARED_SIZE);
 }
 
+static void note_down(struct sign_client *c, const char *why)
+{
+	pthread_mutex_lock(&c->down_lock);
+	snprintf(c->down, sizeof(c->down), "%s", why);
+	pthread_mutex_unlock(&c->down_lock);
+}
+
+/*
+ * Take the channel's ends of the running signer. Without memory for them they stay where they are,
+ * for the next attempt.
+ */
+static int take_ends(struct sign_client *c, unsigned i, char why[SIGN_WHY_MAX])
+{
+	struct channel *ch = &c->channels[i];
+	void *shared =
+		mmap(NULL, SIGN_SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, c->memories[i], 0);
+
+	if (shared == MAP_FAILED) {
+		const int error = errno;
+
+		snprintf(why, SIGN_WHY_MAX, "no memory is shared with it: %s", strerror(error));
+		return -error;
+	}
+	ch->shared = shared;
+	ch->fd = take_fd(&c->fds[i]);
+	ch->generation = c->generation;
+	close_fd(take_fd(&c->memories[i]));
+	return 0;
+}
+
 /* Connect the channel to the running signer. The first channel that needs a signer starts it. */
 static int connect_channel(struct sign_client *c, unsigned i, uint64_t dead_generation)
 {
@@ -154,17 +188,9 @@ static int connect_channel(struct sign_client *c, unsigned i, uint64_t dead_gene
 	pthread_mutex_lock(&c->lock);
 	if (c->generation == dead_generation)
 		r = start_signer(c, why);
-	if (r == 0) {
-		ch->fd = take_fd(&c->fds[i]);
-		ch->shared = mmap(NULL, SIGN_SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-				  c->memories[i], 0);
-		close_fd(take_fd(&c->memories[i]));
-		ch->generation = c->generation;
-		if (ch->shared == MAP_FAILED) {
-			ch->shared = NULL;
-			r = -ENOMEM;
-		}
-	}
+	if (r == 0)
+		r = take_ends(c, i, why);
+	note_down(c, why);
 	pthread_mutex_unlock(&c->lock);
 	if (r == -ENOTRECOVERABLE)
 		c->on_lost(why);
@@ -347,6 +373,13 @@ int sign_client_pid(const struct sign_client *c)
 	return c->pid;
 }
 
+void sign_client_down(struct sign_client *c, char ret[static SIGN_WHY_MAX])
+{
+	pthread_mutex_lock(&c->down_lock);
+	memcpy(ret, c->down, SIGN_WHY_MAX);
+	pthread_mutex_unlock(&c->down_lock);
+}
+
 uint64_t sign_client_restarts(const struct sign_client *c)
 {
 	return c->restarts;
@@ -504,6 +537,7 @@ int sign_client_new(const struct sign_client_options *o, struct sign_client **re
 	c->on_lost = o->on_lost;
 	c->n_channels = n;
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_init(&c->down_lock, NULL);
 	for (unsigned i = 0; i < n; i++) {
 		c->fds[i] = c->memories[i] = c->channels[i].fd = -1;
 		pthread_mutex_init(&c->channels[i].lock, NULL);
@@ -529,5 +563,6 @@ void sign_client_free(struct sign_client *c)
 	while (waitpid(c->keeper_pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	pthread_mutex_destroy(&c->lock);
+	pthread_mutex_destroy(&c->down_lock);
 	free(c);
 }

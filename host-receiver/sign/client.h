@@ -76,4 +76,6 @@ unsigned sign_client_channels(const struct sign_client *client);
 uint64_t sign_client_waiting_ns(const struct sign_client *client);
 /* 0: none runs. Any thread. */
 int sign_client_pid(const struct sign_client *client);
+/* Why there is no signer since the last attempt to start one; "": there is. Any thread. */
+void sign_client_down(struct sign_client *client, char ret[static SIGN_WHY_MAX]);
 uint64_t sign_client_restarts(const struct sign_client *client);

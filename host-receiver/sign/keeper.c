@@ -214,6 +214,17 @@ _Noreturn static void become_signer(struct keeper *k, struct link *l, int state_
 	sign_process_run(&options, ready_fd);
 }
 
+static void bury_signer(struct keeper *k)
+{
+	if (k->signer > 0) {
+		kill(k->signer, SIGKILL);
+		while (waitpid(k->signer, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	k->signer = 0;
+	close_fd(take_fd(&k->signer_fd));
+}
+
 static int fork_signer(struct keeper *k, struct link *l, int state_fd)
 {
 	int ready[2] = {-1, -1}, parent[2] = {-1, -1};
@@ -240,18 +251,10 @@ static int fork_signer(struct keeper *k, struct link *l, int state_fd)
 		r = -EPROTO;
 	close_fd(ready[0]);
 	k->started = k->started || r == 0;
+	/* One that says why it cannot begin has not died: the next attempt may succeed. */
+	if (r < 0 && r != -EPROTO)
+		bury_signer(k);
 	return r;
-}
-
-static void bury_signer(struct keeper *k)
-{
-	if (k->signer <= 0)
-		return;
-	kill(k->signer, SIGKILL);
-	while (waitpid(k->signer, NULL, 0) < 0 && errno == EINTR)
-		;
-	k->signer = 0;
-	close_fd(take_fd(&k->signer_fd));
 }
 
 /* False: it has died too often. */

@@ -363,6 +363,32 @@ def a_signer_is_watched_while_there_is_nothing_to_sign():
         d.verdict(0)
 
 
+def a_signer_that_is_refused_memory():
+    """No other can be started while its parent has no memory: that is named, and nothing is lost."""
+    if not PLAIN:
+        print("not under a sanitizer, which takes memory of its own")
+        return
+    with LogDaemon() as d:
+        d.add("a")
+        d.send("a", range(1, 5))
+        keeper = next(p for p, name in children(d.process.pid).items() if name == "cellos-keeper")
+        resource.prlimit(keeper, resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
+        os.kill(signer_of(d.process.pid), signal.SIGKILL)
+        with d.connect("a") as sock:
+            sock.sendall(hello(next_seq=5) + b"".join(map(spawned, range(5, 50))))
+            until(lambda: "the signer is down: the signer process cannot start: Cannot allocate memory"
+                  in d.http("/readyz")[1], "/readyz that names the signer")
+            assert d.http("/readyz")[0] == 503 and d.http("/healthz")[0] == 200
+            assert d.count("a", 49) == 0
+            resource.prlimit(keeper, resource.RLIMIT_AS,
+                             (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            until(lambda: d.count("a", 49), "what waited")
+        until(lambda: d.http("/readyz")[0] == 200, "/readyz that is fine again")
+        d.stop()
+        d.verdict(0)
+        assert len(d.logs()) == 1 and "alarm" not in d.log()
+
+
 def a_key_that_cannot_be_locked():
     if not PLAIN:
         print("not under a sanitizer, where mlock does nothing")
