@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The daemon under all the load that two senders can make: a table of figures. Evidence goes to
-$TMPDIR, with the default sync (fdatasync of each group)."""
+$TMPDIR, with the default sync (fdatasync of each group).
+
+$CELLOS_BENCH_TURNS turns of all rows (default 1), each row beside bare figures that are taken just
+before it; then the medians. $CELLOS_BENCH_MODES: only these, separated by commas."""
 
 import base64
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,9 +23,13 @@ from test_daemon_scale import cpu_ns, rss_kib  # noqa: E402
 from test_signer import children  # noqa: E402
 
 EVENTS = int(os.environ.get("CELLOS_BENCH_EVENTS", 300000))
+TURNS = int(os.environ.get("CELLOS_BENCH_TURNS", 1))
 ED25519 = "ed25519"
 ED25519_LOG = "ed25519-log"
 HMAC = "hmac-sha256"
+MODES = os.environ.get("CELLOS_BENCH_MODES", f"off,{HMAC},{ED25519},{ED25519_LOG}").split(",")
+# As large as the events of this run are, without their envelope.
+SIZE = 728
 
 
 def make_frames(n):
@@ -135,31 +143,45 @@ def measure(algorithm, cells, bare):
         h2 = commit_histogram(d)
         n = per_cell * cells
         each = cpu / n / 1000
-        ratio = f"{each / bare[algorithm]:.2f} x bare" if algorithm in bare else ""
         size = (disk_bytes(d) - bytes_before) / n
         print(f"{algorithm:12} {cells:5} {n / seconds:10.0f} {each:9.2f} {cpu / seconds / 1e9:6.2f} {size:7.0f} "
               f"{percentiles(h0, h1):>12} {percentiles(h1, h2):>12} "
-              f"{idle if cells > 1 else 0:8.1f}  {ratio}", flush=True)
-        line = d.lines()[-1] if cells == 1 else b""
-        return len(line)
+              f"{idle if cells > 1 else 0:8.1f}  {each / bare[algorithm]:.2f} x {bare[algorithm]:.2f}",
+              flush=True)
+        return n / seconds, each, each / bare[algorithm]
+
+
+def measure_bare():
+    """Microseconds, for each way to sign."""
+    out = subprocess.run([os.environ["CELLOS_BENCH_BARE"], str(SIZE), tempfile.gettempdir()],
+                         capture_output=True, text=True, check=True).stdout
+    bare = {line.split()[0]: int(line.split()[1]) / 1000 for line in out.splitlines()}
+    bare["off"] = bare.pop("append")
+    bare[ED25519_LOG] = bare[ED25519]
+    return bare
+
+
+def print_medians(rows):
+    print(f"medians of {TURNS} turns, and the smallest and largest ratio")
+    for (algorithm, cells), found in rows.items():
+        rates, each, ratios = zip(*found)
+        print(f"{algorithm:12} {cells:5} {statistics.median(rates):10.0f} "
+              f"{statistics.median(each):9.2f} us {statistics.median(ratios):.3f} x bare "
+              f"({min(ratios):.3f} to {max(ratios):.3f})", flush=True)
 
 
 def main():
-    # As large as the events of this run are, without their envelope.
-    size = 728
-    out = subprocess.run([os.environ["CELLOS_BENCH_BARE"], str(size), tempfile.gettempdir()],
-                         capture_output=True, text=True, check=True).stdout
-    bare = {line.split()[0]: int(line.split()[1]) / 1000 for line in out.splitlines()}
     print(f"{EVENTS} events a row; {os.cpu_count()} processors, load average "
-          f"{os.getloadavg()[0]:.1f} at the start. Bare, of {size} bytes: "
-          + ", ".join(f"{k} {v:.2f} us" for k, v in bare.items()))
-    bare["off"] = bare.pop("append")
-    bare[ED25519_LOG] = bare[ED25519]
+          f"{os.getloadavg()[0]:.1f} at the start; bare: of {SIZE} bytes, in us")
     print(f"{'signing':12} {'cells':>5} {'frames/s':>10} {'CPU us':>9} {'cores':>6} {'B/event':>7} "
-          f"{'rest p50/99':>12} {'load p50/99':>12} {'KiB/cell':>8}", flush=True)
-    for algorithm in ("off", HMAC, ED25519, ED25519_LOG):
-        for cells in (1, 16, 256):
-            measure(algorithm, cells, bare)
+          f"{'rest p50/99':>12} {'load p50/99':>12} {'KiB/cell':>8}  x bare", flush=True)
+    rows = {}
+    for _ in range(TURNS):
+        for algorithm in MODES:
+            for cells in (1, 16, 256):
+                row = measure(algorithm, cells, measure_bare())
+                rows.setdefault((algorithm, cells), []).append(row)
+    print_medians(rows)
 
 
 if __name__ == "__main__":
