@@ -102,8 +102,10 @@ def _run(command):
 
 
 def _make_base(new):
-    _run(["mmdebstrap", "--quiet", "--variant=minbase", "--skip=cleanup/apt/lists",
-          "--dpkgopt=force-unsafe-io", "--include=" + ",".join(BASE), RELEASE, new])
+    # What it mounts there ends with it, however it ends: /dev/shm would be this machine's own.
+    _run(["unshare", "--mount", "mmdebstrap", "--quiet", "--variant=minbase",
+          "--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io",
+          "--include=" + ",".join(BASE), RELEASE, new])
     # No package starts its daemon: there is no service manager.
     policy = os.path.join(new, "usr/sbin/policy-rc.d")
     with open(policy, "w", encoding="ascii") as f:
