@@ -31,7 +31,7 @@
 #define WAIT_MS	      60000u
 #define REFUSED_ERRNO 71 /* EPROTO: no kernel gives it for these calls */
 
-static char socket_path[64];
+static char folder[32], socket_path[64];
 static struct probe_config config;
 static struct probe *probe;
 static struct event_queue *queue;
@@ -41,7 +41,10 @@ static void setup(void)
 {
 	char why[PROBE_WHY_MAX] = "";
 
-	snprintf(socket_path, sizeof(socket_path), "/tmp/test-notify-%d.sock", getpid());
+	/* Its own folder: another pid namespace with the same /tmp may have this pid, too. */
+	strcpy(folder, "/tmp/test-notify-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(socket_path, sizeof(socket_path), "%s/sock", folder);
 	config = (struct probe_config){.self = getpid(), .listener_socket = socket_path};
 	observed.n = 0;
 	queue = event_queue_new(4096, WIRE_VERSION_2);
@@ -55,6 +58,7 @@ static void teardown(void)
 	seccomp_notify_ops.close(probe);
 	event_queue_free(queue);
 	ck_assert_int_ne(stat(socket_path, &st), 0);
+	ck_assert_int_eq(rmdir(folder), 0);
 }
 
 static struct listener_message table(void)
