@@ -65,20 +65,13 @@ static enum field field_from_name(struct wire_text name)
 }
 
 struct outline {
+	struct wire_item value[_FIELD_MAX];
 	bool present[_FIELD_MAX];
 	size_t duplicate_at[_FIELD_MAX]; /* 0: none; no key is at byte 0 */
 	size_t bad_key_at;		 /* a key that is no text; 0: none */
 	size_t indefinite_key_at;	 /* 0: none */
 	bool indefinite;		 /* the map itself */
-	/* Last, and only where present: to clear it for each frame would cost as much as to read.
-	 */
-	struct wire_item value[_FIELD_MAX];
 };
-
-static void outline_clear(struct outline *outline)
-{
-	memset(outline, 0, offsetof(struct outline, value));
-}
 
 /* One open container. Text and byte strings of indefinite length hold chunks of their own kind. */
 struct level {
@@ -178,29 +171,29 @@ static enum wire_error walk_within(const struct limits *limits, struct wire_read
 	size_t depth = 0;
 
 	do {
+		struct wire_item item;
 		struct level *parent = depth > 0 ? &stack[depth - 1] : NULL;
 		const bool at_top = outline && depth == 1 && !after_tag;
 		const bool is_key = parent && parent->kind == ITEM_MAP && parent->left % 2 == 0;
-		const bool is_known = at_top && !is_key && field != _FIELD_UNKNOWN;
-		/* The value of a known field is read into its place, so that it is not copied. */
-		struct wire_item other, *item = is_known ? &outline->value[field] : &other;
 
-		if (!wire_reader_next(r, item))
-			return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, item->offset);
-		if (item->kind == ITEM_BREAK) {
+		if (!wire_reader_next(r, &item))
+			return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, item.offset);
+		if (item.kind == ITEM_BREAK) {
 			if (!level_break(stack, depth, after_tag))
-				return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, item->offset);
+				return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, item.offset);
 			depth--;
 			goto close;
 		}
-		if (parent && !chunk_fits(parent, item))
-			return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, item->offset);
-		if (at_top && is_key)
-			field = note_key(outline, item);
-		else if (is_known)
+		if (parent && !chunk_fits(parent, &item))
+			return refuse(refusal, WIRE_MALFORMED_CBOR, NULL, item.offset);
+		if (at_top && is_key) {
+			field = note_key(outline, &item);
+		} else if (at_top && field != _FIELD_UNKNOWN) {
 			outline->present[field] = true;
+			outline->value[field] = item;
+		}
 
-		if (item->kind == ITEM_TAG) {
+		if (item.kind == ITEM_TAG) {
 			/* A tag belongs to the next item and is not counted. */
 			after_tag = true;
 			continue;
@@ -211,13 +204,13 @@ static enum wire_error walk_within(const struct limits *limits, struct wire_read
 				parent->left++;
 				if (parent->kind == ITEM_MAP && parent->left > 2 * limits->pairs)
 					return refuse(refusal, WIRE_TOO_MANY_PAIRS, NULL,
-						      item->offset);
+						      item.offset);
 			} else {
 				parent->left--;
 			}
 		}
-		if (item->kind == ITEM_ARRAY || item->kind == ITEM_MAP || item->indefinite) {
-			enum wire_error error = level_open(limits, &depth, item, refusal);
+		if (item.kind == ITEM_ARRAY || item.kind == ITEM_MAP || item.indefinite) {
+			enum wire_error error = level_open(limits, &depth, &item, refusal);
 
 			if (error)
 				return error;
@@ -250,7 +243,7 @@ __attribute__((noinline)) static bool outline_unlimited(const uint8_t *body, siz
 	struct wire_reader r = {.body = body, .len = len};
 	struct wire_refusal ignored;
 
-	outline_clear(ret);
+	*ret = (struct outline){0};
 	return walk_within(&limits, &r, ret, &ignored) == WIRE_OK && r.offset == len;
 }
 
@@ -501,13 +494,12 @@ uint32_t wire_decode_length(const uint8_t prefix[static WIRE_PREFIX_SIZE])
 enum wire_error wire_decode(const uint8_t *body, size_t len, struct declaration *ret,
 			    struct wire_refusal *refusal)
 {
-	struct outline outline;
+	struct outline outline = {0};
 	struct declaration d;
 	enum wire_error error;
 
 	if (len < 1 || len > WIRE_BODY_ACCEPT_MAX)
 		return refuse(refusal, WIRE_FRAME_LENGTH, NULL, 0);
-	outline_clear(&outline);
 	error = outline_body(body, len, &outline, refusal);
 	if ((error == WIRE_TOO_DEEP || error == WIRE_TOO_MANY_PAIRS) &&
 	    outline_unlimited(body, len, &outline) && gate_version(&outline, refusal))
@@ -525,6 +517,6 @@ enum wire_error wire_decode(const uint8_t *body, size_t len, struct declaration 
 	error = read_fields(body, len, &outline, &d, refusal);
 	if (error)
 		return error;
-	memcpy(ret, &d, offsetof(struct declaration, details) + d.n_details * sizeof(*d.details));
+	*ret = d;
 	return WIRE_OK;
 }

@@ -158,7 +158,7 @@ static bool is_one_byte_tag(uint8_t head)
 	return head >= 0xc0 && head <= 0xd7;
 }
 
-bool wire_reader_next_any(struct wire_reader *r, struct wire_item *ret)
+bool wire_reader_next(struct wire_reader *r, struct wire_item *ret)
 {
 	struct cbor_decoder_result result;
 	size_t simple;
@@ -181,58 +181,5 @@ bool wire_reader_next_any(struct wire_reader *r, struct wire_item *ret)
 	if (result.status != CBOR_DECODER_FINISHED)
 		return false;
 	r->offset += result.read;
-	return true;
-}
-
-/*
- * The forms that nearly all items of a frame have: numbers and texts whose argument takes at most
- * two bytes, short maps, bools. Returns the size of such an item, or 0: it is another one, or the
- * body ends in it.
- */
-static inline size_t read_usual(const uint8_t *at, size_t left, struct wire_item *ret)
-{
-	const unsigned major = at[0] >> 5, argument = at[0] & 31;
-	size_t head = 1;
-
-	ret->value = argument;
-	if (at[0] == 0xf4 || at[0] == 0xf5) {
-		ret->kind = ITEM_BOOL;
-		ret->value = at[0] == 0xf5;
-		return head;
-	}
-	if (argument == 24 && left >= 2) {
-		head = 2;
-		ret->value = at[1];
-	} else if (argument == 25 && left >= 3) {
-		head = 3;
-		ret->value = (uint64_t)at[1] << 8 | at[2];
-	} else if (argument >= 24) {
-		return 0;
-	}
-	switch (major) {
-	case 0: ret->kind = ITEM_UINT; return head;
-	case 5: ret->kind = ITEM_MAP; return head;
-	case 3:
-		if (left - head < ret->value)
-			return 0;
-		ret->kind = ITEM_TEXT;
-		ret->text = (struct wire_text){(const char *)at + head, ret->value};
-		return head + ret->value;
-	default: return 0;
-	}
-}
-
-bool wire_reader_next(struct wire_reader *r, struct wire_item *ret)
-{
-	const size_t left = r->len - r->offset;
-	size_t size;
-
-	if (left == 0)
-		return wire_reader_next_any(r, ret);
-	*ret = (struct wire_item){.offset = r->offset};
-	size = read_usual(r->body + r->offset, left, ret);
-	if (size == 0)
-		return wire_reader_next_any(r, ret);
-	r->offset += size;
 	return true;
 }

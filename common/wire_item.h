@@ -34,10 +34,5 @@ struct wire_reader {
 	size_t len, offset;
 };
 
-/*
- * The next item. False: the body ends, or the bytes are not well-formed. The first reads the usual
- * forms itself, because libcbor takes ten times as long for them, and leaves all others to the
- * second, which is libcbor's reading; the tests hold them together.
- */
+/* The next item. False: the body ends, or the bytes are not well-formed. */
 bool wire_reader_next(struct wire_reader *r, struct wire_item *ret);
-bool wire_reader_next_any(struct wire_reader *r, struct wire_item *ret);

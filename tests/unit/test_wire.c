@@ -3,7 +3,7 @@
  * The wire contract: the golden frames, the encoder held against libcbor byte for byte, encode ->
  * decode as the identity, and every limit one below, at and one above.
  */
-#include "common/wire_item.h"
+#include "common/wire.h"
 
 #include <cbor.h>
 #include <jansson.h>
@@ -978,36 +978,6 @@ UNIT_TEST(unknown_source_keeps_its_zeros)
 	ck_assert_int_eq(body_decode(&body, &refusal, &d), WIRE_UNKNOWN_SOURCE);
 	ck_assert_uint_eq(refusal.source.len, 11);
 	ck_assert_mem_eq(refusal.source.data, "process.x\0y", 11);
-}
-
-/* The usual forms of an item are read without libcbor, and mean the same. */
-UNIT_TEST(items_are_what_libcbor_says)
-{
-	/* Items that end before the body does, with it, and after it. */
-	static const size_t lengths[] = {1, 2, 3, 4, 24, 25, 26, 27, 257, 258, 259, 260, 300};
-	static uint8_t bytes[300];
-
-	memset(bytes, 'a', sizeof(bytes));
-	for (unsigned head = 0; head <= UINT16_MAX; head++) {
-		bytes[0] = (uint8_t)(head >> 8);
-		bytes[1] = (uint8_t)head;
-		for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
-			struct wire_reader a = {.body = bytes, .len = lengths[i]}, b = a;
-			struct wire_item x, y;
-			const bool whole = wire_reader_next(&a, &x);
-
-			ck_assert_int_eq(whole, wire_reader_next_any(&b, &y));
-			if (!whole)
-				continue;
-			ck_assert_int_eq(x.kind, y.kind);
-			ck_assert_int_eq(x.indefinite, y.indefinite);
-			ck_assert_uint_eq(x.value, y.value);
-			ck_assert_uint_eq(x.offset, y.offset);
-			ck_assert_ptr_eq(x.text.data, y.text.data);
-			ck_assert_uint_eq(x.text.len, y.text.len);
-			ck_assert_uint_eq(a.offset, b.offset);
-		}
-	}
 }
 
 UNIT_TEST(tables_agree)
