@@ -5,12 +5,12 @@
 
 #include "common/util.h"
 
-#define PROCESS(n, name) OCSF_PROCESS_ACTIVITY, n, name
-#define NETWORK(n, name) OCSF_NETWORK_ACTIVITY, n, name
-#define LOGGING(n, name) OCSF_EVENT_LOG_ACTIVITY, n, name
-#define FINDING(n, name) OCSF_DETECTION_FINDING, n, name
-#define OTHER(class)	 class, OCSF_ACTIVITY_OTHER, "Other"
-#define FILE_UPDATE	 OCSF_FILE_ACTIVITY, 3, "Update" /* ocsf.c looks at what happened */
+#define PROCESS(n, name)   OCSF_PROCESS_ACTIVITY, n, name
+#define NETWORK(n, name)   OCSF_NETWORK_ACTIVITY, n, name
+#define LOGGING(n, name)   OCSF_EVENT_LOG_ACTIVITY, n, name
+#define FINDING(n, name)   OCSF_DETECTION_FINDING, n, name
+#define OTHER(class, name) class, OCSF_ACTIVITY_OTHER, name
+#define FILE_UPDATE	   OCSF_FILE_ACTIVITY, 3, "Update" /* ocsf.c looks at what happened */
 
 static const struct ocsf_mapping mappings[] = {
 	{"guest.v1.process_spawned", PROCESS(1, "Launch"), OCSF_INFORMATIONAL, NULL,
@@ -19,11 +19,11 @@ static const struct ocsf_mapping mappings[] = {
 	 "a process executed a program"},
 	{"guest.v1.process_identity_changed", PROCESS(5, "Set User ID"), OCSF_LOW, NULL,
 	 "a process changed its identity"},
-	{"guest.v1.process_session_started", OTHER(OCSF_PROCESS_ACTIVITY), OCSF_INFORMATIONAL, NULL,
-	 "a process began a session"},
+	{"guest.v1.process_session_started", OTHER(OCSF_PROCESS_ACTIVITY, "Start Session"),
+	 OCSF_INFORMATIONAL, NULL, "a process began a session"},
 	{"guest.v1.process_traced", PROCESS(3, "Open"), OCSF_LOW, NULL,
 	 "a process attached to another"},
-	{"guest.v1.process_core_dumped", OTHER(OCSF_PROCESS_ACTIVITY), OCSF_LOW, NULL,
+	{"guest.v1.process_core_dumped", OTHER(OCSF_PROCESS_ACTIVITY, "Dump Core"), OCSF_LOW, NULL,
 	 "a process dumped its core"},
 	{"guest.v1.process_exited", PROCESS(2, "Terminate"), OCSF_INFORMATIONAL, NULL,
 	 "a process ended"},
@@ -33,8 +33,8 @@ static const struct ocsf_mapping mappings[] = {
 	 "a process sent a datagram"},
 	{"guest.v1.net_bound", NETWORK(7, "Listen"), OCSF_INFORMATIONAL, NULL,
 	 "a process bound an address"},
-	{"guest.v1.net_socket_created", OTHER(OCSF_NETWORK_ACTIVITY), OCSF_LOW, NULL,
-	 "a process made a socket that is neither TCP nor UDP"},
+	{"guest.v1.net_socket_created", OTHER(OCSF_NETWORK_ACTIVITY, "Create Socket"), OCSF_LOW,
+	 NULL, "a process made a socket that is neither TCP nor UDP"},
 	{"guest.v1.capability_denied", OCSF_KERNEL_ACTIVITY, 4, "Invoke", OCSF_MEDIUM, NULL,
 	 "a system call was refused because a privilege was missing"},
 	{"guest.v1.fs_changed", FILE_UPDATE, OCSF_INFORMATIONAL, NULL, "a watched path changed"},
@@ -70,8 +70,8 @@ static const struct ocsf_mapping mappings[] = {
 	 "the host saw nothing of what a guest declared"},
 
 	{"stream.v1.opened", LOGGING(6, "Start"), OCSF_INFORMATIONAL, NULL, "a stream was opened"},
-	{"stream.v1.checkpoint", OTHER(OCSF_EVENT_LOG_ACTIVITY), OCSF_INFORMATIONAL, NULL,
-	 "a stream's totals"},
+	{"stream.v1.checkpoint", OTHER(OCSF_EVENT_LOG_ACTIVITY, "Checkpoint"), OCSF_INFORMATIONAL,
+	 NULL, "a stream's totals"},
 	{"stream.v1.sealed", LOGGING(7, "Stop"), OCSF_INFORMATIONAL, NULL, "a stream was sealed"},
 
 	{"log.v1.opened", LOGGING(6, "Start"), OCSF_INFORMATIONAL, NULL, "a log was opened"},
@@ -84,11 +84,11 @@ static const struct ocsf_mapping mappings[] = {
 };
 
 /* Readings of the host, what else the log says of itself, and types of later versions. */
-static const struct ocsf_mapping base_event = {"", OTHER(OCSF_BASE_EVENT), OCSF_INFORMATIONAL, NULL,
-					       "a reading of the host"};
-static const struct ocsf_mapping other_log_event = {"log.v1.", OTHER(OCSF_EVENT_LOG_ACTIVITY),
-						    OCSF_INFORMATIONAL, NULL,
-						    "the log changed its keys or its cells"};
+static const struct ocsf_mapping base_event = {"", OTHER(OCSF_BASE_EVENT, "Report"),
+					       OCSF_INFORMATIONAL, NULL, "a reading of the host"};
+static const struct ocsf_mapping other_log_event = {
+	"log.v1.", OTHER(OCSF_EVENT_LOG_ACTIVITY, "Change"), OCSF_INFORMATIONAL, NULL,
+	"the log changed its keys or its cells"};
 
 const struct ocsf_mapping *ocsf_mapping_of(struct wire_text type)
 {

@@ -17,7 +17,7 @@ enum ocsf_class {
 
 #define OCSF_CATEGORY(class) ((unsigned)(class) / 1000)
 
-/* Of every class. */
+/* Every class has it. The event names the activity itself. */
 #define OCSF_ACTIVITY_OTHER 99u
 
 enum ocsf_severity {
