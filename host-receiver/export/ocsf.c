@@ -16,7 +16,7 @@
 #define DEVICE_SERVER	   1u
 #define DEVICE_VIRTUAL	   6u
 #define FILE_UNKNOWN	   0u
-#define FILE_REGULAR	   1u
+#define FILE_EXECUTABLE	   8u
 #define HASH_SHA_256	   3u
 #define KERNEL_SYSTEM_CALL 2u
 #define STATUS_SUCCESS	   1u
@@ -142,7 +142,7 @@ static void put_process(const struct view *v, bool program)
 	put_member(v, "pid", v->data, "guestPid");
 	put_member(v, "name", v->data, "guestComm");
 	if (json_member_string(v->doc, v->detail, "exe", &exe) && exe.len > 0)
-		put_file(v, "file", exe, FILE_REGULAR);
+		put_file(v, "file", exe, FILE_EXECUTABLE);
 	if (!program)
 		return;
 	put_member(v, "cmd_line", v->detail, "args");

@@ -178,7 +178,7 @@ def fields_that_a_siem_searches_for_are_there():
         assert (ran["class_uid"], ran["activity_id"]) == (1007, 1)
         assert ran["process"] == {"pid": 77, "name": "w\u202e<b>", "cmd_line": "sh -c id",
                                   "working_directory": "/", "user": {"uid": "0"},
-                                  "file": {"name": "sh", "path": "/bin/sh", "type_id": 1}}
+                                  "file": {"name": "sh", "path": "/bin/sh", "type_id": 8}}
         assert ran["actor"] == {"process": {"pid": 1}}
         assert ran["device"] == {"type_id": 6, "uid": "web-1"}
         assert ran["metadata"]["correlation_uid"] == "run-7"
