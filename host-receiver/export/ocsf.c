@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "host-receiver/export/ocsf.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <sodium.h>
 
@@ -15,12 +16,17 @@
 /* Ids of OCSF's enumerations. */
 #define DEVICE_SERVER	   1u
 #define DEVICE_VIRTUAL	   6u
+#define DIRECTION_UNKNOWN  0u
+#define DIRECTION_OUTBOUND 2u
+#define DIRECTION_LOCAL	   4u
 #define FILE_UNKNOWN	   0u
 #define FILE_EXECUTABLE	   8u
 #define HASH_SHA_256	   3u
 #define KERNEL_SYSTEM_CALL 2u
 #define STATUS_SUCCESS	   1u
 #define STATUS_FAILURE	   2u
+
+#define PORT_MAX 65535u
 
 /* An event that is being written. */
 struct view {
@@ -232,14 +238,87 @@ static void put_raw(const struct view *v, const char *line, size_t len)
 
 /* ---- what a class has of its own ---- */
 
-static void put_endpoint(const struct view *v, const char *key, bool ours)
+/* Returns the new length of out; a text that does not fit is cut at a character. */
+static size_t append(char *out, size_t len, size_t size, struct wire_text text)
 {
-	begin(v, key);
+	const size_t more = utf8_cut(text.data, text.len, size - len);
+
+	memcpy(out + len, text.data, more);
+	return len + more;
+}
+
+/* The address in its shortest form. False: it is not an IP address (vsock has a CID). */
+static bool read_ip(const struct view *v, char out[static INET6_ADDRSTRLEN])
+{
+	static const int families[] = {AF_INET, AF_INET6};
+	struct wire_text text;
+	struct in6_addr address;
+
+	if (!json_member_string(v->doc, v->detail, "address", &text) ||
+	    text.len >= INET6_ADDRSTRLEN || memchr(text.data, '\0', text.len))
+		return false;
+	memcpy(out, text.data, text.len);
+	out[text.len] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++)
+		if (inet_pton(families[i], out, &address) == 1)
+			return inet_ntop(families[i], &address, out, INET6_ADDRSTRLEN);
+	return false;
+}
+
+/* An end that is not of IP, as FAMILY:ADDRESS:PORT. OCSF's ip and port are those of IP only. */
+static void put_other_end(const struct view *v)
+{
+	static const char *const members[] = {"family", "address", "port"};
+	char name[ARRAY_SIZE(members) * (WIRE_DETAIL_TEXT_MAX + 1)];
+	struct wire_text whole = {.data = name};
+
+	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
+		const struct json_node *node = json_member(v->doc, v->detail, members[i]);
+
+		if (!node || (node->type != JSON_STRING_NODE && node->type != JSON_INTEGER_NODE))
+			continue;
+		if (whole.len > 0)
+			whole.len = append(name, whole.len, sizeof(name),
+					   (struct wire_text){.data = ":", .len = 1});
+		whole.len = append(name, whole.len, sizeof(name), node->text);
+	}
+	json_put_kv_text(v->w, "name", whole);
+}
+
+static void put_endpoint(const struct view *v, bool ours)
+{
+	char ip[INET6_ADDRSTRLEN];
+	uint64_t port;
+
+	begin(v, ours ? "src_endpoint" : "dst_endpoint");
 	if (ours)
 		put_member(v, "uid", v->data, "cellId");
-	put_member(v, "ip", v->detail, "address");
-	put_member(v, "port", v->detail, "port");
+	if (read_ip(v, ip)) {
+		json_put_kv_string(v->w, "ip", ip);
+		if (json_member_uint(v->doc, v->detail, "port", &port) && port <= PORT_MAX)
+			json_put_kv_uint(v->w, "port", port);
+	} else if (json_member(v->doc, v->detail, "address")) {
+		put_other_end(v);
+	}
 	end(v);
+}
+
+/* Whether the other end is in the cell too. Linux takes the unspecified address for loopback. */
+static bool is_local(const struct view *v)
+{
+	static const char *const whole[] = {"::1", "::", "0.0.0.0"};
+	static const char *const prefixes[] = {"127.", "::ffff:127."};
+	char ip[INET6_ADDRSTRLEN];
+
+	if (!read_ip(v, ip))
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(whole); i++)
+		if (!strcmp(ip, whole[i]))
+			return true;
+	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+		if (!strncmp(ip, prefixes[i], strlen(prefixes[i])))
+			return true;
+	return false;
 }
 
 static void put_network(const struct view *v)
@@ -251,10 +330,11 @@ static void put_network(const struct view *v)
 	const bool ours = v->mapping->activity == 7 ||
 			  v->mapping->activity == OCSF_ACTIVITY_OTHER ||
 			  !json_member(v->doc, v->detail, "address");
+	const unsigned outwards = is_local(v) ? DIRECTION_LOCAL : DIRECTION_OUTBOUND;
 
-	put_endpoint(v, ours ? "src_endpoint" : "dst_endpoint", ours);
+	put_endpoint(v, ours);
 	begin(v, "connection_info");
-	json_put_kv_uint(v->w, "direction_id", ours ? 0 : 2); /* outbound */
+	json_put_kv_uint(v->w, "direction_id", ours ? DIRECTION_UNKNOWN : outwards);
 	put_member(v, "protocol_name", v->detail, "protocol");
 	end(v);
 }
@@ -273,15 +353,6 @@ static void put_kernel(const struct view *v)
 	end(v);
 	put_member(v, "status_code", v->detail, "error");
 	put_member(v, "status_detail", v->detail, "capability");
-}
-
-/* Returns the new length of out; a text that does not fit is cut at a character. */
-static size_t append(char *out, size_t len, size_t size, struct wire_text text)
-{
-	const size_t more = utf8_cut(text.data, text.len, size - len);
-
-	memcpy(out + len, text.data, more);
-	return len + more;
 }
 
 /* path, and in a folder the name. */

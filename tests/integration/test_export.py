@@ -116,6 +116,12 @@ class Folder:
         self.said = got.stderr.decode()
         return [json.loads(line) for line in got.stdout.splitlines()]
 
+    def connect(self):
+        """The event of the connect, and its entry."""
+        events = zip(self.export(), self.log.entries)
+        return next((e, entry) for e, entry in events
+                    if e["metadata"]["event_code"].endswith("net_connect_attempted"))
+
     def __enter__(self):
         return self
 
@@ -198,6 +204,28 @@ def fields_that_a_siem_searches_for_are_there():
         assert silenced["severity_id"] == 4 and silenced["is_alert"]
         assert resumed["activity_id"] == 3
         assert silenced["finding_info"]["uid"] == resumed["finding_info"]["uid"], "one finding"
+
+
+def every_end_of_a_connection_has_a_form_of_ocsf():
+    for address, port, end, direction in (
+            ("203.0.113.7", 65535, {"ip": "203.0.113.7", "port": 65535}, 2),
+            ("203.0.113.7", 65536, {"ip": "203.0.113.7"}, 2),
+            ("2001:DB8:0::1", 443, {"ip": "2001:db8::1", "port": 443}, 2),
+            ("0:0:0:0:0:0:0:1", 22, {"ip": "::1", "port": 22}, 4),
+            ("127.9.9.9", 22, {"ip": "127.9.9.9", "port": 22}, 4),
+            ("::ffff:127.0.0.1", 22, {"ip": "::ffff:127.0.0.1", "port": 22}, 4),
+            ("0.0.0.0", 22, {"ip": "0.0.0.0", "port": 22}, 4),
+            ("203.0.113.7\0", 1, {"name": "f:203.0.113.7\0:1"}, 2),
+            ("203.0.113.7 ", 1, {"name": "f:203.0.113.7 :1"}, 2),
+            ("2", 4294967295, {"name": "f:2:4294967295"}, 2),
+            ("x" * 1024, 1, {"name": "f:" + "x" * 1024 + ":1"}, 2),
+            ("", 1, {"name": "f::1"}, 2)):
+        detail = {"family": "f", "address": address, "port": port}
+        with Folder(details={"net.connect_attempted": detail}) as f:
+            event, entry = f.connect()
+            check_event(event, entry)
+            assert event["dst_endpoint"] == end, (address, event["dst_endpoint"])
+            assert event["connection_info"]["direction_id"] == direction, (address, event)
 
 
 def a_part_and_a_damaged_line():
