@@ -23,8 +23,11 @@
 #define FILE_EXECUTABLE	   8u
 #define HASH_SHA_256	   3u
 #define KERNEL_SYSTEM_CALL 2u
+#define STATUS_UNKNOWN	   0u
 #define STATUS_SUCCESS	   1u
 #define STATUS_FAILURE	   2u
+#define FINDING_NEW	   1u
+#define FINDING_RESOLVED   4u
 
 #define PORT_MAX 65535u
 
@@ -337,6 +340,7 @@ static void put_network(const struct view *v)
 	json_put_kv_uint(v->w, "direction_id", ours ? DIRECTION_UNKNOWN : outwards);
 	put_member(v, "protocol_name", v->detail, "protocol");
 	end(v);
+	put_member(v, "status_code", v->detail, "result");
 }
 
 /* A system call that the kernel or the profile refused. */
@@ -437,10 +441,32 @@ static void file_activity(const struct view *v, unsigned *ret, const char **ret_
 		}
 }
 
+/*
+ * Some sources see a connect before it happens, and a connect in progress has no result yet. The
+ * other events report what has happened.
+ */
+static unsigned status_of(const struct view *v)
+{
+	struct wire_text result;
+
+	switch (v->mapping->class) {
+	case OCSF_DETECTION_FINDING:
+		return v->mapping->activity == 3 ? FINDING_RESOLVED : FINDING_NEW;
+	case OCSF_KERNEL_ACTIVITY: return STATUS_FAILURE;
+	case OCSF_NETWORK_ACTIVITY: break;
+	default: return STATUS_SUCCESS;
+	}
+	if (v->mapping->activity != 1)
+		return STATUS_SUCCESS;
+	if (!json_member_string(v->doc, v->detail, "result", &result) ||
+	    json_text_is(result, "EINPROGRESS"))
+		return STATUS_UNKNOWN;
+	return json_text_is(result, "ok") ? STATUS_SUCCESS : STATUS_FAILURE;
+}
+
 static void put_classification(const struct view *v)
 {
 	const struct ocsf_mapping *m = v->mapping;
-	const bool failed = m->class == OCSF_KERNEL_ACTIVITY;
 	const char *name = m->activity_name;
 	unsigned activity = m->activity;
 
@@ -454,11 +480,8 @@ static void put_classification(const struct view *v)
 	json_put_kv_string(v->w, "message", m->message);
 	json_put_kv_string(v->w, "severity", ocsf_severity_name(m->severity));
 	json_put_kv_uint(v->w, "severity_id", m->severity);
-	/* The status of a finding is its life: new, resolved. */
-	if (m->class == OCSF_DETECTION_FINDING)
-		json_put_kv_uint(v->w, "status_id", m->activity == 3 ? 4 : 1);
-	else if (m->class != OCSF_BASE_EVENT)
-		json_put_kv_uint(v->w, "status_id", failed ? STATUS_FAILURE : STATUS_SUCCESS);
+	if (m->class != OCSF_BASE_EVENT)
+		json_put_kv_uint(v->w, "status_id", status_of(v));
 	json_put_kv_int(v->w, "time", v->time_ms);
 	json_put_kv_uint(v->w, "type_uid", m->class * 100u + activity);
 }

@@ -228,6 +228,17 @@ def every_end_of_a_connection_has_a_form_of_ocsf():
             assert event["connection_info"]["direction_id"] == direction, (address, event)
 
 
+def a_connect_has_the_status_of_its_result():
+    for result, status in (("ok", 1), ("ECONNREFUSED", 2), ("#4095", 2), ("EINPROGRESS", 0),
+                           (None, 0)):
+        detail = {"family": "inet", "address": "203.0.113.7", "port": 443,
+                  **({"result": result} if result else {})}
+        with Folder(details={"net.connect_attempted": detail}) as f:
+            event, entry = f.connect()
+            check_event(event, entry)
+            assert (event["status_id"], event.get("status_code")) == (status, result), event
+
+
 def a_part_and_a_damaged_line():
     with Folder() as f:
         own = [e for e in f.log.entries if b'"cellId"' not in e]
