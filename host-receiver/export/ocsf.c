@@ -193,7 +193,7 @@ static void put_device(const struct view *v, const struct ocsf_place *place)
 	if (cell)
 		put_member(v, "uid", v->data, "cellId");
 	else
-		json_put_kv_string(v->w, "uid", place->origin);
+		json_put_kv_string(v->w, "uid", *place->origin ? place->origin : "unknown");
 	end(v);
 }
 
@@ -408,7 +408,8 @@ static void put_of_class(const struct view *v, const struct ocsf_place *place)
 	case OCSF_FILE_ACTIVITY: put_changed_file(v); break;
 	case OCSF_DETECTION_FINDING: put_finding(v); break;
 	case OCSF_EVENT_LOG_ACTIVITY:
-		json_put_kv_string(v->w, "log_name", place->origin);
+		if (*place->origin)
+			json_put_kv_string(v->w, "log_name", place->origin);
 		json_put_kv_text(v->w, "log_provider", v->source);
 		break;
 	case OCSF_BASE_EVENT: break;

@@ -239,6 +239,19 @@ def a_connect_has_the_status_of_its_result():
             assert (event["status_id"], event.get("status_code")) == (status, result), event
 
 
+def entries_outside_of_any_log_are_valid_events_too():
+    with Folder() as f:
+        got = subprocess.run([RECEIVER, "export", "-"], input=b"\n".join(f.log.entries) + b"\n",
+                             capture_output=True, timeout=PATIENCE, check=True)
+        events = [json.loads(line) for line in got.stdout.splitlines()]
+        assert len(events) == len(f.log.entries)
+        for event, entry in zip(events, f.log.entries):
+            check_event(event, entry)
+            assert "log_name" not in event and "log_name" not in event["metadata"], event
+            assert event["device"]["uid"] in ("web-1", "unknown"), event
+            assert "index" not in event["unmapped"]
+
+
 def a_part_and_a_damaged_line():
     with Folder() as f:
         own = [e for e in f.log.entries if b'"cellId"' not in e]
