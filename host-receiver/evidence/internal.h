@@ -24,9 +24,10 @@ struct evidence_log {
 	uint64_t age_since_ns;	/* of the newest segment; CLOCK_MONOTONIC, which nobody can set */
 	uint64_t age_before_ms; /* its age when it was opened again */
 	uint64_t uncached; /* bytes of the newest segment that were dropped from the page cache */
-	bool torn;	   /* bytes may follow the committed end of the newest segment */
-	bool doubt;	   /* a write or sync has failed since the last good group */
-	bool new_log;	   /* the next group begins a new log */
+	struct segment_access access; /* of the newest segment, when it was opened */
+	bool torn;		      /* bytes may follow the committed end of the newest segment */
+	bool doubt;		      /* a write or sync has failed since the last good group */
+	bool new_log;		      /* the next group begins a new log */
 	bool retain_due;
 	uint64_t noticed; /* the newest segment that a notice asks to delete */
 	struct own_mark marked;

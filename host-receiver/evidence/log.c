@@ -107,6 +107,8 @@ static void replace_fd(struct evidence_log *log, int fd)
 	close_fd(log->fd);
 	log->fd = fd;
 	pthread_mutex_unlock(&log->lock);
+	if (fd >= 0)
+		segment_read_access(fd, &log->access);
 }
 
 /* ---- segments ---- */
@@ -208,8 +210,8 @@ static void watch(struct evidence_log *log)
 	if (log->fd < 0)
 		return;
 	notice.segment = last->number;
-	notice.reason =
-		segment_find_loss(log->folder.fd, log->fd, last->number, last->size, log->torn);
+	notice.reason = segment_find_loss(log->folder.fd, log->fd, last->number, last->size,
+					  log->torn, &log->access);
 	if (!notice.reason || !notify(log, &notice))
 		return;
 	log->lost++;

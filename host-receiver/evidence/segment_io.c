@@ -182,8 +182,17 @@ uint64_t segment_birth_ms(int fd)
 	       stx.stx_btime.tv_nsec / NSEC_PER_MSEC;
 }
 
+void segment_read_access(int fd, struct segment_access *ret)
+{
+	struct stat st;
+
+	*ret = (struct segment_access){0};
+	if (fstat(fd, &st) == 0)
+		*ret = (struct segment_access){st.st_mode, st.st_uid, st.st_gid};
+}
+
 const char *segment_find_loss(int dir_fd, int fd, uint64_t number, uint64_t size,
-			      bool may_be_longer)
+			      bool may_be_longer, const struct segment_access *access)
 {
 	char name[SEGMENT_NAME_MAX];
 	struct stat open_one, named;
@@ -199,5 +208,12 @@ const char *segment_find_loss(int dir_fd, int fd, uint64_t number, uint64_t size
 		return "replaced";
 	if ((uint64_t)open_one.st_size < size)
 		return "truncated";
-	return (uint64_t)open_one.st_size > size && !may_be_longer ? "grown" : NULL;
+	if ((uint64_t)open_one.st_size > size && !may_be_longer)
+		return "grown";
+	if (!access->mode)
+		return NULL;
+	if (open_one.st_mode != access->mode)
+		return "mode changed";
+	return open_one.st_uid != access->uid || open_one.st_gid != access->gid ? "owner changed"
+										: NULL;
 }

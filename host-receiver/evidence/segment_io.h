@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include "host-receiver/evidence/segment.h"
@@ -43,6 +44,18 @@ int segment_move_aside(int dir_fd, int fd, uint64_t number, uint64_t end);
 /* When the file was created (CLOCK_REALTIME); the time now if the file system does not know. */
 uint64_t segment_birth_ms(int fd);
 
-/* Whether somebody else changed an open segment: the reason (static), or NULL if nobody did. */
+/* Who may open a segment. mode 0: not known. */
+struct segment_access {
+	mode_t mode; /* as in struct stat */
+	uid_t uid;
+	gid_t gid;
+};
+
+void segment_read_access(int fd, struct segment_access *ret);
+
+/*
+ * Whether somebody else changed an open segment, or who may open it: the reason (static), or NULL
+ * if nobody did.
+ */
 const char *segment_find_loss(int dir_fd, int fd, uint64_t number, uint64_t size,
-			      bool may_be_longer);
+			      bool may_be_longer, const struct segment_access *access);

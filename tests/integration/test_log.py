@@ -431,7 +431,15 @@ def files_that_somebody_changes():
             f.write(line)
         return "grown"
 
-    for change in (unlink, truncate, copytruncate, replace, rename, grow):
+    def chmod(path):
+        os.chmod(path, 0o666)
+        return "mode changed"
+
+    def chown(path):
+        os.chown(path, 1, -1)
+        return "owner changed"
+
+    for change in (unlink, truncate, copytruncate, replace, rename, grow, chmod, chown):
         with LogDaemon() as d:
             d.add("a")
             d.send("a", range(1, 5))
@@ -448,11 +456,10 @@ def files_that_somebody_changes():
                 [line for p in d.segments() if p > path for line in open(p, "rb")], d.keys)
             (log,) = logs.values()
             assert log.size > 0 and not log.tail
-    # A hard link is somebody's backup, and a mode keeps nobody from a file that is open: no loss.
+    # A hard link is somebody's backup: no loss.
     with LogDaemon() as d:
         d.add("a")
         os.link(d.segments()[-1], d.file("backup"))
-        os.chmod(d.segments()[-1], 0)
         d.send("a", range(1, 5))
         d.stop()
         assert not named(d.log_events(), "log.v1.segment_lost")
