@@ -25,40 +25,45 @@ vm say agent $agent
 vm idle $agent
 execs all {COUNT} > /tmp/all || vm say failed $?
 vm put /tmp/all all
-# Its two readers, the elder first: of stat and status, and of arguments.
+# Its two readers: of stat and status, and of executed programs. Either can have been replaced; the
+# number of the one descriptor that each has stays the same, and the first one's is the lower.
 readers() {{
     for stat in /proc/[0-9]*/stat; do
         read pid comm state ppid rest < $stat 2> /tmp/null && [ "$ppid" = $agent ] &&
-            [ $state != Z ] && echo $pid
-    done | sort -n
+            [ $state != Z ] && set -- $(ls /proc/$pid/fd 2> /tmp/null) && [ $# = 1 ] &&
+            echo $1 $pid
+    done | sort -n | cut -d ' ' -f 2
 }}
 reader() {{
-    readers | tail -n 1
+    set -- $(readers)
+    echo $2
 }}
-# The reader of arguments hangs: it is killed, another takes its place.
-hung=$(reader)
-kill -STOP $hung
+# Both are there, and this one is not among them.
+wait_for_readers() {{
+    while set -- $gone $(readers); [ $# != 3 ] || [ $1 = $2 ] || [ $1 = $3 ]; do sleep 0.05; done
+}}
+# The reader of executed programs hangs: it is killed, another takes its place. It is stopped when
+# no question is left that something else would be killed for.
+gone=0; wait_for_readers
+until hung=$(reader); vm idle $agent; read pid comm state rest < /proc/$hung/stat &&
+    [ $state != Z ] && kill -STOP $hung; do :; done
 /bin/sleep 1000 first & first=$!
-new=$hung
-while [ -z "$new" ] || [ "$new" = $hung ]; do
-    sleep 0.05
-    new=$(reader)
-done
+gone=$hung; wait_for_readers
 vm idle $agent
 kill $first
 wait $first
-vm say readers $hung $new
+vm say readers $hung $(reader)
 /bin/sleep 1000 0 & second=$!
 vm idle $second
 vm idle $agent
 kill $second
 wait $second
 vm say hung $first $second
-# And so does the other.
-other=$(readers | head -n 1)
-kill -STOP $other
+# And so do both: the other one is asked when the first is late.
+until set -- $(readers); vm idle $agent; kill -STOP $1 $2; do :; done
+other=$1
 /bin/sleep 1000 2 & third=$!
-while [ -d /proc/$other ]; do sleep 0.05; done
+gone=$other; wait_for_readers
 vm idle $third
 vm idle $agent
 kill $third
