@@ -85,6 +85,12 @@ static pid_t child(uint64_t *ret_at_ns)
 	return pid;
 }
 
+static void end_child(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static void born_at(pid_t pid, uint64_t at_ns)
 {
 	feed((struct connector_event){
@@ -307,8 +313,7 @@ UNIT_TEST(test_hold)
 	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, monotonic_ns() + NSEC_PER_SEC,
 					     &exe, &len),
 			 EXE_UNKNOWN);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 UNIT_TEST(test_replaced)
@@ -330,8 +335,7 @@ UNIT_TEST(test_replaced)
 	process_tracker_repair(&tracker, queue);
 	ck_assert_uint_eq(tracker.holds->n, 0);
 	ck_assert_uint_eq(pid_table_find(tracker.table, pid)->image, 0);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 UNIT_TEST(test_excluded)
@@ -369,8 +373,7 @@ UNIT_TEST(test_repair)
 	/* Its late event says nothing again. */
 	born_at(pid, began);
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_SPAWNED, pid));
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 	/* An emulator of user programs has threads of its own. */
 	threads = pid_table_find(tracker.table, pid)->threads;
 	for (uint32_t i = 1; i < threads; i++)
@@ -436,8 +439,7 @@ UNIT_TEST(test_program_read_late)
 	/* What it did before this is not certain to be of the same program. */
 	ck_assert_int_eq(process_tracker_exe_since(&tracker, queue, pid, 0, &exe, &len),
 			 EXE_UNKNOWN);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 /* The first thread ends before the others, whose ends the kernel forgot: /proc says when all of it
@@ -470,8 +472,7 @@ UNIT_TEST(test_an_end_waits)
 	h = exec_hold_find(tracker.holds, pid);
 	ck_assert_ptr_nonnull(h);
 	h->question = EXEC_ASKED;
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 	ended(pid, pid, SIGKILL);
 	process_tracker_check(&tracker, queue);
 	while (process_tracker_turn(&tracker, queue, 64))
@@ -500,6 +501,19 @@ static void walk(void)
 {
 	while (process_tracker_turn(&tracker, queue, 64))
 		;
+}
+
+/* A child whose other name a walk has seen. */
+static pid_t renamed_child(void)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+
+	born_at(pid, began);
+	named(pid, "before");
+	process_tracker_repair(&tracker, queue);
+	walk();
+	return pid;
 }
 
 /* Its start was lost: the execution is reported, and the end. */
@@ -573,8 +587,7 @@ UNIT_TEST(test_a_child_has_its_parent_s_program)
 	ck_assert_int_eq(process_tracker_exe(&tracker, queue, PID, monotonic_ns(), &exe, &len),
 			 EXE_WAIT);
 	ck_assert_uint_eq(tracker.holds->n, 1);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 /* More than can wait for an execution: it is reported before its time, and they follow it. */
@@ -595,21 +608,15 @@ UNIT_TEST(test_what_waits_is_bounded)
 	ck_assert_int_eq(observed.events[1].source, WIRE_PROCESS_EXECUTED);
 	for (unsigned i = 0; i <= EXEC_WAITING_MAX; i++)
 		ck_assert_uint_eq(observed.events[2 + i].uints[WIRE_KEY_REAL], i);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 /* A walk that sees another name reports an execution; the event that comes late does not again,
  * and a second execution is one. */
 UNIT_TEST(test_a_walk_finds_an_execution)
 {
-	uint64_t began;
-	const pid_t pid = child(&began);
+	const pid_t pid = renamed_child();
 
-	born_at(pid, began);
-	named(pid, "before");
-	process_tracker_repair(&tracker, queue);
-	walk();
 	ck_assert_ptr_nonnull(exec_hold_find(tracker.holds, pid));
 	feed((struct connector_event){
 		.kind = CONNECTOR_EXEC, .tgid = pid, .at_ns = tracker.told_ns});
@@ -617,26 +624,19 @@ UNIT_TEST(test_a_walk_finds_an_execution)
 	feed((struct connector_event){
 		.kind = CONNECTOR_EXEC, .tgid = pid, .at_ns = tracker.told_ns});
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 /* What happened after the walk is news. */
 UNIT_TEST(test_an_execution_after_a_walk)
 {
-	uint64_t began;
-	const pid_t pid = child(&began);
+	const pid_t pid = renamed_child();
 
-	born_at(pid, began);
-	named(pid, "before");
-	process_tracker_repair(&tracker, queue);
-	walk();
 	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
 	feed((struct connector_event){
 		.kind = CONNECTOR_EXEC, .tgid = pid, .at_ns = tracker.told_ns + 1});
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 /* The pid has another owner, whose start is not that of the table: the last one has ended, and a
@@ -653,8 +653,7 @@ UNIT_TEST(test_a_walk_finds_another_owner)
 	ck_assert_uint_eq(count(WIRE_PROCESS_SPAWNED, pid), 2);
 	for (size_t i = observed.n; observed.events[--i].source != WIRE_PROCESS_EXITED;)
 		ck_assert_uint_ne(i, 0);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 }
 
 /* A loss during a walk: what the walk has passed is not certain, so another one follows. */
@@ -716,8 +715,7 @@ UNIT_TEST(test_an_unknown_process_ends)
 	ended(pid, pid + 1, 6 << 8);
 	process_tracker_check(&tracker, queue);
 	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, pid));
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	end_child(pid);
 	process_tracker_check(&tracker, queue);
 	process_tracker_check(&tracker, queue);
 	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_EXIT_CODE], 6);
