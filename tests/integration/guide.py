@@ -176,13 +176,16 @@ def run_inside(paths, chosen):
         debian_without_network(f"{root}/{TREE}/rootfs-debian", lower, folder)
     with open(f"{root}/tmp/guide", "w", encoding="utf-8") as f:
         f.write(script(paths, chosen))
-    run = subprocess.run(
-        ["chroot", root, "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
-         "DEBIAN_FRONTEND=noninteractive",
-         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-         "bash", "-c", f"cd /{TREE} && exec bash /tmp/guide 2>&1"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", check=False)
-    judge(paths, run.stdout, run.returncode)
+    # A file: a pipe would stay open as long as a daemon that the guide has started.
+    with open(f"{folder}/output", "wb") as output:
+        run = subprocess.run(
+            ["chroot", root, "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
+             "DEBIAN_FRONTEND=noninteractive",
+             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+             "bash", "-c", f"cd /{TREE} && exec bash /tmp/guide 2>&1"],
+            stdin=subprocess.DEVNULL, stdout=output, check=False)
+    with open(f"{folder}/output", encoding="utf-8", errors="replace") as output:
+        judge(paths, output.read(), run.returncode)
     for image in glob.glob(f"{root}/{TREE}/rootfs*.cpio.gz"):
         shutil.copy(image, folder)
 
