@@ -43,6 +43,7 @@
 #define DATAGRAM_MAX	512u  /* one event is 76 bytes */
 #define CPUS_MAX	1024u /* beyond: the socket's own count of drops only */
 #define SELF_TEST_NS	(30 * NSEC_PER_SEC)
+#define ANSWER_MS	500
 #define SELF_TEST_READS 32768u /* more than fit into the buffer */
 #define TICK_MS		10     /* how long an event but an exec may wait under load */
 #define CHECK_TURNS	8u
@@ -456,25 +457,39 @@ struct self_test {
 	int fd; /* borrowed */
 	uint32_t token;
 	pid_t canary;
-	bool acked, seen; /* the kernel's answer; the canary's end */
+	bool acked, seen; /* the kernel's answer; the report of the canary's end */
+	bool ended;	  /* the canary, as its parent sees it */
 };
 
 /*
- * The canary has ended, so both are in the socket, however slow the machine is. Returns 0, or the
- * error of the kernel's answer.
+ * Read until both were seen, or nothing more comes. On a slow machine the canary may end late, so
+ * the time for its report begins when it has ended: the kernel sends it after the parent can see
+ * the end. Returns 0, or the error of the kernel's answer.
  */
 static int self_test_read(struct self_test *self)
 {
+	uint64_t deadline = monotonic_ns() + ANSWER_MS * NSEC_PER_MSEC;
 	int r = 0;
 
 	for (unsigned i = 0; i < SELF_TEST_READS && !(self->acked && self->seen); i++) {
 		_Alignas(8) uint8_t buf[DATAGRAM_MAX];
+		struct pollfd pfd = {.fd = self->fd, .events = POLLIN};
+		const uint64_t now = monotonic_ns();
+		const uint64_t left_ms = now < deadline ? (deadline - now) / NSEC_PER_MSEC + 1 : 0;
 		struct netlink_walk walk;
 		const struct nlmsghdr *h;
-		ssize_t n = recv(self->fd, buf, sizeof(buf), MSG_DONTWAIT);
+		ssize_t n;
 
-		if (n < 0 && errno == EAGAIN)
-			break;
+		/* What has come is read, even if this process was stopped until too late. */
+		if (poll(&pfd, 1, (int)left_ms) == 0) {
+			if (!self->acked || self->ended)
+				break;
+			canary_reap(self->canary, 0);
+			self->ended = true;
+			deadline = monotonic_ns() + ANSWER_MS * NSEC_PER_MSEC;
+			continue;
+		}
+		n = recv(self->fd, buf, sizeof(buf), MSG_DONTWAIT);
 		if (n < 0)
 			continue;
 		walk = (struct netlink_walk){.data = buf, .left = (size_t)n};
@@ -513,7 +528,8 @@ static int self_test(char why[PROBE_WHY_MAX])
 	}
 	r = connector_send(fd, PROC_CN_MCAST_LISTEN, self.token);
 	if (r < 0) {
-		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector: %s", strerror(-r));
+		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector was refused: %s",
+			 strerror(-r));
 		return r;
 	}
 	self.canary = canary_fork();
@@ -522,8 +538,9 @@ static int self_test(char why[PROBE_WHY_MAX])
 		return self.canary;
 	}
 	self.fd = fd;
-	canary_reap(self.canary, 0);
 	r = self_test_read(&self);
+	if (!self.ended)
+		canary_reap(self.canary, 0);
 	connector_send(fd, PROC_CN_MCAST_IGNORE, 0);
 	if (r < 0) {
 		snprintf(why, PROBE_WHY_MAX, "LISTEN to the process connector was refused: %s",
