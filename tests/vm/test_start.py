@@ -83,7 +83,9 @@ def reconnects_to_a_receiver_that_comes_back():
     assert len(hellos) == 2
     assert len({e["data"]["streamId"] for e in hellos}) == 2
     assert len({e["data"]["detail"]["session"] for e in hellos}) == 1
-    assert find(events, "guest.v1.telemetry_gap") == []
+    # Without a log it does not remember what was acknowledged before, but only that can be missing.
+    gaps = [e["data"] for e in find(events, "guest.v1.telemetry_gap")]
+    assert {gap["reason"] for gap in gaps} <= {"session_start"}, gaps
 
 
 if __name__ == "__main__":
