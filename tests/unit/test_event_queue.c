@@ -707,7 +707,7 @@ UNIT_TEST(a_second_begins_with_what_is_sent)
 	connect_at(q, begin_ns + 2 * second_ns - 1);
 	take(q, &r, SIZE_MAX);
 	ck_assert_uint_eq(r.frames, 2);
-	/* That one waits, so what comes after the second begins none. */
+	/* The third connect waits. So a connect after its second does not begin a second. */
 	connect_at(q, begin_ns + 2 * second_ns);
 	connect_at(q, begin_ns + 2 * second_ns + 1);
 	take(q, &r, SIZE_MAX);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reader of executed processes: one question gives status, arguments and stat; an answer is
- * taken for the execution that it was asked for, and by no other; a reader that hangs is replaced.
+ * The reader of executed processes. One question gives status, arguments and stat. An answer
+ * belongs to the execution that the question was about, and to no other. A reader that hangs is
+ * replaced.
  */
 #include <poll.h>
 #include <signal.h>

@@ -611,8 +611,8 @@ UNIT_TEST(test_what_waits_is_bounded)
 	end_child(pid);
 }
 
-/* A walk that sees another name reports an execution; the event that comes late does not again,
- * and a second execution is one. */
+/* A walk that sees another name reports an execution. The late event of that execution is not
+ * reported again. A second execution is reported. */
 UNIT_TEST(test_a_walk_finds_an_execution)
 {
 	const pid_t pid = renamed_child();
