@@ -31,7 +31,9 @@
 
 #define BYE_FLUSH_MS  500u
 #define BYE_DRAIN_MS  250u /* of those, to drain the sources */
-#define BYE_SETTLE_MS 500u /* for the last acknowledgement, after the bye is sent */
+#define BYE_SETTLE_MS 500u /* for the bye to be sent and acknowledged */
+#define BYE_STEPS_MIN 25u  /* of serve_channel(), if the guest gets no processor */
+#define BYE_STEP_MS   10
 #define EPOLL_EVENTS  16
 
 struct agent {
@@ -305,15 +307,19 @@ static bool is_open(const struct agent *a)
 	return a->channel.state == CHANNEL_OPEN;
 }
 
-/* Serve only the channel while the condition holds, but not longer than until. */
+/*
+ * Serve only the channel while the condition holds: until the time, and for BYE_STEPS_MIN steps
+ * whatever the clock says: if the guest gets no processor, the host would still take the rest.
+ */
 static void serve_channel(struct agent *a, bool (*wanted)(const struct agent *), uint64_t until_ns)
 {
-	uint64_t now_ns;
+	for (unsigned step = 0; is_open(a); step++) {
+		const uint64_t now_ns = monotonic_ns();
 
-	while (is_open(a) && wanted(a) && (now_ns = monotonic_ns()) < until_ns) {
 		turn_channel(a, now_ns);
-		if (is_open(a) && wanted(a))
-			sleep_until_something(a, 10);
+		if (!wanted(a) || (step >= BYE_STEPS_MIN && now_ns >= until_ns))
+			break;
+		sleep_until_something(a, BYE_STEP_MS);
 	}
 }
 
@@ -322,9 +328,9 @@ static bool has_unsent(const struct agent *a)
 	return !event_queue_all_sent(a->queue);
 }
 
-static bool has_unsettled(const struct agent *a)
+static bool has_unfinished(const struct agent *a)
 {
-	return delivery_awaits(&a->delivery);
+	return has_unsent(a) || delivery_awaits(&a->delivery);
 }
 
 /*
@@ -362,8 +368,7 @@ static void say_bye(struct agent *a)
 	serve_channel(a, has_unsent, until_ns);
 	telemetry_bye(&a->telemetry, event_queue_totals(a->queue), "SIGTERM", &d);
 	event_queue_put_telemetry(a->queue, &d);
-	serve_channel(a, has_unsent, until_ns);
-	serve_channel(a, has_unsettled, monotonic_ns() + BYE_SETTLE_MS * NSEC_PER_MSEC);
+	serve_channel(a, has_unfinished, monotonic_ns() + BYE_SETTLE_MS * NSEC_PER_MSEC);
 }
 
 static void agent_done(struct agent *a)
