@@ -159,8 +159,12 @@ bool exec_hold_over(const struct exec_held *h, uint64_t now_ns, uint64_t empty_n
  */
 static bool has_left_execve(const struct exec_held *h, const struct proc_stat *st)
 {
-	return st->has_stack && (memchr("STI", st->state, 3) ||
-				 st->cpu_ticks >= h->facts.stat.cpu_ticks + EXEC_CPU_TICKS);
+	const struct proc_stat *then = &h->facts.stat;
+	const uint64_t ticks =
+		st->faults - then->faults >= EXEC_FAULTS ? EXEC_CPU_TICKS : EXEC_LONG_TICKS;
+
+	return st->has_stack &&
+	       (memchr("STI", st->state, 3) || st->cpu_ticks >= then->cpu_ticks + ticks);
 }
 
 bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns)
@@ -178,7 +182,7 @@ bool exec_hold_rested(struct exec_held *h, uint64_t empty_ns)
 	if (facts_are_late(r))
 		return false;
 	/* A process that has ended has left execve(2), too, and has no stack any more. */
-	if (r < 0 || memchr("ZX", st.state, 2) || has_left_execve(h, &st))
+	if (r < 0 || st.state == 'Z' || st.state == 'X' || has_left_execve(h, &st))
 		h->rested_ns = monotonic_ns();
 	return false;
 }

@@ -23,7 +23,9 @@
  *
  * A process is outside of execve(2) when it sleeps, or when it has used more processor time since
  * the path was read than the rest of execve(2) takes. Time alone proves nothing: a workload can
- * keep a process of the idle class from running for as long as it likes.
+ * keep a process of the idle class from running for as long as it likes. And a busy host can stop
+ * the processor within execve(2) while the guest's clock goes on (proc(5) then counts that time as
+ * used), so a little processor time counts only together with page faults.
  *
  * Later events of that process wait until the execution is reported. A process that ran before the
  * agent did has an image to learn too; that hold reports nothing.
@@ -47,7 +49,9 @@
 #define EXEC_GIVE_UP_NS	 (100 * NSEC_PER_MSEC)
 #define EXEC_REST_NS	 (1 * NSEC_PER_SEC)
 #define EXEC_LOOK_NS	 (20 * NSEC_PER_MSEC)
-#define EXEC_CPU_TICKS	 4u /* at least 20 ms, as two numbers that are rounded down differ */
+#define EXEC_CPU_TICKS	 4u  /* at least 20 ms, as two numbers that are rounded down differ */
+#define EXEC_FAULTS	 16u /* more than the rest of execve(2) makes */
+#define EXEC_LONG_TICKS	 25u /* enough without page faults */
 #define EXEC_LOOKS	 8u
 #define EXEC_TEXT_MAX	 WIRE_DETAIL_TEXT_MAX
 

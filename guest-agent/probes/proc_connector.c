@@ -182,6 +182,7 @@ static void handle(struct connector *c, struct event_queue *q, const struct nlms
 	process_tracker_event(&c->tracker, q, &ev);
 }
 
+/* Once is enough: netlink addresses have one length, so recvmmsg(2) changes none of it. */
 static void prepare_messages(struct connector *c)
 {
 	for (unsigned i = 0; i < BATCH; i++) {
@@ -202,7 +203,6 @@ static bool take_bell(struct connector *c)
 	if (c->bell_fd < 0)
 		return false;
 	for (unsigned i = 0; i < BATCH && n == (int)BATCH; i++) {
-		prepare_messages(c);
 		n = recvmmsg(c->bell_fd, c->msgs, BATCH, MSG_DONTWAIT, NULL);
 		rang |= n > 0 || (n < 0 && errno != EAGAIN);
 	}
@@ -272,7 +272,6 @@ static int drain_events(struct connector *c, struct event_queue *q, unsigned bud
 		const uint64_t asked_ns = monotonic_ns();
 		int n;
 
-		prepare_messages(c);
 		n = recvmmsg(c->events_fd, c->msgs, wanted, MSG_DONTWAIT, NULL);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -646,6 +645,7 @@ static int connector_open(const struct probe_config *config, struct probe **ret,
 	c->canary_seen = true;
 	c->listens = 1;
 	c->canary_ns = monotonic_ns();
+	prepare_messages(c);
 	r = open_descriptors(c, &step);
 	if (r < 0)
 		goto fail;

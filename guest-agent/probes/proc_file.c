@@ -58,6 +58,7 @@ static int parse_number(const char **p, const char *end, uint64_t *ret)
 enum {
 	STAT_PPID = 4,
 	STAT_FLAGS = 9,
+	STAT_MINFLT = 10,
 	STAT_UTIME = 14,
 	STAT_STIME = 15,
 	STAT_THREADS = 20,
@@ -66,8 +67,8 @@ enum {
 };
 
 #define STAT_WANTED                                                                                \
-	(1u << STAT_PPID | 1u << STAT_FLAGS | 1u << STAT_UTIME | 1u << STAT_STIME |                \
-	 1u << STAT_THREADS | 1u << STAT_START | 1u << STAT_START_STACK)
+	(1u << STAT_PPID | 1u << STAT_FLAGS | 1u << STAT_MINFLT | 1u << STAT_UTIME |               \
+	 1u << STAT_STIME | 1u << STAT_THREADS | 1u << STAT_START | 1u << STAT_START_STACK)
 
 /* False when the value cannot be. */
 static bool stat_field(struct proc_stat *st, unsigned field, uint64_t v)
@@ -75,6 +76,7 @@ static bool stat_field(struct proc_stat *st, unsigned field, uint64_t v)
 	switch (field) {
 	case STAT_PPID: st->ppid = (pid_t)v; return v <= INT_MAX;
 	case STAT_FLAGS: st->kernel_thread = v & TASK_KERNEL_THREAD; return true;
+	case STAT_MINFLT: st->faults = v; return true;
 	case STAT_UTIME:
 	case STAT_STIME: return !__builtin_add_overflow(st->cpu_ticks, v, &st->cpu_ticks);
 	case STAT_THREADS: st->threads = (uint32_t)v; return v <= UINT32_MAX;
@@ -213,6 +215,10 @@ int proc_read_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 	return n;
 }
 
+/*
+ * The kernel holds the file while it writes the path. The agent would free a deleted file if it
+ * were interrupted there until the process has ended; docs/threat-model.md says why that is left.
+ */
 static int read_pid_link(pid_t pid, const char *name, char *ret_data, size_t size)
 {
 	char path[PROC_PATH_MAX];

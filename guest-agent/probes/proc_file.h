@@ -32,6 +32,7 @@ struct proc_stat {
 	char state;
 	bool kernel_thread; /* its name changes with its work */
 	uint32_t threads;
+	uint64_t faults;      /* of pages, none of which was read from a disk */
 	uint64_t start_ticks; /* since boot, in units of PROC_TICK_NS */
 	uint64_t cpu_ticks;   /* processor time of all its threads, in the same unit */
 	bool has_stack;	      /* its program's first stack is set up; false also if not permitted */

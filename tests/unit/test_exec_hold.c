@@ -39,6 +39,28 @@ static struct exec_held *begin(pid_t pid, uint64_t now_ns)
 	return h;
 }
 
+/* Nothing is left of the execution that had the place before: its name would be reported. */
+UNIT_TEST(test_a_place_is_used_again)
+{
+	struct exec_held *h;
+
+	memset(holds.held, 0x7f, sizeof(holds.held));
+	for (size_t i = 0; i < EXEC_HOLDS_MAX; i++)
+		holds.held[i].pid = 0;
+	h = exec_hold_begin(&holds, PID, 1000, 2000);
+	ck_assert_ptr_nonnull(h);
+	ck_assert_int_eq(h->pid, PID);
+	ck_assert_int_eq(h->ppid, 0);
+	ck_assert_uint_eq(h->comm_len, 0);
+	ck_assert_uint_eq(h->args_len, 0);
+	ck_assert_uint_eq(h->looks, 0);
+	ck_assert_uint_eq(h->start_ns, 0);
+	ck_assert_uint_eq(h->at_ns, 1000);
+	ck_assert_uint_eq(h->hold_until_ns, 2000 + EXEC_HOLD_NS);
+	ck_assert(!h->has_args && !h->args_cut && !h->silent && !h->ended && !h->untracked);
+	ck_assert_int_eq(h->question, EXEC_NOT_ASKED);
+}
+
 UNIT_TEST(test_images_are_used_again)
 {
 	static image_id ids[IMAGES_MAX];
@@ -215,12 +237,13 @@ static void sleep_on(void)
 	pause();
 }
 
-/* A loop without effects need not be compiled. */
+/* It runs, and has a page fault now and then in its first moments. */
 static void spin(void)
 {
-	static volatile unsigned turns;
+	static volatile char memory[64 * 4096];
+	static size_t turns;
 
-	turns++;
+	memory[turns++ % sizeof(memory)]++;
 }
 
 /* A child that does this until it is killed. */
@@ -253,13 +276,31 @@ UNIT_TEST(test_rested)
 	do {
 		ck_assert_int_eq(proc_read_stat(running, &st), 0);
 		ck_assert_int_ne(st.state, 'Z');
-	} while (st.cpu_ticks < EXEC_CPU_TICKS);
+	} while (st.cpu_ticks < EXEC_LONG_TICKS || st.faults < EXEC_FAULTS);
 	h->facts.stat.cpu_ticks = UINT64_MAX / 2;
 	while (st.state != 'R')
 		ck_assert_int_eq(proc_read_stat(running, &st), 0);
 	ck_assert(!exec_hold_rested(h, 1000));
 	ck_assert_uint_eq(h->rested_ns, 0);
+	/* The processor may have stood still within execve(2): there are no new page faults. */
+	do {
+		ck_assert_int_eq(proc_read_stat(running, &st), 0);
+		h->facts.stat.cpu_ticks = st.cpu_ticks - EXEC_CPU_TICKS;
+		h->facts.stat.faults = st.faults - EXEC_FAULTS + 1;
+		h->look_ns = h->rested_ns = 0;
+		ck_assert(!exec_hold_rested(h, 1000));
+		ck_assert_int_eq(proc_read_stat(running, &st), 0);
+	} while (st.cpu_ticks >= h->facts.stat.cpu_ticks + EXEC_LONG_TICKS);
+	ck_assert_uint_eq(h->rested_ns, 0);
+	h->facts.stat.cpu_ticks = st.cpu_ticks - EXEC_LONG_TICKS;
+	h->look_ns = 0;
+	ck_assert(!exec_hold_rested(h, 1000));
+	ck_assert_uint_ne(h->rested_ns, 0);
+	/* With them, a little time is enough. */
+	h->rested_ns = 0;
+	h->look_ns = 1000 + EXEC_LOOK_NS;
 	h->facts.stat.cpu_ticks = st.cpu_ticks - EXEC_CPU_TICKS;
+	h->facts.stat.faults--;
 	/* It is not looked at again at once. */
 	ck_assert(!exec_hold_rested(h, 1000 + EXEC_LOOK_NS - 1));
 	ck_assert_uint_eq(h->rested_ns, 0);

@@ -4,8 +4,6 @@
  * Other processes of the machine come and go meanwhile; only the test's own are looked at.
  */
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -21,6 +19,7 @@
 #include "guest-agent/probes/netlink.h"
 #include "guest-agent/probes/sources.h"
 #include "tests/unit/observed.h"
+#include "tests/unit/refuse_call.h"
 #include "tests/unit/unit.h"
 
 #define QUIET_MS    100
@@ -400,21 +399,6 @@ UNIT_TEST(test_health)
 		ck_assert_uint_ne(observed.events[i].uints[WIRE_KEY_PPID], (uint32_t)getpid());
 }
 
-/* No further process can be made: the machine has as many as it may have. */
-static void forbid_clone(void)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	const struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
-
-	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0), 0);
-}
-
 /* What check() says after the self-test's period, as its exit status. */
 static int check_after_a_period(bool can_fork)
 {
@@ -423,7 +407,7 @@ static int check_after_a_period(bool can_fork)
 
 	if (pid == 0) {
 		if (!can_fork)
-			forbid_clone();
+			ck_assert_int_eq(refuse_call(__NR_clone, EAGAIN), 0);
 		_exit(proc_connector_ops.check(probe, queue));
 	}
 	waitpid(pid, &status, 0);

@@ -40,7 +40,8 @@ UNIT_TEST(test_stat_of_execve)
 	struct proc_stat st;
 
 	ck_assert_int_eq(
-		parse("42 (cat) R 7 1 1 0 -1 0 0 0 0 0 5 6 0 0 20 0 3 0 1 0 0 9 1 1 0 0", &st), 0);
+		parse("42 (cat) R 7 1 1 0 -1 0 8 9 0 0 5 6 0 0 20 0 3 0 1 0 0 9 1 1 0 0", &st), 0);
+	ck_assert_uint_eq(st.faults, 8);
 	ck_assert_uint_eq(st.cpu_ticks, 11);
 	ck_assert(!st.has_stack);
 	ck_assert_int_eq(

@@ -240,6 +240,10 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "full"))
 		return full((unsigned)n);
+	if (!strcmp(argv[1], "args")) {
+		arguments();
+		return 0;
+	}
 	copy_self(EVIL);
 	for (uint64_t i = 0; i < n; i++)
 		run("chain", "true", i % 2 ? "300" : "0");
@@ -248,7 +252,6 @@ int main(int argc, char **argv)
 	traced();
 	attached();
 	deep();
-	arguments();
 	run("identity", "identity", NULL);
 	run("core", "core", NULL);
 	return 0;
