@@ -138,7 +138,8 @@ static int try_connect(const struct launch_options *o, uint64_t until_ns, struct
 	if (r < 0)
 		return r;
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return errno == ENOENT || errno == ECONNREFUSED ? -EAGAIN : -errno;
+		return errno == ENOENT || errno == ECONNREFUSED || errno == EINTR ? -EAGAIN
+										  : -errno;
 	r = check_peer(fd, uid, &agent.pid, step);
 	if (r == 0)
 		r = receive_reply(fd, "the connection", &agent.uid, step);
