@@ -13,6 +13,20 @@ static int unavailable(const char *verb, const char *path, const char *what)
 	return errno == EACCES || errno == EPERM ? EX_NOPERM : EX_UNAVAILABLE;
 }
 
+/*
+ * A socket with a time limit is not restarted after SIGSTOP and SIGCONT (^Z and fg): signal(7). So
+ * each call here is repeated after EINTR.
+ */
+static int connect_once(int fd, const struct sockaddr_un *address)
+{
+	int r;
+
+	do
+		r = connect(fd, (const struct sockaddr *)address, sizeof(*address));
+	while (r < 0 && errno == EINTR);
+	return r;
+}
+
 static int connect_to(const char *verb, const char *path, int *ret)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -26,7 +40,7 @@ static int connect_to(const char *verb, const char *path, int *ret)
 	strcpy(address.sun_path, path);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &within, sizeof(within)) < 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &within, sizeof(within)) < 0 ||
-	    connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+	    connect_once(fd, &address) < 0)
 		return unavailable(verb, path, "cannot reach the daemon; is it running?");
 	*ret = take_fd(&fd);
 	return EX_OK;
@@ -35,9 +49,30 @@ static int connect_to(const char *verb, const char *path, int *ret)
 static size_t read_some(void *buffer, size_t size, void *arg)
 {
 	const int *fd = arg;
-	ssize_t n = recv(*fd, buffer, size, 0);
+	ssize_t n;
 
+	do
+		n = recv(*fd, buffer, size, 0);
+	while (n < 0 && errno == EINTR);
 	return n < 0 ? (size_t)-1 : (size_t)n;
+}
+
+/*
+ * A daemon that refuses the client may already have answered and closed. Then this fails, but the
+ * answer can still be read.
+ */
+static void send_line(int fd, const char *line, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = send(fd, line, len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			break;
+		line += n;
+		len -= (size_t)n;
+	}
 }
 
 static int judge(const char *verb, const json_t *answer)
@@ -67,11 +102,7 @@ int control_ask(const char *verb, const char *path, const json_t *request, json_
 		return status;
 	len = strlen(line);
 	line[len] = '\n';
-	/*
-	 * A daemon that refuses the client may already have answered and closed. Then this write
-	 * fails, but the answer can still be read.
-	 */
-	(void)!send(fd, line, len + 1, MSG_NOSIGNAL);
+	send_line(fd, line, len + 1);
 	answer = json_load_callback(read_some, &fd, JSON_DISABLE_EOF_CHECK, &error);
 	if (!answer) {
 		fprintf(stderr, "%s: %s: no answer from the daemon: %s\n", verb, path, error.text);

@@ -38,6 +38,7 @@ struct client {
 	struct control_server *server;
 	uv_pipe_t pipe;
 	uv_timer_t stall;
+	unsigned steps; /* of the time that is left to the client */
 	uv_write_t write;
 	uv_shutdown_t shutdown;
 	unsigned open_handles;
@@ -116,9 +117,22 @@ static void on_written(uv_write_t *write, int status)
 		close_client(c);
 }
 
-static void on_stall(uv_timer_t *timer)
+static void on_step(uv_timer_t *timer)
 {
-	close_client(timer->data);
+	struct client *c = timer->data;
+
+	if (--c->steps == 0)
+		close_client(c);
+}
+
+/*
+ * The loop sees its timers before its sockets. So the time is counted in steps: while the machine
+ * stands still, one of them passes, and what the client sent meanwhile is read before the next one.
+ */
+static void await_client(struct client *c)
+{
+	c->steps = CONTROL_STEPS;
+	uv_timer_start(&c->stall, on_step, CONTROL_STEP_MS, CONTROL_STEP_MS);
 }
 
 /* Takes answer. */
@@ -185,7 +199,7 @@ void control_answer(struct control_reply *reply, json_t *answer)
 		return;
 	}
 	c->reply = NULL;
-	uv_timer_start(&c->stall, on_stall, CONTROL_STALL_MS, 0);
+	await_client(c);
 	respond(c, answer);
 }
 
@@ -295,7 +309,7 @@ static void accept_client(struct control_server *server, int fd)
 		c->next->link = &c->next;
 	server->clients = c;
 	server->n_clients++;
-	uv_timer_start(&c->stall, on_stall, CONTROL_STALL_MS, 0);
+	await_client(c);
 	if (uv_pipe_open(&c->pipe, fd) < 0) {
 		close_fd(fd);
 		close_client(c);

@@ -15,9 +15,10 @@
 #include <uv.h>
 
 #define CONTROL_REQUEST_MAX (64u * 1024u) /* bytes, '\n' included */
-#define CONTROL_STALL_MS    5000u	  /* for a client's request, and again for its answer */
-#define CONTROL_CLIENTS_MAX 64u		  /* clients at a time; a further one is closed at once */
-#define CONTROL_FOR_ROOT    2u		  /* places that only root may take */
+#define CONTROL_STEP_MS	    1000u
+#define CONTROL_STEPS	    5u	/* for a client's request, and again for its answer */
+#define CONTROL_CLIENTS_MAX 64u /* clients at a time; a further one is closed at once */
+#define CONTROL_FOR_ROOT    2u	/* places that only root may take */
 #define CONTROL_SOCKET_MODE 0660
 #define CONTROL_WHY_MAX	    512u
 

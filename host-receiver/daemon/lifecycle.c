@@ -5,6 +5,9 @@
 #include <sysexits.h>
 
 #include "common/log.h"
+#include "common/util.h"
+
+#define OVERDUE_STEPS 10u
 
 static void on_signal(uv_signal_t *handle, int number)
 {
@@ -13,10 +16,17 @@ static void on_signal(uv_signal_t *handle, int number)
 	l->ops->on_signal(l->ctx, number);
 }
 
-static void on_overdue(uv_timer_t *timer)
+/*
+ * The loop sees its timers before what it waits for. So the time is counted in steps: while the
+ * machine stands still, one of them passes, and what came meanwhile is seen before the next one.
+ */
+static void on_step(uv_timer_t *timer)
 {
 	struct lifecycle *l = timer->data;
 
+	if (--l->steps > 0)
+		return;
+	uv_timer_stop(timer);
 	l->ops->on_overdue(l->ctx);
 }
 
@@ -110,10 +120,13 @@ int lifecycle_init(struct lifecycle *l, const struct lifecycle_ops *ops, const i
 
 void lifecycle_stop(struct lifecycle *l, unsigned within_ms)
 {
+	const unsigned step_ms = MAX(within_ms / OVERDUE_STEPS, 1u);
+
 	if (l->stopping)
 		return;
 	l->stopping = true;
-	uv_timer_start(&l->overdue, on_overdue, within_ms, 0);
+	l->steps = OVERDUE_STEPS;
+	uv_timer_start(&l->overdue, on_step, step_ms, step_ms);
 	uv_prepare_start(&l->before_sleep, on_before_sleep);
 }
 

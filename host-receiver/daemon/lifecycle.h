@@ -37,6 +37,7 @@ struct lifecycle {
 	uv_work_t first_work;
 	const struct lifecycle_ops *ops;
 	void *ctx;
+	unsigned steps; /* of the time that is left to stop */
 	bool stopping, finished;
 };
 

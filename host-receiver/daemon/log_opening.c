@@ -113,6 +113,9 @@ static int decide(struct daemon *d, struct signer *signer, struct recover_point 
 	planned = take_plan(d, plan);
 	r = log_start_decide(d->log, signer, prefix, sync, points, planned, &d->log_start, why);
 	if (r < 0) {
+		/* The operator's plan is for the next start that succeeds. */
+		if (planned)
+			durable_write(d->state_dir_fd, DAEMON_PLAN_FILE, plan, strlen(plan), 0644);
 		log_error("msg=\"cannot begin the evidence log\" dir=%s why=\"%s\"",
 			  d->config.evidence_dir, why);
 		return r == -EKEYREJECTED ? EX_CONFIG : EX_CANTCREAT;

@@ -106,9 +106,9 @@ static void judge_health(const struct daemon *d, struct metrics_health *ret)
 			   ret->oldest_inflight_ms / MSEC_PER_SEC,
 			   ret->oldest_inflight_ms % MSEC_PER_SEC / 100);
 	if (evidence_log_lost(d->log) > 0)
-		add_reason(ret, "%" PRIu64 " %s of the evidence log lost\n",
-			   evidence_log_lost(d->log),
-			   plural(evidence_log_lost(d->log), "segment was", "segments were"));
+		add_reason(ret, "%" PRIu64 " %s lost\n", evidence_log_lost(d->log),
+			   plural(evidence_log_lost(d->log), "segment of the evidence log was",
+				  "segments of the evidence log were"));
 	ret->alarm = *d->alarm;
 	if (*d->alarm && d->config.sign_required)
 		add_reason(ret, "an alarm stands: %s\n", d->alarm);

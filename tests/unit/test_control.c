@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket, its client and the service manager's, each against the other. */
+#include <grp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 static char dir[64], path[96];
 static uv_loop_t loop;
 static struct control_server *server;
+static const char *socket_group = "";
 static struct control_reply *later;
 static unsigned handled;
 
@@ -39,7 +41,7 @@ static json_t *handle(void *ctx, const json_t *request)
 static int open_server(char why[CONTROL_WHY_MAX])
 {
 	const struct control_server_options options = {
-		.path = path, .group = "", .handle = handle, .ctx = &loop};
+		.path = path, .group = socket_group, .handle = handle, .ctx = &loop};
 
 	return control_server_new(&loop, &options, &server, why);
 }
@@ -100,13 +102,32 @@ static void ask(struct asked *a, const char *verb)
 
 static void finish(struct asked *a, int want)
 {
-	for (int i = 0; i < 20000 && !a->done; i++)
+	for (int i = 0; i < 120000 && !a->done; i++)
 		turn(1);
 	uv_thread_join(&a->thread);
 	ck_assert_int_eq(a->status, want);
 	if (want == EX_OK)
 		ck_assert_ptr_nonnull(json_object_get(a->answer, "ok"));
 	json_decref(a->answer);
+}
+
+/* Only root may give a file to a group that it is not in. */
+UNIT_TEST(a_group_gets_the_socket)
+{
+	const struct group *wanted = geteuid() == 0 ? getgrnam("daemon") : getgrgid(getegid());
+	struct stat st;
+
+	if (!wanted) {
+		puts("skipped: this group has no name here");
+		return;
+	}
+	socket_group = wanted->gr_name;
+	begin();
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_uint_eq(st.st_gid, wanted->gr_gid);
+	ck_assert_uint_eq(st.st_mode & 07777, CONTROL_SOCKET_MODE);
+	end();
+	socket_group = "";
 }
 
 UNIT_TEST(asks_and_is_answered)
@@ -136,7 +157,7 @@ UNIT_TEST(answers_later_and_others_meanwhile)
 
 	begin();
 	ask(&a, "later");
-	for (int i = 0; i < 20000 && !later; i++)
+	for (int i = 0; i < 120000 && !later; i++)
 		turn(1);
 	ck_assert_ptr_nonnull(later);
 	ask(&b, "list");
@@ -167,7 +188,7 @@ UNIT_TEST(a_client_may_leave_before_its_answer)
 		begin();
 		fd = connect_to_server();
 		ck_assert_int_eq(send(fd, request, strlen(request), 0), (ssize_t)strlen(request));
-		for (int i = 0; i < 20000 && !later; i++)
+		for (int i = 0; i < 120000 && !later; i++)
 			turn(1);
 		close(fd);
 		turn(5);
@@ -177,6 +198,32 @@ UNIT_TEST(a_client_may_leave_before_its_answer)
 		if (!server_goes)
 			end();
 	}
+}
+
+#define ACCEPTED_IN_A_TURN 16
+
+/* The place after the last one is nobody's; the places of root are not for others. */
+UNIT_TEST(one_client_too_many_is_closed)
+{
+	const unsigned most = CONTROL_CLIENTS_MAX - (geteuid() == 0 ? 0 : CONTROL_FOR_ROOT);
+	int fds[CONTROL_CLIENTS_MAX + 1];
+	char byte;
+
+	begin();
+	for (unsigned i = 0; i <= most; i++)
+		fds[i] = connect_to_server();
+	/* Fewer turns than a silent client may take steps: however slow this is, all stay. */
+	_Static_assert(CONTROL_CLIENTS_MAX / ACCEPTED_IN_A_TURN + 1 <= CONTROL_STEPS, "");
+	for (unsigned i = 0; i <= most; i += ACCEPTED_IN_A_TURN)
+		uv_run(&loop, UV_RUN_NOWAIT);
+	for (unsigned i = 0; i < most; i++) {
+		ck_assert_int_eq(recv(fds[i], &byte, 1, MSG_DONTWAIT), -1);
+		ck_assert_int_eq(errno, EAGAIN);
+	}
+	ck_assert_int_eq(recv(fds[most], &byte, 1, MSG_DONTWAIT), 0);
+	end();
+	for (unsigned i = 0; i <= most; i++)
+		close(fds[i]);
 }
 
 UNIT_TEST(a_request_comes_in_pieces)
