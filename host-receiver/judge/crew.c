@@ -285,6 +285,8 @@ static int read_source(struct crew *crew, const struct source *source, char *why
 
 	if (r == 0)
 		r = read_lines(crew, source, input, reason);
+	else if (r == -ENOENT && source->listed)
+		r = -ESTALE;
 	input_close(input);
 	if (r < 0)
 		snprintf(why, SOURCES_WHY_MAX, "%s: %s", source->path,

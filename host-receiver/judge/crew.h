@@ -22,6 +22,9 @@ struct crew_options {
 	void *data;
 };
 
-/* Returns 0, or a negative errno with a sentence in why that names the source. */
+/*
+ * Returns 0, or a negative errno with a sentence in why that names the source. -ESTALE: a segment
+ * of a folder was deleted after it was listed, so what was read is not what the folder holds now.
+ */
 int crew_judge(const struct crew_options *options, const struct sources *sources,
 	       struct verifier *verifier, char why[SOURCES_WHY_MAX]);

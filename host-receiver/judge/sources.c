@@ -179,6 +179,7 @@ static void drop_deleted(struct sources *sources)
 		else
 			sources->list[n++] = sources->list[i];
 	}
+	sources->changed = n < sources->n;
 	sources->n = n;
 }
 
@@ -261,14 +262,17 @@ static int next_of_source(struct earlier *e, struct tree_hash *ret)
 
 static int open_source(struct earlier *e, size_t source, struct line_facts *ret)
 {
+	const struct source *from = &e->sources->list[source];
 	char why[SOURCES_WHY_MAX];
 	struct input_line line;
-	int r = walker_open(e->walker, e->sources->list[source].path, why);
+	int r = walker_open(e->walker, from->path, why);
 
+	if (r == -ENOENT && from->listed)
+		return -ESTALE;
 	if (r == 0)
 		r = walker_next(e->walker, &line, ret, why);
 	e->source = source;
-	e->index = e->sources->list[source].first_index;
+	e->index = from->first_index;
 	return r;
 }
 

@@ -24,6 +24,11 @@ struct sources {
 	struct source *list;
 	size_t n;
 	const char *empty_folder; /* a folder without any segment was given: the last such path */
+	/*
+	 * Segments were dropped because they were deleted after they were listed. The record that
+	 * explains it may stand in a newer segment, which only another listing finds.
+	 */
+	bool changed;
 };
 
 /*
@@ -44,8 +49,8 @@ void sources_free(struct sources *sources);
 uint64_t sources_bytes(const struct sources *sources);
 
 /*
- * Reads entries of these sources again: what tree_run wants for copies. sources is borrowed, and
- * sorted before the first use. NULL: no memory.
+ * Reads entries of these sources again: what tree_run wants for copies. It returns -ESTALE as
+ * crew_judge() does. sources is borrowed, and sorted before the first use. NULL: no memory.
  */
 struct tree_earlier *sources_earlier_new(const struct sources *sources);
 void sources_earlier_free(struct tree_earlier *earlier);

@@ -11,6 +11,11 @@
 
 #define PROGRESS_EVERY_NS (NSEC_PER_SEC / 5)
 #define CLOCK_LINE	  "\r\033[K"
+/*
+ * So often the folders are listed, if retention deletes segments meanwhile. The second time is
+ * almost always enough: it deletes the oldest segments, which are read first.
+ */
+#define LISTINGS_MAX 16u
 
 /* ---- the command line ---- */
 
@@ -192,10 +197,11 @@ static int keep_checkpoints(const struct judging *j, struct verifier *verifier)
 
 /*
  * Judge the files. On a terminal it shows the progress on stderr. Returns EX_OK with a result, or
- * an exit status after a message.
+ * an exit status after a message. If a listed segment was deleted meanwhile, *ret_changed is true
+ * and there is no message.
  */
 static int judge(const struct judging *j, const struct sources *sources, struct verifier *verifier,
-		 struct verifier_result *ret)
+		 struct verifier_result *ret, bool *ret_changed)
 {
 	struct progress progress = {.verb = j->verb, .started_ns = monotonic_ns()};
 	struct crew_options options = {.ring = j->ring, .data = &progress};
@@ -212,8 +218,10 @@ static int judge(const struct judging *j, const struct sources *sources, struct 
 	r = crew_judge(&options, sources, verifier, why);
 	if (options.progress)
 		fputs(CLOCK_LINE, stderr);
+	*ret_changed = r == -ESTALE;
 	if (r < 0) {
-		fprintf(stderr, "%s: %s\n", j->verb, why);
+		if (r != -ESTALE)
+			fprintf(stderr, "%s: %s\n", j->verb, why);
 		return EX_NOINPUT;
 	}
 	if (sources->empty_folder)
@@ -242,10 +250,11 @@ static struct verifier_options options_of(const struct judging *j,
 	};
 }
 
-int judging_run(const struct judging *j, char **paths,
-		int (*use)(void *data, const struct verifier_result *result,
-			   const struct sources *sources),
-		void *data)
+/* One listing of the folders, and all files in it. As judging_run(); more: it is not the last. */
+static int run_once(const struct judging *j, char **paths, bool more,
+		    int (*use)(void *data, const struct verifier_result *result,
+			       const struct sources *sources),
+		    void *data, bool *ret_changed)
 {
 	struct sources sources = {0};
 	char why[SOURCES_WHY_MAX] = "no memory";
@@ -254,10 +263,16 @@ int judging_run(const struct judging *j, char **paths,
 	struct verifier_result result;
 	int r = 0, status = EX_NOINPUT;
 
+	*ret_changed = false;
 	for (; *paths && r == 0; paths++)
 		r = sources_add(&sources, *paths, why);
 	if (r == 0)
 		r = sources_order(&sources, why);
+	if (r == 0 && sources.changed && more) {
+		*ret_changed = true;
+		sources_free(&sources);
+		return status;
+	}
 	if (r == 0)
 		earlier = sources_earlier_new(&sources);
 	if (earlier) {
@@ -266,7 +281,7 @@ int judging_run(const struct judging *j, char **paths,
 		verifier = verifier_new(&options);
 	}
 	if (verifier)
-		status = judge(j, &sources, verifier, &result);
+		status = judge(j, &sources, verifier, &result, ret_changed);
 	else
 		fprintf(stderr, "%s: %s\n", j->verb, why);
 	if (status == EX_OK)
@@ -274,5 +289,32 @@ int judging_run(const struct judging *j, char **paths,
 	verifier_free(verifier);
 	sources_earlier_free(earlier);
 	sources_free(&sources);
+	return status;
+}
+
+/* Standard input cannot be read twice. */
+static bool reads_stdin(char **paths)
+{
+	while (*paths && strcmp(*paths, "-") != 0)
+		paths++;
+	return *paths;
+}
+
+int judging_run(const struct judging *j, char **paths,
+		int (*use)(void *data, const struct verifier_result *result,
+			   const struct sources *sources),
+		void *data)
+{
+	const unsigned most = reads_stdin(paths) ? 1 : LISTINGS_MAX;
+	bool changed = true;
+	int status = EX_OK;
+
+	for (unsigned n = 1; changed && n <= most; n++)
+		status = run_once(j, paths, n < most, use, data, &changed);
+	if (changed)
+		fprintf(stderr,
+			"%s: segments were deleted while they were read; copy the folder, and "
+			"judge the copy\n",
+			j->verb);
 	return status;
 }
