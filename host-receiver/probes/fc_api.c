@@ -40,12 +40,17 @@ static int connect_to(const char *path, int *ret, char why[PROBE_WHY_MAX])
 
 static int wait_for(int fd, short events, uint64_t deadline_ns)
 {
-	const uint64_t now_ns = monotonic_ns();
 	struct pollfd p = {.fd = fd, .events = events};
+	uint64_t now_ns;
+	int n;
 
-	if (now_ns >= deadline_ns)
-		return -ETIMEDOUT;
-	return poll(&p, 1, (int)((deadline_ns - now_ns) / NSEC_PER_MSEC) + 1) > 0 ? 0 : -ETIMEDOUT;
+	do {
+		now_ns = monotonic_ns();
+		if (now_ns >= deadline_ns)
+			return -ETIMEDOUT;
+		n = poll(&p, 1, (int)((deadline_ns - now_ns) / NSEC_PER_MSEC) + 1);
+	} while (n < 0 && errno == EINTR);
+	return n > 0 ? 0 : -ETIMEDOUT;
 }
 
 static int send_all(int fd, uint64_t deadline_ns)

@@ -210,7 +210,8 @@ static int take_line(struct fc_metrics *fc, const char *line, size_t len)
 
 /*
  * Take bytes. fc->offset is after the last line taken. Returns how many bytes were taken (all of
- * them, or whole lines until the time was over), or -ENOMEM.
+ * them, or whole lines until the time was over), or -ENOMEM: then the next reading of a file begins
+ * with the same line.
  */
 static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const size_t size)
 {
@@ -246,6 +247,8 @@ static ssize_t take_bytes(struct fc_metrics *fc, const char *const data, const s
 		if (!newline)
 			break;
 		r = fc->discarding ? 0 : take_line(fc, fc->line, fc->line_len);
+		if (r < 0)
+			fc->offset -= (off_t)fc->line_len + 1;
 		fc->discarding = false;
 		fc->line_len = 0;
 		if (r < 0)

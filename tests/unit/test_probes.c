@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <nftables/libnftables.h>
+
 #include "common/util.h"
 #include "host-receiver/event/json_document.h"
 #include "host-receiver/probes/cgroup.h"
@@ -19,6 +21,7 @@
 #include "host-receiver/probes/options.h"
 #include "host-receiver/probes/probe_file.h"
 #include "host-receiver/probes/tap_link.h"
+#include "tests/unit/scarce.h"
 #include "tests/unit/unit.h"
 
 /* ---- a folder of files ---- */
@@ -519,6 +522,94 @@ UNIT_TEST(nft_listings)
 	nft_listing_done(&listing);
 }
 
+/* libnftables in the place of the library's: it lists nft_answer, and says how often. */
+static const char *nft_answer;
+static unsigned nft_asked;
+
+struct nft_ctx *nft_ctx_new(uint32_t flags _unused_)
+{
+	return (struct nft_ctx *)&nft_answer;
+}
+
+void nft_ctx_free(struct nft_ctx *ctx _unused_)
+{
+}
+
+void nft_ctx_output_set_flags(struct nft_ctx *ctx _unused_, unsigned int flags _unused_)
+{
+}
+
+int nft_ctx_buffer_output(struct nft_ctx *ctx _unused_)
+{
+	return 0;
+}
+
+int nft_ctx_buffer_error(struct nft_ctx *ctx _unused_)
+{
+	return 0;
+}
+
+const char *nft_ctx_get_output_buffer(struct nft_ctx *ctx _unused_)
+{
+	return nft_answer;
+}
+
+int nft_run_cmd_from_buffer(struct nft_ctx *ctx _unused_, const char *command)
+{
+	ck_assert_str_eq(command, "list table inet cell");
+	nft_asked++;
+	return 0;
+}
+
+/*
+ * A reading of the table inet/cell, which has this handle and one rule: handle 5. A reading that
+ * takes too long asks for no text, and the next one does.
+ */
+static const char *read_rule(struct host_probe *probe, uint64_t table_handle)
+{
+	static char chain[] = "c";
+	struct nft_dump_table table = {
+		.family = "inet", .name = "cell", .handle = table_handle, .n = 1};
+	struct nft_dump_rule rule = {.chain = chain, .handle = 5, .packets = 1, .bytes = 2};
+	struct nft_dump dump = {.tables = &table, .n_tables = 1, .rules = &rule, .n_rules = 1};
+	struct probe_reading reading;
+	char why[PROBE_WHY_MAX] = "";
+	const char *text = NULL;
+
+	for (unsigned i = 0; i < 100 && (!text || strstr(text, "\"ruleRepr\":null")); i++) {
+		dump.taken_ns = monotonic_ns();
+		ck_assert_msg(nft_reading(&dump, probe, &reading, why) == 1, "%s", why);
+		text = output_of(&reading, 0);
+		probe_reading_done(&reading);
+	}
+	return text;
+}
+
+#define ROW(text)                                                                                  \
+	"{\"rows\":[{\"bytes\":2,\"chain\":\"c\",\"family\":\"inet\",\"handle\":5,\"packets\":1,"  \
+	"\"ruleRepr\":\"" text "\",\"table\":\"cell\"}]}"
+
+/*
+ * A table that was deleted and made again numbers its rules from the beginning: the handle of an
+ * old rule is another rule's. The texts are asked for once in a table's life.
+ */
+UNIT_TEST(nft_texts_are_of_the_table_that_stands)
+{
+	const struct probe_options options = {.nft_table = "inet/cell"};
+	struct host_probe *probe = probe_nftables.open(&options);
+
+	nft_asked = 0;
+	nft_answer = "{\"nftables\":[{\"rule\":{\"handle\":5,\"expr\":[{\"accept\":null}]}}]}";
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_str_eq(read_rule(probe, 1), ROW("accept"));
+	ck_assert_uint_eq(nft_asked, 1);
+	nft_answer = "{\"nftables\":[{\"rule\":{\"handle\":5,\"expr\":[{\"drop\":null}]}}]}";
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_str_eq(read_rule(probe, 2), ROW("drop"));
+	ck_assert_uint_eq(nft_asked, 2);
+	probe_nftables.close(probe);
+}
+
 /* ---- parts ---- */
 
 /* Items of a size, as a probe would write them. */
@@ -674,6 +765,133 @@ UNIT_TEST(fc_sums_limit)
 	ck_assert_uint_gt(len, FC_DOCUMENT_MAX - sizeof(char[8192]));
 	fc_totals_done(&totals);
 }
+
+/* Without memory a reading fails. Its documents are no bad lines, and the next reading counts them.
+ */
+UNIT_TEST(fc_without_memory)
+{
+#define DOCUMENT "{\"utc_timestamp_ms\":9999999999999,\"vsock\":{\"conns_added\":2}}\n"
+	char path[128], why[PROBE_WHY_MAX] = "";
+	struct probe_options options = {.fc_metrics = path};
+	bool failed = true;
+	unsigned n;
+
+	make_folder();
+	snprintf(path, sizeof(path), "%s/metrics", folder);
+	for (n = 1; failed; n++) {
+		struct host_probe *probe = probe_fc_metrics.open(&options);
+		struct probe_reading reading = {0};
+		int r;
+
+		put("metrics", DOCUMENT);
+		ck_assert_int_eq(probe_fc_metrics.read(probe, &reading, why), 1);
+		probe_reading_done(&reading);
+		put("metrics", DOCUMENT DOCUMENT);
+		scarce_from(n);
+		r = probe_fc_metrics.read(probe, &reading, why);
+		failed = scarce_end();
+		ck_assert_int_eq(r, failed ? -ENOMEM : 1);
+		if (failed)
+			ck_assert_int_eq(probe_fc_metrics.read(probe, &reading, why), 1);
+		ck_assert_uint_eq(reading.vmm_connections, 4);
+		ck_assert_ptr_nonnull(strstr(reading.outputs, "\"badLines\":0,\"documents\":2,"));
+		probe_reading_done(&reading);
+		probe_fc_metrics.close(probe);
+	}
+	ck_assert_uint_gt(n, 3);
+	remove_folder();
+#undef DOCUMENT
+}
+
+/* The VMM's file, and a probe that has read it while it was empty: later lines are all new. */
+static struct host_probe *open_vmm(void)
+{
+	char path[128], why[PROBE_WHY_MAX] = "";
+	const struct probe_options options = {.fc_metrics = path};
+	struct probe_reading reading = {0};
+	struct host_probe *probe;
+
+	make_folder();
+	snprintf(path, sizeof(path), "%s/metrics", folder);
+	put("metrics", "");
+	probe = probe_fc_metrics.open(&options);
+	ck_assert_int_eq(probe_fc_metrics.read(probe, &reading, why), 0);
+	return probe;
+}
+
+static void close_vmm(struct host_probe *probe)
+{
+	probe_fc_metrics.close(probe);
+	remove_folder();
+}
+
+/* NULL: nothing new. */
+static const char *read_vmm(struct host_probe *probe)
+{
+	struct probe_reading reading = {0};
+	char why[PROBE_WHY_MAX] = "";
+	const char *text = NULL;
+	const int r = probe_fc_metrics.read(probe, &reading, why);
+
+	ck_assert_msg(r >= 0, "%s", why);
+	if (r > 0) {
+		text = output_of(&reading, 0);
+		probe_reading_done(&reading);
+	}
+	return text;
+}
+
+static bool begins_with(const char *text, const char *want)
+{
+	return text && strncmp(text, want, strlen(want)) == 0;
+}
+
+#define DOCUMENT(ms) "{\"utc_timestamp_ms\":" ms ",\"vsock\":{\"conns_added\":2}}\n"
+
+/* The file's time changes, and its content does not: a VMM may write over it from the beginning. */
+UNIT_TEST(fc_a_document_that_is_read_again_counts_once)
+{
+	struct host_probe *probe = open_vmm();
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {0}};
+
+	put("metrics", DOCUMENT("9999999999999"));
+	ck_assert(begins_with(read_vmm(probe), "{\"badLines\":0,\"documents\":1,"));
+	for (unsigned i = 1; i <= 3; i++) {
+		times[1].tv_sec = i;
+		ck_assert_int_eq(utimensat(folder_fd, "metrics", times, 0), 0);
+		ck_assert_ptr_null(read_vmm(probe));
+	}
+	close_vmm(probe);
+}
+
+/*
+ * A line that was not whole when its file was truncated is one bad line, and no part of the next.
+ * Each reading has one new line: a slow one may leave a second line to the next reading.
+ */
+UNIT_TEST(fc_a_truncated_line_is_one_bad_line)
+{
+	_cleanup_free_ char *overlong = malloc(FC_DOCUMENT_MAX + 1);
+	struct host_probe *probe = open_vmm();
+
+	put("metrics",
+	    "{\"utc_timestamp_ms\":9999999999997,\"vsock\":{\"conns_added\":1},\"x\":{\"y");
+	ck_assert_ptr_null(read_vmm(probe));
+	put("metrics", DOCUMENT("9999999999998"));
+	ck_assert(begins_with(read_vmm(probe), "{\"badLines\":1,\"documents\":1,"));
+	/* What stands in a truncated file is new: a bad line there counts too. */
+	put("metrics", "no document\n");
+	ck_assert(begins_with(read_vmm(probe), "{\"badLines\":2,\"documents\":1,"));
+	put("metrics", "");
+	ck_assert_ptr_null(read_vmm(probe));
+	/* One that is longer than any document is counted before it ends. */
+	memset(overlong, 'x', FC_DOCUMENT_MAX + 1);
+	put_bytes("metrics", overlong, FC_DOCUMENT_MAX + 1);
+	ck_assert(begins_with(read_vmm(probe), "{\"badLines\":3,\"documents\":1,"));
+	put("metrics", DOCUMENT("9999999999999"));
+	ck_assert(begins_with(read_vmm(probe), "{\"badLines\":3,\"documents\":2,"));
+	close_vmm(probe);
+}
+#undef DOCUMENT
 
 /* ---- options ---- */
 
