@@ -327,6 +327,7 @@ int cmd_receive(int argc, char **argv)
 	int status = parse(&r, argc, argv), keeper_fd;
 	const struct keeper_options keeper = {0};
 	pid_t keeper_pid;
+	bool landlock;
 
 	if (status != EX_OK)
 		return status < 0 ? EX_OK : status;
@@ -339,7 +340,7 @@ int cmd_receive(int argc, char **argv)
 		log_error("msg=\"cannot give up privileges\"");
 		return EX_OSERR;
 	}
-	hidden_enter(NULL, 0);
+	landlock = hidden_enter(NULL, 0);
 	log_set_level(r.log_level);
 	signal(SIGPIPE, SIG_IGN);
 	if (start_client(&r, keeper_fd, keeper_pid) < 0 ||
@@ -353,5 +354,10 @@ int cmd_receive(int argc, char **argv)
 		log_warning("msg=\"evidence is not signed: whoever can write it can change it; "
 			    "keygen and --sign-alg ed25519-log sign it\" cell=%s",
 			    r.options.cell_id);
+	else
+		log_warning("msg=\"receiver and signer are the same user\" uid=%u landlock=%s "
+			    "why=\"whoever takes the receiver over could read the key file; serve "
+			    "has --user and --signer-user\"",
+			    (unsigned)geteuid(), landlock ? "yes" : "no");
 	return run(&r, signer);
 }

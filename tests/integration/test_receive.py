@@ -18,7 +18,7 @@ from oracle import named
 from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, cpu_seconds, frame,
                       heartbeat, hello, no_more_descriptors, send_until_nobody_reads, spawned,
                       wait_until_read)
-from runner import PATIENCE, main, until
+from runner import PATIENCE, main, stand_still, until
 
 
 def frames_become_events():
@@ -501,7 +501,7 @@ def bytes_sent_before_the_end_are_evidence():
         acks = Acks(sock)
         sock.sendall(agent_hello("00000000000000aa", 1))
         acks.wait(0)
-        os.kill(r.process.pid, signal.SIGSTOP)
+        stand_still(r.process.pid)
         sock.sendall(b"".join(spawned(seq) for seq in range(1, 501)))
         r.process.terminate()
         os.kill(r.process.pid, signal.SIGCONT)

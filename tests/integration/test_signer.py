@@ -2,6 +2,7 @@
 """The signer process: the receiver has no key, and what happens to the signer loses nothing."""
 
 import base64
+import contextlib
 import glob
 import os
 import pwd
@@ -13,22 +14,24 @@ import tempfile
 
 import oracle
 from oracle import named
-from receiver import HASH, RECEIVER, Receiver, frame, hello, spawned
-from runner import PATIENCE, main, until
+from receiver import HASH, RECEIVER, Receiver, frame, hello, open_files, spawned
+from runner import PATIENCE, main, stand_still, until
 from test_log import LogDaemon
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
 
 
 def children(pid):
-    """pid -> name of the process's children and theirs."""
+    """pid -> name of the process's children and theirs, but for those that end meanwhile."""
     found = {}
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children") as f:
-            for child in f.read().split():
-                with open(f"/proc/{child}/comm") as f2:
-                    found[int(child)] = f2.read().strip()
-                found |= children(int(child))
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                for child in map(int, f.read().split()):
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                        with open(f"/proc/{child}/comm") as f2:
+                            found[child] = f2.read().strip()
+                        found |= children(child)
     return found
 
 
@@ -145,7 +148,7 @@ def the_signer_is_confined():
         # Its key is locked, nothing of it reaches a core, and it has no way to the network or disk.
         # (A sanitizer makes mlock do nothing.)
         assert int(status["VmLck"].split()[0]) > 0 or not PLAIN
-        fds = {fd: os.readlink(f"/proc/{signer}/fd/{fd}") for fd in os.listdir(f"/proc/{signer}/fd")}
+        fds = open_files(signer)
         for target in fds.values():
             assert target.startswith(("socket:", "/dev/null", "pipe:")) or \
                 target == d.file("state/signer/tree.state") or target == d.file("stderr"), fds
@@ -164,7 +167,9 @@ def a_receiver_that_is_taken_over_cannot_reach_the_signer():
                 assert "Seccomp:\t2" in f.read()
         assert all(int(status[name], 16) & ~(1 << 12) == 0 for name in ("CapEff", "CapPrm", "CapBnd"))
         # The kernel here has Landlock: a process of one domain traces none outside it.
-        assert d.ask({"verb": "status"})["signing"]["landlock"]
+        signing = d.ask({"verb": "status"})["signing"]
+        assert signing["landlock"] and not signing["separateUsers"]
+        assert 'msg="receiver and signer are the same user"' in d.log()
 
 
 USER, SIGNER = "daemon", "games"  # that every Debian has
@@ -209,6 +214,7 @@ def three_processes_of_three_users():
         assert status["signer"]["Groups"].strip() == ""
         signing = d.ask({"verb": "status"})["signing"]
         assert signing["separateUsers"] and signing["landlock"]
+        assert "are the same user" not in d.log()
         assert os.stat(d.file("signer/tree.state")).st_uid == pwd.getpwnam(SIGNER).pw_uid
         # A jailed VMM's folder, in one that only root can pass.
         os.makedirs(d.file("jail/a"))
@@ -327,7 +333,7 @@ def a_signer_that_stands_still():
         d.add("a")
         d.send("a", range(1, 5))
         signer = signer_of(d.process.pid)
-        os.kill(signer, signal.SIGSTOP)
+        stand_still(signer)
         try:
             with d.connect("a") as sock:
                 sock.sendall(hello(next_seq=5) + b"".join(map(spawned, range(5, 50))))
@@ -351,11 +357,12 @@ def a_signer_is_watched_while_there_is_nothing_to_sign():
         until(lambda: d.ask({"verb": "status"})["signing"]["restarts"] == 1, "another signer")
         signer = signer_of(d.process.pid)
         until(lambda: d.http("/readyz")[0] == 200, "/readyz that is fine")
-        os.kill(signer, signal.SIGSTOP)
+        stand_still(signer)
         try:
             until(lambda: f"the signer (pid {signer}) has not answered" in d.http("/readyz")[1],
                   "/readyz that names the signer")
-            assert d.http("/readyz")[0] == 503 and d.http("/healthz")[0] == 200
+            assert d.http("/readyz")[0] == 503
+            until(lambda: d.http("/healthz")[0] == 200, "a loop that turns")
         finally:
             os.kill(signer, signal.SIGCONT)
         until(lambda: d.http("/readyz")[0] == 200, "/readyz that is fine again")
@@ -378,7 +385,8 @@ def a_signer_that_is_refused_memory():
             sock.sendall(hello(next_seq=5) + b"".join(map(spawned, range(5, 50))))
             until(lambda: "the signer is down: the signer process cannot start: Cannot allocate memory"
                   in d.http("/readyz")[1], "/readyz that names the signer")
-            assert d.http("/readyz")[0] == 503 and d.http("/healthz")[0] == 200
+            assert d.http("/readyz")[0] == 503
+            until(lambda: d.http("/healthz")[0] == 200, "a loop that turns")
             assert d.count("a", 49) == 0
             resource.prlimit(keeper, resource.RLIMIT_AS,
                              (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
