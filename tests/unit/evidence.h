@@ -8,6 +8,9 @@
 
 #define LINES_MAX 64
 
+/* That signed the golden logs. */
+#define GOLDEN_LOG_KEY "YNo4OgMsIcSrIkmw1OaFr8KRLBIUZSZoluIgVF3NSIk"
+
 /* Owned by the caller. */
 static inline char *read_vector(const char *name)
 {

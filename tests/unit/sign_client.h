@@ -11,12 +11,12 @@ static inline void unit_signer_lost(const char *why)
 	ck_abort_msg("the signer is lost: %s", why);
 }
 
-static inline struct sign_client *unit_sign_client(void)
+static inline struct sign_client *unit_sign_client_of(bool allow_unlocked)
 {
 	struct sign_client_options options = {
 		.state = "",
 		.channels = 5,
-		.allow_unlocked = true,
+		.allow_unlocked = allow_unlocked,
 		.on_lost = unit_signer_lost,
 	};
 	const struct keeper_options keeper = {0};
@@ -25,4 +25,9 @@ static inline struct sign_client *unit_sign_client(void)
 	ck_assert_int_eq(keeper_start(&keeper, &options.keeper_fd, &options.keeper_pid), 0);
 	ck_assert_int_eq(sign_client_new(&options, &client), 0);
 	return client;
+}
+
+static inline struct sign_client *unit_sign_client(void)
+{
+	return unit_sign_client_of(true);
 }

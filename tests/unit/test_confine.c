@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <netinet/in.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -11,9 +12,10 @@
 
 #include "common/util.h"
 #include "host-receiver/confine/confine.h"
+#include "tests/unit/refuse_call.h"
 #include "tests/unit/unit.h"
 
-#define NO_LANDLOCK 77
+#define CANNOT 77 /* without Landlock, or without root */
 
 static char folder[64];
 
@@ -134,7 +136,7 @@ static int in_child(int (*check)(void))
 
 		if (r == 0)
 			r = confine_landlock(&access);
-		_exit(r < 0 ? 99 : r == 0 ? NO_LANDLOCK : check());
+		_exit(r < 0 ? 99 : r == 0 ? CANNOT : check());
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert(WIFEXITED(status));
@@ -143,7 +145,7 @@ static int in_child(int (*check)(void))
 
 static void expect(int result)
 {
-	if (result == NO_LANDLOCK)
+	if (result == CANNOT)
 		fputs("skipped: this kernel has no Landlock\n", stderr);
 	else
 		ck_assert_int_eq(result, 0);
@@ -183,6 +185,45 @@ static int check_listening(void)
 UNIT_TEST(listening)
 {
 	expect(in_child(check_listening));
+}
+
+/* A kernel without Landlock is no error: the process runs on, and its caller knows. */
+UNIT_TEST(without_landlock)
+{
+	const struct confine_access access = {.no_listening = true};
+	const pid_t pid = unit_fork();
+	int status;
+
+	if (pid == 0) {
+		if (refuse_call(SYS_landlock_create_ruleset, ENOSYS) < 0)
+			_exit(1);
+		_exit(confine_landlock(&access) == 0 && try_open("alone", O_RDWR) == 0 ? 0 : 2);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+
+/* Also the last one. */
+UNIT_TEST(bounding_set)
+{
+	const pid_t pid = unit_fork();
+	int status;
+
+	if (pid == 0) {
+		if (prctl(PR_CAPBSET_DROP, CAP_WAKE_ALARM, 0, 0, 0) < 0)
+			_exit(CANNOT); /* no CAP_SETPCAP */
+		confine_bounding_set(CAP_TO_MASK(CAP_KILL));
+		for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
+			if (cap != CAP_KILL && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) > 0)
+				_exit(1 + cap);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) == CANNOT)
+		puts("skipped: needs root");
+	else
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
 }
 
 UNIT_TEST(capabilities)

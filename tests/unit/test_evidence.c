@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+#include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <stdatomic.h>
@@ -18,6 +21,7 @@ static char dir[64];
 static atomic_bool syncs_fail, folders_fail, only_folders_fail, reads_fail;
 static atomic_int interrupted; /* so many writes */
 static atomic_ullong written;  /* bytes of segments */
+static atomic_bool garbled;    /* other bytes are written, as many */
 
 /* The same for folders and new segments. */
 int fsync(int fd)
@@ -49,17 +53,77 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
 	}
 	for (int i = 0; i < n; i++)
 		written += iov[i].iov_len;
+	if (garbled)
+		return syscall(SYS_pwrite64, fd, "garbage", MIN(iov->iov_len, (size_t)7), offset);
 	return syscall(SYS_pwritev, fd, iov, (unsigned long)n, (unsigned long)offset, 0ul);
 }
+
+/* With this the log's own thread syncs when the test says so, and at no other time. */
+static atomic_bool sync_when_asked;
+static sem_t sync_asked;
+
+/*
+ * The first sync fails, after another caller has come to the log's syncs: it waits for the first,
+ * or is in the kernel at the same time.
+ */
+static atomic_bool first_sync_waits;
+static atomic_int in_sync, most_in_sync;
+static sem_t first_sync, another_came;
 
 /* In the place of libc's, for the log as well: a disk that dies and comes back. */
 int fdatasync(int fd)
 {
-	if (syncs_fail) {
+	const int n = ++in_sync;
+	int r = -1;
+
+	most_in_sync = MAX(most_in_sync, n);
+	if (sync_when_asked && n > 1)
+		sem_post(&another_came);
+	if (atomic_exchange(&first_sync_waits, false)) {
+		sem_post(&first_sync);
+		sem_wait(&another_came);
 		errno = EIO;
-		return -1;
+	} else if (syncs_fail) {
+		errno = EIO;
+	} else {
+		r = (int)syscall(SYS_fdatasync, fd);
 	}
-	return (int)syscall(SYS_fdatasync, fd);
+	in_sync--;
+	return r;
+}
+
+/* The linker puts these three in the place of libc's. */
+int __real_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t)
+{
+	if (!sync_when_asked)
+		return __real_pthread_cond_timedwait(c, m, t);
+	pthread_mutex_unlock(m);
+	sem_wait(&sync_asked);
+	pthread_mutex_lock(m);
+	return ETIMEDOUT;
+}
+
+int __real_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m);
+int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m);
+int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
+{
+	if (sync_when_asked && in_sync > 0)
+		sem_post(&another_came);
+	return __real_pthread_cond_wait(c, m);
+}
+
+static bool no_memory_for_lists;
+
+DIR *__real_fdopendir(int fd);
+DIR *__wrap_fdopendir(int fd);
+DIR *__wrap_fdopendir(int fd)
+{
+	if (!no_memory_for_lists)
+		return __real_fdopendir(fd);
+	errno = ENOMEM;
+	return NULL;
 }
 
 static atomic_int realtime_behind_s;
@@ -385,6 +449,29 @@ UNIT_TEST(keeps_what_a_reader_needs)
 	remove_folder();
 }
 
+/* While a reader holds the rest, each new segment is no reason to ask again. */
+UNIT_TEST(a_deletion_is_asked_for_once)
+{
+	struct evidence_limits limits = {.rotate_size = 4, .retain_size = 8};
+	struct evidence_notice notice;
+	struct evidence_log *log;
+
+	make_folder();
+	log = open_log(&limits, 2);
+	for (int i = 0; i < 6; i++)
+		ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert(evidence_log_take_notice(log, &notice));
+	ck_assert(notice.kind == EVIDENCE_PRUNE && notice.segment == 1 && notice.segments == 1);
+	ck_assert(!evidence_log_take_notice(log, &notice));
+	evidence_log_set_floor(log, 3);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	ck_assert(evidence_log_take_notice(log, &notice));
+	ck_assert(notice.segment == 2 && notice.segments == 2);
+	ck_assert(!evidence_log_take_notice(log, &notice));
+	close_log(log);
+	remove_folder();
+}
+
 UNIT_TEST(gives_up_what_a_reader_needs_above_the_hard_size)
 {
 	struct evidence_limits limits = {
@@ -466,6 +553,30 @@ UNIT_TEST(an_interrupted_write_is_done_again)
 	remove_folder();
 }
 
+/* After an error the tree covers a group only if the file has its bytes. */
+UNIT_TEST(after_an_error_the_bytes_are_compared)
+{
+	struct evidence_log *log;
+	int first, second;
+
+	make_folder();
+	log = open_log(&usual, UINT64_MAX);
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	syncs_fail = true;
+	ck_assert_int_eq(commit(log, "{2}\n", ""), -EIO);
+	syncs_fail = false;
+	garbled = true;
+	first = commit(log, "{2}\n", "");
+	second = commit(log, "{2}\n", "");
+	garbled = false;
+	ck_assert_int_eq(first, -EBADMSG);
+	ck_assert_int_eq(second, -EBADMSG);
+	ck_assert_int_eq(commit(log, "{2}\n", ""), 0);
+	close_log(log);
+	file_is(segment(1), "{1}\n{2}\n");
+	remove_folder();
+}
+
 /* A file counts as written when its folder is on disk, and lines as there when they can be read. */
 UNIT_TEST(errors_of_the_disk_are_not_taken_for_success)
 {
@@ -483,6 +594,12 @@ UNIT_TEST(errors_of_the_disk_are_not_taken_for_success)
 	only_folders_fail = true;
 	ck_assert_int_eq(durable_write(dir_fd, "state", "x", 1, 0600), -EIO);
 	only_folders_fail = false;
+	/* What could not be written leaves nothing. */
+	folders_fail = true;
+	ck_assert_int_eq(durable_write(dir_fd, "another", "x", 1, 0600), -EIO);
+	folders_fail = false;
+	ck_assert_int_ne(access(in_folder("another"), F_OK), 0);
+	ck_assert_int_ne(access(in_folder("another#new"), F_OK), 0);
 	ck_assert_int_eq(durable_write(dir_fd, "state", "x", 1, 0600), 0);
 	close(fd);
 	close(dir_fd);
@@ -710,6 +827,91 @@ UNIT_TEST(the_interval_recovers_by_itself)
 	remove_folder();
 }
 
+static struct evidence_log *open_interval_log(void)
+{
+	const struct evidence_limits limits = {.rotate_size = 8, .sync = EVIDENCE_SYNC_INTERVAL};
+
+	make_folder();
+	ck_assert_int_eq(sem_init(&sync_asked, 0, 0), 0);
+	sync_when_asked = true;
+	return open_log(&limits, UINT64_MAX);
+}
+
+static void close_interval_log(struct evidence_log *log)
+{
+	sync_when_asked = false;
+	sem_post(&sync_asked);
+	close_log(log);
+	sem_destroy(&sync_asked);
+}
+
+/*
+ * The kernel reports an error to one of two syncs only. So the second waits for the first, and then
+ * writes again what the first could not.
+ */
+UNIT_TEST(one_sync_at_a_time)
+{
+	struct evidence_log *log = open_interval_log();
+	struct evidence_position end;
+	uint64_t bytes;
+	int r;
+
+	ck_assert_int_eq(sem_init(&first_sync, 0, 0), 0);
+	ck_assert_int_eq(sem_init(&another_came, 0, 0), 0);
+	ck_assert_int_eq(commit(log, "{1}\n", "{2}\n"), 0);
+	end_is(log, 1, 0);
+	written = 0;
+	most_in_sync = 0;
+	first_sync_waits = true;
+	sem_post(&sync_asked);
+	sem_wait(&first_sync);
+	/* The rotation makes the first segment durable. */
+	r = commit(log, "{3}\n", "");
+	end = evidence_log_end(log);
+	bytes = written;
+	close_interval_log(log);
+	ck_assert_int_eq(r, 0);
+	ck_assert_int_eq(most_in_sync, 1);
+	ck_assert_uint_eq(bytes, 8 + 4);
+	ck_assert(end.segment == 2 && end.offset == 0);
+	file_is(segment(1), "{1}\n{2}\n");
+	file_is(segment(2), "{3}\n");
+	sem_destroy(&first_sync);
+	sem_destroy(&another_came);
+	remove_folder();
+}
+
+/* Nothing more of a segment that is lost can become durable: its end is no reason to wait. */
+UNIT_TEST(a_lost_segment_is_at_its_end)
+{
+	struct evidence_log *log = open_interval_log();
+	struct evidence_notice notice = {0}, another;
+	struct evidence_position lost, next;
+	bool noticed, again;
+	int r[2];
+
+	ck_assert_int_eq(commit(log, "{1}\n", ""), 0);
+	end_is(log, 1, 0);
+	ck_assert_int_eq(unlink(segment(1)), 0);
+	folders_fail = true;
+	r[0] = commit(log, "{2}\n", "");
+	folders_fail = false;
+	lost = evidence_log_end(log);
+	noticed = evidence_log_take_notice(log, &notice);
+	r[1] = commit(log, "{2}\n", "");
+	next = evidence_log_end(log);
+	again = evidence_log_take_notice(log, &another);
+	close_interval_log(log);
+	ck_assert(r[0] == -EIO && r[1] == 0);
+	ck_assert(lost.segment == 1 && lost.offset == 4);
+	ck_assert(noticed && notice.kind == EVIDENCE_SEGMENT_LOST && notice.segment == 1);
+	ck_assert_str_eq(notice.reason, "unlinked");
+	ck_assert(next.segment == 2 && next.offset == 0);
+	ck_assert(!again);
+	file_is(segment(2), "{2}\n");
+	remove_folder();
+}
+
 UNIT_TEST(a_reader_takes_whole_lines_only)
 {
 	struct evidence_reader *reader;
@@ -908,6 +1110,37 @@ UNIT_TEST(the_slowest_cursor_is_the_floor)
 	ck_assert_int_eq(evidence_cursor_floor(fd, &floor, bad), 0);
 	ck_assert_uint_eq(floor, 0);
 	ck_assert_str_eq(bad, "d");
+	close(fd);
+	remove_folder();
+}
+
+static int next_descriptor(void)
+{
+	const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	return fd;
+}
+
+/* Without memory there is no floor: no segment may be deleted for it, and no descriptor is lost. */
+UNIT_TEST(without_memory_no_folder_is_empty)
+{
+	char bad[CURSOR_NAME_MAX], why[EVIDENCE_WHY_MAX];
+	struct evidence_log *log;
+	uint64_t floor = 3;
+	int fd, next;
+
+	make_folder();
+	put_file(segment(1), "{1}\n", 4);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	next = next_descriptor();
+	no_memory_for_lists = true;
+	ck_assert_int_eq(evidence_cursor_floor(fd, &floor, bad), -ENOMEM);
+	ck_assert_uint_eq(floor, 3);
+	ck_assert_int_eq(evidence_log_open(dir, &usual, UINT64_MAX, no_points, &log, why), -ENOMEM);
+	no_memory_for_lists = false;
+	ck_assert_int_eq(next_descriptor(), next);
 	close(fd);
 	remove_folder();
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The inotify source when the kernel's queue overflows: a path whose end was lost is watched again.
+/*
+ * The inotify source: what wakes the agent, and the overflow of the kernel's queue, after which a
+ * path whose end was lost is watched again.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,6 +82,39 @@ static bool sees_path(void)
 	ck_assert_int_eq(chmod(path, 0600), 0);
 	drain();
 	return event_queue_totals(queue)->observed > before;
+}
+
+/* The agent sleeps until the source's descriptor is readable. */
+static bool wakes(int patience_ms)
+{
+	struct pollfd p = {.fd = probe->fd, .events = POLLIN};
+
+	return poll(&p, 1, patience_ms) == 1;
+}
+
+UNIT_TEST(test_a_change_wakes_the_agent)
+{
+	const uint64_t *observed = &event_queue_totals(queue)->observed;
+	uint64_t before;
+
+	ck_assert(!wakes(0));
+	ck_assert_int_eq(chmod(path, 0600), 0);
+	ck_assert(wakes(0));
+	drain();
+	ck_assert_uint_eq(*observed, 1);
+	ck_assert(!wakes(0));
+	/* A path that is missing is looked for by a timer. */
+	ck_assert_int_eq(unlink(path), 0);
+	drain();
+	before = *observed;
+	make_file(path);
+	while (*observed == before) {
+		ck_assert(wakes(300000));
+		drain();
+	}
+	ck_assert_uint_eq(*observed, before + 1);
+	drain();
+	ck_assert(!wakes(0));
 }
 
 UNIT_TEST(test_overflow_watches_again)

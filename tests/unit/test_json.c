@@ -3,6 +3,7 @@
 #include "host-receiver/event/json_document.h"
 #include "host-receiver/event/json_writer.h"
 #include "host-receiver/event/uuid.h"
+#include "tests/unit/scarce.h"
 #include "tests/unit/unit.h"
 
 static char buf[1024];
@@ -186,29 +187,15 @@ UNIT_TEST(reads_strictly_and_writes_canonically)
 	json_document_free(doc);
 }
 
-static bool no_memory;
-
-/* In the place of libc's. */
-void *reallocarray(void *p, size_t n, size_t size)
-{
-	size_t total;
-
-	if (no_memory || __builtin_mul_overflow(n, size, &total)) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	return realloc(p, total);
-}
-
 UNIT_TEST(without_memory_nothing_is_said_about_the_text)
 {
 	static const char good[] = "{\"a\":1}", bad[] = "{\"a\":}";
 	struct json_document *doc = json_document_new(JSON_DOCUMENT_MAX);
 
-	no_memory = true;
+	scarce_from(1);
 	ck_assert_int_eq(json_document_try(doc, good, strlen(good)), -ENOMEM);
 	ck_assert_int_eq(json_document_try(doc, bad, strlen(bad)), -ENOMEM);
-	no_memory = false;
+	ck_assert(scarce_end());
 	ck_assert_int_eq(json_document_try(doc, good, strlen(good)), 1);
 	ck_assert_int_eq(json_document_try(doc, bad, strlen(bad)), 0);
 	json_document_free(doc);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The pipeline with a sink of the test's: order, bounds, retries, and batches with their memory. */
+#include "host-receiver/pipeline/log_start.h"
 #include "host-receiver/pipeline/pipeline.h"
 
 #include "common/util.h"
@@ -11,6 +12,7 @@
 struct fake_sink {
 	struct evidence_sink sink;
 	atomic_int answer;
+	int close_answer;
 	atomic_bool hold, held; /* shall it not answer yet; does somebody wait */
 	atomic_uint commits, lines, closed;
 	size_t checkpoint_len;
@@ -67,8 +69,10 @@ static int fake_commit(struct evidence_sink *sink, const struct evidence_group *
 
 static int fake_close(struct evidence_sink *sink)
 {
-	((struct fake_sink *)sink)->closed++;
-	return 0;
+	struct fake_sink *s = (struct fake_sink *)sink;
+
+	s->closed++;
+	return s->close_answer;
 }
 
 static const struct evidence_sink_ops fake_ops = {.commit = fake_commit, .close = fake_close};
@@ -145,7 +149,7 @@ static void submit(struct setup *s, unsigned n)
 
 static void turn_until_idle(struct setup *s)
 {
-	for (int i = 0; i < 20000 && !pipeline_idle(s->pipeline); i++) {
+	for (int i = 0; i < 120000 && !pipeline_idle(s->pipeline); i++) {
 		uv_run(&s->loop, UV_RUN_NOWAIT);
 		usleep(500);
 	}
@@ -154,7 +158,7 @@ static void turn_until_idle(struct setup *s)
 
 static void end(struct setup *s)
 {
-	pipeline_free(s->pipeline);
+	ck_assert_int_eq(pipeline_free(s->pipeline), s->sink.close_answer);
 	ck_assert_uint_eq(s->sink.closed, 1);
 	uv_run(&s->loop, UV_RUN_DEFAULT);
 	ck_assert_int_eq(uv_loop_close(&s->loop), 0);
@@ -175,6 +179,18 @@ UNIT_TEST(every_event_in_its_order)
 	ck_assert_uint_eq(pipeline_stats(s.pipeline)->inflight_bytes, 0);
 	ck_assert_msg(strstr(s.sink.last, "\"session\":\"a \\\"text\\\"\\n\"") != NULL, "%s",
 		      s.sink.last);
+	end(&s);
+}
+
+/* The last lines may not be on disk: the owner must know it. */
+UNIT_TEST(a_sink_that_cannot_close_is_reported)
+{
+	struct setup s;
+
+	begin(&s, 0);
+	submit(&s, 1);
+	turn_until_idle(&s);
+	s.sink.close_answer = -EIO;
 	end(&s);
 }
 
@@ -200,7 +216,7 @@ UNIT_TEST(a_failed_commit_is_tried_again)
 	begin(&s, 0);
 	s.sink.answer = -ENOSPC;
 	submit(&s, 1000);
-	for (int i = 0; i < 20000 && s.sink.commits < 2; i++) {
+	for (int i = 0; i < 120000 && s.sink.commits < 2; i++) {
 		uv_run(&s.loop, UV_RUN_NOWAIT);
 		usleep(500);
 	}
@@ -318,7 +334,7 @@ UNIT_TEST(a_sink_without_a_reader_ends_the_pipeline)
 	s.sink.answer = -EPIPE;
 	submit(&s, 10);
 	pipeline_flush(s.pipeline);
-	for (int i = 0; i < 20000 && !s.fatal; i++) {
+	for (int i = 0; i < 120000 && !s.fatal; i++) {
 		uv_run(&s.loop, UV_RUN_NOWAIT);
 		usleep(500);
 	}
@@ -470,7 +486,7 @@ UNIT_TEST(a_given_up_group_makes_nothing_durable)
 	account = (struct pipeline_account){.owner = &s};
 	s.sink.answer = -EPIPE;
 	submit_marked(&s, &account);
-	for (int i = 0; i < 20000 && !s.fatal; i++)
+	for (int i = 0; i < 120000 && !s.fatal; i++)
 		turn_for(&s, 1);
 	ck_assert(pipeline_dead(s.pipeline));
 	ck_assert_uint_eq(account.durable.seq, 0);
@@ -573,29 +589,83 @@ UNIT_TEST(deferred_comes_after_the_commit)
 	ck_assert_uint_eq(s.deferred, 53);
 }
 
-UNIT_TEST(a_new_signer_signs_from_the_next_event_on)
+static struct signer *open_signer(struct sign_client *client)
 {
-	struct setup s;
 	char key[] = "/tmp/cellos-key-XXXXXX", why[SIGN_WHY_MAX];
 	const struct signing_options options = {
 		.algorithm = "hmac-sha256", .kid = "k9", .key_file = key};
-	struct sign_client *client;
 	struct signer *signer;
 	int fd = mkstemp(key);
 
 	ck_assert_int_eq(write(fd, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 44), 44);
 	close(fd);
-	client = unit_sign_client();
 	ck_assert_msg(signer_open(client, &options, &signer, why) == 0, "%s", why);
 	unlink(key);
+	return signer;
+}
+
+static unsigned threads_begun;
+
+int __real_uv_thread_create(uv_thread_t *ret, uv_thread_cb entry, void *arg);
+int __wrap_uv_thread_create(uv_thread_t *ret, uv_thread_cb entry, void *arg);
+int __wrap_uv_thread_create(uv_thread_t *ret, uv_thread_cb entry, void *arg)
+{
+	threads_begun++;
+	return __real_uv_thread_create(ret, entry, arg);
+}
+
+/* Of a pipeline with this signer, which is taken, and so many wanted. */
+static unsigned workers_of(struct signer *signer, unsigned wanted)
+{
+	struct setup s = {.sink = {.sink.ops = &fake_ops, .next = 1}};
+	const struct pipeline_options options = {
+		.signer = signer,
+		.sink = &s.sink.sink,
+		.workers = wanted,
+		.on_progress = on_progress,
+		.ctx = &s,
+	};
+
+	threads_begun = 0;
+	ck_assert_int_eq(uv_loop_init(&s.loop), 0);
+	ck_assert_int_eq(pipeline_new(&s.loop, &options, &s.pipeline), 0);
+	end(&s);
+	/* One of them commits. */
+	return threads_begun - 1;
+}
+
+/* The signer's first channel is not a worker's. A worker more than the others would have none. */
+UNIT_TEST(each_worker_has_a_channel_of_its_own)
+{
+	struct sign_client *client = unit_sign_client();
+	const unsigned most = sign_client_channels(client) - 1;
+
+	ck_assert_uint_eq(workers_of(open_signer(client), most - 1), most - 1);
+	ck_assert_uint_eq(workers_of(open_signer(client), most), most);
+	ck_assert_uint_eq(workers_of(open_signer(client), most + 1), most);
+	ck_assert_uint_eq(workers_of(no_signing(), most + 1), most + 1);
+	sign_client_free(client);
+}
+
+UNIT_TEST(a_new_signer_signs_from_the_next_event_on)
+{
+	struct sign_client *client = unit_sign_client();
+	struct signer *signer = open_signer(client);
+	struct setup s;
+
 	begin(&s, 0);
 	submit(&s, 3);
 	ck_assert_int_eq(pipeline_set_signer(s.pipeline, signer), 0);
 	turn_until_idle(&s);
 	ck_assert_ptr_null(strstr(s.sink.last, "k9"));
-	submit(&s, 1);
-	turn_until_idle(&s);
-	ck_assert_msg(strstr(s.sink.last, "\"signerKid\":\"k9\"") != NULL, "%s", s.sink.last);
+	/* The second batch is the first one's memory again: the sink sees each line once. */
+	for (unsigned i = 0; i < 3; i++) {
+		submit(&s, 1);
+		turn_until_idle(&s);
+		ck_assert_msg(strstr(s.sink.last, "\"signerKid\":\"k9\"") != NULL, "%s",
+			      s.sink.last);
+	}
+	ck_assert_uint_eq(s.sink.lines, 6);
 	end(&s);
 	sign_client_free(client);
 }
@@ -623,4 +693,34 @@ UNIT_TEST(a_batch_gives_memory_and_gives_it_back)
 	memset(batch_alloc(b, BATCH_BLOCK_SIZE), 1, BATCH_BLOCK_SIZE);
 	batch_free(b);
 	batch_free(NULL);
+}
+/* A log's name begins with what is configured, or with the host's name. */
+UNIT_TEST(a_prefix_is_of_origin_bytes)
+{
+	static const struct {
+		const char *configured, *hostname, *want;
+	} cases[] = {
+		{"", "web-7.example.org", "cellos/web-7.example.org"},
+		{"", "a b+\xc3\xa9", "cellos/a_b___"},
+		{"example.org/rack_7", "web-7", "example.org/rack_7"},
+	};
+	char text[LOG_PREFIX_MAX + 2], prefix[LOG_PREFIX_MAX + 1];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		log_origin_prefix(cases[i].configured, cases[i].hostname, prefix);
+		ck_assert_str_eq(prefix, cases[i].want);
+	}
+	memset(text, 'a', sizeof(text));
+	for (size_t len = LOG_PREFIX_MAX - 1; len <= LOG_PREFIX_MAX + 1; len++) {
+		text[len] = '\0';
+		ck_assert(log_origin_prefix_valid(text) == (len <= LOG_PREFIX_MAX));
+		text[len] = 'a';
+	}
+	text[LOG_PREFIX_MAX + 1] = '\0';
+	log_origin_prefix("", text, prefix);
+	ck_assert_uint_eq(strlen(prefix), LOG_PREFIX_MAX);
+	ck_assert(log_origin_prefix_valid(prefix));
+	ck_assert(!log_origin_prefix_valid(""));
+	ck_assert(!log_origin_prefix_valid("a b"));
+	ck_assert(!log_origin_prefix_valid("a+b"));
 }

@@ -65,6 +65,24 @@ static const struct {
 	 "arg0 has two conditions", 2},
 	{HEAD "refuse EPERM bpf if arg0 < 1 hole h : some of them\n", "p:4: operator '<'", 2},
 	{HEAD "refuse EPERM bpf if arg0 == 4294967296 hole h : some of them\n", "unknown value", 2},
+	{HEAD "refuse EPERM bpf if arg0 == 4294967295 hole h : some of them\n", "", 0},
+	{HEAD "refuse EPERM bpf if arg0 == 1 hole h : some of them\n"
+	      "refuse EPERM bpf if arg0 == 1 hole h : the same ones\n",
+	 "p:5: bpf: a duplicate of line 4", 1},
+	{HEAD "refuse EPERM kill if arg0 == @agent hole h : the agent\n"
+	      "refuse EPERM kill if arg0 == @agent hole h : it again\n",
+	 "p:5: kill: a duplicate of line 4", 1},
+	{HEAD "refuse EPERM kill if arg0 == @agent hole h : the agent\n"
+	      "refuse EPERM kill if arg0 == -@agent hole h : its group\n",
+	 "", 0},
+	{"default what\nforeign-abi kill : other numbers\nrefuse EPERM bpf : all of them\n",
+	 "p:1: default 'what': write allow", 2},
+	{HEAD "hole h : opens it again\nrefuse EPERM bpf hole h : all of them\n",
+	 "p:4: hole h: declared twice", 1},
+	{HEAD "default kill\nrefuse EPERM bpf hole h : all of them\n",
+	 "p:4: 'default': expected default", 1},
+	{HEAD "foreign-abi kill : other numbers\nrefuse EPERM bpf hole h : all of them\n",
+	 "p:4: 'foreign-abi': expected default", 1},
 	{HEAD "allow bpf hole h : all of them\n", "p:4: bpf: allowed by default already", 1},
 	{HEAD "refuse EPERM bpf unless hole h : all of them\n", "p:4: 'unless': expected", 2},
 	{HEAD "refuse EPERM #466 hole h : a new call\n", "", 0},
@@ -82,6 +100,22 @@ UNIT_LOOP_TEST(linter_finds, ARRAY_SIZE(lint))
 
 	ck_assert_msg(n == lint[_i].n, "%s: %u findings: %s", lint[_i].text, n, out);
 	ck_assert_msg(strstr(out, lint[_i].finding), "%s: %s", lint[_i].text, out);
+	free(out);
+}
+
+/* The longest line that is read whole, and one that is a byte longer. */
+UNIT_LOOP_TEST(a_line_at_the_limit, 2)
+{
+	static const char rule[] = "refuse EPERM bpf hole h", reason[] = " : all of them\n";
+	const size_t len = 1022 + (size_t)_i;
+	const unsigned findings = _i ? 2 : 0; /* the line, and a hole without a rule */
+	char text[2048], *out = NULL, *line = stpcpy(text, HEAD);
+
+	memset(line, ' ', len);
+	memcpy(line, rule, strlen(rule));
+	strcpy(line + len + 1 - strlen(reason), reason);
+	ck_assert_uint_eq(parse_text(text, &out), findings);
+	ck_assert_int_eq(strstr(out, "p:4: a line is longer than 1022 bytes\n") != NULL, _i);
 	free(out);
 }
 
@@ -355,4 +389,32 @@ UNIT_TEST(the_agents_table_agrees)
 		}
 	}
 	ck_assert_uint_gt(asked, 300);
+}
+
+/*
+ * The profile for other launchers, which do not know the agent's pid. It has no rule twice:
+ * libseccomp refuses the second.
+ */
+UNIT_LOOP_TEST(the_oci_profile_has_no_rule_twice, 4)
+{
+	const enum policy_arch arch = _i & 1 ? POLICY_AARCH64 : POLICY_X86_64;
+	const enum policy_mode mode = _i & 2 ? POLICY_SHARE_PIDNS : POLICY_ALWAYS;
+	char *text = NULL, *save = NULL, *rules[1024];
+	size_t size, n = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	load("workload.policy");
+	policy_emit_oci(&policy, arch, mode, out);
+	fclose(out);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (!strstr(line, "\"names\""))
+			continue;
+		ck_assert_uint_lt(n, ARRAY_SIZE(rules));
+		line[strlen(line) - (line[strlen(line) - 1] == ',')] = '\0';
+		for (size_t i = 0; i < n; i++)
+			ck_assert_str_ne(rules[i], line);
+		rules[n++] = line;
+	}
+	ck_assert_uint_gt(n, 50);
+	free(text);
 }

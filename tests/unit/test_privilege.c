@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Users, hidden files and sockets of other owners, on this machine's kernel. */
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "common/util.h"
+#include "host-receiver/confine/confine.h"
 #include "host-receiver/privilege/hidden.h"
 #include "host-receiver/privilege/listener.h"
 #include "host-receiver/privilege/users.h"
+#include "tests/unit/refuse_call.h"
 #include "tests/unit/unit.h"
 
 static char folder[] = "/tmp/cellos-privilege-XXXXXX";
@@ -86,6 +90,19 @@ UNIT_TEST(hidden_files_are_out_of_reach)
 	ck_assert_int_eq(system(path), 0);
 }
 
+/* The caller warns of it: it must not read that the files are hidden. */
+UNIT_LOOP_TEST(without_landlock_nothing_is_hidden, 2)
+{
+	const int call = _i ? SYS_landlock_restrict_self : SYS_landlock_create_ruleset;
+	const pid_t child = unit_fork();
+	int status;
+
+	if (child == 0)
+		_exit(refuse_call((unsigned)call, ENOSYS) == 0 && !hidden_enter(NULL, 0) ? 0 : 1);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+}
+
 UNIT_TEST(users_go_together)
 {
 	struct process_users users;
@@ -137,6 +154,56 @@ UNIT_TEST(a_listener_is_bound_as_its_owner)
 	listener_unlink(&listener, true, 1234, 5678);
 	ck_assert_int_lt(fstatat(listener.dir_fd, "v_9001", &st, 0), 0);
 	listener_close(&listener);
+	snprintf(path, sizeof(path), "rm -r %s", base);
+	ck_assert_int_eq(system(path), 0);
+}
+
+/* The parent of the daemon has the right to change its user, and no capability over files. */
+static int bind_below_closed_folders(const char *base)
+{
+	const uint64_t keep = UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID;
+	struct listener_options options = {
+		.base = base, .set_owner = true, .uid = 1234, .gid = 5678, .mode = 0600};
+	struct listener listener;
+	char why[LISTENER_WHY_MAX];
+
+	if (confine_capabilities(keep) < 0)
+		return 1;
+	if (listener_bind(&listener, &options, why) < 0) {
+		fprintf(stderr, "%s\n", why);
+		return 2;
+	}
+	options.set_owner = false;
+	return listener_bind(&listener, &options, why) == -EACCES ? 0 : 3;
+}
+
+/* One folder is closed to the owner, the next to everybody else. */
+UNIT_TEST(folders_are_opened_by_who_may)
+{
+	char base[] = "/tmp/cellos-listener-XXXXXX", path[96];
+	struct stat st;
+	int status;
+	pid_t child;
+
+	if (geteuid() != 0) {
+		puts("skipped: needs root");
+		return;
+	}
+	ck_assert_ptr_nonnull(mkdtemp(base));
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/jail%s", base, i ? "/inner" : "");
+		ck_assert_int_eq(mkdir(path, 0700), 0);
+		ck_assert_int_eq(chown(path, 1234, 5678), 0);
+	}
+	snprintf(path, sizeof(path), "%s/jail/inner/v", base);
+	child = unit_fork();
+	if (child == 0)
+		_exit(bind_below_closed_folders(path));
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	strcat(path, "_9001");
+	ck_assert_int_eq(lstat(path, &st), 0);
+	ck_assert_int_eq(st.st_uid, 1234);
 	snprintf(path, sizeof(path), "rm -r %s", base);
 	ck_assert_int_eq(system(path), 0);
 }

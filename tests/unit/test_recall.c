@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "common/util.h"
+#include "tests/unit/scarce.h"
 #include "tests/unit/unit.h"
 
 #define A "00000000000000aa"
@@ -152,6 +153,30 @@ UNIT_TEST(signed_lines_are_read_and_others_passed_over)
 	/* A guest's text that looks like an entry is a text. */
 	line("{\"data\":{\"cellId\":\"a\",\"connection\":2,\"guestComm\":\"\\\"sessions\\\":[]\","
 	     "\"seq\":9},\"type\":" P "guest.v1.process_spawned\"}");
+	ck_assert_uint_eq(next_of("a", A), 4);
+}
+
+/* No memory for a line says nothing about the line: the start fails, and a later one reads it. */
+UNIT_TEST(a_line_without_memory_is_no_bad_line)
+{
+	static const char text[] =
+		"{\"data\":{\"cellId\":\"a\",\"connection\":1,\"detail\":{\"nextSeq\":4,"
+		"\"session\":\"" A "\"}},\"type\":" P "guest.v1.telemetry_hello\"}";
+	unsigned n;
+
+	for (n = 1;; n++) {
+		int r;
+
+		scarce_from(n);
+		r = recall_line(recall, text, strlen(text));
+		if (!scarce_end()) {
+			ck_assert_int_eq(r, 0);
+			break;
+		}
+		ck_assert_int_eq(r, -ENOMEM);
+		ck_assert_uint_eq(next_of("a", A), 0);
+	}
+	ck_assert_uint_gt(n, 1);
 	ck_assert_uint_eq(next_of("a", A), 4);
 }
 

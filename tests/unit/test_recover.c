@@ -8,6 +8,7 @@
 #include "common/util.h"
 #include "host-receiver/evidence/log.h"
 #include "host-receiver/evidence/own_mark.h"
+#include "tests/unit/scarce.h"
 #include "tests/unit/unit.h"
 
 #define UUID   "12345678-1234-4234-8234-123456789abc"
@@ -202,6 +203,37 @@ UNIT_TEST(the_own_stream_is_found_without_its_mark)
 	remove_log();
 }
 
+/* A log that has no record of its own has no stream, also after a log that has one. */
+UNIT_TEST(the_own_stream_is_of_this_log)
+{
+	static const char other[] = "b/" UUID;
+	struct evidence_log *log;
+	const struct recovered *found;
+
+	make_log(3, 3);
+	found = find(&log);
+	ck_assert(found->tree && !found->damaged && !found->own);
+	close_log(log);
+	remove_log();
+
+	make_log(3, 1);
+	ck_assert(find(&log)->own);
+	evidence_log_begin(log);
+	memset(points, 0, sizeof(points));
+	strcpy(signer.origin, other);
+	for (unsigned i = 0; i < 2; i++)
+		commit(log, 0);
+	strcpy(signer.origin, ORIGIN);
+	close_log(log);
+	found = find(&log);
+	ck_assert(found->tree && !found->damaged);
+	ck_assert_str_eq(found->origin, other);
+	ck_assert_uint_eq(found->frontier.size, 2 * LINES);
+	ck_assert(!found->own);
+	close_log(log);
+	remove_log();
+}
+
 UNIT_TEST(what_is_not_the_last_tree_is_read_whole)
 {
 	struct evidence_log *log;
@@ -228,6 +260,68 @@ UNIT_TEST(what_is_not_the_last_tree_is_read_whole)
 	close(fd);
 	ck_assert(find(&log)->damaged);
 	close_log(log);
+	remove_log();
+}
+
+/* Lines after the last checkpoint are no evidence: the log ends before them. */
+UNIT_LOOP_TEST(the_log_ends_at_its_last_checkpoint, 2)
+{
+	static const char more[] = "{\"a\":1}\n{\"a\":2}\n{\"a\"";
+	const struct recovered *found;
+	struct evidence_log *log;
+	char path[160];
+	struct stat st;
+	int fd;
+
+	/* Read whole, and only at its end. */
+	make_log(_i == 0 ? 3 : 10, 1);
+	snprintf(path, sizeof(path), "%s/evidence-%020u.jsonl", dir, 1);
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_int_eq(write(fd, more, sizeof(more) - 1), (ssize_t)sizeof(more) - 1);
+	close(fd);
+	found = find(&log);
+	ck_assert(!found->damaged && points[RECOVER_LAST].matches);
+	ck_assert_uint_eq(found->end, (uint64_t)st.st_size);
+	ck_assert_uint_eq(found->cut_bytes, sizeof(more) - 1);
+	ck_assert_uint_eq(found->cut_lines, 3);
+	close_log(log);
+	remove_log();
+}
+
+/* Without memory a start fails. It never takes a log for damaged, or for one without its stream. */
+UNIT_LOOP_TEST(no_memory_is_no_damage, 2)
+{
+	char why[FOLDER_WHY_MAX];
+	unsigned failed = 0, calls = 1;
+
+	/* Small enough to be read whole, and so large that its end is enough. */
+	make_log(_i == 0 ? 3 : 10, 1);
+	for (bool again = true; again; calls++) {
+		struct recovered found = {0};
+		struct folder folder;
+		uint64_t end = 0;
+		int r;
+
+		scarce_from(calls);
+		r = folder_open(&folder, dir, why);
+		if (r == 0)
+			r = recover_read(&folder, points, &found);
+		if (r == 0)
+			r = recover_end_of_segment(&folder, 1, &end);
+		again = scarce_end();
+		failed += r == -ENOMEM;
+		ck_assert_int_eq(r, r == 0 ? 0 : -ENOMEM);
+		ck_assert(!found.damaged);
+		if (r == 0) {
+			ck_assert(found.tree && found.own && found.own_sequence == 7);
+			ck_assert_str_eq(found.origin, ORIGIN);
+			ck_assert_uint_eq(end, found.frontier.size);
+		}
+		recovered_free(&found);
+		folder_close(&folder);
+	}
+	ck_assert_uint_gt(failed, 2);
 	remove_log();
 }
 
