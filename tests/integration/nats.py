@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A real nats-server for tests, and a small client of its text protocol (docs.nats.io)."""
 
-import glob
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from runner import PATIENCE, free_port, need, until
+from runner import PATIENCE, free_port, need, stand_still
 
 SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
@@ -63,16 +62,7 @@ class Server:
         self.log.close()
 
     def pause(self):
-        self.process.send_signal(signal.SIGSTOP)
-        until(self._stands_still, "a server that stands still")
-
-    def _stands_still(self):
-        """A thread that runs on another processor stops a moment later."""
-        for path in glob.glob(f"/proc/{self.process.pid}/task/*/stat"):
-            with open(path) as f:
-                if f.read().rpartition(")")[2].split()[0] != "T":
-                    return False
-        return True
+        stand_still(self.process.pid)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)

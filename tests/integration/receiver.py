@@ -2,6 +2,7 @@
 """What the tests of the receiver share: the real `receive` over a real socket, and frames."""
 
 import array
+import contextlib
 import fcntl
 import json
 import os
@@ -68,7 +69,9 @@ class Receiver:
         args = [RECEIVER, "receive", "--uds", self.base, "--cell-id", "cell-1", "--run-id",
                 "run-1", "--spec-hash", HASH,
                 # Tests connect more often than agents; those that do not say so themselves.
-                "--rate-connections", "1000000"]
+                "--rate-connections", "1000000",
+                # A machine that stands still makes every guest silent.
+                "--keepalive", "0", "--connect-within", "0"]
         if sign:
             subprocess.run([RECEIVER, "keygen", "--kid", "k1", "--out", self.dir.name],
                            check=True, stdout=subprocess.DEVNULL)
@@ -178,7 +181,11 @@ class Receiver:
 
 def no_more_descriptors(pid, but=0):
     """From now on the process has those that it has; give one of them up, and it has one."""
+    # Some are open for a moment only.
     have = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    for _ in range(20):
+        time.sleep(0.01)
+        have &= {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     free = [fd for fd in range(len(have) + 1 + but) if fd not in have]
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[but], hard))
@@ -192,8 +199,20 @@ def cpu_seconds(pid):
 
 def waits(pid, task):
     """The thread of the process waits for something: proc_pid_stat(5)."""
-    with open(f"/proc/{pid}/task/{task}/stat") as f:
-        return f.read().rpartition(")")[2].split()[0] == "S"
+    try:
+        with open(f"/proc/{pid}/task/{task}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] == "S"
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread that has just ended
+
+
+def open_files(pid):
+    """Descriptor -> path, but for those that are closed meanwhile."""
+    files = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            files[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
+    return files
 
 
 def is_idle(pid):

@@ -5,10 +5,12 @@ no machine is slow enough to need."""
 
 import ast
 import contextlib
+import glob
 import inspect
 import linecache
 import os
 import random
+import signal
 import socket
 import sys
 import time
@@ -44,6 +46,24 @@ def until(condition, what="a condition", pause=0.01, patience=PATIENCE):
             f"waited {waited:.0f} s for {what() if callable(what) else what}"
         time.sleep(pause)
     return value
+
+
+def stand_still(pid):
+    """Stops the process. Returns once all its threads stand still: one that runs on another
+    processor stops a moment later. SIGCONT lets it go on."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def all_stand():
+        for path in glob.glob(f"/proc/{pid}/task/*/stat"):
+            try:
+                with open(path, encoding="utf-8", errors="replace") as f:
+                    if f.read().rpartition(")")[2].split()[0] != "T":
+                        return False
+            except FileNotFoundError:
+                return False  # a thread that has just ended
+        return True
+
+    until(all_stand, f"process {pid} to stand still", 0.001)
 
 
 def free_port(address="127.0.0.1"):
@@ -130,6 +150,18 @@ def run(test):
     return True
 
 
+def end_what_is_left():
+    """Ends the processes that a failed test has left. Meson, which gives each test a session of its
+    own, would wait for the last one that can still write to the test's output."""
+    own = os.getpid()
+    if os.getsid(0) != own:
+        return
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        with contextlib.suppress(ProcessLookupError):
+            if pid != own and os.getsid(pid) == own:
+                os.kill(pid, signal.SIGKILL)
+
+
 def main(tests=None):
     """Runs own_tests(), or those that arguments name, and exits: 0, 1 when a test failed,
     77 when none failed and one was skipped. A skip that nobody sees is worse than a pass that is
@@ -140,4 +172,6 @@ def main(tests=None):
     if unknown:
         sys.exit(f"no such test here: {', '.join(sorted(unknown))}")
     results = [run(test) for test in tests if not wanted or test.__name__ in wanted]
+    if False in results:
+        end_what_is_left()
     sys.exit(1 if False in results else SKIPPED if None in results else 0)

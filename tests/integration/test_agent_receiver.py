@@ -29,7 +29,7 @@ def a_life_is_evidence():
         log_path = os.path.join(top, "log")
         with open(log_path, "wb") as log:
             agent = subprocess.Popen(
-                [*WRAPPER, AGENT, "--foreground", "--connect", f"unix:{receiver.path}",
+                [*WRAPPER, AGENT, "--foreground", "--ready-timeout", "60000", "--connect", f"unix:{receiver.path}",
                  "--process", "proc-walk", "--poll", "20", "--net", "off", "--heartbeat", "200",
                  "--pid-file", os.path.join(top, "pid"),
                  "--listener-socket", os.path.join(top, "listener"), "--keep-sysctls",

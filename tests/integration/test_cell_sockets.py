@@ -352,8 +352,8 @@ def cells_that_cannot_be_served_are_listed_and_tried_again():
             assert part in why[cell], why
         assert d.ask({"verb": "show", "cell": "gone"})["cell"]["unserved"] == why["gone"]
         assert "gone: UNSERVED" in d.run("cell", "list") and "UNSERVED" in d.run("status")
-        status, body = d.http("/readyz")
-        assert status == 503 and "unserved" in body and "fifo" in body, body
+        until(lambda: (answer := d.http("/readyz"))[0] == 503 and "unserved" in answer[1] and
+              "fifo" in answer[1], lambda: d.http("/readyz"))
         assert "cellos_host_telemetry_cells_unserved 6\n" in d.http("/metrics")[1]
         # Mended, each is served again, and its new stream names the last one.
         os.mkdir(d.file("vm"))

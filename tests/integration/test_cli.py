@@ -72,6 +72,7 @@ MISTAKES = (
     ("verify", 64, "verify: expected a file, a folder of segments or - to read; --help says how it is used\n"),
     ("verify folder", 5, "verify: folder: the folder has no segment evidence-<20 digits>.jsonl\n"),
     ("verify --keys folder file", 78, "verify: --keys folder: folder: expected a regular file\n"),
+    ("verify --checkpoint missing file", 66, f"verify: missing: {NO_FILE}\n"),
     ("report empty", 64, "report: expected -o FILE: where the page goes; --help says how it is used\n"),
     ("report empty -o folder", 73, "report: folder: it exists and is not a file\n"),
     ("report empty -o file", 73,
@@ -143,6 +144,8 @@ def unsigned_evidence_is_warned_of():
             process.terminate()
             assert process.wait(PATIENCE) == 0
             assert ("evidence is not signed" in "".join(said)) == warned, said
+            # Of the key, if there is one, it says what still separates it from the receiver.
+            assert ("receiver and signer are the same user" in "".join(said)) != warned, said
 
 
 def one_and_many():

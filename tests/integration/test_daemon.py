@@ -25,8 +25,8 @@ import time
 import oracle
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, RECEIVER, frame, heartbeat, hello, spawned
-from runner import PATIENCE, free_port, main, until
+from receiver import HASH, RECEIVER, frame, heartbeat, hello, is_idle, open_files, spawned
+from runner import PATIENCE, free_port, main, stand_still, until
 
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
@@ -55,6 +55,24 @@ def a_cell_is_added_read_and_removed():
         assert named(d.events(), "stream.v1.sealed")[0]["data"]["reason"] == "removed"
         d.verify()
         assert stat.S_IMODE(os.stat(d.segments()[0]).st_mode) == 0o640
+
+
+def a_client_that_is_stopped_goes_on():
+    """As by ^Z and fg, while the daemon works on its request."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/control")
+        server.listen()
+        client = subprocess.Popen([RECEIVER, "cell", "list", "--control", f"{folder}/control"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with server.accept()[0] as sock:
+            assert sock.recv(4096).endswith(b"\n")
+            until(lambda: is_idle(client.pid), "a client that waits for its answer", 0)
+            stand_still(client.pid)
+            client.send_signal(signal.SIGCONT)
+            until(lambda: is_idle(client.pid) or client.poll() is not None, "a client that waits", 0)
+            sock.sendall(b'{"cells":[],"ok":true,"unserved":[]}\n')
+        out, err = client.communicate(timeout=PATIENCE)
+        assert client.returncode == 0 and err == "", (client.returncode, out, err)
 
 
 def without_a_daemon():
@@ -422,7 +440,8 @@ def check_config(d, want=0):
 
 def check_config_finds_what_a_start_would_find():
     with Daemon(start=False) as d, socket.socket() as taken:
-        assert "OK: signed by k1 (ed25519" in check_config(d)
+        said = check_config(d)
+        assert "OK: signed by k1 (ed25519" in said and "checked as uid" not in said
         d.start()
         assert "OK: signed" in check_config(d), "beside a running daemon"
         d.stop()
@@ -466,6 +485,7 @@ def check_config_finds_what_a_start_would_find():
         os.chmod(d.dir, 0o755)
         os.chown(d.file("state"), 65534, 65534)
         said = check_config(d, 78)
+        assert "checked as uid 65534, the owner of state_dir" in said
         for key in ("[evidence] dir", "[signing]", "[receiver] control_socket"):
             assert f"{key}: " in said, said
         os.chown(d.file("k1.seed"), 65534, 65534)
@@ -514,7 +534,10 @@ def too_few_descriptors_are_named():
         assert len(listed["cells"]) + len(listed["unserved"]) == 60 and listed["cells"]
         assert listed["unserved"]
         for cell in listed["unserved"]:
-            assert "Too many open files" in cell["unserved"], cell
+            assert "Too many open files: a cell needs " in cell["unserved"], cell
+        refused = d.ask({"verb": "add", "options": {"cell-id": "more", "run-id": "r", "spec-hash": HASH,
+                                                    "uds": d.file("more")}})
+        assert "Too many open files: a cell needs " in json.dumps(refused), refused
         d.kill()
         start_with_descriptors(d, 12)
         assert d.process.wait(PATIENCE) not in (0, -6, -11), d.log()
@@ -548,6 +571,8 @@ def unsigned_evidence_is_warned_of():
         assert "not signed" not in d.log()
     with Daemon(sign=False) as d:
         assert d.log().count("evidence is not signed") == 1
+        assert d.ask({"verb": "status"})["signing"]["algorithm"] == "off"
+        d.wait_metrics('cellos_host_telemetry_signing_info{algorithm="off",')
 
 
 def metrics_and_health():
@@ -572,7 +597,9 @@ def metrics_and_health():
                      'cell_events_total{cell="b.2:x"} 1', "inflight_oldest_seconds 0.",
                      'signing_info{algorithm="ed25519'):
             assert f"cellos_host_telemetry_{line}" in text, line
-        assert d.http("/healthz") == (200, "ok\n") and d.http("/readyz") == (200, "ok\n")
+        # 503 where this machine stood still.
+        for path in ("/healthz", "/readyz"):
+            until(lambda p=path: d.http(p) == (200, "ok\n"), lambda p=path: d.http(p), 0.1)
         assert d.http("/x")[0] == 404
         key = base64.urlsafe_b64decode(d.keys["k1"] + "=")
         fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
@@ -596,9 +623,13 @@ def metrics_and_health():
 
 
 def healthy(port):
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    client.request("GET", "/healthz")
-    return client.getresponse().status == 200
+    """The address is served. 503 where this machine let the daemon stand still for five seconds."""
+    def answers():
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        client.request("GET", "/healthz")
+        return client.getresponse().status == 200
+
+    return until(answers, "a daemon that turns", 0.1)
 
 
 def is_healthy(port):
@@ -721,7 +752,7 @@ def metrics_move_to_another_address_of_their_port():
         listen(f"127.0.0.2:{taken}", "the old one stays")
         assert healthy(port)
         listen(f"unix:{d.file('metrics')}", "configuration applied", 3)
-        assert d.http("/healthz")[0] == 200
+        until(lambda: d.http("/healthz")[0] == 200, "a daemon that turns", 0.1)
         listen(f"127.0.0.1:{taken}", "configuration applied", 4)
         listen(f"0.0.0.0:{taken}", "the old one stays", 2)
         assert healthy(taken)
@@ -738,8 +769,10 @@ def tail_reads_and_follows():
         d.add("b")
         follower = subprocess.Popen([RECEIVER, "tail", "-f", "--type", "process.*",
                                      "--cell", "a", d.evidence], stdout=subprocess.PIPE, text=True)
-        time.sleep(0.5)
         try:
+            # It begins at the end of the log as it is then.
+            until(lambda: d.segments()[-1] in open_files(follower.pid).values() and
+                  is_idle(follower.pid), "a tail that waits for lines", 0)
             n = 200
             sock = d.connect("a")
             sock.sendall(b"".join(frame(seq=i, comm="\x1b[31m\u009b", detail={"ppid": 1})

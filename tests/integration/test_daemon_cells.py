@@ -124,11 +124,11 @@ def a_cell_that_cannot_be_served_again_can_be_forgotten():
 
     with Daemon() as d:
         left(d, "f")
-        # z's path is another's by now.
-        os.unlink(d.file("f/z") + "_9001")
+        # z's path is another's by now, from one moment to the next.
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.bind(d.file("f/z") + "_9001")
+            sock.bind(d.file("f/other"))
             sock.listen()
+            os.rename(d.file("f/other"), d.file("f/z") + "_9001")
             for cell in ("x", "y", "z", "bad"):
                 assert ask(d, {"verb": "remove", "cell": cell})["ok"]
                 assert "no such cell" in d.run("cell", "show", cell, want=1)
@@ -190,7 +190,7 @@ def a_slow_disk_of_the_state_delays_no_cell():
         sock.sendall(spawned(1))
         d.wait_for("guest.v1.process_spawned")
         assert d.ask({"verb": "list"})["cells"][0]["cellId"] == "a"
-        assert d.http("/healthz")[0] == 200
+        until(lambda: d.http("/healthz")[0] == 200, "a loop that turns")
         until(lambda: sum(a.done() for a in adds) == 15, "all but one to be refused")
         disk.good()
         answers = [a.result() for a in adds]
@@ -256,6 +256,7 @@ def a_cursor_holds_what_it_needs():
                 sock.sendall(b"".join(spawned(seq - 50 + i) for i in range(1, 51)))
                 until(lambda: json.loads(d.run("cell", "show", "a", "--json"))["cell"]["frames"]
                       == seq)
+            until(lambda: d.ask({"verb": "status"})["log"]["inflightBytes"] == 0, "a log on disk")
             return numbers()[0]
 
         write_some()

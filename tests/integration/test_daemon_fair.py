@@ -12,7 +12,7 @@ import time
 from daemon import Daemon
 from oracle import named
 from receiver import HASH, frame, hello, spawned
-from runner import main, until
+from runner import main, stand_still, until
 
 ORDINARY = int(os.environ.get("CELLOS_CELLS", 40))
 ROUNDS = 10
@@ -133,7 +133,7 @@ def bytes_of_dead_connections_delay_no_cell():
             d.add(cell)
         b = d.connect("b")
         d.wait_for("guest.v1.agent_connected")
-        os.kill(d.process.pid, signal.SIGSTOP)
+        stand_still(d.process.pid)
         each = 100000 // len(spawned(1))
         for i in range(20):
             with d.connect("a") as sock:

@@ -9,7 +9,7 @@ import time
 
 from daemon import Daemon
 from receiver import closed_by_host, cpu_seconds, no_more_descriptors, spawned
-from runner import PATIENCE, main
+from runner import PATIENCE, main, stand_still
 
 
 class Manager:
@@ -59,7 +59,7 @@ def the_service_manager_gets_every_message():
         manager.wait("RELOADING=1")
         assert said_besides(manager.wait("READY=1")) == [], "refused, and it runs on"
         # A loop that does not turn says nothing.
-        d.process.send_signal(signal.SIGSTOP)
+        stand_still(d.process.pid)
         time.sleep(0.2)
         manager.sock.setblocking(False)
         try:

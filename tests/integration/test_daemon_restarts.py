@@ -163,6 +163,7 @@ def a_hung_disk_a_flood_and_a_restart_lose_nothing():
         assert d.process.wait(PATIENCE) in (0, 1), d.log()
         flood.end()
         disk.good()
+        d.configure("[receiver]\nmax_inflight = 4M\n")
         d.start()
         wait_until_all_is_sent(d, guests)
         for guest in guests:

@@ -11,7 +11,7 @@ import time
 
 from daemon import BadDisk, Daemon
 from receiver import HASH, hello, spawned
-from runner import main, need
+from runner import main, need, stand_still
 
 PLAIN = os.environ.get("CELLOS_SANITIZE", "none") == "none"
 CELLS = int(os.environ.get("CELLOS_CELLS", 320 if PLAIN else 128))
@@ -100,7 +100,7 @@ def thousands_of_cells():
             sock.sendall(hello("1" * 16) + spawned(1))
         d.wait_for_totals(frames=2 * CELLS, connected=CELLS)
         # Sockets full of what was not read in time.
-        os.kill(d.process.pid, signal.SIGSTOP)
+        stand_still(d.process.pid)
         for sock in socks:
             sock.setblocking(False)
             try:

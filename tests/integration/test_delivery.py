@@ -18,7 +18,7 @@ from guest import Acks, Guest, Reference, hello
 from oracle import named
 from receiver import (Receiver, bye, frame, heartbeat, spawned,
                       wait_until_read, wait_until_loop_waits)
-from runner import main, until
+from runner import main, stand_still, until
 from tree_oracle import is_entry
 
 A, B, C = "00000000000000aa", "00000000000000bb", "00000000000000cc"
@@ -257,7 +257,7 @@ def a_new_session_above_one_is_a_gap_and_its_end_is_reported():
 def what_a_connection_still_held_at_its_end_is_counted():
     """More than one read takes arrives while the receiver stands still; its first frame is refused."""
     with Receiver() as r:
-        os.kill(r.process.pid, signal.SIGSTOP)
+        stand_still(r.process.pid)
         with r.connect() as sock:
             data = struct.pack("<I", 70000) + bytes(50000)
             sock.sendall(data)
@@ -705,7 +705,7 @@ def what_arrived_while_the_receiver_stood_still_is_no_silence():
         sock = d.connect("connected")
         sock.sendall(hello(A, 1) + spawned(1))
         d.wait_for("guest.v1.process_spawned")
-        os.kill(d.process.pid, signal.SIGSTOP)
+        stand_still(d.process.pid)
         stopped = time.monotonic_ns()
         sock.sendall(spawned(2))
         newcomer = d.connect("new")

@@ -19,7 +19,7 @@ import oracle
 from daemon import BadDisk, Daemon, no_preload
 from oracle import named
 from receiver import RECEIVER, hello, spawned
-from runner import case, main, until
+from runner import PATIENCE, case, main, until
 
 
 class LogDaemon(Daemon):
@@ -51,10 +51,19 @@ class LogDaemon(Daemon):
         return run.stdout
 
     def send(self, cell, numbers):
-        """Events of a cell; returns once they are on disk."""
+        """Events of a cell; returns once they and the connection's end are on disk: then the daemon
+        has nothing more to write."""
         with self.connect(cell) as sock:
             sock.sendall(hello(next_seq=numbers[0]) + b"".join(map(spawned, numbers)))
             until(lambda: self.count(cell, numbers[-1]), f"number {numbers[-1]} of {cell}")
+        until(lambda: self.has_ended(cell, numbers[-1]), f"the end of {cell}'s connection")
+
+    def has_ended(self, cell, number):
+        """A connection's end is the newest of the cell, or stands behind this number."""
+        mine = [line for line in self.entries() if f'"cellId":"{cell}"'.encode() in line]
+        ends = [i for i, line in enumerate(mine) if b".guest.v1.agent_disconnected" in line]
+        last = [i for i, line in enumerate(mine) if f'"seq":{number},'.encode() in line]
+        return ends and (not last or ends[-1] > last[-1])
 
     def count(self, cell, number):
         return sum(1 for line in self.entries()
@@ -79,7 +88,9 @@ def the_tree_is_what_the_oracle_says():
             for stream in d.streams().values():
                 assert stream[0]["data"]["origin"] == log.origin
             d.verdict(0)
-            # It goes on after a restart, in the same log and the same stream of its own.
+            # It goes on after a restart, in the same log and the same stream of its own. The log's
+            # name is fixed at its birth.
+            d.configure("[evidence]\nrotate_size = 64K\norigin = example.org/b\n")
             d.start()
             d.stop()
             (again,) = d.logs().values()
@@ -361,7 +372,11 @@ def a_log_that_was_set_back_is_a_new_log():
 
     for attack, reason in ((roll_back, "log_shorter_than_signed"), (empty, "log_shorter_than_signed"),
                            (change, "damaged"), (forget, "state_lost")):
-        with LogDaemon() as d:
+        with case(attack), LogDaemon() as d:
+            required = attack in (roll_back, change)
+            if required:
+                d.base_config += "required = yes\n"
+                d.configure("")
             d.add("a")
             d.stop()
             copy = d.file("copy")
@@ -373,7 +388,7 @@ def a_log_that_was_set_back_is_a_new_log():
             d.kill()
             old = None if attack is change else list(d.logs().values())[-1]
             attack(d, copy)
-            before = len(d.segments())
+            before = {path: open(path, "rb").read() for path in d.segments()}
             d.start()
             assert 'msg="a new log begins"' in d.log() and reason in d.log(), d.log()
             opened = until(lambda: [e for e in d.log_events() if e["data"].get("reason") == reason],
@@ -387,8 +402,17 @@ def a_log_that_was_set_back_is_a_new_log():
             d.start()
             assert d.log().count("an alarm stands") == 1
             assert reason in d.ask({"verb": "status"})["alarm"]
+            until(lambda: "cellos_host_telemetry_alarm 1\n" in d.http("/metrics")[1], "its metric")
+            if required:
+                status, _ = until(lambda: "an alarm stands" in (got := d.http("/readyz"))[1] and got,
+                                  "/readyz that names it")
+                assert status == 503
+            else:
+                until(lambda: d.http("/readyz")[0] == 200, "/readyz that is fine")
             d.run("log", "acknowledge")
             assert d.ask({"verb": "status"})["alarm"] is None
+            until(lambda: "cellos_host_telemetry_alarm 0\n" in d.http("/metrics")[1], "its end")
+            until(lambda: d.http("/readyz")[0] == 200, "/readyz that is fine again")
             d.stop()
             (acknowledged,) = named(d.log_events(), "log.v1.acknowledged")
             assert reason in acknowledged["data"]["what"]
@@ -396,7 +420,9 @@ def a_log_that_was_set_back_is_a_new_log():
             d.start()
             d.stop()
             assert d.log().count("an alarm stands") == 1
-            assert len(d.segments()) > before
+            assert len(d.segments()) > len(before)
+            # The old segments are as they were found.
+            assert all(open(path, "rb").read() == was for path, was in before.items())
 
 
 def files_that_somebody_changes():
@@ -450,7 +476,14 @@ def files_that_somebody_changes():
             (lost,) = named(d.log_events(), "log.v1.segment_lost")
             assert lost["data"]["reason"] in want, (lost, want)
             assert f"{lost['data']['segment']:020}" in path
+            until(lambda: "cellos_host_telemetry_log_segments_lost_total 1\n" in d.http("/metrics")[1],
+                  "its metric")
+            until(lambda: "1 segment of the evidence log was lost" in d.http("/readyz")[1], "/readyz")
+            until(lambda: lost["data"]["reason"] in (d.ask({"verb": "status"})["alarm"] or ""),
+                  "the alarm")
             d.stop()
+            assert 'msg="evidence was changed by somebody else' in d.log()
+            assert "while it was written" in open(d.file("state/alarm"), encoding="utf-8").read()
             # What was written later verifies by itself.
             logs = oracle.tree_oracle.check(
                 [line for p in d.segments() if p > path for line in open(p, "rb")], d.keys)
@@ -490,7 +523,16 @@ def a_key_that_changes_while_it_is_stopped():
                        stdout=subprocess.DEVNULL)
         with open(d.file("keyring.json")) as f:
             d.keys = json.load(f)
-        d.base_config = d.base_config.replace("k1", "k2")
+        # A kid is one key for ever. Nothing is written then.
+        shutil.copy(d.file("k1.seed"), d.file("first"))
+        shutil.copy(d.file("k2.seed"), d.file("k1.seed"))
+        lines = d.raw_lines()
+        got = subprocess.run([RECEIVER, "serve", "--config", d.file("conf")], capture_output=True,
+                             text=True, timeout=PATIENCE)
+        assert got.returncode == 78 and "give the new key a kid of its own" in got.stderr, got
+        assert d.raw_lines() == lines
+        os.replace(d.file("first"), d.file("k1.seed"))
+        d.base_config = d.base_config.replace("kid = k1", "kid = k2").replace("k1.seed", "k2.seed")
         d.configure("")
         d.start()
         d.stop()
@@ -518,6 +560,22 @@ def a_new_log_that_was_planned():
         assert [e["data"]["reason"] for e in opened] == ["new", "planned", "planned"]
         assert opened[1]["data"]["why"] == "a move to rack 7" and "why" not in opened[0]["data"]
         assert opened[2]["data"]["previousOrigin"] == opened[1]["data"]["origin"]
+        # A start that fails leaves the plan to the next one: here the kid has another key.
+        subprocess.run([RECEIVER, "log", "new", "--reason", "a restore", "--config", d.file("conf")],
+                       check=True, capture_output=True)
+        subprocess.run([RECEIVER, "keygen", "--kid", "k2", "--out", d.dir], check=True,
+                       stdout=subprocess.DEVNULL)
+        shutil.copy(d.file("k1.seed"), d.file("first"))
+        shutil.copy(d.file("k2.seed"), d.file("k1.seed"))
+        got = subprocess.run([RECEIVER, "serve", "--config", d.file("conf")], capture_output=True,
+                             text=True, timeout=PATIENCE)
+        assert got.returncode == 78, got
+        os.replace(d.file("first"), d.file("k1.seed"))
+        for _ in range(2):
+            d.start()
+            d.stop()
+        opened = named([json.loads(line) for line in d.raw_lines()], "log.v1.opened")
+        assert [e["data"].get("why") for e in opened[3:]] == ["a restore"]
         assert "alarm" not in d.log()
         d.verdict(0)
 

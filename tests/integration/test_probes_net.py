@@ -67,10 +67,11 @@ def sent_messages_are_counted():
         guest.python("import socket; s = socket.create_connection(('10.9.0.1', 7777)); s.close()")
         listener.accept()[0].close()
         listener.close()
-        data = until_reading(r, "tap_link", lambda o: o["rxPackets"] == guest.sent_frames)
+        # The guest may ask for its neighbour at any time.
+        data = until_reading(r, "tap_link", lambda o: (
+            o["rxPackets"], o["rxBytes"], o["txPackets"]) == (
+                guest.sent_frames, guest.sent_bytes, guest.received_frames))
         assert data["inputs"] == {"iface": "cfc-test", "sysfs": "/sys/class/net/cfc-test"}
-        assert data["output"]["rxBytes"] == guest.sent_bytes
-        assert data["output"]["txPackets"] == guest.received_frames
         assert data["output"]["carrier"] == "1" and data["output"]["operstate"] in UP, data
         data = until_reading(r, "nftables",
                              lambda o: row(o, "in", "echo-request")["packets"] == 7)
@@ -80,7 +81,8 @@ def sent_messages_are_counted():
         assert ping["bytes"] == 7 * 84 and ping["family"] == "inet" and ping["table"] == "cell"
         assert ping["ruleRepr"] == \
             "iifname cfc-test icmp type echo-request counter accept", ping["ruleRepr"]
-        assert row(data["output"], "in", "named")["packets"] == 1
+        # More than one SYN where the carrier of the frames stood still.
+        assert row(data["output"], "in", "named")["packets"] >= 1
         events = r.stop()
         assert all(e["data"]["authority"] == "observed" for e in events)
         assert all(e["source"] == "cellos-host-telemetry/probes"
@@ -260,13 +262,15 @@ def probes_are_read_once_more_at_the_end():
             d.wait_for("host.v1.tap_link")
             d.wait_for("host.v1.nftables")
             guest.ping(3)
+            sent = guest.sent_frames
             d.run("cell", "remove", "a")
             d.wait_for("stream.v1.sealed")
             events = d.events()
             assert events[-1]["type"].endswith("stream.v1.sealed")
             assert row(readings(events, "nftables")[-1]["output"], "in",
                        "echo-request")["packets"] == 3
-            assert readings(events, "tap_link")[-1]["output"]["rxPackets"] == guest.sent_frames
+            read = readings(events, "tap_link")[-1]["output"]["rxPackets"]
+            assert sent <= read <= guest.sent_frames, (sent, read, guest.sent_frames)
             d.stop()
             d.verify()
         netns.nft("delete table inet cell")

@@ -140,6 +140,8 @@ def the_newest_checkpoint_is_printed():
 
 def each_entry_is_proven():
     log = ordinary(KEY, envelope=KEY)
+    checkpoints = [json.loads(line)["data"] for segment in log.segments for line in segment
+                   if b'log_checkpoint.v1"' in line]
     with Made(log) as m:
         for index in (0, 1, 2, 5, 17, len(log.entries) // 2, len(log.entries) - 1):
             got = tool("prove", str(index), m.log, "--out", m.out)
@@ -152,6 +154,10 @@ def each_entry_is_proven():
             tool("verify", "--keys", m.keyring, "--proof", proof, entry)
             assert Judges.go("inclusion", m.vkey, proof, entry).returncode == 0
             assert python("verify_proof.py", m.keyring, proof, entry).returncode == 0
+            # The first checkpoint that covers it.
+            covering = next(data["checkpoint"] for data in checkpoints if data["size"] > index)
+            with open(proof, encoding="utf-8") as f:
+                assert f.read().endswith("\n" + covering)
         ident = json.loads(log.entries[7])["id"]
         tool("prove", "--id", ident, m.log, "--out", m.out)
         tool("verify", "--keys", m.keyring, "--proof", f"{m.out}/entry-7.tlog-proof")

@@ -64,7 +64,7 @@ while [ -d /proc/$agent ]; do sleep 0.05; done
 
 cellos-telemetry --probe --json --require process=proc-connector > /tmp/probe.json; vm say probe $?
 vm put /tmp/probe.json
-cellos-telemetry --probe --require net=audit > /tmp/probe.txt; vm say unmet $?
+cellos-telemetry --probe --require process=proc-walk,net=audit > /tmp/probe.txt; vm say unmet $?
 vm put /tmp/probe.txt
 unshare -m sh -c 'mount -t tmpfs none /proc; exec cellos-telemetry' 2> /tmp/noproc
 vm say noproc $? $(cat /tmp/noproc)
@@ -161,7 +161,9 @@ def the_probe_reports_every_source():
         if not source["available"]:
             assert source["needs"] and source["why"], source
     assert start_run().result.mark("unmet") == "3"
-    assert "required:  net=audit" in start_run().result.files["/tmp/probe.txt"].decode()
+    words = start_run().result.files["/tmp/probe.txt"].decode()
+    for required in ("process=proc-walk", "net=audit"):
+        assert f"required:  {required} is not available" in words, words
 
 
 def without_proc_the_start_is_refused():

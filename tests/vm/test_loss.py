@@ -4,10 +4,10 @@ was lost is counted to the last event."""
 
 import signal
 
-from runner import main
+from runner import main, stand_still
 from vm import Receiver, Vm, find, test_program
 
-COUNT = 3000
+COUNT = 1500
 
 SCRIPT = f"""
 cellos-telemetry --queue 256 --heartbeat 500 || exit 10
@@ -27,7 +27,7 @@ def loss_is_counted():
     with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
         with Vm(SCRIPT, receiver=receiver, programs=[test_program("spawn")]) as vm:
             vm.wait_mark("ready")
-            receiver.process.send_signal(signal.SIGSTOP)
+            stand_still(receiver.process.pid)
             vm.tell("stopped")
             # The workload is not stopped with the host.
             count, milliseconds = vm.wait_mark("spawned").split()

@@ -5,8 +5,8 @@ what it has instead and in its log what it lacks, goes on reporting, and ends in
 
 from types import SimpleNamespace
 
-from runner import case, main, once
-from vm import Receiver, Vm, find, test_program
+from runner import case, main, once, until
+from vm import VM_PATIENCE, Receiver, Vm, find, test_program
 
 BEST = {"processVia": "proc-connector", "netVia": "cgroup-bpf", "fsVia": "fanotify"}
 WALK = {"processVia": "proc-walk"}
@@ -64,11 +64,10 @@ for call in $(refuse list); do
     vm say agent_$call $agent
     vm idle $agent
     spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!; vm say spawn_$call $spawn
-    vm idle $spawn
-    vm idle $agent
+    vm await born_$call
     kill $(pidof sleep)
     wait $spawn
-    vm idle $agent
+    vm await ended_$call
     kill -TERM $agent || vm say dead $call
     while [ -d /proc/$agent ]; do sleep 0.05; done
     vm put /tmp/log log_$call
@@ -77,13 +76,38 @@ vm say calls $(refuse list)
 """
 
 
+def child_of(events, parent):
+    """What is told of its only child: the pid, and the events."""
+    born = find(events, "process.spawned", ppid=int(parent))
+    assert len(born) <= 1, born
+    pid = born[0]["data"]["guestPid"] if born else None
+    return pid, [e["data"] for e in events if born and e["data"].get("guestPid") == pid and
+                 e["data"]["probeSource"].startswith("process.")]
+
+
+def wait_for_child(vm, receiver, parent, told):
+    """Until an event of it is as told() says. A polling agent comes to it when it can."""
+    until(lambda: vm.process.poll() is not None or
+          any(map(told, child_of(receiver.events(), parent)[1])),
+          f"the child of {parent}", pause=0.2, patience=VM_PATIENCE)
+
+
 @once
 def ran():
     """One run of the VM for all tests."""
     got = SimpleNamespace()
     programs = [test_program("refuse"), test_program("spawn")]
     with Receiver("--keepalive", "0", signed=True) as receiver:
-        got.result = Vm(SCRIPT, receiver=receiver, programs=programs).run().check()
+        vm = Vm(SCRIPT, receiver=receiver, programs=programs)
+        with vm:
+            for call in EXPECTED:
+                parent = vm.wait_mark(f"spawn_{call}")
+                wait_for_child(vm, receiver, parent, lambda data: data["guestComm"] == "sleep")
+                vm.tell(f"born_{call}")
+                wait_for_child(vm, receiver, parent,
+                               lambda data: data["probeSource"] == "process.exited")
+                vm.tell(f"ended_{call}")
+            got.result = vm.wait().check()
         events = receiver.finish()
         got.verdict = receiver.verify()
     got.sessions = {}
@@ -129,12 +153,10 @@ def the_agent_goes_on_after_each_refusal():
     for call in EXPECTED:
         with case(call):
             session = session_of(call)
-            parent = int(ran().result.mark(f"spawn_{call}"))
-            born = find(session, "process.spawned", ppid=parent)
-            assert len(born) == 1
-            pid = born[0]["data"]["guestPid"]
-            assert [e["data"]["guestComm"] for e in find(session, "process.exited", guestPid=pid)] \
-                == ["sleep"]
+            parent = ran().result.mark(f"spawn_{call}")
+            pid, told = child_of(session, parent)
+            ended = [data["guestComm"] for data in told if data["probeSource"] == "process.exited"]
+            assert ended == ["sleep"], told
             assert len(find(session, "telemetry.bye")) == 1
             for e in find(session, "process.executed", guestPid=pid):
                 detail = e["data"]["detail"]

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -224,6 +225,13 @@ def split_runs(events):
     return runs
 
 
+def patient(script):
+    """The script whose agents and launchers wait for as long as a busy machine takes, where it does
+    not say how long itself: an option that comes again has its last value."""
+    return re.sub(r"(?<![\w/.-])(?<!pidof )(cellos-telemetry|cellos-workload-exec)(?= (?!--probe))",
+                  rf"\1 --ready-timeout {1000 * PATIENCE:.0f}", script)
+
+
 class Result:
     """How a VM ended. status: the script's exit status, negative the signal that ended it, None
     if the VM ended before the script did."""
@@ -327,7 +335,7 @@ class Vm:
             else:
                 fs.file(path, content)
         if isinstance(script, str) and not script.startswith("#!"):
-            script = "#!/bin/sh\n" + script
+            script = "#!/bin/sh\n" + patient(script)
         fs.file("/vm/script", script, 0o755)
         return fs
 
