@@ -2,8 +2,9 @@
 """The daemon under all the load that two senders can make: a table of figures. Evidence goes to
 $TMPDIR, with the default sync (fdatasync of each group).
 
-$CELLOS_BENCH_TURNS turns of all rows (default 1), each row beside bare figures that are taken just
-before it; then the medians. $CELLOS_BENCH_MODES: only these, separated by commas."""
+$CELLOS_BENCH_TURNS turns of all rows (default 1); then the medians. Each row is compared with the
+bare figures just before and just after it, of all processors at once: two busy processors of one
+machine are slower than one. $CELLOS_BENCH_MODES: only these, separated by commas."""
 
 import base64
 import os
@@ -104,7 +105,8 @@ def disk_bytes(d):
     return sum(os.path.getsize(path) for path in d.segments())
 
 
-def measure(algorithm, cells, bare):
+def measure(algorithm, cells):
+    """Frames a second, microseconds an event, and the row's beginning as text."""
     with start(algorithm) as d:
         pid = d.process.pid
         empty = rss_kib(pid)
@@ -144,18 +146,24 @@ def measure(algorithm, cells, bare):
         n = per_cell * cells
         each = cpu / n / 1000
         size = (disk_bytes(d) - bytes_before) / n
-        print(f"{algorithm:12} {cells:5} {n / seconds:10.0f} {each:9.2f} {cpu / seconds / 1e9:6.2f} {size:7.0f} "
-              f"{percentiles(h0, h1):>12} {percentiles(h1, h2):>12} "
-              f"{idle if cells > 1 else 0:8.1f}  {each / bare[algorithm]:.2f} x {bare[algorithm]:.2f}",
-              flush=True)
-        return n / seconds, each, each / bare[algorithm]
+        return n / seconds, each, (
+            f"{algorithm:12} {cells:5} {n / seconds:10.0f} {each:9.2f} {cpu / seconds / 1e9:6.2f} "
+            f"{size:7.0f} {percentiles(h0, h1):>12} {percentiles(h1, h2):>12} "
+            f"{idle if cells > 1 else 0:8.1f}")
 
 
 def measure_bare():
-    """Microseconds, for each way to sign."""
-    out = subprocess.run([os.environ["CELLOS_BENCH_BARE"], str(SIZE), tempfile.gettempdir()],
-                         capture_output=True, text=True, check=True).stdout
-    bare = {line.split()[0]: int(line.split()[1]) / 1000 for line in out.splitlines()}
+    """Microseconds, for each way to sign: the mean of one process for each processor."""
+    command = [os.environ["CELLOS_BENCH_BARE"], str(SIZE), tempfile.gettempdir()]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+               for _ in range(os.cpu_count())]
+    found = {}
+    for process in running:
+        out, _ = process.communicate()
+        assert process.returncode == 0, command
+        for line in out.splitlines():
+            found.setdefault(line.split()[0], []).append(int(line.split()[1]) / 1000)
+    bare = {name: statistics.mean(all_of_it) for name, all_of_it in found.items()}
     bare["off"] = bare.pop("append")
     bare[ED25519_LOG] = bare[ED25519]
     return bare
@@ -176,11 +184,16 @@ def main():
     print(f"{'signing':12} {'cells':>5} {'frames/s':>10} {'CPU us':>9} {'cores':>6} {'B/event':>7} "
           f"{'rest p50/99':>12} {'load p50/99':>12} {'KiB/cell':>8}  x bare", flush=True)
     rows = {}
+    before = measure_bare()
     for _ in range(TURNS):
         for algorithm in MODES:
             for cells in (1, 16, 256):
-                row = measure(algorithm, cells, measure_bare())
-                rows.setdefault((algorithm, cells), []).append(row)
+                rate, each, text = measure(algorithm, cells)
+                after = measure_bare()
+                bare = (before[algorithm] + after[algorithm]) / 2
+                before = after
+                print(f"{text}  {each / bare:.2f} x {bare:.2f}", flush=True)
+                rows.setdefault((algorithm, cells), []).append((rate, each, each / bare))
     print_medians(rows)
 
 
