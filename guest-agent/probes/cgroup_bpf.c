@@ -99,7 +99,7 @@ static void begin(struct observation *o, enum wire_source source, const struct n
 
 	memcpy(comm, r->comm, sizeof(comm));
 	if (is_uring_thread(r->comm)) {
-		n = proc_read_comm((pid_t)r->pid, comm);
+		n = process_view_comm((pid_t)r->pid, comm);
 		if (n > 0)
 			comm_len = (size_t)n;
 	}

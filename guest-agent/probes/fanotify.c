@@ -121,7 +121,6 @@ static void change(struct fanotify *f, struct event_queue *q, unsigned watch, ui
 		   pid_t pid, const char *name, size_t name_len)
 {
 	struct waiting *c;
-	int n;
 
 	if (f->n_waiting == WAITING_MAX)
 		settle(f, q);
@@ -140,11 +139,8 @@ static void change(struct fanotify *f, struct event_queue *q, unsigned watch, ui
 	c->name_len = (uint16_t)MIN(name_len, sizeof(c->name));
 	memcpy(c->name, name, c->name_len);
 	c->comm_len = 0;
-	n = pid ? process_view_comm(pid, c->comm) : 0;
-	if (n == 0 && pid)
-		n = proc_read_comm(pid, c->comm);
-	if (n > 0)
-		c->comm_len = (uint8_t)n;
+	if (pid)
+		c->comm_len = (uint8_t)process_view_comm(pid, c->comm);
 }
 
 /* "DIRECTORY/NAME" of a name that is not in the watched place; only the name if that fails. */

@@ -384,7 +384,11 @@ enum exe_answer process_view_exe_between(struct event_queue *q, pid_t pid, uint6
 
 int process_view_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 {
-	return current ? process_tracker_comm(&current->tracker, pid, ret_comm) : 0;
+	int n = current ? process_tracker_comm(&current->tracker, pid, ret_comm) : 0;
+
+	if (n == 0)
+		n = proc_read_comm(pid, ret_comm);
+	return MAX(n, 0);
 }
 
 /*

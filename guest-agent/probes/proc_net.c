@@ -175,7 +175,7 @@ static void see(struct proc_net *p, struct event_queue *q, const struct tcp_row 
 static void report(struct proc_net *p, struct event_queue *q, const struct fresh *f, uint64_t at_ns)
 {
 	char address[INET6_ADDRSTRLEN], comm[PROC_COMM_MAX];
-	int comm_len = f->pid ? proc_read_comm(f->pid, comm) : 0;
+	const int comm_len = f->pid ? process_view_comm(f->pid, comm) : 0;
 	const char *exe = NULL;
 	size_t exe_len = 0;
 	struct observation o;
@@ -184,7 +184,7 @@ static void report(struct proc_net *p, struct event_queue *q, const struct fresh
 		return;
 	inet_ntop(f->row.family, f->row.remote, address, sizeof(address));
 	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, f->pid, comm_len > 0 ? comm : NULL,
-			 comm_len > 0 ? (size_t)comm_len : 0, at_ns);
+			 (size_t)comm_len, at_ns);
 	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
 			     wire_text(f->row.family == AF_INET6 ? "inet6" : "inet"));
 	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Questions of the other sources to the process source: which program did a process run at a
- * moment? Only the process connector knows; without it every answer is EXE_UNKNOWN.
+ * moment, and what is its name? Only the process connector knows the past; without it every answer
+ * about a program is EXE_UNKNOWN.
  *
  * Single-threaded.
  */
@@ -37,7 +38,10 @@ enum exe_answer process_view_exe(struct event_queue *q, pid_t pid, uint64_t at_n
 enum exe_answer process_view_exe_between(struct event_queue *q, pid_t pid, uint64_t since_ns,
 					 uint64_t until_ns, const char **ret_exe, size_t *ret_len);
 
-/* The name of a process that lives or ended a moment ago; returns its length, 0 if unknown. */
+/*
+ * The name of a process that lives, or that ended a moment ago; without the process connector only
+ * of one that lives. Returns its length, 0 if unknown.
+ */
 int process_view_comm(pid_t pid, char ret_comm[static 16]);
 
 /*

@@ -11,6 +11,7 @@ from runner import case, main, once
 from vm import Receiver, Vm, find, split_runs, test_program
 
 COUNT = int(os.environ.get("CELLOS_CONNECTS", 2500))
+GONE_COUNT = 3 * 13  # each way three times
 AUDIT_COUNT = 1000
 STOPPED = 9000
 DATAGRAMS = 2000
@@ -28,6 +29,17 @@ cellos-telemetry --heartbeat 500 || exit 10
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say bpf $(connects {COUNT} /tmp/bpf)
 vm put /tmp/bpf bpf
+mkfifo /tmp/late
+connects held {GONE_COUNT} /tmp/gone < /tmp/late > /tmp/gone.said & late=$!
+exec 4> /tmp/late
+vm idle $late
+vm idle $agent
+kill -STOP $agent
+exec 4>&-
+wait $late || exit 34
+kill -CONT $agent
+vm say gone $(cat /tmp/gone.said)
+vm put /tmp/gone gone
 vm say all $(sockets all /tmp/all)
 vm put /tmp/all all
 vm say datagrams $(sockets datagrams {DATAGRAMS})
@@ -143,6 +155,12 @@ def bpf():
     ways = collections.Counter(line[0] for _, line in pairs)
     assert len(ways) == 14
     assert find(ran().runs[0], "telemetry.dropped") == []
+
+
+def a_process_that_has_gone():
+    """What it did keeps its name, also what a thread of the kernel's did for it by io_uring."""
+    ways = collections.Counter(line[0] for _, line in check_all("gone", ran().runs[0]))
+    assert ways["uring-async"] == 3
 
 
 def of(mark, *sources, run=0):

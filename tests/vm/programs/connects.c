@@ -4,6 +4,8 @@
  * "WAY ADDRESS PORT RESULT", RESULT an errno's number, 0 or "-" where it cannot be known.
  * Standard output: "PID COUNT MILLISECONDS".
  *
+ * `connects held COUNT FILE`: the same, once standard input has ended.
+ *
  * `connects hold PORT`: connects to 127.0.0.1 and ::1 and waits for standard input to end.
  */
 #include <arpa/inet.h>
@@ -213,11 +215,18 @@ static void one(enum way way, unsigned i, FILE *list)
 	close(fd);
 }
 
+static void await_end_of_input(void)
+{
+	char c;
+
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
+}
+
 static int hold(const char *port_text)
 {
 	uint64_t port;
 	struct target t4, t6;
-	char c;
 	int fd4 = socket(AF_INET, SOCK_STREAM, 0), fd6 = socket(AF_INET6, SOCK_STREAM, 0);
 
 	if (parse_u64(port_text, 1, 65535, &port) < 0)
@@ -226,22 +235,27 @@ static int hold(const char *port_text)
 	t6 = target(AF_INET6, "::1", (unsigned)port);
 	if (connect(fd4, &t4.u.any, t4.len) < 0 || connect(fd6, &t6.u.any, t6.len) < 0)
 		die("connect");
-	while (read(STDIN_FILENO, &c, 1) > 0)
-		;
+	await_end_of_input();
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t count, start = monotonic_ns();
+	uint64_t count, start;
 	_cleanup_fclose_ FILE *list = NULL;
 
 	if (argc == 3 && !strcmp(argv[1], "hold"))
 		return hold(argv[2]);
+	if (argc == 4 && !strcmp(argv[1], "held")) {
+		await_end_of_input();
+		argv++;
+		argc--;
+	}
 	if (argc != 3 || parse_u64(argv[1], 1, 1000000, &count) < 0) {
-		fprintf(stderr, "usage: connects COUNT FILE | hold PORT\n");
+		fprintf(stderr, "usage: connects [held] COUNT FILE | hold PORT\n");
 		return 64;
 	}
+	start = monotonic_ns();
 	list = fopen(argv[2], "we");
 	low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1,
 		   0);
