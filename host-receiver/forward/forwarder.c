@@ -447,6 +447,9 @@ static void report_status(struct forwarder *f, uint64_t now_ns)
 	const bool waits = f->first < f->next, idle = f->caught_up && !waits;
 	uint64_t received_ms;
 
+	/* Without the log's end nobody can say how far behind it is. */
+	if (f->end.kind != LINK_END)
+		return;
 	/* Report a change at once, so that nobody waits a second for the end of an outage. */
 	if (now_ns < f->status_ns + STATUS_MS * NSEC_PER_MSEC && s->state == f->reported.state &&
 	    (idle == f->was_idle || now_ns < f->status_ns + STATUS_IDLE_MS * NSEC_PER_MSEC))
@@ -578,16 +581,16 @@ static void run(struct forwarder *f)
 static int open_folder(const char *dir, const char *name)
 {
 	_cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r;
+	int r = -1;
 
-	if (fd < 0 || (mkdirat(fd, name, 0750) < 0 && errno != EEXIST)) {
+	if (fd >= 0 && (mkdirat(fd, name, 0750) == 0 || errno == EEXIST))
+		r = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (r < 0) {
 		r = -errno;
 		log_error("msg=\"cannot open the forwarder's folder\" path=\"%s/%s\" error=\"%s\"",
 			  dir, name, strerror(-r));
-		return r;
 	}
-	r = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return r < 0 ? -errno : r;
+	return r;
 }
 
 static void load_cursor(struct forwarder *f)

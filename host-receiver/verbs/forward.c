@@ -114,11 +114,27 @@ static int ask(const struct forward_options *o, json_t *request, json_t **ret)
 	return status;
 }
 
+/* Of a process that has not said anything yet, there is nothing else to tell. */
+static void print_starting(const json_t *f)
+{
+	const json_int_t restarts = shared_number(f, "restarts");
+
+	printf("starting: how far it is, is not known yet\n");
+	if (restarts > 0)
+		printf("started again %" JSON_INTEGER_FORMAT
+		       " times: the log of the daemon says why\n",
+		       restarts);
+}
+
 static void print_status(const json_t *f)
 {
 	const char *name;
 	const json_t *count;
 
+	if (!strcmp(shared_text(f, "state"), "starting")) {
+		print_starting(f);
+		return;
+	}
 	printf("%s %s\n", shared_text(f, "state"), shared_text(f, "server"));
 	if (*shared_text(f, "why"))
 		printf("reason: %s: %s\n", shared_text(f, "reason"), shared_text(f, "why"));

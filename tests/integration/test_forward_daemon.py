@@ -224,6 +224,22 @@ def a_server_that_is_away_is_named():
         becomes_ready(d)
 
 
+def a_forwarder_that_cannot_start_is_behind_by_nobody_knows_how_much():
+    with nats.Server() as server, daemon(server) as d:
+        folder = d.file("state/forward")
+        with open(folder, "w"):
+            pass
+        d.start()
+        d.wait_log("cannot open the forwarder's folder", 2)
+        until(lambda: forward_status(d)["restarts"] > 1, lambda: forward_status(d))
+        text = d.run("forward", "status")
+        assert text.startswith("starting: ") and "started again" in text, text
+        assert "behind" not in text, text
+        os.unlink(folder)
+        wait_forwarded(d)
+        assert " 0 behind" in d.run("forward", "status")
+
+
 def without_a_tree_nothing_is_forwarded():
     with Daemon("[nats]\nurl = nats://127.0.0.1:1\n", sign=False, start=False) as d:
         d.start(wait=False)
