@@ -192,16 +192,18 @@ static int walk_source(struct log_finder *finder, const struct visitor *visitor,
 static int open_source(struct log_finder *finder, size_t source, struct input_line *line,
 		       struct tree_frontier *ret, char *why)
 {
-	const char *path = finder->sources->list[source].path;
+	const struct source *from = &finder->sources->list[source];
 	struct line_facts facts;
-	int r = walker_open(finder->walker, path, why);
+	int r = walker_open(finder->walker, from->path, why);
 
+	if (r == -ENOENT && from->listed)
+		return -ESTALE;
 	if (r == 0)
 		r = walker_next(finder->walker, line, &facts, why);
 	if (r < 0)
 		return r;
 	if (r == 0 || facts.class != CLASS_SEGMENT || facts.why)
-		return fail(why, -EBADMSG, "%s: %s", path,
+		return fail(why, -EBADMSG, "%s: %s", from->path,
 			    r > 0 && facts.why ? facts.why : "its first line is no segment line");
 	ret->size = facts.note.first_index;
 	if (ret->size > 0)

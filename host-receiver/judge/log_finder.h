@@ -34,7 +34,10 @@ int log_finder_open(const struct sources *sources, const char *prefix, struct lo
 		    char why[FINDER_WHY_MAX]);
 void log_finder_close(struct log_finder *finder);
 
-/* The functions below return 0, or a negative errno with a sentence in why. */
+/*
+ * The functions below return 0, or a negative errno with a sentence in why. -ESTALE: a segment was
+ * deleted after its folder was listed; another listing may help.
+ */
 
 int log_finder_newest(struct log_finder *finder, struct found_note *ret, char why[FINDER_WHY_MAX]);
 

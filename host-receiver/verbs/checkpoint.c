@@ -21,6 +21,7 @@ struct place_of_log {
 	struct config config;
 	struct sources sources;
 	struct log_finder *finder;
+	bool changed, last; /* segments were deleted; this is the last listing */
 };
 
 #define ROW_ORIGIN(type)                                                                           \
@@ -42,33 +43,55 @@ static int complain(const struct place_of_log *at, const char *what, const char 
 	return status;
 }
 
-/* Find the folder and read the log in it. Returns EX_OK, or another status after a message. */
+/* The same when the finder returned r. It is no failure when another listing may help. */
+static int complain_of(struct place_of_log *at, const char *what, const char *why, int r,
+		       int status)
+{
+	at->changed = r == -ESTALE;
+	return at->changed && !at->last ? status : complain(at, what, why, status);
+}
+
+/* List the folder and find the log in it. Returns EX_OK, or another status after a message. */
 static int open_log(struct place_of_log *at)
 {
 	char why[FINDER_WHY_MAX] = "no memory";
-	int r;
+	int r = sources_add(&at->sources, at->dir, why);
 
-	if (!at->dir) {
-		r = shared_find_evidence(at->verb, at->config_path, &at->config, &at->dir);
-		if (r != EX_OK)
-			return r;
-	}
-	r = sources_add(&at->sources, at->dir, why);
 	if (r == 0)
 		r = sources_order(&at->sources, why);
 	if (r == 0) {
 		r = log_finder_open(&at->sources, at->origin, &at->finder, why);
 		if (r < 0)
-			return complain(at, at->dir, why, EX_NOINPUT);
+			return complain_of(at, at->dir, why, r, EX_NOINPUT);
 	}
 	return r < 0 ? complain(at, "", why, EX_NOINPUT) : EX_OK;
 }
 
 static void close_log(struct place_of_log *at)
 {
-	log_finder_close(at->finder);
+	log_finder_close(take_ptr(at->finder));
 	sources_free(&at->sources);
+}
+
+/* Find the folder and use the log in it. use() returns an exit status. */
+static int use_log(struct place_of_log *at, int (*use)(void *data), void *data)
+{
+	int status =
+		at->dir ? EX_OK
+			: shared_find_evidence(at->verb, at->config_path, &at->config, &at->dir);
+
+	at->changed = status == EX_OK;
+	for (unsigned n = 1; at->changed; n++) {
+		at->changed = false;
+		at->last = n == SHARED_LISTINGS_MAX;
+		status = open_log(at);
+		if (status == EX_OK)
+			status = use(data);
+		close_log(at);
+		at->changed &= !at->last;
+	}
 	config_free(&at->config);
+	return status;
 }
 
 static int print(const struct place_of_log *at, const char *text, size_t len)
@@ -90,6 +113,18 @@ static const struct option_row checkpoint_rows[] = {
 	OPTION_ROW_HELP,
 };
 
+static int print_newest(void *data)
+{
+	struct checkpoint *c = data;
+	char why[FINDER_WHY_MAX] = "no memory";
+	struct found_note note;
+	const int r = log_finder_newest(c->at.finder, &note, why);
+
+	return r == 0 ? print(&c->at, note.text, note.len)
+		      : complain_of(&c->at, c->at.dir, why, r,
+				    r == -EBADMSG ? EXIT_FAILURE : EX_NOINPUT);
+}
+
 int cmd_checkpoint(int argc, char **argv)
 {
 	struct checkpoint c = {.at = {.verb = "checkpoint"}};
@@ -105,22 +140,12 @@ int cmd_checkpoint(int argc, char **argv)
 		.groups = {{NULL, checkpoint_rows, ARRAY_SIZE(checkpoint_rows), &c}},
 		.operands_max = 1,
 	};
-	char why[FINDER_WHY_MAX] = "no memory";
-	struct found_note note;
-	int at = option_parse(&program, argc, argv, NULL), status, r;
+	const int at = option_parse(&program, argc, argv, NULL);
 
 	if (at <= 0)
 		return at < 0 ? EX_USAGE : EX_OK;
 	c.at.dir = argv[at];
-	status = open_log(&c.at);
-	if (status == EX_OK) {
-		r = log_finder_newest(c.at.finder, &note, why);
-		status = r == 0 ? print(&c.at, note.text, note.len)
-				: complain(&c.at, c.at.dir, why,
-					   r == -EBADMSG ? EXIT_FAILURE : EX_NOINPUT);
-	}
-	close_log(&c.at);
-	return status;
+	return use_log(&c.at, print_newest, &c);
 }
 
 /* ---- prove ---- */
@@ -128,6 +153,7 @@ int cmd_checkpoint(int argc, char **argv)
 struct prove {
 	struct place_of_log at;
 	const char *id, *consistency, *out;
+	uint64_t index; /* of the entry, unless id or consistency is set */
 };
 
 static const struct option_row prove_rows[] = {
@@ -167,8 +193,10 @@ static int write_file(const struct prove *p, uint64_t index, const char *suffix,
 	return EX_OK;
 }
 
-static int prove_entry(const struct prove *p, uint64_t index)
+static int prove_entry(void *data)
 {
+	struct prove *p = data;
+	uint64_t index = p->index;
 	_cleanup_free_ struct found_entry *entry = malloc(sizeof(*entry));
 	char why[FINDER_WHY_MAX] = "no memory", text[PROOF_TEXT_MAX];
 	struct tree_proof proof;
@@ -180,7 +208,7 @@ static int prove_entry(const struct prove *p, uint64_t index)
 	if (r == 0)
 		r = log_finder_inclusion(p->at.finder, index, entry, &note, &proof, why);
 	if (r < 0)
-		return complain(&p->at, p->at.dir, why, fail_of(r));
+		return complain_of(&p->at, p->at.dir, why, r, fail_of(r));
 	r = proof_format(false, index, &proof, note.text, note.len, text, sizeof(text));
 	if (r < 0)
 		return complain(&p->at, "", "the proof is too long", EX_SOFTWARE);
@@ -189,8 +217,9 @@ static int prove_entry(const struct prove *p, uint64_t index)
 }
 
 /* The proof that the log extends a kept checkpoint goes to stdout. */
-static int prove_consistency(const struct prove *p)
+static int prove_consistency(void *data)
 {
+	struct prove *p = data;
 	char why[FINDER_WHY_MAX] = "no memory", text[PROOF_TEXT_MAX], *kept;
 	struct tree_proof proof;
 	struct found_note newest;
@@ -207,7 +236,7 @@ static int prove_consistency(const struct prove *p)
 		return complain(&p->at, p->consistency, phrase, EXIT_FAILURE);
 	r = log_finder_consistency(p->at.finder, &old.checkpoint, &newest, &proof, why);
 	if (r < 0)
-		return complain(&p->at, p->consistency, why, fail_of(r));
+		return complain_of(&p->at, p->consistency, why, r, fail_of(r));
 	r = proof_format(true, old.checkpoint.size, &proof, newest.text, newest.len, text,
 			 sizeof(text));
 	return r < 0 ? complain(&p->at, "", "the proof is too long", EX_SOFTWARE)
@@ -232,9 +261,8 @@ int cmd_prove(int argc, char **argv)
 		.groups = {{NULL, prove_rows, ARRAY_SIZE(prove_rows), &p}},
 		.operands_max = 2,
 	};
-	int at = option_parse(&program, argc, argv, NULL), status;
+	int at = option_parse(&program, argc, argv, NULL);
 	const bool wants_index = !p.id && !p.consistency;
-	uint64_t index = 0;
 
 	if (at <= 0)
 		return at < 0 ? EX_USAGE : EX_OK;
@@ -242,7 +270,8 @@ int cmd_prove(int argc, char **argv)
 		option_usage_error(&program, "--id and --consistency exclude each other");
 		return EX_USAGE;
 	}
-	if (wants_index && (at == argc || parse_u64(argv[at], 0, TREE_SIZE_MAX - 1, &index) < 0)) {
+	if (wants_index &&
+	    (at == argc || parse_u64(argv[at], 0, TREE_SIZE_MAX - 1, &p.index) < 0)) {
 		option_usage_error(&program, "expected the index of an entry, --id or "
 					     "--consistency");
 		return EX_USAGE;
@@ -253,9 +282,5 @@ int cmd_prove(int argc, char **argv)
 		return EX_USAGE;
 	}
 	p.at.dir = argv[at];
-	status = open_log(&p.at);
-	if (status == EX_OK)
-		status = p.consistency ? prove_consistency(&p) : prove_entry(&p, index);
-	close_log(&p.at);
-	return status;
+	return use_log(&p.at, p.consistency ? prove_consistency : prove_entry, &p);
 }

@@ -103,13 +103,16 @@ static void take_line(struct export *e, const struct input_line *line)
 	putchar('\n');
 }
 
-static int read_source(struct export *e, const char *path)
+static int read_source(struct export *e, const struct source *source)
 {
 	char why[INPUT_WHY_MAX];
 	struct input_line line;
 	struct input *input;
-	int r = input_open(path, &input, why);
+	int r = input_open(source->path, &input, why);
 
+	/* What retention deletes before it is read is as good as never listed. */
+	if (r == -ENOENT && source->listed)
+		return EX_OK;
 	e->origin[0] = '\0';
 	if (r == 0) {
 		while (!ferror(stdout) && (r = input_next(input, &line, why)) > 0)
@@ -117,7 +120,7 @@ static int read_source(struct export *e, const char *path)
 		input_close(input);
 	}
 	if (r < 0) {
-		fprintf(stderr, "export: %s: %s\n", path, why);
+		fprintf(stderr, "export: %s: %s\n", source->path, why);
 		return EX_NOINPUT;
 	}
 	return EX_OK;
@@ -129,7 +132,7 @@ static int write_all_of(struct export *e, const struct sources *sources)
 	int status = EX_OK;
 
 	for (size_t i = 0; i < sources->n && status == EX_OK; i++)
-		status = read_source(e, sources->list[i].path);
+		status = read_source(e, &sources->list[i]);
 	if (fflush(stdout) == EOF || ferror(stdout)) {
 		fprintf(stderr, "export: cannot write: %s\n", strerror(errno));
 		return EX_IOERR;

@@ -8,14 +8,10 @@
 #include "host-receiver/evidence/timestamp.h"
 #include "host-receiver/judge/crew.h"
 #include "host-receiver/sign/key.h"
+#include "host-receiver/verbs/shared.h"
 
 #define PROGRESS_EVERY_NS (NSEC_PER_SEC / 5)
 #define CLOCK_LINE	  "\r\033[K"
-/*
- * So often the folders are listed, if retention deletes segments meanwhile. The second time is
- * almost always enough: it deletes the oldest segments, which are read first.
- */
-#define LISTINGS_MAX 16u
 
 /* ---- the command line ---- */
 
@@ -305,7 +301,7 @@ int judging_run(const struct judging *j, char **paths,
 			   const struct sources *sources),
 		void *data)
 {
-	const unsigned most = reads_stdin(paths) ? 1 : LISTINGS_MAX;
+	const unsigned most = reads_stdin(paths) ? 1 : SHARED_LISTINGS_MAX;
 	bool changed = true;
 	int status = EX_OK;
 

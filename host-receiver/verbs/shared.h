@@ -13,6 +13,12 @@
 #define SOCKET_DEFAULT "/run/cellos/host-telemetry.sock"
 
 /*
+ * So often a verb lists a folder of evidence, if retention deletes segments meanwhile. The second
+ * time is almost always enough: it deletes the oldest segments, which are read first.
+ */
+#define SHARED_LISTINGS_MAX 16u
+
+/*
  * Read the configuration and print all its mistakes to stderr. path NULL is the default file.
  * Returns EX_OK or EX_CONFIG. Free *ret with config_free() in any case.
  */

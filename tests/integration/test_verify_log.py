@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -482,6 +483,50 @@ def segments_deleted_while_they_are_read():
             out, err = run.communicate(timeout=PATIENCE)
             assert run.returncode == want, (run.returncode, out, err)
             assert words in err and bool(words) == bool(err), (out, err)
+
+
+def other_verbs_read_what_is_left():
+    """They stop when they have opened a segment for the n-th time, and go on without some of the
+    segments: the first time for the folder's order, the second time to read it."""
+    for verb, args, opened, nth, gone, want, words in (
+            ("export", [], 0, 2, [0, 1], 0, ""),
+            ("checkpoint", [], -1, 1, [-1], 0, ""),
+            ("prove", ["--id", "LAST"], 0, 2, [0, 1], 0, ""),
+            ("prove", ["--id", "urn:cellos:event:none"], 0, 2, [0, 1], 1, "has no event"),
+            ("prove", ["--consistency", "KEPT"], 0, 2, [0, 1], 1, "entries that were pruned"),
+            ("prove", ["--id", "LAST"], 0, 2, [0, 1, 2], 66, "there is no log")):
+        with case(verb, args, gone), Case() as c:
+            ordinary(KEY).write(c.log)
+            names = c.names()
+            assert len(names) == 3, names
+            entries = {name: [json.loads(x)["id"] for x in lines_of(name) if is_entry(x)]
+                       for name in names}
+            kept = [json.loads(x)["data"]["checkpoint"] for x in lines_of(names[0])
+                    if b"log_checkpoint" in x]
+            values = {"LAST": entries[names[-1]][-1], "KEPT": c.file("kept", kept[0])}
+            trace = c.file("trace", "")
+            # The search for leaks traces the process, and strace does already.
+            with subprocess.Popen(
+                    ["strace", "-D", "-o", trace, "-P", names[opened], "-e",
+                     f"inject=openat:signal=STOP:when={nth}", RECEIVER, verb,
+                     *(values.get(a, a) for a in args), c.log],
+                    cwd=c.dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE, text=True,
+                    env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}) as run:
+                until(lambda: b"stopped by SIGSTOP" in b"".join(lines_of(trace)), "its stop")
+                for i in gone:
+                    os.unlink(names[i])
+                os.kill(run.pid, signal.SIGCONT)
+                out, err = run.communicate(timeout=PATIENCE)
+            assert run.returncode == want, (run.returncode, out, err)
+            assert words in err and bool(words) == bool(err), (out, err)
+            if verb == "export":
+                ids = [json.loads(x)["metadata"]["original_event_uid"] for x in out.splitlines()]
+                assert set(ids) == {i for n in (0, 2) for i in entries[names[n]]}, out
+            elif verb == "checkpoint":
+                last = [json.loads(x)["data"]["checkpoint"] for x in lines_of(names[-2])
+                        if b"log_checkpoint" in x][-1]
+                assert out == last, out
 
 
 def a_name_without_a_file_is_as_good_as_none():
