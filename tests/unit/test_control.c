@@ -247,6 +247,26 @@ UNIT_TEST(a_request_comes_in_pieces)
 	end();
 }
 
+/* It stood still for longer than a client may take. The request had come meanwhile. */
+UNIT_TEST(a_machine_that_stands_still_closes_no_client)
+{
+	static const char request[] = "{\"verb\":\"list\"}\n";
+	char answer[256] = "";
+	int fd;
+
+	begin();
+	fd = connect_to_server();
+	turn(2);
+	ck_assert_int_eq(send(fd, request, strlen(request), MSG_NOSIGNAL),
+			 (ssize_t)strlen(request));
+	usleep((CONTROL_STEPS + 1) * CONTROL_STEP_MS * 1000);
+	turn(5);
+	ck_assert_int_gt(recv(fd, answer, sizeof(answer) - 1, MSG_DONTWAIT), 0);
+	ck_assert_str_eq(answer, "{\"ok\":true,\"request\":{\"verb\":\"list\"}}\n");
+	close(fd);
+	end();
+}
+
 UNIT_TEST(the_path_is_taken_or_stale)
 {
 	struct control_server *first;
