@@ -57,6 +57,12 @@ def bye(next_seq=1):
     return frame("telemetry.bye", detail={"reason": "test", "next_seq": next_seq})
 
 
+def say(sock, data):
+    """Sends to a receiver that ends the connection by itself, maybe before it has read all of it."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(data)
+
+
 class Receiver:
     """The real receiver of one cell, with a fresh key."""
 
@@ -110,10 +116,7 @@ class Receiver:
     def visit(self, data):
         """Come, say something to whoever still listens, and go."""
         with self.connect() as sock:
-            try:
-                sock.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
+            say(sock, data)
 
     def lines(self):
         with open(self.evidence_path, "rb") as f:
@@ -181,11 +184,9 @@ class Receiver:
 
 def no_more_descriptors(pid, but=0):
     """From now on the process has those that it has; give one of them up, and it has one."""
-    # Some are open for a moment only.
+    # Some are open for a moment only, which is long where the process stands still.
+    until(lambda: is_idle(pid), "a process with nothing to do", 0)
     have = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
-    for _ in range(20):
-        time.sleep(0.01)
-        have &= {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     free = [fd for fd in range(len(have) + 1 + but) if fd not in have]
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[but], hard))

@@ -16,7 +16,7 @@ from guest import Acks
 from guest import hello as agent_hello
 from oracle import named
 from receiver import (HASH, RECEIVER, Receiver, body, bye, closed_by_host, cpu_seconds, frame,
-                      heartbeat, hello, no_more_descriptors, send_until_nobody_reads, spawned,
+                      heartbeat, hello, no_more_descriptors, say, send_until_nobody_reads, spawned,
                       wait_until_read)
 from runner import PATIENCE, main, stand_still, until
 
@@ -161,7 +161,7 @@ def the_largest_frame():
             data = body("process.spawned", version=1, x=b"")
             data = body("process.spawned", version=1, x=b"x" * (size - len(data) - 2))
             assert len(data) == size, len(data)
-            sock.sendall(struct.pack("<I", size) + data)
+            say(sock, struct.pack("<I", size) + data)
             if fine:
                 r.wait_for("guest.v1.process_spawned")
             else:
@@ -184,7 +184,7 @@ def a_second_connection_is_contested():
         first.sendall(hello())
         r.wait_for("guest.v1.agent_connected")
         second = r.connect()
-        second.sendall(frame(comm="impostor", version=1))
+        say(second, frame(comm="impostor", version=1))
         assert closed_by_host(second)
         first.settimeout(PATIENCE)
         assert first.recv(1) == b"\0", "the first was asked whether it lives"
@@ -626,7 +626,7 @@ def evidence_without_a_reader_ends_the_receiver():
         # The stream is opened: it is the connection that finds nobody.
         assert b"stream.v1.opened" in os.read(read_end, 65536)
         os.close(read_end)
-        r.connect().sendall(spawned(1))
+        r.visit(spawned(1))
         assert r.process.wait(PATIENCE) == 1
         assert "nobody reads the evidence" in r.log()
 
