@@ -314,7 +314,9 @@ def three_deaths_in_a_minute():
         d.send("a", range(1, 5))
         for i in range(3):
             os.kill(signer_of(d.process.pid), signal.SIGKILL)
-            with d.connect("a") as sock:
+            # After the third one the daemon may have ended already.
+            with contextlib.suppress(OSError) if i == 2 else contextlib.nullcontext(), \
+                    d.connect("a") as sock:
                 sock.sendall(hello() + spawned(1))
                 if i < 2:
                     until(lambda: d.ask({"verb": "status"})["signing"]["restarts"] == i + 1,
