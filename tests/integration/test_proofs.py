@@ -125,7 +125,7 @@ def the_newest_checkpoint_is_printed():
         assert tool("checkpoint", m.log).stdout == text
         # What the entries do not support is not given out.
         with open(f"{m.log}/{last}", "r+b") as f:
-            data = f.read().replace(b"web", b"wep", 1)
+            data = f.read().replace(b'"guestComm":"web', b'"guestComm":"wep', 1)
             f.seek(0)
             f.write(data)
         got = tool("checkpoint", m.log, want=1)
