@@ -6,8 +6,9 @@
 
 #include "common/util.h"
 
-#define CHECK_MS 250u
-#define JOIN_MS	 500u
+#define CHECK_MS   250u
+#define CHECKS_MIN (POOL_GIVE_UP_MS / CHECK_MS)
+#define JOIN_MS	   500u
 
 struct job_list {
 	struct pool_job *first, *last;
@@ -107,6 +108,7 @@ static void *work(void *arg)
 	while ((job = next_job(pool))) {
 		self->job = job;
 		job->started_ns = monotonic_ns();
+		job->checks = 0;
 		list_push(&pool->running, job);
 		pthread_mutex_unlock(&pool->lock);
 		job->run(job);
@@ -180,6 +182,18 @@ static void on_finished(uv_async_t *async)
 		job->done(job, job->given_up ? POOL_LATE : POOL_FINISHED);
 }
 
+/*
+ * The time of a job counts only as far as there were checks in it: where this process stood still,
+ * the job did too.
+ */
+static void count_check(struct pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	for (struct pool_job *job = pool->running.first; job; job = job->next)
+		job->checks++;
+	pthread_mutex_unlock(&pool->lock);
+}
+
 /* The next job that has run too long, marked as given up; NULL: none. */
 static struct pool_job *give_up(struct pool *pool)
 {
@@ -188,7 +202,8 @@ static struct pool_job *give_up(struct pool *pool)
 
 	pthread_mutex_lock(&pool->lock);
 	for (job = pool->running.first; job; job = job->next)
-		if (!job->given_up && now_ns - job->started_ns >= POOL_GIVE_UP_MS * NSEC_PER_MSEC)
+		if (!job->given_up && job->checks >= CHECKS_MIN &&
+		    now_ns - job->started_ns >= POOL_GIVE_UP_MS * NSEC_PER_MSEC)
 			break;
 	if (job) {
 		job->given_up = true;
@@ -218,6 +233,7 @@ static void on_check(uv_timer_t *timer)
 	struct pool *pool = timer->data;
 	struct pool_job *job;
 
+	count_check(pool);
 	while ((job = give_up(pool)))
 		job->done(job, POOL_GAVE_UP);
 	while ((job = refuse(pool)))

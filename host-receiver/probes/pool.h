@@ -31,6 +31,7 @@ struct pool_job {
 	void (*run)(struct pool_job *job); /* on a thread of the pool */
 	void (*done)(struct pool_job *job, enum pool_outcome outcome);
 	uint64_t started_ns;
+	unsigned checks; /* while it ran: it is not given up for a time in which there were none */
 	bool given_up;
 };
 

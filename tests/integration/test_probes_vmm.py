@@ -5,6 +5,7 @@ that are refused."""
 import itertools
 import json
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -12,7 +13,7 @@ import time
 import oracle
 from daemon import BadDisk, Daemon, no_preload
 from receiver import Receiver, hello, is_idle, open_files
-from runner import main, until
+from runner import main, stand_still, until
 from vmm import Api, FIELDS, Vmm
 
 INTERVAL = 120
@@ -511,6 +512,31 @@ def a_reading_that_hangs():
                 d.stop()
                 os.unlink(f("hang"))
                 d.verify()
+
+
+def a_daemon_that_stood_still_gives_no_reading_up():
+    """The reading that it was at stood still as well."""
+    with Folder() as f:
+        env = {"LD_PRELOAD": os.environ["CELLOS_HANG_PREAD"], "CELLOS_HANG": f("hang")}
+        with Vmm(f("metrics")) as vmm, Daemon(env=env) as d:
+            d.add("a", "--fc-metrics", f("metrics"), *FAST)
+            vmm.flush()
+            d.wait_for("host.v1.fc_metrics")
+            begin = time.monotonic()
+            open(f("hang"), "w", encoding="ascii").close()
+            vmm.flush()
+            time.sleep(2 * INTERVAL / 1000)
+            stand_still(d.process.pid)
+            hung = time.monotonic() - begin
+            time.sleep(2)
+            begin = time.monotonic()
+            os.kill(d.process.pid, signal.SIGCONT)
+            time.sleep(0.6)  # two looks of the daemon at its readings, and more
+            os.unlink(f("hang"))
+            hung += time.monotonic() - begin
+            until(lambda: max(o["documents"] for o in outputs(d.events())) == 2, "the reading", 0.02)
+            d.stop()
+            assert "cannot read" not in d.log() or hung > 1.5, d.log()
 
 
 def bad_options_are_refused():
