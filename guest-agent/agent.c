@@ -425,9 +425,9 @@ static void log_not_ready(const struct agent *a)
 	log_error("msg=\"not ready in time: no channel to the host\" address=%s timeout_ms=%u "
 		  "why=\"%s\"",
 		  a->options->address_text, a->options->ready_timeout_ms,
-		  a->channel.state == CHANNEL_CONNECTING ? "the connect was not answered"
-		  : error				 ? strerror(error)
-							 : "the host closed the connection");
+		  error					   ? strerror(error)
+		  : a->channel.state == CHANNEL_CONNECTING ? "the connect was not answered"
+							   : "the host closed the connection");
 }
 
 static void log_end(const struct agent *a)

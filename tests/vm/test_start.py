@@ -38,10 +38,11 @@ def parent_waits_for_the_receiver():
 
 
 def no_receiver():
-    """Without a receiver the start fails with 3 when its time is over, says why and leaves nothing."""
+    """Without a receiver the start fails with 3 when its time is over, says why and leaves nothing.
+    The time is long: the first connect must have been answered by then."""
     script = f"""
         {NOW}; began=$now
-        cellos-telemetry --ready-timeout 1500 2> /tmp/reason; code=$?
+        cellos-telemetry --ready-timeout 10000 2> /tmp/reason; code=$?
         {NOW}
         vm say parent $code $began $now
         vm put /tmp/reason
@@ -52,7 +53,7 @@ def no_receiver():
     result = Vm(script).run().check()
     code, began, ended = result.mark("parent").split()
     assert code == "3"
-    assert float(ended) - float(began) >= 1.4
+    assert float(ended) - float(began) >= 9
     reason = result.files["/tmp/reason"].decode()
     assert "vsock:2:9001" in reason
     assert "Connection reset" in reason
