@@ -16,9 +16,12 @@ cellos-telemetry --heartbeat 500 --fs inotify --inotify /tmp/one --inotify /tmp/
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say agent $agent $(uname -r) $(cat /proc/sys/kernel/random/boot_id)
 
-# Processes that live long enough for a source that polls.
-spawn 1 /bin/sleep 1 > /tmp/null & spawn=$!
+# Processes that live until they are known, also to a source that polls.
+spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!
 vm say spawn $spawn $$
+vm await known
+sleep 1
+kill $(pidof sleep)
 wait $spawn
 echo hello > /tmp/one/new
 mv /tmp/one/new /tmp/two/moved
@@ -60,6 +63,9 @@ def boot(receiver, got):
                                            reason="no_frames")
         vm.tell("silenced")
         got.result = vm.wait().check()
+        vm.wait_mark("spawn")
+        receiver.wait_event("process.executed", guestComm="sleep")
+        vm.tell("known")
     got.events = receiver.finish()
     got.verdict = receiver.verify()
 

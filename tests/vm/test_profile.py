@@ -58,8 +58,12 @@ cellos-workload-exec --drop-net-admin -- sh -c 'ip link set lo down; echo $?
 cellos-workload-exec -- ip link add sniff type vsockmon >> /tmp/errors 2>&1; vm say sniff $?
 vm put /tmp/net
 
-# The sources still see.
-spawn 1 /bin/true > /tmp/null
+# The sources still see: here what lives until the agent has looked.
+spawn 1 /bin/sleep 600 > /tmp/null & spawn=$!
+vm idle $spawn
+vm idle $agent
+kill $(pidof sleep)
+wait $spawn
 nc 127.0.0.1 4242 < /dev/null
 sleep 1.5
 vm say alive $(cat /proc/$agent/oom_score_adj) $(cat /proc/sys/kernel/core_pattern)
