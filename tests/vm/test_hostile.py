@@ -77,6 +77,7 @@ cellos-workload-exec --init -- sh -c 'touch /tmp/own; exec sleep 3600' &
 own=$!
 until [ -e /tmp/own ]; do sleep 0.1; done
 kill -KILL $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
 cellos-telemetry --heartbeat {HEARTBEAT_MS} || exit 17
 agent=$(cat /run/cellos-telemetry/agent.pid)
 vm say second

@@ -49,7 +49,7 @@ for i in $(seq {LISTENERS}); do confine cat < /tmp/hold > /dev/null & held="$hel
 exec 3> /tmp/hold
 # The agent has a filter, too.
 until [ $(grep -l '^Seccomp:.2' /proc/[0-9]*/status | wc -l) -gt {LISTENERS} ]; do sleep 0.2; done
-confine true 2> /tmp/full; vm say full $? $(cat /tmp/full)
+confine -w 5 true 2> /tmp/full; vm say full $? $(cat /tmp/full)
 exec 3>&-
 wait $held
 vm idle $agent
@@ -76,7 +76,7 @@ kill -STOP $agent
 vm say going2
 sleep 1
 kill -KILL $agent
-until grep -q alive /tmp/killed-mount; do sleep 0.05; done
+until grep -q alive /tmp/killed-mount && [ ! -d /proc/$agent ]; do sleep 0.05; done
 vm say killed $(cat /tmp/killed-mount)
 grep -q /mnt /proc/mounts && vm say mounted
 
@@ -100,7 +100,9 @@ end $agent
 vm say rules $(auditrules)
 
 cellos-telemetry --heartbeat 500 --process off --net audit --capability audit || exit 20
-kill -KILL $(cat /run/cellos-telemetry/agent.pid)
+agent=$(cat /run/cellos-telemetry/agent.pid)
+kill -KILL $agent
+while [ -d /proc/$agent ]; do sleep 0.05; done
 vm say leftover $(auditrules)
 
 # The rules of the killed one are removed, not doubled; afterwards all are.

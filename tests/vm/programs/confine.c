@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `confine COMMAND [ARG...]`: a launcher of the smallest kind: hands a notification descriptor to
- * the agent as common/handover.h says, then becomes COMMAND. Refused: mount, chroot, reboot,
- * init_module. Watched: sethostname, mknodat, raw sockets.
+ * `confine [-w SECONDS] COMMAND [ARG...]`: a launcher of the smallest kind: hands a notification
+ * descriptor to the agent as common/handover.h says, then becomes COMMAND. Refused: mount, chroot,
+ * reboot, init_module. Watched: sethostname, mknodat, raw sockets. -w: how long it tries while the
+ * agent has no place for it; minutes, if it must.
  */
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -66,10 +67,10 @@ static int read_reply(int fd)
 }
 
 /* A connection that has a place. The agent takes a few launchers at a time. */
-static int connect_agent(void)
+static int connect_agent(uint64_t seconds)
 {
 	struct sockaddr_un agent = {.sun_family = AF_UNIX, .sun_path = LISTENER_SOCKET_PATH};
-	const uint64_t until = monotonic_ns() + 5 * NSEC_PER_SEC;
+	const uint64_t until = monotonic_ns() + seconds * NSEC_PER_SEC;
 
 	for (;;) {
 		int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), error;
@@ -120,11 +121,16 @@ static void send_listener(int fd, int listener)
 
 int main(int argc, char **argv)
 {
+	uint64_t seconds = 300;
 	int fd, listener;
 
+	if (argc > 3 && !strcmp(argv[1], "-w") && parse_u64(argv[2], 1, 600, &seconds) == 0) {
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc < 2)
 		return 64;
-	fd = connect_agent();
+	fd = connect_agent(seconds);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	listener = install_filter();
 	send_listener(fd, listener);
