@@ -53,7 +53,7 @@ chmod 0711 /srv/jailer/a
 cellos-telemetry --foreground --connect unix:/srv/jailer/a/v_9001 --net off --capability off &
 agent=$!
 # Until each of the four probes has read, and the agent has said something.
-for i in $(seq 600); do
+for i in $(seq 3000); do
     cellos-host-telemetry cell show a --json > /tmp/shown
     [ $(tr ',{{' '\\n\\n' < /tmp/shown | grep -c '"readings":[1-9]') = 4 ] &&
         grep -q '"frames":[1-9]' /tmp/shown && break
@@ -70,7 +70,7 @@ vm say refused $? $(systemctl is-active {SERVICE}) $(state MainPID) $pid
 sed -i '$d' /etc/cellos/host-telemetry.conf
 
 kill -9 $pid
-for i in $(seq 240); do
+for i in $(seq 2400); do
     sleep 0.25
     [ "$(systemctl is-active {SERVICE})" = active ] && [ "$(state MainPID)" != $pid ] && break
 done
@@ -102,7 +102,7 @@ env -i PATH=/bin:/usr/bin container=vm unshare -p -m -f sh -c '
     mount -t proc proc /proc
     exec {SYSTEMD} --system --unit=multi-user.target --log-target=console --log-level=notice
 ' > /tmp/systemd 2>&1 &
-for i in $(seq 1500); do
+for i in $(seq 5000); do
     [ -e /tmp/done ] && break
     sleep 0.2
 done
