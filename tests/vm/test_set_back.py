@@ -6,7 +6,7 @@ import tempfile
 
 from runner import main, until
 from states import States
-from vm import Receiver, Vm, find
+from vm import Receiver, Vm, find, sessions_of
 
 # A connection of before ends with the setting back, also that of `vm await`.
 SCRIPT = """
@@ -27,12 +27,6 @@ vm idle $agent
 kill $agent
 while [ -d /proc/$agent ]; do sleep 0.05; done
 """
-
-
-def sessions_of(events):
-    """In the order of their first hello."""
-    return list(dict.fromkeys(e["data"]["detail"]["session"]
-                              for e in find(events, "telemetry.hello")))
 
 
 def each_time_a_session_of_its_own_begins():

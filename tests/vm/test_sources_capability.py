@@ -206,7 +206,7 @@ def check_denials(name, ran, run, expected, via):
 def a_late_listener_is_announced():
     vias = [e["data"]["detail"]["capabilityVia"]
             for e in find(with_profile().runs[0], "telemetry.hello")]
-    assert vias[:2] == ["none", "seccomp-notify"]
+    assert list(dict.fromkeys(vias)) == ["none", "seccomp-notify"]
     sessions = {e["data"]["detail"]["session"]
                 for e in find(with_profile().runs[0], "telemetry.hello")}
     assert len(sessions) == 1

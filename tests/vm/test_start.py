@@ -4,7 +4,7 @@
 import time
 
 from runner import main
-from vm import Receiver, Vm, find
+from vm import Receiver, Vm, find, sessions_of
 
 # Seconds since boot, as the guest's CLOCK_MONOTONIC counts them.
 NOW = "read now rest < /proc/uptime"
@@ -81,9 +81,8 @@ def reconnects_to_a_receiver_that_comes_back():
         vm.wait().check()
         events = receiver.finish()
     hellos = find(events, "telemetry.hello")
-    assert len(hellos) == 2
     assert len({e["data"]["streamId"] for e in hellos}) == 2
-    assert len({e["data"]["detail"]["session"] for e in hellos}) == 1
+    assert len(sessions_of(events)) == 1
     # Without a log it does not remember what was acknowledged before, but only that can be missing.
     gaps = [e["data"] for e in find(events, "guest.v1.telemetry_gap")]
     assert {gap["reason"] for gap in gaps} <= {"session_start"}, gaps

@@ -214,14 +214,29 @@ def find(events, kind, **data):
     return found
 
 
+def sessions_of(events):
+    """The agents' sessions, in the order of their first hello."""
+    return list(dict.fromkeys(e["data"]["detail"]["session"]
+                              for e in find(events, "telemetry.hello")))
+
+
 def split_runs(events):
-    """The events of each connection of the agent."""
-    runs = []
+    """The events of each run of an agent: of its session. On a busy host a connection can fail
+    before its hello, or take the place of another."""
+    runs, waiting, session = [], [], None
     for event in events:
         if event["type"].endswith("agent_connected"):
-            runs.append([])
-        if runs:
-            runs[-1].append(event)
+            waiting.append([])
+        if not waiting and not runs:
+            continue
+        if event["data"].get("probeSource") == "telemetry.hello" and waiting:
+            if event["data"]["detail"]["session"] != session:
+                runs.append([])
+            session = event["data"]["detail"]["session"]
+            for connection in waiting:
+                runs[-1] += connection
+            waiting = []
+        (waiting or runs)[-1].append(event)
     return runs
 
 
