@@ -418,9 +418,11 @@ static int connector_check(struct probe *probe, struct event_queue *q)
 
 	read_drops(c);
 	account_loss(c, q);
-	process_tracker_check(&c->tracker, q);
-	exec_reader_tend(&c->tracker.reader);
+	/* The last threads' ends may wait to be read. */
 	empty = poll(&pfd, 1, 0) == 0;
+	if (empty)
+		process_tracker_check(&c->tracker, q);
+	exec_reader_tend(&c->tracker.reader);
 
 	/* No verdict before it has ended, nor while what may tell of it waits to be read. */
 	if (c->canary && canary_reap(c->canary, WNOHANG) && (c->canary_seen || empty)) {

@@ -229,8 +229,6 @@ static void account_refused(struct process_tracker *t, struct event_queue *q)
 {
 	const uint64_t refused = pid_table_refused(t->table);
 
-	if (refused == t->refused_told)
-		return;
 	event_queue_kernel_lost(q, PROBE_PROCESS, refused - t->refused_told);
 	t->refused_told = refused;
 }
@@ -339,8 +337,7 @@ static void on_orphan_exit(struct process_tracker *t, struct event_queue *q,
 	if (ev->parent_tgid == t->config->self)
 		return;
 	o = orphan_get(t->past, ev->tgid, &lost);
-	if (lost)
-		event_queue_kernel_lost(q, PROBE_PROCESS, 1);
+	event_queue_kernel_lost(q, PROBE_PROCESS, lost);
 	o->ppid = ev->parent_tgid;
 	o->exit_status = ev->exit_status;
 	o->at_ns = ev->at_ns;

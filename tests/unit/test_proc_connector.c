@@ -17,6 +17,7 @@
 #include "common/util.h"
 #include "guest-agent/probes/connector_message.h"
 #include "guest-agent/probes/netlink.h"
+#include "guest-agent/probes/proc_file.h"
 #include "guest-agent/probes/sources.h"
 #include "tests/unit/observed.h"
 #include "tests/unit/refuse_call.h"
@@ -284,6 +285,43 @@ static void body_exit_by_thread(void)
 		pthread_create(&t[i], NULL, thread_sleep, (void *)(uintptr_t)10000000);
 	pthread_create(&t[0], NULL, thread_exit7, NULL);
 	pthread_exit(NULL);
+}
+
+static void *thread_exit_when_told(_unused_ void *arg)
+{
+	char c;
+
+	(void)!read(gate[0], &c, 1);
+	_exit(42);
+}
+
+static void body_exit_when_told(void)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, thread_exit_when_told, NULL);
+	pthread_exit(NULL);
+}
+
+/* The look of /proc gives no verdict while the last thread's end waits to be read. */
+UNIT_TEST(test_check_before_the_last_event)
+{
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(gate), 0);
+	pid = child(body_exit_when_told);
+	for (struct proc_stat st = {0}; st.state != 'Z';)
+		ck_assert_int_eq(proc_read_stat(pid, &st), 0);
+	drain_all();
+	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, pid), 0);
+	ck_assert_int_eq(write(gate[1], "", 1), 1);
+	waitpid(pid, NULL, 0);
+	proc_connector_ops.check(probe, queue);
+	drain_all();
+	ck_assert_uint_eq(count(WIRE_PROCESS_EXITED, pid), 1);
+	ck_assert_uint_eq(find(WIRE_PROCESS_EXITED, pid, 0)->uints[WIRE_KEY_EXIT_CODE], 42);
+	close(gate[0]);
+	close(gate[1]);
 }
 
 /* A process is its threads: born with the first, gone with the last. */
