@@ -30,7 +30,8 @@ struct orphan {
 	pid_t ppid;
 	uint32_t exit_status; /* of the last thread seen to end */
 	uint64_t at_ns;
-	bool reported; /* its end; more of its threads may still tell theirs */
+	bool leader_gone; /* else one of its other threads has ended, and it may live on */
+	bool reported;	  /* its end; more of its threads may still tell theirs */
 };
 
 struct process_past {

@@ -14,13 +14,14 @@ static bool excluded(const struct probe_config *config, const struct pid_entry *
 	return probe_excludes_start(config, e->pid, e->start_ns);
 }
 
-void process_report_name(struct pid_entry *e)
+bool process_report_name(struct pid_entry *e)
 {
 	char comm[PROC_COMM_MAX];
 	const int n = proc_read_comm(e->pid, comm);
 
 	if (n >= 0)
 		pid_entry_set_comm(e, comm, (size_t)n);
+	return n >= 0;
 }
 
 void process_report_spawned(const struct probe_config *config, struct event_queue *q,

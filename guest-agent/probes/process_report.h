@@ -12,7 +12,7 @@
 #include "guest-agent/probes/pid_table.h"
 
 /* Fill in the name of a process from /proc, if it is still there. */
-void process_report_name(struct pid_entry *e);
+bool process_report_name(struct pid_entry *e);
 
 /* at_ns: CLOCK_MONOTONIC, of the event. */
 void process_report_spawned(const struct probe_config *config, struct event_queue *q,

@@ -243,8 +243,10 @@ static void end_last_owner(struct process_tracker *t, struct event_queue *q, pid
 
 	if (h)
 		finish_early(t, q, h, EXEC_UNSURE);
-	if (o)
+	if (o) {
+		event_queue_kernel_lost(q, PROBE_PROCESS, !o->reported);
 		o->pid = 0;
+	}
 	e = pid_table_find(t->table, pid);
 	if (!e)
 		return;
@@ -325,29 +327,57 @@ static void on_exec(struct process_tracker *t, struct event_queue *q,
 	begin_execution(t, q, e, ev->at_ns, e != &untracked);
 }
 
-/* A process that is not in the table: its end is the last thread's, and only /proc can tell. */
+/*
+ * The ends of processes that are not in the table. Only /proc can tell when all of one has gone,
+ * and the last thread's status is known when all events are read.
+ */
+static void check_orphans(struct process_tracker *t, struct event_queue *q)
+{
+	for (size_t i = 0; i < ORPHANS_MAX; i++) {
+		struct orphan *o = &t->past->orphans[i];
+		struct pid_entry untracked = {.pid = o->pid, .ppid = o->ppid};
+
+		if (!o->pid || o->reported || !proc_group_gone(o->pid))
+			continue;
+		/* The first thread's end may be lost: then none of it must be left. */
+		if (process_report_name(&untracked) && !o->leader_gone)
+			continue;
+		o->reported = true;
+		if (!hold_end(t, q, o->pid, o->exit_status, o->at_ns))
+			process_report_exited(t->config, q, &untracked, &o->exit_status, o->at_ns);
+	}
+}
+
+/* A process that is not in the table. */
 static void on_orphan_exit(struct process_tracker *t, struct event_queue *q,
 			   const struct connector_event *ev)
 {
-	struct pid_entry untracked = {.pid = ev->tgid, .ppid = ev->parent_tgid};
 	struct orphan *o;
 	bool lost;
 
 	/* A canary, or the reader of arguments. */
 	if (ev->parent_tgid == t->config->self)
 		return;
+	/* Before their places are used again. */
+	if (t->past->next_orphan % ORPHANS_MAX == 0)
+		check_orphans(t, q);
 	o = orphan_get(t->past, ev->tgid, &lost);
 	event_queue_kernel_lost(q, PROBE_PROCESS, lost);
 	o->ppid = ev->parent_tgid;
 	o->exit_status = ev->exit_status;
 	o->at_ns = ev->at_ns;
-	if (o->reported || !proc_group_gone(ev->tgid))
+	o->leader_gone |= ev->tid == ev->tgid;
+}
+
+/* All threads of e have ended. */
+static void end(struct process_tracker *t, struct event_queue *q, struct pid_entry *e,
+		uint64_t at_ns)
+{
+	e->flags |= EXITING;
+	if (hold_end(t, q, e->pid, e->exit_status, at_ns))
 		return;
-	o->reported = true;
-	if (hold_end(t, q, ev->tgid, ev->exit_status, ev->at_ns))
-		return;
-	process_report_name(&untracked);
-	process_report_exited(t->config, q, &untracked, &ev->exit_status, ev->at_ns);
+	process_report_exited(t->config, q, e, &e->exit_status, at_ns);
+	forget(t, e, at_ns);
 }
 
 static void on_exit_event(struct process_tracker *t, struct event_queue *q,
@@ -373,11 +403,7 @@ static void on_exit_event(struct process_tracker *t, struct event_queue *q,
 	report_late_start(t, q, e, ev->at_ns);
 	if (ev->parent_tgid)
 		e->ppid = ev->parent_tgid;
-	e->flags |= EXITING;
-	if (hold_end(t, q, e->pid, ev->exit_status, ev->at_ns))
-		return;
-	process_report_exited(t->config, q, e, &ev->exit_status, ev->at_ns);
-	forget(t, e, ev->at_ns);
+	end(t, q, e, ev->at_ns);
 }
 
 static void on_comm(struct process_tracker *t, const struct connector_event *ev)
@@ -543,34 +569,17 @@ bool process_tracker_turn(struct process_tracker *t, struct event_queue *q, unsi
 	return t->state != TRACKER_STEADY;
 }
 
-static void check_orphans(struct process_tracker *t, struct event_queue *q)
-{
-	for (size_t i = 0; i < ORPHANS_MAX; i++) {
-		struct orphan *o = &t->past->orphans[i];
-		struct pid_entry untracked = {.pid = o->pid, .ppid = o->ppid};
-
-		if (!o->pid || o->reported || !proc_group_gone(o->pid))
-			continue;
-		o->reported = true;
-		if (!hold_end(t, q, o->pid, o->exit_status, o->at_ns))
-			process_report_exited(t->config, q, &untracked, &o->exit_status, o->at_ns);
-	}
-}
-
 void process_tracker_check(struct process_tracker *t, struct event_queue *q)
 {
+	const uint64_t now_ns = monotonic_ns();
 	struct pid_entry *e;
 	size_t place = 0;
 
 	while ((e = pid_table_next(t->table, &place))) {
 		if (!(e->flags & LEADER_GONE) || e->flags & EXITING || !proc_group_gone(e->pid))
 			continue;
-		report_late_start(t, q, e, monotonic_ns());
-		e->flags |= EXITING;
-		if (hold_end(t, q, e->pid, e->exit_status, monotonic_ns()))
-			continue;
-		process_report_exited(t->config, q, e, &e->exit_status, monotonic_ns());
-		forget(t, e, monotonic_ns());
+		report_late_start(t, q, e, now_ns);
+		end(t, q, e, now_ns);
 	}
 	check_orphans(t, q);
 }
@@ -579,6 +588,8 @@ void process_tracker_settle(struct process_tracker *t, struct event_queue *q, ui
 			    uint64_t empty_ns)
 {
 	t->empty_ns = MAX(t->empty_ns, empty_ns);
+	if (!t->behind_ns)
+		check_orphans(t, q);
 	for (size_t i = 0; t->holds->n && i < EXEC_HOLDS_MAX; i++)
 		if (t->holds->held[i].pid)
 			settle(t, q, &t->holds->held[i], now_ns);

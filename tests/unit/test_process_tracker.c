@@ -227,13 +227,17 @@ UNIT_TEST(test_full_table)
 	ck_assert_uint_eq(event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN], before + 1);
 	feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid});
 	ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXECUTED, pid));
-	/* /proc says that all of it has gone; the other threads' ends say nothing more. */
-	ended(pid, pid + 5, 3 << 8);
-	ended(pid, pid, 3 << 8);
+	/* /proc says that all of it has gone; the last event that is read is the last thread's. */
+	ended(pid, pid + 5, 1 << 8);
+	ended(pid, pid, 2 << 8);
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, pid));
+	ended(pid, pid + 6, 3 << 8);
+	process_tracker_settle(&tracker, queue, monotonic_ns(), 0);
 	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_EXIT_CODE], 3);
 	/* Its number begins anew with the next process. */
 	born(pid, PARENT);
 	ended(pid, pid, 4 << 8);
+	process_tracker_settle(&tracker, queue, monotonic_ns(), 0);
 	observed_take(&observed, queue);
 	ck_assert_uint_eq(observed.events[observed.n - 1].uints[WIRE_KEY_EXIT_CODE], 4);
 }
@@ -693,6 +697,35 @@ static void *wait_for_ever(void *unused)
 	for (;;)
 		pause();
 	return unused;
+}
+
+/* A process without an entry lives on when another thread than its first has ended. */
+UNIT_TEST(test_an_unknown_process_lives_on)
+{
+	uint64_t began;
+	const pid_t pid = child(&began);
+
+	ended(pid, pid + 1, 0);
+	process_tracker_settle(&tracker, queue, monotonic_ns(), 0);
+	ck_assert_ptr_null(only(WIRE_PROCESS_EXITED, pid));
+	end_child(pid);
+	ended(pid, pid, SIGKILL);
+	process_tracker_settle(&tracker, queue, monotonic_ns(), 0);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, pid)->uints[WIRE_KEY_SIGNAL], SIGKILL);
+}
+
+/* More of them end at once than have a place: those before are reported first. */
+UNIT_TEST(test_many_unknown_processes_end)
+{
+	const uint64_t before = event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN];
+	const pid_t last = PID + 3 * (pid_t)ORPHANS_MAX;
+
+	for (pid_t pid = PID; pid < last; pid++)
+		ended(pid, pid, 0);
+	process_tracker_settle(&tracker, queue, monotonic_ns(), 0);
+	for (pid_t pid = PID; pid < last; pid++)
+		ck_assert_ptr_nonnull(only(WIRE_PROCESS_EXITED, pid));
+	ck_assert_uint_eq(event_queue_totals(queue)->dropped[DROP_KERNEL_OVERRUN], before);
 }
 
 /* The end of a process that was never seen: only /proc says which of its threads is the last. */
