@@ -32,7 +32,8 @@
 #if __has_include(<linux/vm_sockets.h>)
 #include <linux/vm_sockets.h>
 #else
-#define VMADDR_CID_HOST 2
+#define VMADDR_CID_HOST		      2
+#define SO_VM_SOCKETS_CONNECT_TIMEOUT 6
 struct sockaddr_vm {
 	sa_family_t svm_family;
 	unsigned short svm_reserved1;
@@ -41,10 +42,11 @@ struct sockaddr_vm {
 };
 #endif
 
-#define EXIT_PORT      9000
-#define EXIT_NO_AGENT  124
-#define PID_FILE       "/run/cellos-telemetry/agent.pid"
-#define BYE_TIMEOUT_MS 2000
+#define EXIT_PORT     9000
+#define EXIT_NO_AGENT 124
+#define PID_FILE      "/run/cellos-telemetry/agent.pid"
+/* A host that is busy can stand still for seconds. */
+#define HOST_TIMEOUT_S 20
 
 static void mount_everything(void)
 {
@@ -95,10 +97,12 @@ static void report_exit(int code)
 		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = EXIT_PORT};
 	const uint8_t bytes[4] = {(uint8_t)code, (uint8_t)(code >> 8), (uint8_t)(code >> 16),
 				  (uint8_t)(code >> 24)};
-	const struct timeval timeout = {.tv_sec = 2};
+	const struct timeval timeout = {.tv_sec = HOST_TIMEOUT_S};
 	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
+	    setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &timeout, sizeof(timeout)) <
+		    0 ||
 	    connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0 ||
 	    send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) != sizeof(bytes))
 		fprintf(stderr, "guest-init: cannot report the exit code %d: %s\n", code,
@@ -116,7 +120,7 @@ static void stop_agent(void)
 	if (!f)
 		return;
 	if (fscanf(f, "%d", &pid) == 1 && pid > 1 && kill(pid, SIGTERM) == 0)
-		for (int i = 0; i < BYE_TIMEOUT_MS / 10 && kill(pid, 0) == 0; i++) {
+		for (int i = 0; i < HOST_TIMEOUT_S * 100 && kill(pid, 0) == 0; i++) {
 			/* It is a child of PID 1: gone only when it is waited for. */
 			while (waitpid(-1, NULL, WNOHANG) > 0)
 				;

@@ -23,7 +23,7 @@ if cellos-telemetry; then
 	agent=$(cat /run/cellos-telemetry/agent.pid)
 	kill -TERM "$agent"
 	tries=0
-	while kill -0 "$agent" 2> /dev/null && [ $tries -lt 40 ]; do
+	while kill -0 "$agent" 2> /dev/null && [ $tries -lt 400 ]; do
 		sleep 0.05
 		tries=$((tries + 1))
 	done
