@@ -80,7 +80,12 @@ vm await polled
 exec 3>&-
 wait $hold
 vm say polled $hold
-vm say hidden $(sockets hide 5555)
+sockets hide 5555 < /tmp/hold > /tmp/null & hidden=$!
+exec 3> /tmp/hold
+vm say hidden $hidden
+vm await hidden
+exec 3>&-
+wait $hidden || exit 35
 cellos-workload-exec --init -- ping -c 1 127.0.0.1 > /tmp/null || exit 32
 kill $nc
 end $agent
@@ -99,6 +104,8 @@ def ran():
                 receiver.wait_event("net.connect_attempted", guestComm="connects", port=7777,
                                     address=address)
             vm.tell("polled")
+            receiver.wait_event("net.connect_attempted", guestPid=int(vm.wait_mark("hidden")))
+            vm.tell("hidden")
             got.result = vm.wait().check()
         events = receiver.finish()
     got.runs = split_runs(events)

@@ -8,8 +8,8 @@
  * of them twice.
  * `sockets low PORT`: as uid 1000 binds PORT and waits for a second.
  * `sockets busy PORT`: as root binds PORT twice.
- * `sockets hide PORT`: listens on 127.0.0.2:PORT and connects to 127.0.0.1:7777 from
- * 127.0.0.3:PORT.
+ * `sockets hide PORT`: listens on 127.0.0.2:PORT, connects to 127.0.0.1:7777 from 127.0.0.3:PORT
+ * and waits for standard input to end.
  *
  * Each prints its pid first.
  */
@@ -166,13 +166,15 @@ static int hide(unsigned port)
 			     to = address_of("127.0.0.1", 7777);
 	const int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 	const int fd = socket(AF_INET, SOCK_STREAM, 0);
+	char c;
 
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(listener, &own.u.any, own.len) < 0 || listen(listener, 1) < 0 ||
 	    bind(fd, &from.u.any, from.len) < 0 || connect(fd, &to.u.any, to.len) < 0)
 		die("hide");
-	sleep(1);
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
 	return 0;
 }
 
