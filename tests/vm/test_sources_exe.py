@@ -86,10 +86,10 @@ until fds=$(ls /proc/$(reader)/fd 2> /tmp/null | wc -l); [ $fds = 1 ]; do :; don
 vm say fds $fds
 kill $excluded
 wait $excluded
-# Its number goes round to another process.
-echo $((excluded - 1)) > /proc/sys/kernel/ns_last_pid
-/bin/sleep 0.1 & again=$!
-wait $again
+# Its number goes round to another process: to this one, unless the agent forks just then.
+until echo $((excluded - 1)) > /proc/sys/kernel/ns_last_pid
+    /bin/sleep 0.1 & again=$!
+    wait $again; [ $again = $excluded ]; do :; done
 vm say again $excluded $again
 vm idle $agent
 end $agent
