@@ -97,8 +97,8 @@ class Daemon:
         """The cell's."""
         events = []
         for path in sorted(glob.glob(self.file("evidence/evidence-*.jsonl"))):
-            with open(path, encoding="utf-8") as f:
-                events += [json.loads(line) for line in f.read().split("\n")[:-1]]
+            with open(path, "rb") as f:
+                events += [json.loads(line) for line in f.read().split(b"\n")[:-1]]
         return [e for e in events if "cellId" in e["data"]]
 
     def verify(self):

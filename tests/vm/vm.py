@@ -163,8 +163,8 @@ class Receiver:
     def events(self):
         """The cell's events so far, not those of the log; a line that is not whole yet is left
         out."""
-        with open(self.evidence, encoding="utf-8") as f:
-            lines = f.read().split("\n")[:-1]
+        with open(self.evidence, "rb") as f:
+            lines = f.read().split(b"\n")[:-1]
         events = [json.loads(line) for line in lines]
         events = [e["data"]["event"] if e["type"].startswith("dev.cellos.events.signed_envelope")
                   else e for e in events]
