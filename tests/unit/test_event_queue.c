@@ -117,13 +117,19 @@ static struct event_queue *new_queue(unsigned capacity, bool keep)
 	return q;
 }
 
+/*
+ * What is equal within a second becomes one observation. This is the time of an observation in
+ * tests of that, which may stand still for longer themselves; 0: it is now.
+ */
+static uint64_t stopped_ns;
+
 static void observe_as(struct event_queue *q, enum wire_source source, pid_t pid, size_t text_len)
 {
 	static char text[4 * WIRE_DETAIL_TEXT_MAX];
 	struct observation o;
 
 	memset(text, 'x', sizeof(text));
-	observation_init(&o, source, pid, "comm", 4, monotonic_ns());
+	observation_init(&o, source, pid, "comm", 4, stopped_ns ? stopped_ns++ : monotonic_ns());
 	switch (source) {
 	case WIRE_PROCESS_EXECUTED: observation_add_bytes(&o, WIRE_KEY_EXE, text, text_len); break;
 	case WIRE_NET_CONNECT_ATTEMPTED:
@@ -653,8 +659,9 @@ UNIT_TEST(repeats_become_one_observation)
 	struct reader r = {0};
 	uint64_t now_ns, last_ns = 0;
 
+	stopped_ns = monotonic_ns();
 	for (int i = 0; i < 1000; i++) {
-		last_ns = monotonic_ns();
+		last_ns = stopped_ns;
 		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
 		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 8, 9);
 		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 10);
@@ -663,7 +670,7 @@ UNIT_TEST(repeats_become_one_observation)
 	ck_assert_uint_eq(r.observations, 3);
 	ck_assert_uint_eq(event_queue_totals(q)->observed, 3000);
 	now_ns = event_queue_folded_ns(q);
-	ck_assert_uint_gt(now_ns, monotonic_ns());
+	ck_assert_uint_gt(now_ns, stopped_ns);
 	event_queue_flush_folded(q, now_ns - 1);
 	ck_assert(event_queue_all_sent(q));
 	event_queue_flush_folded(q, now_ns + NSEC_PER_SEC);
@@ -683,6 +690,7 @@ UNIT_TEST(repeats_become_one_observation)
 	take(q, &r, SIZE_MAX);
 	ck_assert_uint_eq(r.frames, 6);
 	event_queue_free(q);
+	stopped_ns = 0;
 }
 
 static void connect_at(struct event_queue *q, uint64_t at_ns)
@@ -728,6 +736,7 @@ UNIT_TEST(another_process_of_that_pid_is_no_repeat)
 	struct event_queue *q = new_queue(64, true);
 	struct reader r = {0};
 
+	stopped_ns = monotonic_ns();
 	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
 	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
 	observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 8, 9);
@@ -748,6 +757,7 @@ UNIT_TEST(another_process_of_that_pid_is_no_repeat)
 	take(q, &r, SIZE_MAX);
 	ck_assert_uint_eq(r.frames, 8);
 	event_queue_free(q);
+	stopped_ns = 0;
 }
 
 UNIT_TEST(a_full_table_folds_nothing_and_loses_nothing)
@@ -771,6 +781,7 @@ UNIT_TEST(a_dropped_fold_counts_all_its_repeats)
 	struct event_queue *q = new_queue(EVENT_QUEUE_MIN, true);
 	struct reader r = {0};
 
+	stopped_ns = monotonic_ns();
 	for (int i = 0; i < 101; i++)
 		observe_as(q, WIRE_NET_CONNECT_ATTEMPTED, 7, 9);
 	for (int i = 0; i < 100; i++)
@@ -784,6 +795,7 @@ UNIT_TEST(a_dropped_fold_counts_all_its_repeats)
 	ck_assert_uint_eq(r.last.family[PROBE_NET], 100 + 100 - (ONE_FAMILY - 1));
 	ck_assert_uint_eq(r.observations + r.receipted, event_queue_totals(q)->observed);
 	event_queue_free(q);
+	stopped_ns = 0;
 }
 
 /* Whether nobody can touch the page there from now on. */
