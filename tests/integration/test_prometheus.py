@@ -16,7 +16,7 @@ import urllib.request
 
 from daemon import Daemon
 from receiver import frame, hello, spawned
-from runner import free_port, main, until
+from runner import PATIENCE, free_port, main, until
 
 PACKAGING = os.path.join(os.environ["CELLOS_SOURCE"], "packaging")
 RULES = os.path.join(PACKAGING, "prometheus", "cellos-host-telemetry.rules.yml")
@@ -26,7 +26,7 @@ VARIABLES = {"$instance": ".*", "$__rate_interval": "20s"}
 
 
 def _promtool(*args):
-    run = subprocess.run(["promtool", *args], capture_output=True, text=True, timeout=120,
+    run = subprocess.run(["promtool", *args], capture_output=True, text=True, timeout=PATIENCE,
                          check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
@@ -62,9 +62,11 @@ class Prometheus:
         """The data of an answer; None: it does not answer yet."""
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/{path}?" +
-                                        urllib.parse.urlencode(params), timeout=60) as answer:
+                                        urllib.parse.urlencode(params), timeout=PATIENCE) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as e:
+            if e.code == 503:
+                return None  # it listens, but has not read its storage yet
             raise AssertionError(f"{params}: {e.read().decode()}") from e
         except (urllib.error.URLError, ConnectionError):
             assert self.process.poll() is None, self.said()
