@@ -77,7 +77,8 @@ def a_flooder_beside_ordinary_cells():
             nonlocal sent
             data = b"".join(spawned(i) for i in range(1, 2000))
             rest = b""
-            while not stop.is_set():
+            # A frame that was begun is sent whole.
+            while rest or not stop.is_set():
                 rest = rest or data
                 n = flood.send(rest)
                 rest = rest[n:]
