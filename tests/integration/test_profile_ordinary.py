@@ -119,8 +119,10 @@ const {execFileSync} = require('child_process'), net = require('net'), fs = requ
 console.log(execFileSync('echo', ['from node']).toString());
 const s = net.createServer(c => c.end('bye')).listen(0, '127.0.0.1', () => {
   net.connect(s.address().port, '127.0.0.1').on('data', d => { console.log(String(d)); s.close(); });
+}).on('close', () => {
+  // After that, so that the order of the output is always the same.
+  fs.promises.writeFile('n', 'x').then(() => fs.promises.readFile('n', 'utf8')).then(console.log);
 });
-fs.promises.writeFile('n', 'x').then(() => fs.promises.readFile('n', 'utf8')).then(console.log);
 """
 
 GDB = ["gdb", "-q", "-batch", "-nx", "-ex", "set debuginfod enabled off",
