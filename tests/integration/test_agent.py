@@ -542,7 +542,7 @@ def the_most_paths_are_taken():
 def a_forced_source_that_is_missing():
     with Host() as host:
         run = subprocess.run(["unshare", "--pid", "--fork", *host.args(
-            "--process", "proc-connector", "--ready-timeout", "2000")],
+            "--process", "proc-connector")],
             capture_output=True, text=True, timeout=PATIENCE)
         assert run.returncode == 3, run
         assert "--process" in run.stderr and "proc-connector" in run.stderr, run.stderr
