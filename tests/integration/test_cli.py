@@ -235,7 +235,8 @@ def zsh_completes():
         return
     with tempfile.TemporaryDirectory() as tmp:
         there, environment = programs_on_the_path(tmp)
-        # zsh completes in an interactive shell only: zpty is its own terminal for that.
+        # zsh completes in an interactive shell only: zpty is its own terminal for that. The marks that
+        # are waited for are not what is typed, which the terminal shows as well.
         for words, wanted in COMPLETED[::2]:
             if words[0] not in there:
                 continue
@@ -245,12 +246,12 @@ zpty -w shell "fpath=({COMPLETIONS} \\$fpath); autoload -Uz compinit; compinit -
 zpty -w shell "PS1=; unset zle_bracketed_paste; bindkey '^I' list-choices; LISTMAX=1000; stty -echo"
 zpty -w shell "compadd() {{ if [[ \\${{@[1,(i)(-|--)]}} == *-(O|A|D)\\ * ]]; then builtin compadd \\"\\$@\\"; return; fi;
  typeset -a __hits; builtin compadd -A __hits \\"\\$@\\"; print -l HIT:\\${{^__hits}}:TIH >> {tmp}/hits; builtin compadd \\"\\$@\\" }}"
-zpty -w shell "echo READY:"
+zpty -w shell "echo REA''DY:"
 zpty -r shell line "*READY:*"
 : > {tmp}/hits
 zpty -w -n shell {" ".join(words)!r}$'\\t'
-for i in {{1..600}}; do [[ -s {tmp}/hits ]] && break; sleep 0.1; done
-sleep 0.2
+zpty -w shell $'\\x15'"echo DO''NE:"
+zpty -r shell line "*DONE:*"
 zpty -d shell'''
             subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True,
                            env=environment, cwd=tmp, timeout=PATIENCE)
