@@ -25,7 +25,7 @@ import time
 import oracle
 from daemon import Daemon
 from oracle import named
-from receiver import HASH, RECEIVER, frame, heartbeat, hello, is_idle, open_files, spawned
+from receiver import HASH, RECEIVER, frame, heartbeat, hello, is_idle, open_files, spawned, waits
 from runner import PATIENCE, free_port, main, stand_still, until
 
 
@@ -66,10 +66,12 @@ def a_client_that_is_stopped_goes_on():
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         with server.accept()[0] as sock:
             assert sock.recv(4096).endswith(b"\n")
-            until(lambda: is_idle(client.pid), "a client that waits for its answer", 0)
+            # After its request it sleeps for nothing else.
+            until(lambda: waits(client.pid, client.pid), "a client that waits for its answer", 0)
             stand_still(client.pid)
             client.send_signal(signal.SIGCONT)
-            until(lambda: is_idle(client.pid) or client.poll() is not None, "a client that waits", 0)
+            until(lambda: waits(client.pid, client.pid) or client.poll() is not None,
+                  "a client that waits", 0)
             sock.sendall(b'{"cells":[],"ok":true,"unserved":[]}\n')
         out, err = client.communicate(timeout=PATIENCE)
         assert client.returncode == 0 and err == "", (client.returncode, out, err)
