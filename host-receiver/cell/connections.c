@@ -113,10 +113,9 @@ static struct connection *take_newcomer(struct cell *cell)
 
 static void contest(struct cell *cell, enum limited_kind kind, struct connection *c)
 {
-	cell->limited.peer = c->peer;
 	cell->registry->stats.contested++;
+	limited_contest(&cell->limited, &cell->stream, kind, &c->peer, monotonic_ns());
 	connection_close(c);
-	limited_count(&cell->limited, &cell->stream, kind, 1, monotonic_ns());
 }
 
 void connections_refuse_newcomer(struct cell *cell)

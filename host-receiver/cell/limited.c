@@ -9,9 +9,9 @@ static void report(struct limited *l, struct stream *s, enum limited_kind kind, 
 	case LIMITED_VERSION: report_version_rejected(s, l->version, count); break;
 	case LIMITED_SOURCE: report_unknown_source(s, source, count); break;
 	case LIMITED_SECOND_CONNECTION:
-		report_contested(s, "second_connection", &l->peer, count);
+		report_contested(s, "second_connection", &l->peers[kind], count);
 		break;
-	case LIMITED_PEER: report_contested(s, "peer_credentials", &l->peer, count); break;
+	case LIMITED_PEER: report_contested(s, "peer_credentials", &l->peers[kind], count); break;
 	case LIMITED_VMM_COUNTS: report_contested(s, "vmm_counts_more", NULL, count); break;
 	case _LIMITED_MAX: break;
 	}
@@ -37,6 +37,13 @@ void limited_refusal(struct limited *l, struct stream *s, const struct wire_refu
 	l->source_len = MIN(refusal->source.len, sizeof(l->source));
 	memcpy(l->source, refusal->source.data, l->source_len);
 	limited_count(l, s, LIMITED_SOURCE, 1, now_ns);
+}
+
+void limited_contest(struct limited *l, struct stream *s, enum limited_kind kind,
+		     const struct ucred *peer, uint64_t now_ns)
+{
+	l->peers[kind] = *peer;
+	limited_count(l, s, kind, 1, now_ns);
 }
 
 void limited_flush(struct limited *l, struct stream *s, uint64_t now_ns, bool force)

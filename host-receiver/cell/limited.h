@@ -24,12 +24,16 @@ struct limited {
 	uint16_t version;
 	char source[WIRE_SOURCE_MAX];
 	size_t source_len;
-	struct ucred peer; /* of the last connection that was contested */
+	struct ucred
+		peers[_LIMITED_MAX]; /* of the last connection that was contested in this way */
 };
 
 /* Count n of a kind, and report them now or later together with others. */
 void limited_count(struct limited *l, struct stream *s, enum limited_kind kind, uint64_t n,
 		   uint64_t now_ns);
+/* A connection of peer, of a kind that names the peer. */
+void limited_contest(struct limited *l, struct stream *s, enum limited_kind kind,
+		     const struct ucred *peer, uint64_t now_ns);
 /* A refused frame that does not end its connection. */
 void limited_refusal(struct limited *l, struct stream *s, const struct wire_refusal *refusal,
 		     uint64_t now_ns);

@@ -236,15 +236,26 @@ UNIT_TEST(a_flood_of_refusals_is_one_report_a_second)
 
 UNIT_TEST(contested_channels_say_by_whom)
 {
-	struct limited l = {.peer = {.pid = 1, .uid = 2, .gid = 3}};
+	const struct ucred own = {.pid = 1, .uid = 2, .gid = 3};
+	const struct ucred other = {.pid = 4, .uid = 5, .gid = 6};
+	struct limited l = {0};
 
-	limited_count(&l, &stream, LIMITED_SECOND_CONNECTION, 2, SECOND);
-	limited_count(&l, &stream, LIMITED_PEER, 3, SECOND);
+#define OWN   "'peerGid':3,'peerPid':1,'peerUid':2,"
+#define OTHER "'peerGid':6,'peerPid':4,'peerUid':5,"
+	limited_contest(&l, &stream, LIMITED_PEER, &other, SECOND);
+	limited_contest(&l, &stream, LIMITED_SECOND_CONNECTION, &own, SECOND);
 	limited_count(&l, &stream, LIMITED_VMM_COUNTS, 4, SECOND);
-#define PEER "'peerGid':3,'peerPid':1,'peerUid':2,"
-	LINES(&lines, "guest.v1.channel_contested {'count':2," PEER "'reason':'second_connection'}",
-	      "guest.v1.channel_contested {'count':3," PEER "'reason':'peer_credentials'}",
+	LINES(&lines, "guest.v1.channel_contested {'count':1," OTHER "'reason':'peer_credentials'}",
+	      "guest.v1.channel_contested {'count':1," OWN "'reason':'second_connection'}",
 	      "guest.v1.channel_contested {'count':4,'reason':'vmm_counts_more'}");
+	/* A report that comes later still names who did this, not who was the last to do the other.
+	 */
+	limited_contest(&l, &stream, LIMITED_PEER, &other, SECOND + 1);
+	limited_contest(&l, &stream, LIMITED_SECOND_CONNECTION, &other, SECOND + 2);
+	limited_contest(&l, &stream, LIMITED_SECOND_CONNECTION, &own, SECOND + 3);
+	limited_flush(&l, &stream, 2 * SECOND, false);
+	LINES(&lines, "guest.v1.channel_contested {'count':2," OWN "'reason':'second_connection'}",
+	      "guest.v1.channel_contested {'count':1," OTHER "'reason':'peer_credentials'}");
 }
 
 UNIT_SUITE(.setup = setup, .teardown = teardown);
