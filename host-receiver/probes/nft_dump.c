@@ -111,6 +111,29 @@ static int on_table(const struct nlmsghdr *message, void *ctx)
 	return MNL_CB_OK;
 }
 
+/* A table that was made again has the name of the old one, and its rules may be of either. */
+static int on_table_again(const struct nlmsghdr *message, void *ctx)
+{
+	struct dumping *d = ctx;
+	struct nftnl_table *table = nftnl_table_alloc();
+	const struct nft_dump_table *known;
+	const char *name;
+	int r = -EBADMSG;
+
+	if (!table)
+		return fail(d, -ENOMEM);
+	if (nftnl_table_nlmsg_parse(message, table) == 0 &&
+	    (name = nftnl_table_get_str(table, NFTNL_TABLE_NAME))) {
+		known = nft_dump_find(
+			d->dump, family_name(nftnl_table_get_u32(table, NFTNL_TABLE_FAMILY)), name);
+		r = known && known->handle != nftnl_table_get_u64(table, NFTNL_TABLE_HANDLE)
+			    ? -EINTR
+			    : 0;
+	}
+	nftnl_table_free(table);
+	return r < 0 ? fail(d, r) : MNL_CB_OK;
+}
+
 /* ---- rules ---- */
 
 struct counting {
@@ -303,6 +326,8 @@ static int dump_all(struct mnl_socket *socket, char *buf, size_t size, struct du
 		r = sort_rules(dump);
 	if (r == 0 && d->uses_named)
 		r = dump_kind(socket, buf, size, NFT_MSG_GETOBJ, NFT_OBJECT_COUNTER, on_object, d);
+	if (r == 0)
+		r = dump_kind(socket, buf, size, NFT_MSG_GETTABLE, 0, on_table_again, d);
 	return r;
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The counters of all nftables rules, by netlink (libmnl, libnftnl; linux/netfilter/nf_tables.h):
- * one dump of the tables, one of the rules, one of the named counters if any rule uses one. Its
- * cost grows with the number of rules; the cost of libnftables' `list ruleset` grows with the
- * square of the number of tables (19 s for 1000). The caller owns the result; any thread.
+ * one dump of the tables, one of the rules, one of the named counters if any rule uses one, and one
+ * of the tables again: rules belong to a table that was there before and after. Its cost grows with
+ * the number of rules; the cost of libnftables' `list ruleset` grows with the square of the number
+ * of tables (19 s for 1000). The caller owns the result; any thread.
  */
 #pragma once
 

@@ -98,8 +98,11 @@ static int take_rules(struct nft_listing *listing, const struct json_document *d
 	if (!listing->rules)
 		return -ENOMEM;
 	for (const struct json_node *i = first; i; i = json_sibling(doc, i)) {
+		const struct json_node *table = json_member(doc, i, "table");
 		const struct json_node *rule = json_member(doc, i, "rule");
 
+		if (table)
+			json_member_uint(doc, table, "handle", &listing->table_handle);
 		if (rule && take_rule(listing, doc, rule) < 0)
 			return -ENOMEM;
 	}
@@ -211,6 +214,14 @@ static int learn(struct nft_probe *probe, const struct nft_dump *dump,
 	r = ask(probe->family, probe->table, &listing, why);
 	if (r < 0)
 		return r;
+	/*
+	 * The table was made again after the dump: these texts are of rules that only have the same
+	 * handles.
+	 */
+	if (listing.table_handle != table->handle) {
+		nft_listing_done(&listing);
+		return 0;
+	}
 	nft_listing_done(&probe->listing);
 	probe->listing = listing;
 	return 0;

@@ -26,6 +26,7 @@ bool nft_table_parse(const char *text, char ret_family[8], char ret_table[NFT_TA
 
 /* The texts of a table's rules. */
 struct nft_listing {
+	uint64_t table_handle; /* 0: it does not say */
 	size_t n;
 	struct nft_listed {
 		uint64_t handle;

@@ -9,6 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <libmnl/libmnl.h>
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/table.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
 #include <nftables/libnftables.h>
 
 #include "common/util.h"
@@ -381,7 +387,7 @@ UNIT_TEST(tap_link_hostile)
 
 /* ---- nftables ---- */
 
-UNIT_TEST(nft_tables)
+UNIT_TEST(kernel_tables)
 {
 	static const char *const good[][3] = {
 		{"cell", "ip", "cell"},
@@ -509,6 +515,7 @@ UNIT_TEST(nft_listings)
 		     "7,{},{\"rule\":7},{\"rule\":{\"expr\":[]}},{\"rule\":{\"handle\":9}}]}",
 		     &listing));
 	ck_assert_uint_eq(listing.n, 3);
+	ck_assert_uint_eq(listing.table_handle, 2);
 	ck_assert_str_eq(nft_listing_find(&listing, 7), "counter accept");
 	ck_assert_str_eq(nft_listing_find(&listing, 5), "counter name n");
 	ck_assert_str_eq(nft_listing_find(&listing, 9), "");
@@ -589,6 +596,10 @@ static const char *read_rule(struct host_probe *probe, uint64_t table_handle)
 	"{\"rows\":[{\"bytes\":2,\"chain\":\"c\",\"family\":\"inet\",\"handle\":5,\"packets\":1,"  \
 	"\"ruleRepr\":\"" text "\",\"table\":\"cell\"}]}"
 
+#define LISTED(table, verdict)                                                                     \
+	"{\"nftables\":[{\"table\":{\"handle\":" table "}},"                                       \
+	"{\"rule\":{\"handle\":5,\"expr\":[{\"" verdict "\":null}]}}]}"
+
 /*
  * A table that was deleted and made again numbers its rules from the beginning: the handle of an
  * old rule is another rule's. The texts are asked for once in a table's life.
@@ -599,15 +610,134 @@ UNIT_TEST(nft_texts_are_of_the_table_that_stands)
 	struct host_probe *probe = probe_nftables.open(&options);
 
 	nft_asked = 0;
-	nft_answer = "{\"nftables\":[{\"rule\":{\"handle\":5,\"expr\":[{\"accept\":null}]}}]}";
+	nft_answer = LISTED("1", "accept");
 	for (unsigned i = 0; i < 3; i++)
 		ck_assert_str_eq(read_rule(probe, 1), ROW("accept"));
 	ck_assert_uint_eq(nft_asked, 1);
-	nft_answer = "{\"nftables\":[{\"rule\":{\"handle\":5,\"expr\":[{\"drop\":null}]}}]}";
+	nft_answer = LISTED("2", "drop");
 	for (unsigned i = 0; i < 3; i++)
 		ck_assert_str_eq(read_rule(probe, 2), ROW("drop"));
 	ck_assert_uint_eq(nft_asked, 2);
+	/* It was made again between the counters and the texts. */
+	nft_answer = LISTED("4", "accept");
+	ck_assert_ptr_nonnull(strstr(read_rule(probe, 3), "\"ruleRepr\":null"));
+	ck_assert_str_eq(read_rule(probe, 4), ROW("accept"));
 	probe_nftables.close(probe);
+}
+
+/*
+ * The kernel in whose place this answers has the table inet/cell, with one rule that counts: handle
+ * 5. table_handles has the table's handle at each look at it, in turn; the last one stays.
+ */
+static const uint64_t *table_handles;
+static uint16_t asked_kind;
+static uint32_t asked_seq;
+
+struct mnl_socket *mnl_socket_open2(int bus _unused_, int flags _unused_)
+{
+	return (struct mnl_socket *)&table_handles;
+}
+
+int mnl_socket_bind(struct mnl_socket *nl _unused_, unsigned int groups _unused_,
+		    pid_t pid _unused_)
+{
+	return 0;
+}
+
+unsigned int mnl_socket_get_portid(const struct mnl_socket *nl _unused_)
+{
+	return 0;
+}
+
+int mnl_socket_close(struct mnl_socket *nl _unused_)
+{
+	return 0;
+}
+
+ssize_t mnl_socket_sendto(const struct mnl_socket *nl _unused_, const void *data, size_t len)
+{
+	const struct nlmsghdr *h = data;
+
+	asked_kind = h->nlmsg_type & 0xff;
+	asked_seq = h->nlmsg_seq;
+	return (ssize_t)len;
+}
+
+static void put_table(struct nlmsghdr *h)
+{
+	struct nftnl_table *table = nftnl_table_alloc();
+
+	nftnl_table_set_str(table, NFTNL_TABLE_NAME, "cell");
+	nftnl_table_set_u64(table, NFTNL_TABLE_HANDLE, *table_handles);
+	nftnl_table_nlmsg_build_payload(h, table);
+	nftnl_table_free(table);
+	if (table_handles[1])
+		table_handles++;
+}
+
+static void put_rule(struct nlmsghdr *h)
+{
+	struct nftnl_rule *rule = nftnl_rule_alloc();
+	struct nftnl_expr *counter = nftnl_expr_alloc("counter");
+
+	nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, "cell");
+	nftnl_rule_set_str(rule, NFTNL_RULE_CHAIN, "c");
+	nftnl_rule_set_u64(rule, NFTNL_RULE_HANDLE, 5);
+	nftnl_expr_set_u64(counter, NFTNL_EXPR_CTR_PACKETS, 7);
+	nftnl_rule_add_expr(rule, counter);
+	nftnl_rule_nlmsg_build_payload(h, rule);
+	nftnl_rule_free(rule);
+}
+
+ssize_t mnl_socket_recvfrom(const struct mnl_socket *nl _unused_, void *buf, size_t size _unused_)
+{
+	const bool rules = asked_kind == NFT_MSG_GETRULE;
+	struct nlmsghdr *h = nftnl_nlmsg_build_hdr(buf, rules ? NFT_MSG_NEWRULE : NFT_MSG_NEWTABLE,
+						   NFPROTO_INET, NLM_F_MULTI, asked_seq);
+	struct nlmsghdr *done;
+
+	if (rules)
+		put_rule(h);
+	else
+		put_table(h);
+	done = mnl_nlmsg_put_header((char *)buf + h->nlmsg_len);
+	done->nlmsg_type = NLMSG_DONE;
+	done->nlmsg_flags = NLM_F_MULTI;
+	done->nlmsg_seq = asked_seq;
+	mnl_nlmsg_put_extra_header(done, sizeof(int));
+	return (ssize_t)(h->nlmsg_len + done->nlmsg_len);
+}
+
+/* The kernel dumps tables and rules one after the other. */
+UNIT_TEST(nft_counters_are_of_the_table_that_is_named)
+{
+	static const uint64_t stands[] = {1, 0}, made_again[] = {1, 2, 2, 0},
+			      changes_on[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,
+					      10, 11, 12, 13, 14, 15, 16, 17, 0};
+	static const struct {
+		const uint64_t *tables, *last;
+		uint64_t handle; /* 0: it cannot be read */
+	} table[] = {
+		{stands, stands, 1},
+		{made_again, made_again + 2, 2},
+		{changes_on, changes_on + 16, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		char why[PROBE_WHY_MAX] = "";
+		struct nft_dump dump;
+
+		table_handles = table[i].tables;
+		ck_assert_int_eq(nft_dump_read(&dump, why), table[i].handle ? 0 : -EINTR);
+		ck_assert_ptr_eq(table_handles, table[i].last);
+		if (table[i].handle) {
+			ck_assert_uint_eq(dump.n_tables, 1);
+			ck_assert_uint_eq(dump.tables[0].handle, table[i].handle);
+			ck_assert_uint_eq(dump.n_rules, 1);
+			ck_assert_uint_eq(dump.rules[0].packets, 7);
+		}
+		nft_dump_done(&dump);
+	}
 }
 
 /* ---- parts ---- */
