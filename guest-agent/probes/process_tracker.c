@@ -46,6 +46,16 @@ static void forget(struct process_tracker *t, struct pid_entry *e, uint64_t at_n
 	pid_table_remove(t->table, e);
 }
 
+/* It is gone, and no event reported its end. */
+static void end_unseen(struct process_tracker *t, struct event_queue *q, struct pid_entry *e,
+		       uint64_t at_ns)
+{
+	report_late_start(t, q, e, at_ns);
+	process_report_exited(t->config, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL,
+			      at_ns);
+	forget(t, e, at_ns);
+}
+
 /* Held executions. */
 
 /* The execution is reported, then what waited for it, then the end if that came. */
@@ -67,10 +77,8 @@ static void finish(struct process_tracker *t, struct event_queue *q, struct exec
 	if (!ended)
 		return;
 	e = pid_table_find(t->table, pid);
-	if (e)
-		process_report_exited(t->config, q, e, &status, exit_at_ns);
-	else if (!silent)
-		process_report_exited(t->config, q, &untracked, &status, exit_at_ns);
+	if (e || !silent)
+		process_report_exited(t->config, q, e ? e : &untracked, &status, exit_at_ns);
 	if (e)
 		forget(t, e, exit_at_ns);
 }
@@ -250,10 +258,7 @@ static void end_last_owner(struct process_tracker *t, struct event_queue *q, pid
 	e = pid_table_find(t->table, pid);
 	if (!e)
 		return;
-	report_late_start(t, q, e, at_ns);
-	process_report_exited(t->config, q, e, e->flags & LEADER_GONE ? &e->exit_status : NULL,
-			      at_ns);
-	forget(t, e, at_ns);
+	end_unseen(t, q, e, at_ns);
 }
 
 static void on_fork(struct process_tracker *t, struct event_queue *q,
@@ -505,10 +510,7 @@ static unsigned report_found(struct process_tracker *t, struct event_queue *q, s
 		h = exec_hold_find(t->holds, e->pid);
 		if (h)
 			finish_early(t, q, h, EXEC_UNSURE);
-		report_late_start(t, q, e, t->told_ns);
-		process_report_exited(t->config, q, e,
-				      e->flags & LEADER_GONE ? &e->exit_status : NULL, t->told_ns);
-		forget(t, e, t->told_ns);
+		end_unseen(t, q, e, t->told_ns);
 		return 1;
 	}
 	if (e->flags & UNREPORTED) {
