@@ -41,6 +41,7 @@ void exec_learn(struct exec_facts *f, uint64_t start_ns, int r)
 		f->there = false;
 		f->cwd_len = 0;
 	}
+	f->learnt_ns = monotonic_ns();
 	if (f->pending)
 		f->why = EXEC_UNREADABLE;
 	else if (!f->there)
@@ -70,7 +71,7 @@ void exec_read_links(pid_t pid, struct exec_facts *ret)
 	/* A process that has ended: nothing of it can be trusted any more. */
 	ret->pending = exe != -ENOENT && exe != -ESRCH;
 	ret->why = ret->pending ? EXEC_UNREADABLE : EXEC_GONE;
-	ret->there = false;
+	ret->there = ret->other_user = false;
 }
 
 void exec_read(pid_t pid, uint64_t start_ns, struct exec_facts *ret)
@@ -205,7 +206,7 @@ void exec_describe(const struct exec_facts *facts, enum exec_why why, pid_t ppid
 		declaration_add_text(&o->d, WIRE_KEY_WHY, wire_text(exec_why_name(why)));
 	if (is_doubtful(why))
 		return;
-	if (facts->there) {
+	if (facts->there && !facts->other_user) {
 		declaration_add_uint(&o->d, WIRE_KEY_UID, facts->status.uid);
 		declaration_add_uint(&o->d, WIRE_KEY_EUID, facts->status.euid);
 	}

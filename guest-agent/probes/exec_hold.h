@@ -81,8 +81,10 @@ struct exec_facts {
 	enum exec_why why;
 	struct proc_stat stat;
 	struct proc_status status;
-	bool there;   /* stat and status are valid */
-	bool pending; /* they have not been had yet; why is what it is without them */
+	bool there;	    /* stat and status are valid */
+	bool pending;	    /* they have not been had yet; why is what it is without them */
+	bool other_user;    /* the owner's: status may be of later, when it had changed its ids */
+	uint64_t learnt_ns; /* when stat and status had been read */
 	int exe_error;
 	size_t exe_len, cwd_len;
 	char exe[EXEC_TEXT_MAX + 1], cwd[EXEC_TEXT_MAX + 1];

@@ -301,6 +301,8 @@ UNIT_TEST(test_hold)
 	early = exec_hold_find(tracker.holds, pid)->hold_until_ns - 1;
 	process_tracker_settle(&tracker, queue, early, early);
 	ck_assert_ptr_null(only(WIRE_PROCESS_EXECUTED, pid));
+	/* Its user was read before this. */
+	feed((struct connector_event){.kind = CONNECTOR_UID, .tgid = pid, .real = 1});
 	ended(pid, pid, 0);
 	e = only(WIRE_PROCESS_EXECUTED, pid);
 	ck_assert_ptr_nonnull(e);
@@ -311,12 +313,43 @@ UNIT_TEST(test_hold)
 	ck_assert_uint_eq(e->uints[WIRE_KEY_UID], getuid());
 	/* In their order. */
 	ck_assert_int_eq(observed.events[observed.n - 1].source, WIRE_PROCESS_EXITED);
-	ck_assert_int_eq(observed.events[observed.n - 2].source, WIRE_PROCESS_SESSION_STARTED);
+	ck_assert_int_eq(observed.events[observed.n - 2].source, WIRE_PROCESS_IDENTITY_CHANGED);
+	ck_assert_int_eq(observed.events[observed.n - 3].source, WIRE_PROCESS_SESSION_STARTED);
 	/* What it did before its end still has its program; what came later does not. */
 	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, now, &exe, &len), EXE_KNOWN);
 	ck_assert_int_eq(process_tracker_exe(&tracker, queue, pid, monotonic_ns() + NSEC_PER_SEC,
 					     &exe, &len),
 			 EXE_UNKNOWN);
+	end_child(pid);
+}
+
+/* It gave its privilege up before it was looked at: as whom it executed is not known. */
+UNIT_TEST(test_another_user_by_then)
+{
+	const struct observed_event *e;
+	uint64_t began, at_ns;
+	const pid_t pid = child(&began);
+
+	for (unsigned pending = 0; pending < 2; pending++) {
+		born_at(pid, began);
+		at_ns = monotonic_ns();
+		feed((struct connector_event){.kind = CONNECTOR_EXEC, .tgid = pid, .at_ns = at_ns});
+		/* As if the reader had not answered yet. */
+		exec_hold_find(tracker.holds, pid)->facts.pending = pending;
+		feed((struct connector_event){.kind = CONNECTOR_UID,
+					      .tgid = pid,
+					      .real = 1,
+					      .at_ns = pending ? 0 : at_ns + 1});
+		exec_hold_find(tracker.holds, pid)->facts.pending = false;
+		ended(pid, pid, 0);
+		e = only(WIRE_PROCESS_EXECUTED, pid);
+		ck_assert_uint_eq(e->uints[WIRE_KEY_RESOLVED], 1);
+		ck_assert(observed_has(e, WIRE_KEY_CWD));
+		ck_assert(!observed_has(e, WIRE_KEY_UID) && !observed_has(e, WIRE_KEY_EUID));
+		ck_assert_uint_eq(only(WIRE_PROCESS_IDENTITY_CHANGED, pid)->uints[WIRE_KEY_REAL],
+				  1);
+		observed.n = 0;
+	}
 	end_child(pid);
 }
 
