@@ -57,6 +57,7 @@ struct fanotify {
 	unsigned timer_ms; /* what it is armed for */
 	bool left;	   /* a path is the helper's */
 	uint64_t empty_ns; /* when the group was last found empty */
+	uint64_t after_ns; /* the same before the events that are being handled were read */
 	size_t n_waiting;
 	struct fan_watches ws;
 	struct waiting waiting[WAITING_MAX];
@@ -65,14 +66,22 @@ struct fanotify {
 
 /* ---- reports ---- */
 
-static void emit(struct fanotify *f, struct event_queue *q, const struct waiting *c,
-		 const char *exe, size_t exe_len)
+static void learn_name(struct waiting *c)
+{
+	if (c->pid && !c->comm_len)
+		c->comm_len = (uint8_t)process_view_comm(c->pid, c->comm);
+}
+
+static void emit(struct fanotify *f, struct event_queue *q, struct waiting *c, const char *exe,
+		 size_t exe_len)
 {
 	const struct fan_watch *w = &f->ws.watches[c->watch];
 	struct observation o;
 	char names[80];
 	const size_t len = fan_event_names(c->mask, names, sizeof(names));
 
+	/* The events of a process that ended before its change was read may have come since. */
+	learn_name(c);
 	observation_init(&o, WIRE_FS_CHANGED, c->pid, c->comm, c->comm_len, c->at_ns);
 	observation_add_bytes(&o, WIRE_KEY_PATH, w->path, strlen(w->path));
 	declaration_add_text(&o.d, WIRE_KEY_EVENT, (struct wire_text){names, len});
@@ -84,8 +93,7 @@ static void emit(struct fanotify *f, struct event_queue *q, const struct waiting
 }
 
 /* True when it is reported. */
-static bool try_emit(struct fanotify *f, struct event_queue *q, const struct waiting *c,
-		     uint64_t now_ns)
+static bool try_emit(struct fanotify *f, struct event_queue *q, struct waiting *c, uint64_t now_ns)
 {
 	const char *exe = NULL;
 	size_t len = 0;
@@ -134,13 +142,12 @@ static void change(struct fanotify *f, struct event_queue *q, unsigned watch, ui
 	c->mask = mask;
 	c->pid = pid;
 	c->at_ns = monotonic_ns();
-	c->after_ns = f->empty_ns;
+	c->after_ns = f->after_ns;
 	c->until_ns = c->at_ns + EXE_WAIT_NS;
 	c->name_len = (uint16_t)MIN(name_len, sizeof(c->name));
 	memcpy(c->name, name, c->name_len);
 	c->comm_len = 0;
-	if (pid)
-		c->comm_len = (uint8_t)process_view_comm(pid, c->comm);
+	learn_name(c);
 }
 
 /* "DIRECTORY/NAME" of a name that is not in the watched place; only the name if that fails. */
@@ -339,12 +346,17 @@ static int read_events(struct fanotify *f, struct event_queue *q)
 	int events = 0;
 	ssize_t len;
 
+	/* The group is found empty again while these wait in the buffer. */
+	f->after_ns = f->empty_ns;
 	if (n < 0 && errno == EAGAIN) {
 		f->empty_ns = asked_ns;
 		return 0;
 	}
 	if (n < 0)
 		return errno == EINTR ? 1 : -errno;
+	/* Who changed something may have begun, got its name and ended since processes were read.
+	 */
+	process_view_catch_up(q);
 	for (ssize_t at = 0; at < n; at += len, events++) {
 		len = fan_event_next(f->buf + at, (size_t)(n - at), &ev);
 		if (len <= 0)

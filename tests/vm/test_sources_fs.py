@@ -10,6 +10,9 @@ from runner import main, once, until
 from vm import Receiver, Vm, find, split_runs, test_program
 
 MANY = 1500
+SHORT = 60
+FORKS = 400  # more events than the agent reads in a turn
+FLOOD = 34  # twice as many changes: more than wait for their program, and one read has room
 
 SCRIPT = f"""
 end() {{
@@ -68,6 +71,24 @@ agent=$(cat /run/cellos-telemetry/agent.pid)
 files write /tmp/w/file
 vm idle $agent
 end $agent
+
+cellos-telemetry --heartbeat 500 --queue 65536 --inotify /tmp/w/dir || exit 12
+agent=$(cat /run/cellos-telemetry/agent.pid)
+for i in $(seq {SHORT}); do (: > /tmp/w/dir/short$i); done
+vm idle $agent
+mkfifo /tmp/late
+kill -STOP $agent
+children fork {FORKS} /tmp/forks > /dev/null
+files many /tmp/w/dir {FLOOD} > /dev/null
+sh -c 'echo > /tmp/w/dir/last; exec children name 6c61746572 < /tmp/late' & late=$!
+exec 4> /tmp/late
+vm idle $late
+kill -CONT $agent
+vm say late $late
+vm idle $agent
+exec 4>&-
+wait $late
+end $agent
 """
 
 
@@ -86,7 +107,7 @@ def ran():
     got = SimpleNamespace()
     with Receiver("--keepalive", "0", "--rate", "1000000") as receiver:
         with Vm(SCRIPT, receiver=receiver, modules=["overlay"],
-                programs=[test_program("files")]) as vm:
+                programs=[test_program("files"), test_program("children")]) as vm:
             for name, (path, word) in AWAITED.items():
                 vm.wait_awaiting(name)
                 until(lambda path=path, word=word: vm.process.poll() is not None or
@@ -187,6 +208,23 @@ def a_replaced_file_is_watched_again():
 
 def the_program_is_named():
     assert find(ran().runs[0], "fs.changed", exe="/bin/files")
+
+
+def short_processes_have_their_name():
+    """A subshell has its parent's name, also when it has ended before its change is read."""
+    found = [e["data"] for e in find(ran().runs[2], "fs.changed", path="/tmp/w/dir")
+             if e["data"]["detail"].get("name", "").startswith("short")]
+    assert len({d["detail"]["name"] for d in found}) == SHORT
+    names = collections.Counter(d["guestComm"] for d in found)
+    assert len(names) == 1 and "" not in names, names
+
+
+def the_program_is_not_the_next_one():
+    """It has executed something else between the change and its report."""
+    pid = int(ran().result.mark("late"))
+    found = [e["data"]["detail"] for e in find(ran().runs[2], "fs.changed", guestPid=pid)]
+    assert found and {d["name"] for d in found} == {"last"}, found
+    assert all("children" not in d.get("exe", "") for d in found), found
 
 
 def a_flood_of_events_is_counted():
