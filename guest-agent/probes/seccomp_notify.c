@@ -410,7 +410,7 @@ static void answer_one(struct notify *n, const struct slot *s, struct event_queu
 	}
 	/* If the caller is gone, its pid may be another process's already. */
 	if (notify_ioctl(s->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &req->id) < 0) {
-		caller = (struct caller){.tgid = (pid_t)req->pid};
+		caller = (struct caller){.tgid = caller.tgid};
 		v.denied = v.denied && !watched;
 		watched = false;
 	}

@@ -9,8 +9,10 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -246,6 +248,55 @@ UNIT_TEST(test_refused)
 	ck_assert_str_eq(observed.events[1].error, "EPERM");
 	ck_assert_str_eq(observed.events[1].capability, "CAP_SYS_ADMIN");
 	ck_assert(strstr(observed.events[1].exe, "test_seccomp_notify") != NULL);
+}
+
+/* Is killed, and has ended, when the agent asks whether its call still waits. 0: none. */
+static pid_t ends_unanswered;
+
+/* Replaces the C library's. */
+int ioctl(int fd, unsigned long request, ...)
+{
+	siginfo_t info;
+	va_list args;
+	void *argument;
+
+	va_start(args, request);
+	argument = va_arg(args, void *);
+	va_end(args);
+	if (ends_unanswered && (uint32_t)request == SECCOMP_IOCTL_NOTIF_ID_VALID) {
+		kill(ends_unanswered, SIGKILL);
+		waitid(P_PID, (id_t)ends_unanswered, &info, WEXITED | WNOWAIT);
+		ends_unanswered = 0;
+	}
+	return (int)syscall(SYS_ioctl, fd, request, argument);
+}
+
+static void *call_refused(_unused_ void *arg)
+{
+	syscall(SYS_socket, REFUSED_FAMILY, SOCK_STREAM, 0);
+	return NULL;
+}
+
+/* The pid is the process's, not the thread's. Nothing else is certain of who has ended. */
+UNIT_TEST(test_a_thread_that_ends_unanswered)
+{
+	pid_t pid = unit_fork();
+
+	if (pid == 0) {
+		pthread_t thread;
+
+		confine_self();
+		if (pthread_create(&thread, NULL, call_refused, NULL) == 0)
+			pthread_join(thread, NULL);
+		_exit(1);
+	}
+	ends_unanswered = pid;
+	ck_assert_int_eq(serve_until_exit(pid), 1000 + SIGKILL);
+	ck_assert_uint_eq(observed.n, 1);
+	ck_assert_int_eq(observed.events[0].source, WIRE_CAPABILITY_DENIED);
+	ck_assert_uint_eq(observed.events[0].pid, (uint32_t)pid);
+	ck_assert_str_eq(observed.events[0].comm, "");
+	ck_assert(!observed_has(&observed.events[0], WIRE_KEY_EXE));
 }
 
 UNIT_TEST(test_watched)
