@@ -33,13 +33,11 @@ bool is_profile_workload(pid_t pid)
 	struct proc_status status;
 	struct proc_stat st;
 	uint64_t permitted;
-	int r;
 
 	/* Most processes are ruled out by their capabilities, and these are read at once. */
-	if (proc_read_permitted(pid, &permitted) < 0 || permitted >> CAP_SYS_PTRACE & 1)
+	if (proc_read_permitted(pid, &permitted) == 0 && permitted >> CAP_SYS_PTRACE & 1)
 		return false;
-	r = facts_both(pid, &status, &st);
-	return facts_are_late(r) || (r == 0 && status.seccomp);
+	return facts_both(pid, &status, &st) != 0 || status.seccomp;
 }
 
 /* Whether the profile has made a mount in the process's mount namespace. */

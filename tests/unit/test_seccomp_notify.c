@@ -26,6 +26,7 @@
 #include "common/handover.h"
 #include "common/util.h"
 #include "guest-agent/probes/capability_table.h"
+#include "guest-agent/probes/seccomp_notify_stale.h"
 #include "guest-agent/probes/sources.h"
 #include "tests/unit/observed.h"
 #include "tests/unit/unit.h"
@@ -788,6 +789,18 @@ UNIT_TEST(test_strangers)
 		_exit(fd >= 0 && read_reply(fd) == -EACCES ? 0 : 1);
 	}
 	ck_assert_int_eq(serve_until_exit(pid), 0);
+}
+
+/* A launcher waits for its answer: who has gone is none, and what it was cannot be known. */
+UNIT_TEST(test_who_has_gone_is_no_launcher)
+{
+	const pid_t pid = unit_fork();
+
+	if (pid == 0)
+		_exit(0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert(is_profile_workload(pid));
+	ck_assert(!is_profile_workload(getpid()));
 }
 
 UNIT_TEST(test_second_agent)
