@@ -20,15 +20,44 @@
 
 #define RETRY_US 20000u /* between two attempts to reach the agent */
 
+static int set_timeout(int fd, uint64_t until_ns)
+{
+	const uint64_t now = monotonic_ns(), left = until_ns > now ? until_ns - now : 0;
+	const struct timeval timeout = {.tv_sec = (time_t)(left / NSEC_PER_SEC),
+					.tv_usec = (suseconds_t)(left % NSEC_PER_SEC / 1000 + 1)};
+
+	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+			       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) <
+				       0
+		       ? -errno
+		       : 0;
+}
+
+/* recv(2) within the socket's timeout, which would begin anew with each signal. */
+static ssize_t receive(int fd, void *buffer, size_t size)
+{
+	struct timeval left = {0};
+	socklen_t len = sizeof(left);
+	uint64_t until_ns;
+	ssize_t n;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &left, &len) < 0)
+		return -1;
+	until_ns = monotonic_ns() + (uint64_t)left.tv_sec * NSEC_PER_SEC +
+		   (uint64_t)left.tv_usec * 1000;
+	while ((n = recv(fd, buffer, size, 0)) < 0 && errno == EINTR)
+		if (set_timeout(fd, until_ns) < 0)
+			return -1;
+	return n;
+}
+
 static int receive_reply(int fd, const char *what, uid_t *ret_uid, struct step *step)
 {
 	struct listener_reply reply;
 	ssize_t n;
 
 	step_set(step, "wait for the agent's answer to %s", what);
-	do
-		n = recv(fd, &reply, sizeof(reply), 0);
-	while (n < 0 && errno == EINTR);
+	n = receive(fd, &reply, sizeof(reply));
 	if (n < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	if (n != sizeof(reply) || reply.magic != LISTENER_MAGIC ||
@@ -103,19 +132,6 @@ static int check_peer(int fd, uid_t agent_uid, pid_t *ret_pid, struct step *step
 		return -EACCES;
 	*ret_pid = peer.pid;
 	return 0;
-}
-
-static int set_timeout(int fd, uint64_t until_ns)
-{
-	const uint64_t now = monotonic_ns(), left = until_ns > now ? until_ns - now : 0;
-	const struct timeval timeout = {.tv_sec = (time_t)(left / NSEC_PER_SEC),
-					.tv_usec = (suseconds_t)(left % NSEC_PER_SEC / 1000 + 1)};
-
-	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
-			       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) <
-				       0
-		       ? -errno
-		       : 0;
 }
 
 /* Try once. -EAGAIN: there is no agent yet, or it has no free place yet. */

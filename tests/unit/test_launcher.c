@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -254,6 +256,34 @@ UNIT_LOOP_TEST(the_agent_answers, ARRAY_SIZE(answers))
 	close_fd(fd);
 	kill(pid, SIGKILL);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
+static void interrupt(_unused_ int signal)
+{
+}
+
+/* However often a signal comes before it is over. */
+UNIT_TEST(an_agent_that_never_answers_is_given_up)
+{
+	const struct launch_options o = {
+		.listener = path, .ready_timeout_ms = 1000, .agent_uid = geteuid()};
+	const struct timeval often = {.tv_usec = 10000};
+	const struct sigaction action = {.sa_handler = interrupt};
+	struct agent agent = {.connection = -1};
+	struct step step;
+	int fd;
+
+	if (looks_like_a_workload()) {
+		puts("skipped: this process has a seccomp filter and no CAP_SYS_PTRACE");
+		return;
+	}
+	fd = listen_at(true);
+	ck_assert_int_eq(sigaction(SIGALRM, &action, NULL), 0);
+	ck_assert_int_eq(setitimer(ITIMER_REAL, &(struct itimerval){often, often}, NULL), 0);
+	ck_assert_int_eq(handover_connect(&o, &agent, &step), -ETIMEDOUT);
+	ck_assert_int_eq(setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL), 0);
+	ck_assert_msg(strstr(step.name, " within 1000 ms"), "%s", step.name);
+	close_fd(fd);
 }
 
 /* The filter, and its descriptor at the other end of the connection. */
