@@ -363,8 +363,8 @@ static void on_orphan_exit(struct process_tracker *t, struct event_queue *q,
 	/* A canary, or the reader of arguments. */
 	if (ev->parent_tgid == t->config->self)
 		return;
-	/* Before their places are used again. */
-	if (t->past->next_orphan % ORPHANS_MAX == 0)
+	/* Before their places are used again; that costs a look at each, so not at every event. */
+	if (t->past->next_orphan % ORPHANS_MAX == 0 && !orphan_find(t->past, ev->tgid))
 		check_orphans(t, q);
 	o = orphan_get(t->past, ev->tgid, &lost);
 	event_queue_kernel_lost(q, PROBE_PROCESS, lost);
