@@ -70,7 +70,7 @@ def every_command_of_the_operator_with_systemd():
     fs.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"
             "cellos-telemetry:x:999:999::/:/bin/false\ncellos-signer:x:998:998::/:/bin/false\n")
     fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\ncellos-signer:x:998:\n")
-    vm = vm.start().wait()
+    vm = vm.run()
     output = vm.files.get("out", b"").decode()
     status = re.search(r"^status (\d+)$", output, re.MULTILINE)
     log = f"{vm.files.get('systemd', b'').decode()[-4000:]}\n{vm.console[-2000:]}"

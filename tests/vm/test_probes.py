@@ -96,7 +96,7 @@ def flat(data):
 def ran():
     """One run of the VM for all tests."""
     got = SimpleNamespace()
-    got.vm = Vm(script=SCRIPT, programs=[receiver_binary()], agent=False).start().wait()
+    got.vm = Vm(script=SCRIPT, programs=[receiver_binary()], agent=False).run()
     got.vm.check()
     events = [json.loads(line) for line in got.vm.files["evidence"].splitlines()]
     got.events = events

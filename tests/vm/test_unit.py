@@ -165,7 +165,7 @@ def ran():
             "cellos-signer:x:998:998::/:/bin/false\n")
     fs.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n" + user)
     fs.file("/etc/group", "root:x:0:\ncellos-telemetry:x:999:\ncellos-signer:x:998:\n")
-    got.vm = vm.start().wait()
+    got.vm = vm.run()
     got.said = got.vm.files.get("systemd", b"").decode() + got.vm.files.get("out", b"").decode()
     if got.vm.status != 0:
         raise AssertionError(f"{got.vm.marks}\n{got.said}\n{got.vm.console[-3000:]}")
