@@ -40,7 +40,9 @@ echo max > {LEAF}/memory.max
 
 echo "10000 100000" > {LEAF}/cpu.max
 in_leaf sh -c 'while :; do :; done' &
-until [ $(sed -n 's/^nr_throttled //p' {LEAF}/cpu.stat) -gt 2 ]; do sleep 0.1; done
+# The kernel adds the time when it lets the group go on.
+until [ $(sed -n 's/^nr_throttled //p' {LEAF}/cpu.stat) -gt 2 ] &&
+      [ $(sed -n 's/^throttled_usec //p' {LEAF}/cpu.stat) -gt 0 ]; do sleep 0.1; done
 echo 1 > {LEAF}/cgroup.kill
 wait $!
 echo max > {LEAF}/cpu.max
@@ -118,14 +120,12 @@ def nothing_has_happened_yet():
 
 
 def an_oom_kill_is_counted():
-    killed = first(lambda r: r["memory_events"] and r["memory_events"]["oom_kill"])
-    assert killed["memory_events"]["oom"] >= 1
-    assert killed["memory_events"]["max"] > 0
+    first(lambda r: r["memory_events"] and
+          all(r["memory_events"][name] > 0 for name in ("oom_kill", "oom", "max")))
 
 
 def throttling_is_counted():
-    throttled = first(lambda r: r["cpu_stat"]["nr_throttled"] > 2)
-    assert throttled["cpu_stat"]["throttled_usec"] > 0
+    first(lambda r: r["cpu_stat"]["nr_throttled"] > 2 and r["cpu_stat"]["throttled_usec"] > 0)
 
 
 def pids_at_their_limit_are_counted():
