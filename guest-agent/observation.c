@@ -31,6 +31,11 @@ void observation_init(struct observation *o, enum wire_source source, pid_t pid,
 		comm ? keep(o, comm, strnlen(comm, comm_len), WIRE_COMM_MAX) : wire_text("");
 }
 
+void observation_add_name(struct observation *o, enum wire_key key, const char *name)
+{
+	declaration_add_text(&o->d, key, wire_text(name));
+}
+
 void observation_add_bytes(struct observation *o, enum wire_key key, const char *data, size_t len)
 {
 	declaration_add_text(&o->d, key, keep(o, data, len, WIRE_DETAIL_TEXT_MAX));

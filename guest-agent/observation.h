@@ -21,5 +21,8 @@ struct observation {
 void observation_init(struct observation *o, enum wire_source source, pid_t pid, const char *comm,
 		      size_t comm_len, uint64_t at_ns);
 
+/* Add a text of our own, which stays where it is until the observation is in the queue. */
+void observation_add_name(struct observation *o, enum wire_key key, const char *name);
+
 /* Add a text of arbitrary bytes: invalid bytes become U+FFFD, cut to WIRE_DETAIL_TEXT_MAX. */
 void observation_add_bytes(struct observation *o, enum wire_key key, const char *data, size_t len);

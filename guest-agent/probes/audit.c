@@ -306,13 +306,12 @@ static void report_connect(struct event_queue *q, const struct audit_record *cal
 		return;
 	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, call->pid, call->comm, call->comm_len,
 			 monotonic_ns());
-	declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text(family));
-	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));
+	observation_add_name(&o, WIRE_KEY_FAMILY, family);
+	observation_add_name(&o, WIRE_KEY_ADDRESS, address);
 	declaration_add_uint(&o.d, WIRE_KEY_PORT, port);
 	/* The call that submitted it to io_uring is reported with its own result. */
 	if (!call->uring_connect)
-		declaration_add_text(&o.d, WIRE_KEY_RESULT,
-				     wire_text(result_name(call->exit, buf)));
+		observation_add_name(&o, WIRE_KEY_RESULT, result_name(call->exit, buf));
 	if (call->exe_len)
 		observation_add_bytes(&o, WIRE_KEY_EXE, call->exe, call->exe_len);
 	event_queue_observe(q, &o.d);
@@ -331,13 +330,13 @@ static void report_denied(struct event_queue *q, const struct audit_record *call
 	capability = capability_name(capability_of_syscall(syscall_number(name), call->a0, error));
 	observation_init(&o, WIRE_CAPABILITY_DENIED, call->pid, call->comm, call->comm_len,
 			 monotonic_ns());
-	declaration_add_text(&o.d, WIRE_KEY_SYSCALL, wire_text(name));
-	declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text(error_name(error)));
+	observation_add_name(&o, WIRE_KEY_SYSCALL, name);
+	observation_add_name(&o, WIRE_KEY_ERROR, error_name(error));
 	if (capability)
-		declaration_add_text(&o.d, WIRE_KEY_CAPABILITY, wire_text(capability));
+		observation_add_name(&o, WIRE_KEY_CAPABILITY, capability);
 	if (call->exe_len)
 		observation_add_bytes(&o, WIRE_KEY_EXE, call->exe, call->exe_len);
-	declaration_add_text(&o.d, WIRE_KEY_VIA, wire_text("audit"));
+	observation_add_name(&o, WIRE_KEY_VIA, "audit");
 	event_queue_observe(q, &o.d);
 }
 

@@ -124,13 +124,12 @@ static void report(struct event_queue *q, enum wire_source source, const struct 
 
 	begin(&o, source, r);
 	if (source == WIRE_CAPABILITY_DENIED) {
-		declaration_add_text(&o.d, WIRE_KEY_SYSCALL, wire_text("bind"));
-		declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text("EACCES"));
-		declaration_add_text(&o.d, WIRE_KEY_CAPABILITY, wire_text("CAP_NET_BIND_SERVICE"));
-		declaration_add_text(&o.d, WIRE_KEY_VIA, wire_text("derived"));
+		observation_add_name(&o, WIRE_KEY_SYSCALL, "bind");
+		observation_add_name(&o, WIRE_KEY_ERROR, "EACCES");
+		observation_add_name(&o, WIRE_KEY_CAPABILITY, "CAP_NET_BIND_SERVICE");
+		observation_add_name(&o, WIRE_KEY_VIA, "derived");
 	} else {
-		declaration_add_text(&o.d, WIRE_KEY_FAMILY,
-				     wire_text(r->family == AF_INET6 ? "inet6" : "inet"));
+		observation_add_name(&o, WIRE_KEY_FAMILY, r->family == AF_INET6 ? "inet6" : "inet");
 		if (source == WIRE_NET_SOCKET_CREATED)
 			declaration_add_text(&o.d, WIRE_KEY_TYPE,
 					     name_or_number(net_type_name(r->type), r->type, type));

@@ -203,7 +203,7 @@ void exec_describe(const struct exec_facts *facts, enum exec_why why, pid_t ppid
 		declaration_add_uint(&o->d, WIRE_KEY_PPID, (uint32_t)ppid);
 	declaration_add_bool(&o->d, WIRE_KEY_RESOLVED, why == EXEC_RESOLVED);
 	if (why != EXEC_RESOLVED)
-		declaration_add_text(&o->d, WIRE_KEY_WHY, wire_text(exec_why_name(why)));
+		observation_add_name(o, WIRE_KEY_WHY, exec_why_name(why));
 	if (is_doubtful(why))
 		return;
 	if (facts->there && !facts->other_user) {

@@ -185,12 +185,11 @@ static void report(struct proc_net *p, struct event_queue *q, const struct fresh
 	inet_ntop(f->row.family, f->row.remote, address, sizeof(address));
 	observation_init(&o, WIRE_NET_CONNECT_ATTEMPTED, f->pid, comm_len > 0 ? comm : NULL,
 			 (size_t)comm_len, at_ns);
-	declaration_add_text(&o.d, WIRE_KEY_FAMILY,
-			     wire_text(f->row.family == AF_INET6 ? "inet6" : "inet"));
-	declaration_add_text(&o.d, WIRE_KEY_ADDRESS, wire_text(address));
+	observation_add_name(&o, WIRE_KEY_FAMILY, f->row.family == AF_INET6 ? "inet6" : "inet");
+	observation_add_name(&o, WIRE_KEY_ADDRESS, address);
 	declaration_add_uint(&o.d, WIRE_KEY_PORT, f->row.remote_port);
 	if (f->row.state == TCP_ROW_ESTABLISHED)
-		declaration_add_text(&o.d, WIRE_KEY_RESULT, wire_text("ok"));
+		observation_add_name(&o, WIRE_KEY_RESULT, "ok");
 	if (f->pid && process_view_exe(q, f->pid, at_ns, &exe, &exe_len) == EXE_KNOWN)
 		observation_add_bytes(&o, WIRE_KEY_EXE, exe, exe_len);
 	event_queue_observe(q, &o.d);

@@ -90,8 +90,7 @@ void process_report_detail(const struct probe_config *config, struct event_queue
 		return;
 	observation_init(&o, sources[ev->kind], e->pid, e->comm, e->comm_len, ev->at_ns);
 	if (ev->kind == CONNECTOR_UID || ev->kind == CONNECTOR_GID) {
-		declaration_add_text(&o.d, WIRE_KEY_KIND,
-				     wire_text(ev->kind == CONNECTOR_UID ? "uid" : "gid"));
+		observation_add_name(&o, WIRE_KEY_KIND, ev->kind == CONNECTOR_UID ? "uid" : "gid");
 		declaration_add_uint(&o.d, WIRE_KEY_REAL, ev->real);
 		declaration_add_uint(&o.d, WIRE_KEY_EFFECTIVE, ev->effective);
 		add_exe(images, &o, e);

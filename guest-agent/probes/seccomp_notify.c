@@ -338,12 +338,11 @@ static void report_denied(struct event_queue *q, const struct seccomp_data *call
 	struct observation o;
 
 	begin(&o, WIRE_CAPABILITY_DENIED, caller);
-	declaration_add_text(&o.d, WIRE_KEY_SYSCALL,
-			     wire_text(syscall_name_abi(call->arch, call->nr, name)));
-	declaration_add_text(&o.d, WIRE_KEY_ERROR, wire_text(error ? error : "EPERM"));
+	observation_add_name(&o, WIRE_KEY_SYSCALL, syscall_name_abi(call->arch, call->nr, name));
+	observation_add_name(&o, WIRE_KEY_ERROR, error ? error : "EPERM");
 	if (capability)
-		declaration_add_text(&o.d, WIRE_KEY_CAPABILITY, wire_text(capability));
-	declaration_add_text(&o.d, WIRE_KEY_VIA, wire_text(via));
+		observation_add_name(&o, WIRE_KEY_CAPABILITY, capability);
+	observation_add_name(&o, WIRE_KEY_VIA, via);
 	finish(&o, q, caller);
 }
 
@@ -359,9 +358,9 @@ static void report_socket(struct event_queue *q, const struct seccomp_data *call
 	    (family[0] == 'i' && net_view_sees_raw_sockets()))
 		return;
 	begin(&o, WIRE_NET_SOCKET_CREATED, caller);
-	declaration_add_text(&o.d, WIRE_KEY_FAMILY, wire_text(family));
-	declaration_add_text(&o.d, WIRE_KEY_TYPE, wire_text(type));
-	declaration_add_text(&o.d, WIRE_KEY_PROTOCOL, wire_text(protocol));
+	observation_add_name(&o, WIRE_KEY_FAMILY, family);
+	observation_add_name(&o, WIRE_KEY_TYPE, type);
+	observation_add_name(&o, WIRE_KEY_PROTOCOL, protocol);
 	finish(&o, q, caller);
 }
 
