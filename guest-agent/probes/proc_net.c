@@ -42,6 +42,7 @@ static const char *const files[] = {"/proc/net/tcp", "/proc/net/tcp6"};
 
 /* The connections of one reading, identified by the socket and the remote address. */
 struct seen {
+	uint64_t began_ns; /* the reading; 0: it has left some of them out */
 	size_t count;
 	uint64_t keys[SEEN_SLOTS]; /* 0: free */
 };
@@ -164,8 +165,10 @@ static void see(struct proc_net *p, struct event_queue *q, const struct tcp_row 
 		return;
 	}
 	if (!known) {
-		if (p->n_fresh == NEW_MAX)
+		if (p->n_fresh == NEW_MAX) {
+			p->now->began_ns = 0;
 			return;
+		}
 		p->fresh[p->n_fresh++] = (struct fresh){.row = *row};
 	}
 	*slot = key;
@@ -190,7 +193,9 @@ static void report(struct proc_net *p, struct event_queue *q, const struct fresh
 	declaration_add_uint(&o.d, WIRE_KEY_PORT, f->row.remote_port);
 	if (f->row.state == TCP_ROW_ESTABLISHED)
 		observation_add_name(&o, WIRE_KEY_RESULT, "ok");
-	if (f->pid && process_view_exe(q, f->pid, at_ns, &exe, &exe_len) == EXE_KNOWN)
+	/* It is newer than the reading before, whose place is free by now. */
+	if (f->pid && process_view_exe_between(q, f->pid, p->now->began_ns, at_ns, &exe,
+					       &exe_len) == EXE_KNOWN)
 		observation_add_bytes(&o, WIRE_KEY_EXE, exe, exe_len);
 	event_queue_observe(q, &o.d);
 }
@@ -302,6 +307,7 @@ static int proc_net_drain(struct probe *probe, struct event_queue *q, unsigned b
 		if (read(probe->fd, &expirations, sizeof(expirations)) < 0)
 			return errno == EAGAIN ? 0 : -errno;
 		memset(p->now, 0, sizeof(*p->now));
+		p->now->began_ns = monotonic_ns();
 		p->n_fresh = 0;
 		p->file = 0;
 		begin_file(p);

@@ -104,6 +104,17 @@ vm say polled $hold
 cellos-telemetry --probe > /tmp/probe
 vm put /tmp/probe probe
 end $agent
+
+# Who connects executes something else, most likely before the next poll.
+cellos-telemetry --heartbeat 300 --poll 1500 --net proc-net || exit 21
+agent=$(cat /run/cellos-telemetry/agent.pid)
+vm idle $agent
+nc 127.0.0.1 7777 -e children name 6c61746572 & became=$!
+vm say became $became
+vm await seen
+kill $became
+wait $became
+end $agent
 """
 
 
@@ -115,13 +126,18 @@ def hellos_of(got, run):
 def ran():
     """One run of the VM for all tests."""
     got = SimpleNamespace()
-    programs = [test_program(name) for name in ("connects", "detach", "spawn", "without")]
+    programs = [test_program(name) for name in ("children", "connects", "detach", "spawn", "without")]
     with Receiver("--keepalive", "0") as receiver:
         with Vm(SCRIPT, receiver=receiver, programs=programs) as vm:
             vm.wait_mark("detached", VM_PATIENCE)
             until(lambda: find(split_runs(receiver.events())[-1], "telemetry.hello")[-1]["data"]
                   ["detail"]["netVia"] == "proc-net", "the hello of the source that takes over")
             vm.tell("noticed")
+            vm.wait_awaiting("seen")
+            until(lambda: vm.process.poll() is not None or
+                  find(split_runs(receiver.events())[-1], "net.connect_attempted", port=7777),
+                  "the connect of nc")
+            vm.tell("seen")
             got.result = vm.wait().check()
         got.events = receiver.finish()
     got.runs = split_runs(got.events)
@@ -183,6 +199,16 @@ def taken_away():
     pid = int(ran().result.mark("polled"))
     found = find(ran().runs[run], "net.connect_attempted", guestPid=pid)
     assert len(found) == 2
+
+
+def the_program_is_not_the_next_one():
+    """A poll sees a connection later, when its process may run another program."""
+    pid = int(ran().result.mark("became"))
+    run = ran().runs[ran().later + 2]
+    assert find(run, "process.executed", guestPid=pid, exe="/bin/children")
+    found = find(run, "net.connect_attempted", guestPid=pid, port=7777)
+    assert len(found) == 1
+    assert "children" not in found[0]["data"]["detail"].get("exe", ""), found
 
 
 def probe():
