@@ -28,6 +28,12 @@ static void begin(const struct telemetry *t, enum wire_source source, struct dec
 	d->n_details = 0;
 }
 
+/* A text that stays where it is until the declaration is in the queue. */
+static void add_name(struct declaration *d, enum wire_key key, const char *name)
+{
+	declaration_add_text(d, key, wire_text(name));
+}
+
 static void add_totals(const struct event_queue_totals *t, struct declaration *d)
 {
 	declaration_add_uint(d, WIRE_KEY_OBSERVED, t->observed);
@@ -48,14 +54,14 @@ void telemetry_hello(const struct telemetry *t, const struct delivery_greeting *
 	};
 
 	begin(t, WIRE_TELEMETRY_HELLO, d);
-	declaration_add_text(d, WIRE_KEY_AGENT_VERSION, wire_text(CELLOS_VERSION));
-	declaration_add_text(d, WIRE_KEY_SESSION, wire_text(greeting->session));
-	declaration_add_text(d, WIRE_KEY_KERNEL, wire_text(t->uts.release));
-	declaration_add_text(d, WIRE_KEY_ARCH, wire_text(t->uts.machine));
+	add_name(d, WIRE_KEY_AGENT_VERSION, CELLOS_VERSION);
+	add_name(d, WIRE_KEY_SESSION, greeting->session);
+	add_name(d, WIRE_KEY_KERNEL, t->uts.release);
+	add_name(d, WIRE_KEY_ARCH, t->uts.machine);
 	if (t->boot_id[0])
-		declaration_add_text(d, WIRE_KEY_BOOT_ID, wire_text(t->boot_id));
+		add_name(d, WIRE_KEY_BOOT_ID, t->boot_id);
 	for (int f = 0; f < _PROBE_FAMILY_MAX; f++)
-		declaration_add_text(d, via_keys[f], wire_text(via[f]));
+		add_name(d, via_keys[f], via[f]);
 	declaration_add_uint(d, WIRE_KEY_HEARTBEAT_MS, t->options->heartbeat_ms);
 	declaration_add_uint(d, WIRE_KEY_QUEUE_CAPACITY, t->options->queue);
 	declaration_add_bool(d, WIRE_KEY_ACKS, greeting->acks);
@@ -76,7 +82,7 @@ void telemetry_bye(const struct telemetry *t, const struct event_queue_totals *t
 		   const char *reason, struct declaration *d)
 {
 	begin(t, WIRE_TELEMETRY_BYE, d);
-	declaration_add_text(d, WIRE_KEY_REASON, wire_text(reason));
+	add_name(d, WIRE_KEY_REASON, reason);
 	add_totals(totals, d);
 }
 
