@@ -196,7 +196,9 @@ static void on_bind(struct cgroup_bpf *b, struct event_queue *q, const struct ne
 	if (net_hook_specs[r->hook].type == BPF_PROG_TYPE_CGROUP_SOCK) {
 		bind_watch_bound(&b->binds, r->cookie);
 		wait_for_exe(b, q, WIRE_NET_BOUND, r);
-	} else if (bind_needs_capability(r) && !bind_watch_add(&b->binds, r)) {
+		/* Who gave the capability up after a bind that failed for another reason had it. */
+	} else if (bind_needs_capability(r) && process_view_same_user(q, (pid_t)r->pid, r->at_ns) &&
+		   !bind_watch_add(&b->binds, r)) {
 		event_queue_kernel_lost(q, PROBE_NET, 1);
 	}
 }

@@ -24,6 +24,7 @@ struct pid_entry {
 	uint32_t scan;	   /* number of the last /proc scan that saw it, or that it was born in */
 	uint16_t image;	   /* the owner's: what it runs */
 	uint64_t image_ns; /* since when, CLOCK_MONOTONIC; 0: since before it was known */
+	uint64_t user_ns;  /* the owner's: when it last changed its user; 0: not seen */
 	uint8_t flags;	   /* the owner's */
 	uint8_t comm_len;
 	uint16_t chain; /* internal */

@@ -382,6 +382,15 @@ enum exe_answer process_view_exe_between(struct event_queue *q, pid_t pid, uint6
 		process_tracker_exe_since(&current->tracker, q, pid, since_ns, ret_exe, ret_len));
 }
 
+bool process_view_same_user(struct event_queue *q, pid_t pid, uint64_t since_ns)
+{
+	const struct pid_entry *e;
+
+	process_view_catch_up(q);
+	e = current ? pid_table_find(current->tracker.table, pid) : NULL;
+	return !e || e->user_ns < since_ns;
+}
+
 int process_view_comm(pid_t pid, char ret_comm[static PROC_COMM_MAX])
 {
 	int n = current ? process_tracker_comm(&current->tracker, pid, ret_comm) : 0;

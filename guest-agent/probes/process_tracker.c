@@ -424,9 +424,15 @@ static void on_detail(struct process_tracker *t, struct event_queue *q,
 {
 	struct exec_held *h = exec_hold_find(t->holds, ev->tgid);
 
-	/* What status says may be of later than the execution. */
-	if (h && ev->kind == CONNECTOR_UID)
-		h->facts.other_user |= h->facts.pending || ev->at_ns < h->facts.learnt_ns;
+	if (ev->kind == CONNECTOR_UID) {
+		struct pid_entry *e = pid_table_find(t->table, ev->tgid);
+
+		if (e)
+			e->user_ns = ev->at_ns;
+		/* What status says may be of later than the execution. */
+		if (h)
+			h->facts.other_user |= h->facts.pending || ev->at_ns < h->facts.learnt_ns;
+	}
 	if (h && exec_hold_wait(t->holds, ev))
 		return;
 	if (h)

@@ -39,6 +39,12 @@ enum exe_answer process_view_exe_between(struct event_queue *q, pid_t pid, uint6
 					 uint64_t until_ns, const char **ret_exe, size_t *ret_len);
 
 /*
+ * Whether a process that lives has the user and the capabilities that it had then, as far as events
+ * say: without the process connector always.
+ */
+bool process_view_same_user(struct event_queue *q, pid_t pid, uint64_t since_ns);
+
+/*
  * The name of a process that lives, or that ended a moment ago; without the process connector only
  * of one that lives. Returns its length, 0 if unknown.
  */

@@ -272,6 +272,7 @@ UNIT_TEST(test_details)
 	e = only(WIRE_PROCESS_IDENTITY_CHANGED, PID);
 	ck_assert_uint_eq(e->uints[WIRE_KEY_REAL], 1000);
 	ck_assert_uint_eq(e->uints[WIRE_KEY_EFFECTIVE], 0);
+	ck_assert_uint_eq(pid_table_find(tracker.table, PID)->user_ns, e->at_ns);
 	feed((struct connector_event){.kind = CONNECTOR_SID, .tgid = PID});
 	ck_assert_uint_eq(only(WIRE_PROCESS_SESSION_STARTED, PID)->uints[WIRE_KEY_PPID], PARENT);
 	feed((struct connector_event){.kind = CONNECTOR_TRACE, .tgid = PID, .tracer = PARENT});

@@ -45,6 +45,16 @@ vm put /tmp/all all
 vm say datagrams $(sockets datagrams {DATAGRAMS})
 vm say low $(sockets low 81)
 vm say busy $(sockets busy 82)
+mkfifo /tmp/gives-up
+sockets gives-up 83 < /tmp/gives-up > /tmp/null & gives_up=$!
+kill -STOP $agent
+exec 4> /tmp/gives-up
+vm idle $gives_up
+kill -CONT $agent
+vm idle $agent
+exec 4>&-
+wait $gives_up
+vm say gives_up $gives_up
 ip link set lo up
 cellos-workload-exec --init -- ping -c 1 127.0.0.1 > /tmp/null || exit 31
 vm idle $agent
@@ -210,6 +220,10 @@ def refused_low_port():
     # A port in use is no question of privilege.
     assert of("busy", "capability.denied") == []
     assert [d["port"] for _, d in of("busy", "net.bound")] == [82]
+    # Nor is it when the privilege was given up after that, and before the agent looks.
+    assert of("gives_up", "capability.denied") == []
+    assert [d["port"] for _, d in of("gives_up", "net.bound")] == [83]
+    assert [d["real"] for _, d in of("gives_up", "process.identity_changed")] == [1000]
 
 
 def bpf_overrun():

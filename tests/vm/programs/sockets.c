@@ -8,6 +8,7 @@
  * of them twice.
  * `sockets low PORT`: as uid 1000 binds PORT and waits for a second.
  * `sockets busy PORT`: as root binds PORT twice.
+ * `sockets gives-up PORT`: the same, then is uid 1000 and waits for standard input to end.
  * `sockets hide PORT`: listens on 127.0.0.2:PORT, connects to 127.0.0.1:7777 from 127.0.0.3:PORT
  * and waits for standard input to end.
  *
@@ -147,7 +148,7 @@ static int bind_low(unsigned port)
 	return 0;
 }
 
-static int bind_busy(unsigned port)
+static void bind_twice(unsigned port)
 {
 	const struct address a = address_of("127.0.0.1", port);
 
@@ -155,7 +156,24 @@ static int bind_busy(unsigned port)
 		die("bind");
 	if (bind(socket(AF_INET, SOCK_STREAM, 0), &a.u.any, a.len) == 0)
 		die("bound twice");
+}
+
+static int bind_busy(unsigned port)
+{
+	bind_twice(port);
 	sleep(1);
+	return 0;
+}
+
+static int give_up(unsigned port)
+{
+	char c;
+
+	bind_twice(port);
+	if (setresuid(1000, 1000, 1000) < 0)
+		die("setresuid");
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
 	return 0;
 }
 
@@ -194,6 +212,8 @@ int main(int argc, char **argv)
 		return bind_low((unsigned)number);
 	if (!strcmp(argv[1], "busy"))
 		return bind_busy((unsigned)number);
+	if (!strcmp(argv[1], "gives-up"))
+		return give_up((unsigned)number);
 	if (!strcmp(argv[1], "hide"))
 		return hide((unsigned)number);
 	return 64;
