@@ -90,7 +90,9 @@ class Forwarder:
         return self.status
 
     def wait_done(self):
-        return self.wait(lambda s: s["index"] == self.log.tree.size and s["state"] == "connected")
+        """Until all is acknowledged, also the checkpoints after the last entry: before that it lags."""
+        return self.wait(lambda s: s["index"] == self.log.tree.size and s["state"] == "connected" and
+                         s["lag_ms"] == 0)
 
     def wait_error(self, name):
         return self.wait(lambda s: s["error"] == name)

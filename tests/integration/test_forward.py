@@ -52,7 +52,7 @@ def every_entry_is_in_the_stream_once():
         f.say_end()
         f.wait_done()
         check(server, f)
-        assert f.wait(lambda s: s["lag_events"] == 0)["lag_ms"] == 0
+        assert f.status["lag_events"] == 0, f.status
         f.stop()
 
 

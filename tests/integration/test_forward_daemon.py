@@ -27,14 +27,15 @@ def forward_status(d):
 
 
 def wait_forwarded(d, more_than=0, timeout=240):
-    """Until all that the daemon has taken is in the log, and acknowledged. What a start writes comes
-    after it is ready: more_than says how many entries there were."""
+    """Until all that the daemon has taken is in the log, and acknowledged, with the checkpoints after
+    the last entry: before that it lags. What a start writes comes after it is ready: more_than says
+    how many entries there were."""
     until = time.monotonic() + timeout
     while True:
         status = d.ask({"verb": "status"}, 60)
         forward, log = status["forward"], status["log"]
         if forward["state"] == "connected" and log["inflightBytes"] == 0 and \
-                forward["index"] == log["size"] > more_than:
+                forward["index"] == log["size"] > more_than and forward["lagMs"] == 0:
             return forward
         assert time.monotonic() < until, (status["log"], forward, d.log())
         time.sleep(0.1)
