@@ -113,7 +113,8 @@ def an_interface_that_vanishes_and_returns():
         # Once, however many readings fail.
         until(lambda: d.ask({"verb": "show", "cell": "a"})["cell"]["probes"]["tap_link"]["failures"] > 5,
               "more failures", 0.1)
-        assert 'probe_failures_total{probe="tap_link"} 0' not in d.http("/metrics")[1]
+        until(lambda: 'probe_failures_total{probe="tap_link"} 0' not in d.http("/metrics")[1],
+              "failures in the metrics", 0.1)
         assert d.log().count("a probe cannot read") == 1, d.log()
         count = len(readings(d.events(), "tap_link"))
         with netns.Guest():
