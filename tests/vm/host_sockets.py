@@ -54,8 +54,14 @@ def read_all(sock):
     return bytes(data)
 
 
-# The last of a script; what it sends arrives after the machine's end.
-SENT_BEFORE_THE_END = "head -c 200000 /dev/zero | vsock-cat 9001 & vm idle $!"
+# The last of a script; what it sends arrives after the machine's end. It is sent, or the sender has
+# ended: who waits for a connect has nothing to do either.
+SENT_BEFORE_THE_END = """
+    head -c 200000 /dev/zero | vsock-cat 9001 & sent=$!
+    while [ -d /proc/$sent ] && ! [ "$(sed -n 's/^wchar: //p' /proc/$sent/io)" -ge 200000 ]; do
+        sleep 0.05
+    done 2> /tmp/null
+"""
 
 
 def check_sent_before_the_end(host):
