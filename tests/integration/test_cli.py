@@ -236,7 +236,8 @@ def zsh_completes():
     with tempfile.TemporaryDirectory() as tmp:
         there, environment = programs_on_the_path(tmp)
         # zsh completes in an interactive shell only: zpty is its own terminal for that. The marks that
-        # are waited for are not what is typed, which the terminal shows as well.
+        # are waited for are not what is typed, which the terminal shows as well. The key after the Tab
+        # is none that the terminal itself takes where the shell does not read yet.
         for words, wanted in COMPLETED[::2]:
             if words[0] not in there:
                 continue
@@ -246,11 +247,11 @@ zpty -w shell "fpath=({COMPLETIONS} \\$fpath); autoload -Uz compinit; compinit -
 zpty -w shell "PS1=; unset zle_bracketed_paste; bindkey '^I' list-choices; LISTMAX=1000; stty -echo"
 zpty -w shell "compadd() {{ if [[ \\${{@[1,(i)(-|--)]}} == *-(O|A|D)\\ * ]]; then builtin compadd \\"\\$@\\"; return; fi;
  typeset -a __hits; builtin compadd -A __hits \\"\\$@\\"; print -l HIT:\\${{^__hits}}:TIH >> {tmp}/hits; builtin compadd \\"\\$@\\" }}"
+zpty -w shell "said() {{ print DO''NE: }}; zle -N said; bindkey '^G' said"
 zpty -w shell "echo REA''DY:"
 zpty -r shell line "*READY:*"
 : > {tmp}/hits
-zpty -w -n shell {" ".join(words)!r}$'\\t'
-zpty -w shell $'\\x15'"echo DO''NE:"
+zpty -w -n shell {" ".join(words)!r}$'\\t\\a'
 zpty -r shell line "*DONE:*"
 zpty -d shell'''
             subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True,
