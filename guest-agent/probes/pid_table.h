@@ -29,6 +29,7 @@ struct pid_entry {
 	uint8_t comm_len;
 	uint16_t chain; /* internal */
 	char comm[PID_TABLE_COMM_MAX];
+	bool was_gone; /* the owner's: all its threads, at its last look */
 };
 
 struct pid_table;

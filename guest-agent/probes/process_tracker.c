@@ -589,6 +589,11 @@ void process_tracker_check(struct process_tracker *t, struct event_queue *q)
 	while ((e = pid_table_next(t->table, &place))) {
 		if (!(e->flags & LEADER_GONE) || e->flags & EXITING || !proc_group_gone(e->pid))
 			continue;
+		/* The kernel reports the last thread's end after /proc shows it. */
+		if (!e->was_gone) {
+			e->was_gone = true;
+			continue;
+		}
 		report_late_start(t, q, e, now_ns);
 		end(t, q, e, now_ns);
 	}

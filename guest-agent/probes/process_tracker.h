@@ -81,7 +81,10 @@ void process_tracker_take(struct process_tracker *t);
 /* Report all that is held, now. */
 void process_tracker_flush(struct process_tracker *t, struct event_queue *q);
 
-/* Now and then: report the ends that became certain by the look of /proc only. */
+/*
+ * Now and then: report the ends that became certain by the look of /proc only, the second time that
+ * it shows them.
+ */
 void process_tracker_check(struct process_tracker *t, struct event_queue *q);
 
 /* See process_view.h. All events up to at_ns must have been read. */

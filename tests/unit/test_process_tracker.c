@@ -480,6 +480,18 @@ UNIT_TEST(test_program_read_late)
 	end_child(pid);
 }
 
+/* The look of /proc comes before the event of the last thread's end, which has the exit status. */
+UNIT_TEST(test_check_before_the_event)
+{
+	born(PID, PARENT);
+	feed((struct connector_event){.kind = CONNECTOR_FORK, .tgid = PID, .tid = PID + 1});
+	ended(PID, PID, 5 << 8);
+	process_tracker_check(&tracker, queue);
+	ended(PID, PID + 1, 6 << 8);
+	process_tracker_check(&tracker, queue);
+	ck_assert_uint_eq(only(WIRE_PROCESS_EXITED, PID)->uints[WIRE_KEY_EXIT_CODE], 6);
+}
+
 /* The first thread ends before the others, whose ends the kernel forgot: /proc says when all of it
  * has gone, and the end is reported once. */
 UNIT_TEST(test_check)
