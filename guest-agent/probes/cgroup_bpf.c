@@ -191,12 +191,15 @@ static void wait_for_exe(struct cgroup_bpf *b, struct event_queue *q, enum wire_
 		.source = source, .until_ns = monotonic_ns() + EXE_WAIT_NS, .record = *r};
 }
 
+/*
+ * A bind that was refused has no second record. Its caller's capabilities say why, unless it has
+ * changed its user since: then it may have had the capability, and the port was in use.
+ */
 static void on_bind(struct cgroup_bpf *b, struct event_queue *q, const struct net_record *r)
 {
 	if (net_hook_specs[r->hook].type == BPF_PROG_TYPE_CGROUP_SOCK) {
 		bind_watch_bound(&b->binds, r->cookie);
 		wait_for_exe(b, q, WIRE_NET_BOUND, r);
-		/* Who gave the capability up after a bind that failed for another reason had it. */
 	} else if (bind_needs_capability(r) && process_view_same_user(q, (pid_t)r->pid, r->at_ns) &&
 		   !bind_watch_add(&b->binds, r)) {
 		event_queue_kernel_lost(q, PROBE_NET, 1);

@@ -83,7 +83,7 @@ struct exec_facts {
 	struct proc_status status;
 	bool there;	    /* stat and status are valid */
 	bool pending;	    /* they have not been had yet; why is what it is without them */
-	bool other_user;    /* the owner's: status may be of later, when it had changed its ids */
+	bool other_user;    /* the owner's: the ids in status may be those of later */
 	uint64_t learnt_ns; /* when stat and status had been read */
 	int exe_error;
 	size_t exe_len, cwd_len;

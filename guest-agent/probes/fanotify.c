@@ -57,7 +57,7 @@ struct fanotify {
 	unsigned timer_ms; /* what it is armed for */
 	bool left;	   /* a path is the helper's */
 	uint64_t empty_ns; /* when the group was last found empty */
-	uint64_t after_ns; /* the same before the events that are being handled were read */
+	uint64_t after_ns; /* what empty_ns was before these events were read */
 	size_t n_waiting;
 	struct fan_watches ws;
 	struct waiting waiting[WAITING_MAX];
@@ -80,7 +80,7 @@ static void emit(struct fanotify *f, struct event_queue *q, struct waiting *c, c
 	char names[80];
 	const size_t len = fan_event_names(c->mask, names, sizeof(names));
 
-	/* The events of a process that ended before its change was read may have come since. */
+	/* The process source may have learnt the name since the change was read. */
 	learn_name(c);
 	observation_init(&o, WIRE_FS_CHANGED, c->pid, c->comm, c->comm_len, c->at_ns);
 	observation_add_bytes(&o, WIRE_KEY_PATH, w->path, strlen(w->path));
@@ -354,8 +354,7 @@ static int read_events(struct fanotify *f, struct event_queue *q)
 	}
 	if (n < 0)
 		return errno == EINTR ? 1 : -errno;
-	/* Who changed something may have begun, got its name and ended since processes were read.
-	 */
+	/* Then the name of a process is known that has begun and ended since the last time. */
 	process_view_catch_up(q);
 	for (ssize_t at = 0; at < n; at += len, events++) {
 		len = fan_event_next(f->buf + at, (size_t)(n - at), &ev);

@@ -193,7 +193,7 @@ static void report(struct proc_net *p, struct event_queue *q, const struct fresh
 	declaration_add_uint(&o.d, WIRE_KEY_PORT, f->row.remote_port);
 	if (f->row.state == TCP_ROW_ESTABLISHED)
 		observation_add_name(&o, WIRE_KEY_RESULT, "ok");
-	/* It is newer than the reading before, whose place is free by now. */
+	/* The reading before had no such connection. end_reading() has put it into p->now. */
 	if (f->pid && process_view_exe_between(q, f->pid, p->now->began_ns, at_ns, &exe,
 					       &exe_len) == EXE_KNOWN)
 		observation_add_bytes(&o, WIRE_KEY_EXE, exe, exe_len);

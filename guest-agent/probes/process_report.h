@@ -11,7 +11,7 @@
 #include "guest-agent/probes/image_table.h"
 #include "guest-agent/probes/pid_table.h"
 
-/* Fill in the name of a process from /proc, if it is still there. */
+/* Fill in the name of a process from /proc. False: it is not there any more. */
 bool process_report_name(struct pid_entry *e);
 
 /* at_ns: CLOCK_MONOTONIC, of the event. */

@@ -24,8 +24,8 @@ struct limited {
 	uint16_t version;
 	char source[WIRE_SOURCE_MAX];
 	size_t source_len;
-	struct ucred
-		peers[_LIMITED_MAX]; /* of the last connection that was contested in this way */
+	/* Of the last connection that was contested in this way. */
+	struct ucred peers[_LIMITED_MAX];
 };
 
 /* Count n of a kind, and report them now or later together with others. */

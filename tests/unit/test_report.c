@@ -248,8 +248,7 @@ UNIT_TEST(contested_channels_say_by_whom)
 	LINES(&lines, "guest.v1.channel_contested {'count':1," OTHER "'reason':'peer_credentials'}",
 	      "guest.v1.channel_contested {'count':1," OWN "'reason':'second_connection'}",
 	      "guest.v1.channel_contested {'count':4,'reason':'vmm_counts_more'}");
-	/* A report that comes later still names who did this, not who was the last to do the other.
-	 */
+	/* A late report names its own peer, although another one has done the other thing since. */
 	limited_contest(&l, &stream, LIMITED_PEER, &other, SECOND + 1);
 	limited_contest(&l, &stream, LIMITED_SECOND_CONNECTION, &other, SECOND + 2);
 	limited_contest(&l, &stream, LIMITED_SECOND_CONNECTION, &own, SECOND + 3);

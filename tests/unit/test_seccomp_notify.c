@@ -791,7 +791,7 @@ UNIT_TEST(test_strangers)
 	ck_assert_int_eq(serve_until_exit(pid), 0);
 }
 
-/* A launcher waits for its answer: who has gone is none, and what it was cannot be known. */
+/* Nobody can say what a process was that has gone. It is no launcher: that waits for its answer. */
 UNIT_TEST(test_who_has_gone_is_no_launcher)
 {
 	const pid_t pid = unit_fork();
